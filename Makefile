@@ -1,0 +1,45 @@
+# Two commands that need nothing but Python 3.11+: `make demo` and `make test`.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-fast lint types leaderboard clean
+
+# The quickstart suite: trains the four headline models, measures its methods, prints the
+# leaderboard. What is already in results/ is reused.
+demo: $(READY)
+	$(BIN)/harness run
+
+# Everything, the slow tests too.
+test: $(READY)
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: $(READY)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# The published table, its data and its picture from the last run of the quickstart suite, and
+# the same table in the README.
+leaderboard: demo
+	$(BIN)/harness table quickstart --format github --write results/leaderboard.md
+	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
+	$(BIN)/harness plot quickstart -o results/leaderboard.svg
+	awk '/<!-- leaderboard:start/ {print; while ((getline line < "results/leaderboard.md") > 0) \
+	  print line; skip = 1} /<!-- leaderboard:end/ {skip = 0} !skip' README.md > README.new
+	mv README.new README.md
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""Graphs of edges, the patched pass over them, and circuits: kept edges with their scores."""

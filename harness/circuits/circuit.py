@@ -1,0 +1,53 @@
+"""A circuit: a graph, the edges it keeps, optional scores, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.circuits.select import prune
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """`kept` bool [W, R]; `scores` float [W, R] or None; `d_model` and `source` travel with files.
+
+    `source` says what it was found on and how (task, model, method, cell …), as plain strings.
+    """
+
+    graph: Graph
+    kept: Tensor
+    scores: Tensor | None = None
+    d_model: int = 0
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Edges kept."""
+        return int(self.kept.sum())
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the graph's edges that the circuit does not use."""
+        return 1 - self.size / self.graph.n_edges
+
+    def pruned(self) -> Circuit:
+        """The same circuit without edges that lie on no path from input to logits."""
+        kept = prune(self.kept, self.graph)
+        return Circuit(self.graph, kept, self.scores, self.d_model, self.source)
+
+    def edges(self) -> Iterator[str]:
+        """Names of the kept edges, in the order of the field's files."""
+        kept = self.kept.tolist()
+        for row, column in self.graph.edges():
+            if kept[row][column]:
+                yield self.graph.edge_name(row, column)
+
+    def nodes(self) -> dict[str, bool]:
+        """Every node, `logits` last, and whether any kept edge touches it."""
+        touched = self.graph.owners[self.kept.any(0)].any(0)
+        touched[:-1] |= self.kept.any(1)
+        return dict(zip((*self.graph.writers, "logits"), touched.tolist(), strict=True))

@@ -1,0 +1,246 @@
+"""The edge graph of a transformer as index arithmetic; names are made only when asked for.
+
+Writers (rows): what the embeddings write, then per layer the heads `a{l}.h{h}` and the MLP `m{l}`.
+Readers (columns): per layer `a{l}.h{h}<q>` of all heads, then `<k>`, then `<v>`, then `m{l}`;
+last `logits`. A head's q, k and v read separately; where heads share keys and values in groups,
+a group's readers `a{l}.g{g}<k>` and `a{l}.g{g}<v>` stand for all its heads. This is the order of
+the field's files (EAP-IG, MIB).
+
+`inputs` says which writers the embeddings are:
+    token   `input`, the token embedding alone; positions are a constant that is never ablated
+    summed  `input`, token and position embedding together
+    split   `tok` and `pos`, one each
+    none    no writer: the clean embeddings reach every reader, whatever is ablated
+
+Counts: W = e + L(H+1) writers with e input writers, R = L(H+2G+1) + 1 readers with G key/value
+groups (G = H without sharing); GPT-2 small with `token` has 157, 445 and 32,491 edges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
+from harness.spec.types import Inputs
+
+_NUMBER = "(0|[1-9][0-9]*)"  # one spelling per node
+_HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
+_READ = re.compile(rf"a{_NUMBER}\.([hg]){_NUMBER}<([qkv])>")
+_MLP = re.compile(rf"m{_NUMBER}")
+_INPUT_NAMES: dict[Inputs, tuple[str, ...]] = {
+    "token": ("input",),
+    "summed": ("input",),
+    "split": ("tok", "pos"),
+    "none": (),
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All edges writer → reader of a model with L layers of H heads.
+
+    `n_groups`: key/value groups, None where every head has its own. `parallel`: attention and
+    MLP of a layer read the same residual stream (no edges between).
+    """
+
+    n_layers: int
+    n_heads: int
+    parallel: bool = False
+    n_groups: int | None = None
+    inputs: Inputs = "token"
+
+    @classmethod
+    def of(cls, config: TransformerConfig, inputs: Inputs = "token") -> Graph:
+        """The graph of a model. Raises `HarnessError` if its heads do not add to the stream."""
+        if config.post_norms:
+            raise HarnessError(
+                "this model normalises what attention and MLP write before adding it to the "
+                "stream (Gemma 2 and 3), so heads are not additive and no edge graph is built of it"
+            )
+        shared = config.n_groups != config.n_heads
+        groups = config.n_groups if shared else None
+        return cls(config.n_layers, config.n_heads, config.parallel, groups, inputs)
+
+    @property
+    def groups(self) -> int:
+        """Key/value readers of a layer, each."""
+        return self.n_heads if self.n_groups is None else self.n_groups
+
+    @property
+    def n_inputs(self) -> int:
+        """Writers that the embeddings are."""
+        return len(_INPUT_NAMES[self.inputs])
+
+    @property
+    def n_writers(self) -> int:
+        """e + L(H+1)."""
+        return self.n_inputs + self.n_layers * (self.n_heads + 1)
+
+    @property
+    def n_readers(self) -> int:
+        """L(H+2G+1) + 1."""
+        return self.n_layers * self._layer_readers + 1
+
+    @property
+    def _layer_readers(self) -> int:
+        return self.n_heads + 2 * self.groups + 1
+
+    @cached_property
+    def n_edges(self) -> int:
+        """Number of edges that the model's computation allows."""
+        return int(self.allowed.sum())
+
+    # ------------------------------------------------------------ rows and columns
+    def before_attention(self, layer: int) -> int:
+        """How many writers the heads of a layer can read: rows [0, this)."""
+        return self.n_inputs + layer * (self.n_heads + 1)
+
+    def before_mlp(self, layer: int) -> int:
+        """How many writers the MLP of a layer can read."""
+        return self.before_attention(layer) + (0 if self.parallel else self.n_heads)
+
+    def head_rows(self, layer: int) -> slice:
+        """Rows of a layer's heads."""
+        start = self.before_attention(layer)
+        return slice(start, start + self.n_heads)
+
+    def mlp_row(self, layer: int) -> int:
+        """Row of a layer's MLP."""
+        return self.before_attention(layer) + self.n_heads
+
+    def qkv_columns(self, layer: int) -> slice:
+        """Columns of a layer's q readers, then k, then v."""
+        start = layer * self._layer_readers
+        return slice(start, start + self._layer_readers - 1)
+
+    def mlp_column(self, layer: int) -> int:
+        """Column of a layer's MLP."""
+        return (layer + 1) * self._layer_readers - 1
+
+    @property
+    def logits_column(self) -> int:
+        """Column of the final reader."""
+        return self.n_readers - 1
+
+    @cached_property
+    def allowed(self) -> Tensor:
+        """Which edges exist: bool [W, R]."""
+        allowed = torch.zeros(self.n_writers, self.n_readers, dtype=torch.bool)
+        for layer in range(self.n_layers):
+            allowed[: self.before_attention(layer), self.qkv_columns(layer)] = True
+            allowed[: self.before_mlp(layer), self.mlp_column(layer)] = True
+        allowed[:, self.logits_column] = True
+        return allowed
+
+    @cached_property
+    def owners(self) -> Tensor:
+        """Which nodes each reader feeds: bool [R, W+1], the last node being `logits`.
+
+        One node each, but for the keys and values of a group, which feed all its heads.
+        """
+        owners = torch.zeros(self.n_readers, self.n_writers + 1, dtype=torch.bool)
+        each = torch.eye(self.n_heads, dtype=torch.bool)
+        grouped = each.view(self.groups, -1, self.n_heads).any(1)
+        for layer in range(self.n_layers):
+            owners[self.qkv_columns(layer), self.head_rows(layer)] = torch.cat(
+                [each, grouped, grouped]
+            )
+            owners[self.mlp_column(layer), self.mlp_row(layer)] = True
+        owners[self.logits_column, self.n_writers] = True
+        return owners
+
+    # ------------------------------------------------------------ names
+    @cached_property
+    def writers(self) -> tuple[str, ...]:
+        """Names of the rows."""
+        names = list(_INPUT_NAMES[self.inputs])
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}" for head in range(self.n_heads)]
+            names.append(f"m{layer}")
+        return tuple(names)
+
+    @cached_property
+    def readers(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        names = []
+        for layer in range(self.n_layers):
+            names += [f"a{layer}.h{head}<q>" for head in range(self.n_heads)]
+            letter = "h" if self.n_groups is None else "g"
+            names += [f"a{layer}.{letter}{g}<{part}>" for part in "kv" for g in range(self.groups)]
+            names.append(f"m{layer}")
+        return (*names, "logits")
+
+    def edge_name(self, row: int, column: int) -> str:
+        """`a3.h1->m5`, `m0->a4.h2<q>`."""
+        return f"{self.writers[row]}->{self.readers[column]}"
+
+    def edge_index(self, name: str) -> tuple[int, int]:
+        """Row and column of an edge name; raises `HarnessError` if there is no such edge."""
+        writer, arrow, reader = name.partition("->")
+        row, column = self._row(writer), self._column(reader)
+        if not arrow or row is None or column is None or not self.allowed[row, column]:
+            raise HarnessError(
+                f"no edge {name!r} in a graph of {self.n_layers} layers with {self.n_heads} heads"
+                + (f" in {self.n_groups} key/value groups" if self.n_groups else "")
+            )
+        return row, column
+
+    def _row(self, name: str) -> int | None:
+        if name in _INPUT_NAMES[self.inputs]:
+            return _INPUT_NAMES[self.inputs].index(name)
+        if head := _HEAD.fullmatch(name):
+            layer, index = int(head[1]), int(head[2])
+            inside = layer < self.n_layers and index < self.n_heads
+            return self.before_attention(layer) + index if inside else None
+        mlp = _MLP.fullmatch(name)
+        return self.mlp_row(int(mlp[1])) if mlp and int(mlp[1]) < self.n_layers else None
+
+    def _column(self, name: str) -> int | None:
+        if name == "logits":
+            return self.logits_column
+        if read := _READ.fullmatch(name):
+            layer, letter, index, part = int(read[1]), read[2], int(read[3]), read[4]
+            own = part == "q" or self.n_groups is None
+            count = self.n_heads if part == "q" else self.groups
+            if layer >= self.n_layers or index >= count or letter != ("h" if own else "g"):
+                return None
+            return int(self.qkv_columns(layer).start) + self._part_start(part) + index
+        mlp = _MLP.fullmatch(name)
+        return self.mlp_column(int(mlp[1])) if mlp and int(mlp[1]) < self.n_layers else None
+
+    def _part_start(self, part: str) -> int:
+        """Place of a layer's first q, k or v reader among its columns."""
+        return {"q": 0, "k": self.n_heads, "v": self.n_heads + self.groups}[part]
+
+    def edges(self) -> Iterator[tuple[int, int]]:
+        """Every edge as (row, column), in the order of the field's JSON files.
+
+        By layer: writer, then head, then q, k, v; then all writers to the MLP; last to logits.
+        """
+        for layer in range(self.n_layers):
+            columns = self._columns_by_head(layer)
+            for row in range(self.before_attention(layer)):
+                for column in columns:
+                    yield row, column
+            for row in range(self.before_mlp(layer)):
+                yield row, self.mlp_column(layer)
+        for row in range(self.n_writers):
+            yield row, self.logits_column
+
+    def _columns_by_head(self, layer: int) -> list[int]:
+        """A layer's q, k, v columns by head; a group's k and v come with its first head."""
+        first, shared = self.qkv_columns(layer).start, self.n_heads // self.groups
+        columns = []
+        for head in range(self.n_heads):
+            columns.append(first + head)
+            if head % shared == 0:
+                group = head // shared
+                columns += [first + self._part_start(part) + group for part in "kv"]
+        return columns

@@ -1,0 +1,204 @@
+"""The patched forward pass: every reader sees its own mix of kept and replaced writers.
+
+Reader r sees  Σ_w x̃_w + Σ_w m[w,r]·(x_w - x̃_w)  with x_w the writer's output in this run and x̃_w
+its counterfactual. The first sum is the counterfactual's residual stream, already known; only
+differences are mixed, one matrix product per attention layer and one per MLP. With all masks
+one this is the plain model, with all masks zero the counterfactual run.
+
+Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
+small: 85 M + 25 M). Memory: one buffer of W·T·D per mask and prompt. `harness.circuits.masked` is
+the same pass with gradients with respect to the masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.circuits.readers import FoldedReaders, centred
+from harness.circuits.reference import Activations, input_writers
+from harness.errors import HarnessError
+from harness.models.batch import Batch
+from harness.models.transformer import Block, Transformer
+
+
+@dataclass(frozen=True)
+class PatchedModel:
+    """A frozen model ready for patched passes over `graph`: norms are folded into reading weights.
+
+    The folded weights (q, k, v and the MLP's input map) are kept: about half of the blocks' size.
+    """
+
+    model: Transformer
+    graph: Graph
+
+    @cached_property
+    def attention(self) -> tuple[FoldedReaders, ...]:
+        """The q, k, v readers of every layer."""
+        return tuple(FoldedReaders.attention(block) for block in self.model.layers())
+
+    @cached_property
+    def mlps(self) -> tuple[FoldedReaders, ...]:
+        """The MLP reader of every layer."""
+        return tuple(FoldedReaders.mlp(block) for block in self.model.layers())
+
+    @torch.no_grad()
+    def logits(self, batch: Batch, masks: Tensor, reference: Activations) -> Tensor:
+        """Logits [S, B, P, V] at the read positions, for S masks [S, W, R] at once.
+
+        Runs the clean prompts of `batch`; what a mask drops comes from `reference`.
+        """
+        run = PatchedRun.start(self, batch, masks.to(reference.streams[0]), reference)
+        for layer in range(self.model.config.n_layers):
+            run.attention(layer)
+            run.mlp(layer)
+        return self.model.unembed(run.final())
+
+
+@dataclass
+class PatchedRun:
+    """One pass under S masks, layer by layer; `differences` [S, W, B, T, D] fills up on the way.
+
+    Differences and base streams are centred where the model has LayerNorm.
+    """
+
+    patched: PatchedModel
+    batch: Batch
+    masks: Tensor
+    reference: Activations
+    streams: tuple[Tensor, ...]
+    differences: Tensor
+    blocks: list[Block] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls, patched: PatchedModel, batch: Batch, masks: Tensor, reference: Activations
+    ) -> PatchedRun:
+        """The run before the first layer: only the input writers have written."""
+        model, graph = patched.model, patched.graph
+        norm = model.final_norm  # all norms of a model are of one kind
+        streams = tuple(centred(x, norm) for x in reference.streams)
+        shape = (len(masks), graph.n_writers, *streams[0].shape)
+        differences = streams[0].new_empty(shape)
+        written = input_writers(model, batch.clean, graph.inputs) - reference.inputs
+        differences[:, : graph.n_inputs] = centred(written, norm)
+        blocks = list(model.layers())
+        return cls(patched, batch, masks, reference, streams, differences, blocks)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph whose edges the masks are about."""
+        return self.patched.graph
+
+    def mixed(self, rows: int, columns: slice, base: Tensor) -> Tensor:
+        """What readers `columns` see, having `rows` writers before them: [S, r, *base.shape].
+
+        base + Σ_w m[w,r]·Δ_w.
+        """
+        masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
+        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks.transpose(1, 2), written.flatten(2))
+        return mixed.view(*mixed.shape[:2], *base.shape)
+
+    def attention_streams(self, layer: int) -> Tensor:
+        """The streams of a layer's q, k, v readers: [R, S·B·T, D]."""
+        rows, columns = self.graph.before_attention(layer), self.graph.qkv_columns(layer)
+        x = self.mixed(rows, columns, self.streams[2 * layer])
+        return x.transpose(0, 1).reshape(x.shape[1], -1, x.shape[-1])
+
+    def mlp_stream(self, layer: int) -> Tensor:
+        """The stream of a layer's MLP reader: [1, S·B·T, D]."""
+        x = self.mixed(
+            self.graph.before_mlp(layer),
+            _only(self.graph.mlp_column(layer)),
+            self.streams[2 * layer + 1],
+        )
+        return x.reshape(1, -1, x.shape[-1])
+
+    def attend(self, layer: int, reads: Tensor) -> Tensor:
+        """Heads [H, S, B, T, K] from what the q, k, v readers gave [R, S·B·T, K]."""
+        block = self.blocks[layer]
+        sets, tokens = len(self.masks), self.batch.clean.shape
+        q, k, v = block.split(reads, axis=0)
+        # [H·S, B, T, K]: the fast kernels want four axes.
+        q, k, v = (part.reshape(-1, *tokens, part.shape[-1]) for part in (q, k, v))
+        return block.attend(q, k, v).view(-1, sets, *tokens, q.shape[-1])
+
+    def attention(self, layer: int) -> None:
+        """Run a layer's heads, each q, k and v on its own stream."""
+        reads = self.patched.attention[layer].read(self.attention_streams(layer))
+        self.write_heads(layer, self.attend(layer, reads))
+
+    def mlp(self, layer: int) -> None:
+        """Run a layer's MLP on its own stream."""
+        self.write_mlp(layer, self.patched.mlps[layer].read(self.mlp_stream(layer))[0])
+
+    def write_heads(self, layer: int, z: Tensor) -> None:
+        """Put the differences of heads z [H, S, B, T, K] into their slots."""
+        block = self.blocks[layer]
+        change = z - self.reference.heads[layer].permute(2, 0, 1, 3)[:, None]
+        slots = self.differences[:, self.graph.head_rows(layer)]
+        for heads, into in zip(change.unbind(1), slots, strict=True):
+            torch.bmm(
+                heads.flatten(1, 2),
+                centred(block.out_weights(), block.attention_norm),
+                out=into.view(len(into), -1, into.shape[-1]),
+            )
+        if self.reference.without_bias and block.out_map.bias is not None:
+            slots += centred(block.out_map.bias, block.attention_norm) / self.graph.n_heads
+
+    def write_mlp(self, layer: int, hidden: Tensor) -> None:
+        """Put the difference of an MLP with hidden layer [S·B·T, M] into its slot."""
+        block, reference = self.blocks[layer], self.reference.mlps[layer]
+        out = block.mlp_out(block.activate(hidden)).view(-1, *reference.shape)
+        self.differences[:, self.graph.mlp_row(layer)] = centred(
+            out - reference, block.attention_norm
+        )
+
+    def final(self) -> Tensor:
+        """The final reader's stream at the read positions [S, B, P, D]; only these are summed."""
+        read = self.batch.at_positions(self.differences).flatten(2)
+        base = self.batch.at_positions(self.streams[-1])
+        masks = self.masks[:, :, _only(self.graph.logits_column)].transpose(1, 2)
+        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks, read)
+        return mixed.view(-1, *base.shape)
+
+
+def _only(column: int) -> slice:
+    return slice(column, column + 1)
+
+
+def patched_logits(
+    model: Transformer, graph: Graph, batch: Batch, masks: Tensor, reference: Activations
+) -> Tensor:
+    """One patched pass, see `PatchedModel.logits`; for many, make the `PatchedModel` once."""
+    return PatchedModel(model, graph).logits(batch, masks, reference)
+
+
+@torch.no_grad()
+def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -> Tensor:
+    """Logits [B, P, V] of the whole model at the read positions."""
+    tokens = batch.corrupted if corrupted else batch.clean
+    return model.unembed(batch.at_positions(model.stream(tokens)))
+
+
+def self_check(
+    patched: PatchedModel, batch: Batch, reference: Activations, tolerance: float = 1e-4
+) -> float:
+    """Refuse a model whose patched pass with all edges is not its plain pass.
+
+    Returns the largest difference relative to the spread of the logits. Raises
+    `HarnessError` beyond `tolerance` or if logits are not finite.
+    """
+    plain = plain_logits(patched.model, batch)
+    found = patched.logits(batch, patched.graph.allowed[None], reference)[0]
+    worst = float((found - plain).abs().max() / plain.std().clamp(min=1e-6))
+    if not worst <= tolerance:
+        raise HarnessError(
+            f"self-check failed: with all edges kept the patched pass differs from the model by "
+            f"{worst:.2e} of the logits' spread (allowed {tolerance:.0e}); the model is refused"
+        )
+    return worst

@@ -1,0 +1,125 @@
+"""Readers with their norm folded into the weights: the q, k, v readers of a layer, or its MLP's.
+
+A reader computes norm(x)·W + b. For a stream x whose mean over D is zero, LayerNorm is RMSNorm:
+with s = 1/√(mean x² + ε) the reader gives s·(x·W̃) + b̃, where W̃ = γW minus its mean over D and
+b̃ = b + βW. So a reader that sees its own residual stream costs one matrix product and one norm; no
+normalised copy of the stream is written. Since LayerNorm ignores the mean of its input, streams may
+be centred where they are made (`centred`), once per writer instead of once per reader. RMSNorm and
+no norm are the same with less folded in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.models.transformer import Block, Norm
+
+
+def centred(x: Tensor, norm: Norm) -> Tensor:
+    """x [..., D] without what a LayerNorm ignores, its mean; unchanged for other norms."""
+    return x - x.mean(-1, keepdim=True) if norm.kind == "layernorm" else x
+
+
+class ReaderRun(NamedTuple):
+    """One run at one layer: the stream [N, D] that all R readers hold, what they gave [R, N, K],
+    and the gradient there [R, N, K].
+    """
+
+    stream: Tensor
+    outputs: Tensor
+    gradients: Tensor
+
+
+@dataclass(frozen=True)
+class FoldedReaders:
+    """W̃ [R, D, K] and b̃ [R, 1, K] of readers that share a norm, each with its own stream."""
+
+    weights: Tensor
+    bias: Tensor | float
+    norm: Norm
+
+    @classmethod
+    def attention(cls, block: Block) -> FoldedReaders:
+        """The q readers of a layer, then k, then v; R = H + 2G, K = d_head."""
+        return cls._fold(block.attention_norm, *block.read_weights())
+
+    @classmethod
+    def mlp(cls, block: Block) -> FoldedReaders:
+        """The MLP's one reader; K = the width of its hidden layer before activation."""
+        bias = block.mlp_in.bias
+        weights = block.mlp_in.weight.T[None]
+        return cls._fold(block.mlp_norm, weights, None if bias is None else bias[None, None])
+
+    @classmethod
+    def _fold(cls, norm: Norm, weights: Tensor, bias: Tensor | None) -> FoldedReaders:
+        offset: Tensor | float = 0.0 if bias is None else bias
+        if norm.bias is not None:
+            offset = offset + (norm.bias @ weights)[:, None, :]
+        if norm.kind != "none":
+            weights = weights * norm.weight[:, None]
+        if norm.kind == "layernorm":
+            weights = weights - weights.mean(1, keepdim=True)
+        return cls(weights, offset, norm)
+
+    def scale(self, x: Tensor) -> Tensor | float:
+        """s of every centred stream in x [..., D]: [..., 1]."""
+        if self.norm.kind == "none":
+            return 1.0
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (length.square() / x.shape[-1] + self.norm.eps).rsqrt()
+
+    def read(self, x: Tensor) -> Tensor:
+        """Outputs [R, N, K] of all readers, each for its own centred stream x [R, N, D]."""
+        return torch.bmm(x, self.weights) * self.scale(x) + self.bias
+
+    def read_shared(self, x: Tensor) -> Tensor:
+        """Outputs [R, ..., K] of all readers for one centred stream x [..., D]: one product."""
+        readers, width, out = self.weights.shape
+        flat = x.flatten(0, -2) @ self.weights.transpose(0, 1).reshape(width, -1)
+        outputs = flat.view(-1, readers, out).transpose(0, 1) * self._flat_scale(x) + self.bias
+        return outputs.reshape(readers, *x.shape[:-1], out)
+
+    def _flat_scale(self, x: Tensor) -> Tensor | float:
+        scale = self.scale(x)
+        return scale.reshape(1, -1, 1) if isinstance(scale, Tensor) else scale
+
+    def input_gradients(self, runs: Sequence[ReaderRun]) -> Tensor:
+        """Gradient at each reader's stream [R, N, D], summed over runs.
+
+        In a run all readers hold the same stream. The norm's Jacobian then needs only one scalar
+        (gradient·(output - b̃)) per reader and token beside the weights, which are the same for
+        all runs: they are multiplied once.
+        """
+        normed = [centred(run.stream, self.norm) for run in runs]
+        scales = [self.scale(x) for x in normed]
+        at_outputs = sum_of(run.gradients * s for run, s in zip(runs, scales, strict=True))
+        at_stream = torch.bmm(at_outputs, self.weights.transpose(1, 2))
+        for run, x, scale in zip(runs, normed, scales, strict=True):
+            self._subtract_norm(at_stream, x, scale, run.gradients, run.outputs)
+        return at_stream
+
+    def stream_gradients(self, x: Tensor, outputs: Tensor, gradients: Tensor) -> Tensor:
+        """Gradient at each reader's own centred stream x [R, N, D]: the backward of `read`."""
+        scale = self.scale(x)
+        at_stream = torch.bmm(gradients * scale, self.weights.transpose(1, 2))
+        self._subtract_norm(at_stream, x, scale, gradients, outputs)
+        return at_stream
+
+    def _subtract_norm(
+        self, at_stream: Tensor, x: Tensor, scale: Tensor | float, gradients: Tensor, out: Tensor
+    ) -> None:
+        """The part of a norm's Jacobian along its input, s²/D·(gradient·(output - b̃))·x."""
+        if self.norm.kind != "none":
+            along = (gradients * (out - self.bias)).sum(-1, keepdim=True) / x.shape[-1]
+            at_stream.addcmul_(x, along * scale * scale, value=-1)
+
+
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """Sum without a copy of all."""
+    return reduce(torch.add, tensors)

@@ -1,0 +1,44 @@
+"""A circuit over key/value groups as one over heads, for tools that know no groups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.graph import Graph
+
+
+def ungrouped(circuit: Circuit) -> Circuit:
+    """The same circuit with k and v readers of every head; unchanged where nothing is shared.
+
+    An edge into a group's k or v becomes one edge into that of each of its heads, all kept or all
+    dropped, with an equal part of its score, so that the sum over edges stays the same.
+    """
+    graph = circuit.graph
+    if graph.n_groups is None:
+        return circuit
+    each = graph.n_heads // graph.n_groups
+    scores = None if circuit.scores is None else _spread(circuit.scores, graph, 1 / each)
+    return Circuit(
+        replace(graph, n_groups=None),
+        _spread(circuit.kept, graph),
+        scores,
+        circuit.d_model,
+        circuit.source,
+    )
+
+
+def _spread(values: Tensor, graph: Graph, share: float | None = None) -> Tensor:
+    """Columns [W, R] of groups repeated for each of their heads, times `share`."""
+    each = graph.n_heads // graph.groups
+    parts = []
+    for layer in range(graph.n_layers):
+        columns = values[:, graph.qkv_columns(layer)]
+        q, shared = columns[:, : graph.n_heads], columns[:, graph.n_heads :]
+        repeated = shared.repeat_interleave(each, 1)
+        parts += [q, repeated if share is None else repeated * share]
+        parts.append(values[:, graph.mlp_column(layer), None])
+    return torch.cat([*parts, values[:, graph.logits_column, None]], 1)

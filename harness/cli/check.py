@@ -1,0 +1,74 @@
+"""All mistakes of a spec that can be known without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from harness.errors import SpecError
+from harness.spec.issues import Issue, spec_error, unknown
+from harness.spec.load import Library, Loaded, spec_kind
+
+if TYPE_CHECKING:
+    from harness.spec.schema import SpecKind
+    from harness.spec.types import Method, Suite, Task
+
+
+def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
+    """All mistakes of one file; what its data means is looked at once its form is sound."""
+    try:
+        kind = kind or spec_kind(path)
+        if found := library.issues(path, kind):
+            return found
+        if kind == "task":
+            return _task_issues(library.task(str(path)))
+        if kind == "method":
+            return _method_issues(library.method(str(path)))
+    except SpecError as error:
+        return cast("list[Issue]", error.issues)
+    return []
+
+
+def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
+    """What a sound task needs that it cannot ship: a tokenizer, a checkpoint."""
+    from harness.datasets.check import needed_files
+
+    try:
+        sound = (kind or spec_kind(path)) == "task" and not library.issues(path, "task")
+    except SpecError:
+        return []
+    return needed_files(library.task(str(path))) if sound else []
+
+
+def check_suite(suite: Loaded[Suite], library: Library) -> None:
+    """Refuse a suite whose tasks or methods have mistakes: raises `SpecError` with all of them."""
+    spec = suite.spec
+    wanted: list[tuple[SpecKind, tuple[str, ...]]] = [
+        ("task", spec.tasks),
+        ("method", (*spec.methods, *spec.controls)),
+        ("model", spec.models),
+    ]
+    issues = [
+        issue
+        for kind, refs in wanted
+        for ref in refs
+        for issue in issues_of(library, library.find(kind, ref, suite.folder), kind)
+    ]
+    if issues:
+        raise spec_error(issues)
+
+
+def _task_issues(task: Loaded[Task]) -> list[Issue]:
+    from harness.datasets.check import check_task
+
+    return check_task(task)
+
+
+def _method_issues(method: Loaded[Method]) -> list[Issue]:
+    from harness.discovery.registry import kinds
+
+    known = kinds()
+    kind = method.spec.kind
+    if kind in known:
+        return []
+    return [method.source.issue(("kind",), unknown("kind of method", kind, known))]

@@ -1,0 +1,125 @@
+"""From what a user typed to suites, plans and run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from harness.cli.check import check_suite
+from harness.errors import HarnessError, NotFound
+from harness.spec.load import Library, Loaded, spec_kind
+from harness.spec.search import is_path
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Overrides, Plan
+    from harness.spec.schema import SpecKind
+    from harness.spec.types import Suite
+
+DEFAULT_SUITE = "quickstart"
+RESERVED = "models"  # the folder beside the runs
+
+
+def overrides(
+    methods: str | None = None,
+    seeds: str | None = None,
+    limit: int | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
+    threads: int | None = None,
+) -> Overrides:
+    """What the options of `options.grid` change in a suite."""
+    from harness.runs.plan import Overrides
+
+    return Overrides(
+        methods=None if methods is None else _listed("--methods", methods),
+        seeds=None if seeds is None else _seeds(seeds),
+        limit=limit,
+        device=device,
+        threads=threads,
+    )
+
+
+def _listed(option: str, text: str) -> tuple[str, ...]:
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise click.UsageError(f"{option} has an empty item: {text!r}")
+    return parts
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = []
+    for part in _listed("--seeds", text):
+        if not (part.isascii() and part.isdecimal()):
+            raise click.UsageError(f"--seeds wants whole numbers from 0, as 0,1,2, not {part!r}")
+        seeds.append(int(part))
+    return tuple(seeds)
+
+
+def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> list[Plan]:
+    """A plan per suite or task named (default: the quickstart suite)."""
+    from harness.runs.plan import expand
+
+    library = Library(include)
+    suites = [_suite(ref, library) for ref in (specs or (DEFAULT_SUITE,))]
+    for suite in suites:
+        check_suite(suite, library)
+    found = [expand(suite, library, changes) for suite in suites]
+    names = [plan.name for plan in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise HarnessError(f"two of the specs are called {name!r}; run them one at a time")
+        if name == RESERVED:
+            raise HarnessError(f"a suite or task to run cannot be called {RESERVED!r}: rename it")
+    return found
+
+
+def _suite(ref: str, library: Library) -> Loaded[Suite]:
+    """The suite of that name or path, or one that holds the one task of that name or path."""
+    from harness.runs.plan import single_task
+
+    if is_path(ref):
+        is_suite = _kind(library, ref) == "suite"
+    else:
+        is_suite = _has(library, "suite", ref) or not _has(library, "task", ref)
+        if is_suite and not _has(library, "suite", ref):
+            # Neither: say so for both kinds, with near names of both.
+            raise NotFound(f"{_reason(library, 'suite', ref)}\n{_reason(library, 'task', ref)}")
+    if is_suite:
+        return library.suite(ref)
+    return single_task(library.task(ref), library.suite(DEFAULT_SUITE), ref)
+
+
+def _has(library: Library, kind: Literal["suite", "task"], name: str) -> bool:
+    # A broken file counts: loading it says what is wrong with it.
+    return any(name in (entry.name, entry.ref) for entry in library.entries(kind))
+
+
+def _kind(library: Library, ref: str) -> SpecKind:
+    """The kind of a file that can be run."""
+    path = library.find("task", ref)
+    kind = spec_kind(path)
+    if kind not in ("suite", "task"):
+        raise HarnessError(f"{ref} is a {kind}; only suites and tasks can be run")
+    return kind
+
+
+def _reason(library: Library, kind: Literal["suite", "task"], name: str) -> str:
+    try:
+        (library.suite if kind == "suite" else library.task)(name)
+    except NotFound as error:
+        return str(error)
+    return ""
+
+
+def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
+    """Folders of the named runs, or of all runs in the results folder; `NotFound` if none."""
+    from harness.runs.record import find_run, runs_root
+
+    if runs:
+        return [find_run(results, run) for run in runs]
+    found = runs_root(results)
+    if not found:
+        raise NotFound(f"{results} holds no run yet; `harness run` makes one")
+    return found

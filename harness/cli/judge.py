@@ -1,0 +1,261 @@
+"""`harness judge`: everything that can be measured of one circuit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.runs.judge import Given
+    from harness.runs.plan import ModelSource
+    from harness.spec.load import Library, Loaded
+    from harness.spec.types import Runtime, Task
+
+Row = tuple[str, str, str]
+
+
+@click.command("judge")
+@click.argument("circuit")
+@click.option("--task", help="Judge on this task (default: the one the circuit was found on).")
+@click.option("--model", help="In this model in place of the task's own.")
+@click.option("--split", default="test", show_default=True, help="Prompt pairs to measure on.")
+@click.option("--against", multiple=True, help="Overlap with this circuit too (several times).")
+@click.option(
+    "--tests",
+    help="Only these of completeness, minimality, equivalence, independence, as a,b; or none.",
+)
+@click.option("--pairs", type=click.IntRange(min=2), help="Prompt pairs (default: the task's).")
+@click.option("--seed", type=click.IntRange(min=0), help="Of all draws (default: the cell's, 0).")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Compute there.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads.")
+@options.results("-o")
+@options.include
+@options.as_json
+def command(
+    circuit: str,
+    task: str | None,
+    model: str | None,
+    split: str,
+    against: tuple[str, ...],
+    tests: str | None,
+    pairs: int | None,
+    seed: int | None,
+    device: str | None,
+    threads: int | None,
+    results: Path,
+    include: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Measure CIRCUIT: faithfulness, completeness, minimality, three tests, overlap.
+
+    CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another task or split
+    than it was found on, this shows how far it transfers.
+    """
+    from harness.runs.judge import Request, find_circuit, judge_circuit, runtime_of
+    from harness.runs.record import model_store
+    from harness.spec.load import Library
+
+    chosen = _tests(tests)
+    library = Library(include)
+    given = find_circuit(results, circuit)
+    loaded = _task(library, task, given)
+    runtime = runtime_of(given, library.suite(_default_suite()).spec.runtime)
+    request = Request(
+        given=given,
+        task=loaded,
+        source=_source(library, loaded, model),
+        runtime=_changed(runtime, device, threads),
+        split=split,
+        against=tuple(find_circuit(results, other) for other in against),
+        tests=chosen,
+        pairs=pairs,
+        seed=seed,
+    )
+    found = judge_circuit(request, model_store(results), _log)
+    click.echo(json.dumps(found, indent=1, allow_nan=False) if as_json else _text(found))
+
+
+# ---------------------------------------------------------------- what was asked for
+def _tests(text: str | None) -> tuple[str, ...]:
+    from harness.evaluation.judge import TESTS
+
+    if text is None:
+        return TESTS
+    wanted = tuple(part.strip() for part in text.split(","))
+    if wanted == ("none",):
+        return ()
+    for name in wanted:
+        if name not in TESTS:
+            raise click.UsageError(f"--tests knows {', '.join(TESTS)} and none, not {name!r}")
+    return wanted
+
+
+def _task(library: Library, task: str | None, given: Given) -> Loaded[Task]:
+    """The task asked for, or the one that the circuit was found on; refused if it has mistakes."""
+    from harness.cli.check import issues_of
+    from harness.errors import HarnessError
+    from harness.spec.issues import spec_error
+
+    task = task or given.circuit.source.get("task")
+    if task is None:
+        raise HarnessError(f"{given.name} does not say which task it is for; name one with --task")
+    if issues := issues_of(library, library.find("task", task), "task"):
+        raise spec_error(issues)
+    return library.task(task)
+
+
+def _source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:
+    from harness.runs.plan import ModelSource
+
+    if model is None:
+        own = task.spec.model
+        return ModelSource(own, own.name or task.spec.name, task.folder)
+    named = library.model(model)
+    return ModelSource(named.spec, named.spec.name or Path(model).stem, named.folder)
+
+
+def _default_suite() -> str:
+    from harness.cli.choose import DEFAULT_SUITE
+
+    return DEFAULT_SUITE
+
+
+def _changed(runtime: Runtime, device: Any, threads: int | None) -> Runtime:
+    runtime = runtime if device is None else replace(runtime, device=device)
+    return runtime if threads is None else replace(runtime, threads=threads)
+
+
+def _log(text: str) -> None:
+    from harness.spec.printable import printable
+
+    click.echo(printable(text), err=True)
+
+
+# ---------------------------------------------------------------- what was found
+def _text(found: dict[str, Any]) -> str:
+    from tabulate import tabulate
+
+    from harness.spec.printable import printable
+
+    choices = ", ".join(f"{name} {value}" for name, value in found["choices"].items())
+    head = (
+        f"{found['name']} on {found['task']} ({found['split']}, {found['n_examples']} pairs) in "
+        f"{found['model']} ({found['model_id'][:12]}); metric {found['metric']}; {choices}."
+    )
+    rows = [*_behaviour(found), *_completeness(found), *_minimality(found)]
+    rows += [*_tests_rows(found), *_overlap(found)]
+    lines = [[printable(text) for text in row] for row in rows]
+    headers = ["measure", "value", "what it says"]
+    table = tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+    unit = f"Incompleteness and effects are shares of |{found['metric']}(model) - (no edge)|."
+    return f"{printable(head)}\n{unit}\n\n{table}"
+
+
+def _shown(estimate: dict[str, Any]) -> str:
+    from harness.reports.text import plus_minus
+
+    low, high = estimate["low"], estimate["high"]
+    half = None if low is None or high is None else (high - low) / 2
+    return "not defined" if estimate["value"] is None else plus_minus(estimate["value"], half)
+
+
+def _behaviour(found: dict[str, Any]) -> list[Row]:
+    point, whole = found["circuit"], found["whole"]
+    rows = [
+        ("edges", f"{found['size']} of {found['edges_total']}", ""),
+        ("heads and MLPs", f"{found['nodes']} of {found['nodes_total']}", ""),
+        ("sparsity", f"{found['sparsity']:.4f}", "share of edges not used"),
+        ("faithfulness", _shown(point["faithfulness"]), "1 = whole model, 0 = no edge"),
+    ]
+    for name, title in (("metric", found["metric"]), ("kl", "KL"), ("accuracy", "accuracy")):
+        rows.append((title, _shown(point[name]), f"whole model {_shown(whole[name])}"))
+    return rows
+
+
+_SHOWN = 3  # parts of a knock-out; --json has them all
+_KNOCKOUTS = {
+    "nothing": "no knock-out",
+    "random": "random subsets",
+    "nodes": "each node",
+    "worst_nodes": "worst nodes found",
+    "worst_edges": "worst edges found",
+    "learned": "learned mask",
+}
+
+
+def _completeness(found: dict[str, Any]) -> list[Row]:
+    if "completeness" not in found:
+        return []
+    rows = []
+    for name, title in _KNOCKOUTS.items():
+        gaps = found["completeness"].get(name)
+        if gaps is not None:
+            rows.append((f"incompleteness, {title}", _shown(gaps["share"]), _knocked_out(gaps)))
+    return rows
+
+
+def _knocked_out(gaps: dict[str, Any]) -> str:
+    worst = gaps["worst"]
+    parts = worst["knockout"].split(", ")
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    name = ", ".join(parts[:_SHOWN]) + more
+    if gaps["knockouts"] == 1:
+        return f"K: {name}"
+    return f"mean of {gaps['knockouts']}; worst {_share(worst['share'])}, K: {name}"
+
+
+def _minimality(found: dict[str, Any]) -> list[Row]:
+    rows = []
+    for kind in ("edges", "nodes"):
+        effects = found.get("minimality", {}).get(kind)
+        if effects is not None:
+            weakest = effects["weakest"][0]["name"]
+            note = f"{effects['below_1_percent']} of {effects['parts']} below 1 %; least {weakest}"
+            median = effects["median"]
+            shown = "not defined" if median is None else f"{median:.4f}"
+            rows.append((f"median effect of {kind}", shown, note))
+    return rows
+
+
+def _tests_rows(found: dict[str, Any]) -> list[Row]:
+    tests: dict[str, Any] = {
+        name: found[name] for name in ("equivalence", "independence") if name in found
+    }
+    if "minimality" in found:
+        tests["minimality"] = found["minimality"]["test"]
+    rows = []
+    for name, test in tests.items():
+        if test is None:
+            rows.append((f"{name} test", "not defined", "no random edge can be added"))
+            continue
+        verdict = "rejected" if test["rejected"] else "not rejected"
+        rows.append((f"{name} test", f"p {test['p']:.3g}", f"{verdict}: {test['null']}"))
+    return rows
+
+
+def _overlap(found: dict[str, Any]) -> list[Row]:
+    if found["overlap"] is None:
+        return []
+    rows = []
+    for other in found["overlap"]["with"]:
+        for kind in ("edges", "nodes"):
+            one = other[kind]
+            note = f"{one['shared']} shared, {_share(one['of_smaller'])} of the smaller"
+            note += f"; by luck IoU {_share(one['expected_iou'])}"
+            rows.append((f"IoU of {kind} with {other['name']}", _share(one["iou"]), note))
+    if len(found["overlap"]["with"]) > 1:
+        all_of = found["overlap"]["consistency"]
+        note = f"{_share(all_of['low'])} to {_share(all_of['high'])}; by luck "
+        note += _share(all_of["expected"])
+        rows.append((f"pairwise IoU of {all_of['n']} circuits", _share(all_of["mean"]), note))
+    return rows
+
+
+def _share(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"

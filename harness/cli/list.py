@@ -1,0 +1,83 @@
+"""`harness list`: what there is to name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.spec.load import Entry
+    from harness.spec.schema import SpecKind
+
+KINDS = ("tasks", "models", "methods", "metrics", "suites")
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(KINDS), default="tasks")
+@click.option("--tag", help="Only specs with this tag.")
+@options.include
+@options.as_json
+def command(what: str, tag: str | None, include: tuple[Path, ...], as_json: bool) -> None:
+    """List tasks, models, methods, metrics or suites. A file with mistakes is listed as broken."""
+    if what == "metrics":
+        _metrics(as_json)
+        return
+    from harness.spec.load import Library
+
+    kind = cast("SpecKind", what.removesuffix("s"))
+    entries = [e for e in Library(include).entries(kind) if tag is None or tag in e.tags]
+    if as_json:
+        click.echo(json.dumps([_data(entry) for entry in entries], indent=1))
+        return
+    _columns([(entry.ref, _about(entry)) for entry in entries])
+    if not entries:
+        click.echo(f"no {what} found", err=True)
+
+
+def _data(entry: Entry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "name": entry.ref,
+        "title": entry.title,
+        "path": str(entry.path),
+        "tags": list(entry.tags),
+        "issues": [asdict(issue) for issue in entry.issues],
+    }
+
+
+def _about(entry: Entry) -> str:
+    if entry.issues:
+        first = entry.issues[0]
+        more = f" (and {len(entry.issues) - 1} more)" if len(entry.issues) > 1 else ""
+        place = f"{first.file}:{first.line}:{first.column}"
+        return f"BROKEN {place}: {first.message}{more}"
+    tags = f"  [{', '.join(entry.tags)}]" if entry.tags else ""
+    return f"{entry.title}{tags}"
+
+
+def _metrics(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from harness.evaluation.catalogue import MEASURES
+
+    if as_json:
+        data = [{**asdict(measure), "arrow": measure.arrow} for measure in MEASURES]
+        click.echo(json.dumps(data, indent=1))
+        return
+    lines = [(f"{m.name} {m.arrow}".strip(), f"{m.formula} ({m.source})") for m in MEASURES]
+    _columns(lines)
+
+
+def _columns(lines: list[tuple[str, str]]) -> None:
+    from harness.spec.printable import printable
+
+    safe = [(printable(name), printable(text)) for name, text in lines]
+    width = max((len(name) for name, _ in safe), default=0)
+    for name, text in safe:
+        click.echo(f"{name:<{width}}  {text}".rstrip())

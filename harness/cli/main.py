@@ -1,0 +1,136 @@
+"""`harness`: the command line. One file per verb, imported only when the verb is used.
+
+Exit codes: 0 all well, 1 some cell failed, 2 usage or spec error, 3 corrupt store, 70 a bug,
+130 interrupted. Data goes to stdout; progress, logs and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError
+
+USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+
+# verb -> one line of help. The verb's module is `harness.cli.<verb>`; its command has that name.
+VERBS = {
+    "list": "List tasks, models, methods, metrics or suites.",
+    "show": "Show a task, model, method or suite.",
+    "new": "Start a task of your own from a commented one.",
+    "validate": "Check specs and say exactly what is wrong.",
+    "plan": "Show what a run would compute, reuse and train.",
+    "run": "Run a suite or a task and print the leaderboard.",
+    "status": "Show which cells of a run are done.",
+    "why": "Show what a cell's id is made of.",
+    "table": "Print the leaderboard or the result rows.",
+    "compare": "Compare two methods, runs or cells, paired by example.",
+    "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
+    "export": "Write circuits in the form of another tool.",
+    "plot": "Draw faithfulness against circuit size.",
+    "bench": "Measure what methods cost on a model.",
+    "verify": "Check stored results against their digests.",
+    "doctor": "Show versions, devices and whether results can be written.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its verbs by name, imports one only to run it, and maps errors to exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in the order of a user's way through them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module; None for an unknown verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"harness.cli.{cmd_name}")
+        # Called `command`, because most verbs are words that Python or the module itself uses.
+        command: click.Command = getattr(module, "command", None) or getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest a near verb for a mistyped one."""
+        from difflib import get_close_matches
+
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], VERBS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb and push out what it printed, while a closed pipe can still be told."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader (`| head`) has seen enough; keep Python from complaining at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        return result
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run, and leave with the exit code that says how it went."""
+        extra["standalone_mode"] = False
+        extra["prog_name"] = "harness"
+        sys.exit(_exit_code(lambda: super(LazyGroup, self).main(args, *rest, **extra)))
+
+
+def _exit_code(run: Any) -> int:
+    try:
+        code = run()
+        return code if isinstance(code, int) else 0
+    except HarnessError as error:
+        click.echo(error_text(error), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+            place = f": {error.filename}" if error.filename else ""
+            click.echo(f"error: {error.strerror}{place}", err=True)
+            return USAGE
+        traceback.print_exc()
+        click.echo("this is a bug in the harness, not a mistake of yours", err=True)
+        return BUG
+
+
+def error_text(error: HarnessError) -> str:
+    """The error as shown; spec errors already carry their place and kind."""
+    from harness.errors import SpecError
+
+    return str(error) if isinstance(error, SpecError) else f"error: {error}"
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "HARNESS", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """From a task in YAML to a leaderboard of circuits.
+
+    `harness run` with no argument trains the models of the quickstart suite, finds their circuits
+    with every method, and prints how faithful and how sparse they are.
+    """

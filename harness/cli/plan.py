@@ -1,0 +1,95 @@
+"""`harness plan`: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Plan
+
+
+@click.command("plan")
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@options.results("-o")
+@options.grid
+@options.include
+@options.as_json
+def command(
+    specs: tuple[str, ...],
+    results: Path,
+    include: tuple[Path, ...],
+    as_json: bool,
+    **grid: Any,
+) -> None:
+    """Show the cells of SPEC: which are stored and would be reused, which are new.
+
+    SPEC is a suite, a task, or the path of either (default: the suite quickstart).
+    """
+    from harness.cli.choose import overrides, plans
+
+    data = [_data(plan, results) for plan in plans(specs, include, overrides(**grid))]
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+    else:
+        for one in data:
+            click.echo(_text(one))
+
+
+def _data(plan: Plan, results: Path) -> dict[str, Any]:
+    from harness.runs.record import model_store
+    from harness.runs.store import CellStore
+
+    store, models = CellStore(results / plan.name), model_store(results)
+    cells = [
+        {"cell": cell.id, "model_id": cell.model_id, **cell.labels(), "state": state}
+        for cell in plan.cells
+        for state in [_state(store, cell.id)]
+    ]
+    needed = {cell["model_id"] for cell in cells if cell["state"] != "reused"}
+    return {
+        "run": str(results / plan.name),
+        "reused": sum(cell["state"] == "reused" for cell in cells),
+        "new": sum(cell["state"] == "new" for cell in cells),
+        "failed": sum(cell["state"] == "failed" for cell in cells),
+        "models_to_train": [
+            {"model": group[0].model_name, "model_id": model_id}
+            for model_id, group in plan.by_model.items()
+            if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
+        ],
+        "cells": cells,
+    }
+
+
+def _state(store: Any, cell_id: str) -> str:
+    if store.has(cell_id):
+        return "reused"
+    return "new" if store.failure_mark(cell_id) is None else "failed"
+
+
+def _text(data: dict[str, Any]) -> str:
+    from harness.reports.text import grid
+    from harness.spec.printable import printable
+
+    varied = ("variant",) if any(cell["variant"] for cell in data["cells"]) else ()
+    columns = ("task", *varied, "model", "method", "role", "seed", "limit", "state")
+    lines = [
+        [cell["cell"][:12], *("" if cell[c] is None else str(cell[c]) for c in columns)]
+        for cell in data["cells"]
+    ]
+    names = [f"{m['model']} ({m['model_id'][:12]})" for m in data["models_to_train"]]
+    return "\n\n".join(
+        [
+            grid(["cell", *columns], lines, "github"),
+            printable(
+                f"{data['run']}: {data['reused']} cells reused, {data['new']} new, "
+                f"{data['failed']} failed before and tried again; "
+                f"models to train: {', '.join(names) or 'none'}"
+            ),
+        ]
+    )

@@ -1,0 +1,138 @@
+"""`harness run`: compute what is missing of suites or tasks, then print the leaderboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.reports.leaderboard import Leaderboard
+    from harness.runs.execute import Summary
+    from harness.runs.plan import Plan
+
+
+@click.command("run")
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@options.results("-o")
+@options.grid
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Worker processes.")
+@options.include
+@options.size
+@click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
+@options.as_json
+def command(
+    specs: tuple[str, ...],
+    results: Path,
+    jobs: int,
+    include: tuple[Path, ...],
+    size: float,
+    fail_fast: bool,
+    as_json: bool,
+    **grid: Any,
+) -> int:
+    """Compute every cell of SPEC that is not stored yet, then print the leaderboard.
+
+    SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
+    with the methods of quickstart. Running again computes only what is missing.
+    """
+    from harness.cli.choose import overrides, plans
+
+    chosen = plans(specs, include, overrides(**grid))
+    summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
+    board = _leaderboard(chosen, results, size)
+    if as_json:
+        click.echo(json.dumps(_data(chosen, summaries, results, board), indent=1))
+    else:
+        from harness.reports.table import render
+
+        click.echo(render(board, "github"), nl=False)
+    return max(summary.exit_code for summary in summaries)
+
+
+def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> Summary:
+    from harness.cli.progress import Progress
+    from harness.runs import execute
+    from harness.runs.record import model_store, record
+    from harness.runs.store import CellStore
+
+    store = CellStore(results / plan.name)
+    record(store.folder, plan)
+    with Progress(plan) as progress:
+        settings = execute.Settings(
+            models=model_store(results),
+            compute=execute.COMPUTE,
+            fail_fast=fail_fast,
+            notify=progress,
+        )
+        executor: execute.Executor = execute.LocalExecutor(jobs)
+        try:
+            summary = executor.run(plan, store, settings)
+        except KeyboardInterrupt:
+            click.echo("finished cells are kept; the same command goes on from there", err=True)
+            raise
+    _say(plan, summary, store.folder)
+    return summary
+
+
+def _say(plan: Plan, summary: Summary, folder: Path) -> None:
+    from harness.spec.printable import printable
+
+    def say(text: str) -> None:
+        click.echo(printable(text), err=True)
+
+    names = {cell.model_id: cell.model_name for cell in plan.cells}
+    titles = {cell.id: cell.title() for cell in plan.cells}
+    for word, models in (("reused", summary.models_reused), ("made", summary.models_made)):
+        for model_id in models:
+            say(f"{word} model {names[model_id]} ({model_id[:12]})")
+    if summary.reused:
+        say(f"reused {len(summary.reused)} cells: {'; '.join(titles[i] for i in summary.reused)}")
+    for cell_id, reason in summary.failed:
+        say(f"failed {titles[cell_id]} ({cell_id[:12]}): {reason}")
+    say(
+        f"{plan.name}: {len(summary.computed)} computed, {len(summary.reused)} reused, "
+        f"{len(summary.elsewhere)} computed by another process, {len(summary.failed)} failed, "
+        f"{len(summary.skipped)} not tried, in {summary.seconds:.1f} s; results in {folder}"
+    )
+
+
+def _leaderboard(chosen: list[Plan], results: Path, size: float) -> Leaderboard:
+    from harness.reports.leaderboard import leaderboard
+    from harness.runs.record import entries_of, load_cells
+
+    cells = []
+    for plan in chosen:
+        folder = results / plan.name
+        wanted = {cell.id for cell in plan.cells}
+        cells += load_cells(folder, [e for e in entries_of(folder) if e.id in wanted])
+    return leaderboard(cells, size)
+
+
+def _data(
+    chosen: list[Plan], summaries: list[Summary], results: Path, board: Leaderboard
+) -> dict[str, Any]:
+    from harness.reports.records import as_data
+
+    return {
+        "status": "failed" if any(summary.exit_code for summary in summaries) else "ok",
+        "runs": [
+            {
+                "run": str(results / plan.name),
+                "computed": summary.computed,
+                "reused": summary.reused,
+                "elsewhere": summary.elsewhere,
+                "failed": dict(summary.failed),
+                "skipped": summary.skipped,
+                "models_made": summary.models_made,
+                "models_reused": summary.models_reused,
+                "seconds": summary.seconds,
+            }
+            for plan, summary in zip(chosen, summaries, strict=True)
+        ],
+        "leaderboard": as_data(board),
+    }

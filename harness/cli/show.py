@@ -1,0 +1,66 @@
+"""`harness show`: one task, model, method, suite or metric."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.evaluation.measures import Measure
+
+
+@click.command("show")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["task", "model", "method", "suite"]),
+    help="Needed only where one name means several specs.",
+)
+@click.option("--resolved", is_flag=True, help="With all defaults, and a task's model inlined.")
+@options.include
+@options.as_json
+def command(
+    name: str, kind: str | None, resolved: bool, include: tuple[Path, ...], as_json: bool
+) -> None:
+    """Show the spec called NAME (or the file NAME) as written; --json gives it resolved."""
+    from harness.cli.lookup import find_spec
+    from harness.errors import NotFound
+    from harness.spec.load import Library
+
+    library = Library(include)
+    try:
+        found, path = find_spec(library, name, kind)
+    except NotFound:
+        from harness.evaluation.catalogue import MEASURES
+
+        measures = [measure for measure in MEASURES if measure.name == name]
+        if kind is not None or not measures:
+            raise
+        click.echo(_measure(measures[0], as_json))
+        return
+    if not (resolved or as_json):
+        from harness.spec.printable import printable
+        from harness.spec.yaml_source import read_text
+
+        click.echo("\n".join(printable(line) for line in read_text(path).splitlines()))
+        return
+    data: dict[str, Any] = getattr(library, found)(str(path)).resolved
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+    else:
+        import yaml
+
+        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=False), nl=False)
+
+
+def _measure(measure: Measure, as_json: bool) -> str:
+    from dataclasses import asdict
+
+    if as_json:
+        return json.dumps(asdict(measure), indent=1)
+    return f"{measure.title} {measure.arrow}\n{measure.formula}\nsource: {measure.source}"

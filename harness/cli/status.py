@@ -1,0 +1,76 @@
+"""`harness status`: which cells of a run are done, failed, running or missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli import options
+
+
+@click.command("status")
+@click.argument("run", required=False)
+@options.results("-o")
+@options.as_json
+def command(run: str | None, results: Path, as_json: bool) -> None:
+    """Show the state of every cell of RUN (a folder, or a name in the results folder).
+
+    Without RUN, of all runs there.
+    """
+    from harness.cli.choose import run_folders
+
+    data = [_data(folder) for folder in run_folders((run,) if run else (), results)]
+    if as_json:
+        click.echo(json.dumps(data, indent=1))
+        return
+    for one in data:
+        click.echo(_text(one))
+
+
+def _data(folder: Path) -> dict[str, Any]:
+    from harness.runs.record import entries_of, status_of
+    from harness.runs.store import CellStore
+
+    store = CellStore(folder)
+    cells = []
+    for entry in entries_of(folder):
+        status: str = status_of(entry, store)
+        failure = store.failure(entry.id) if status == "failed" else None
+        if status in ("missing", "failed") and store.is_claimed(entry.id):
+            status = "running"
+        cells.append(
+            {
+                "cell": entry.id,
+                "task": entry.task,
+                "variant": entry.variant,
+                "model": entry.model,
+                "method": entry.method,
+                "seed": entry.seed,
+                "limit": entry.limit,
+                "status": status,
+                "reason": "" if failure is None else failure["error"]["message"],
+            }
+        )
+    counts = {
+        name: sum(cell["status"] == name for cell in cells)
+        for name in ("ok", "smoke", "failed", "running", "missing")
+    }
+    return {"run": str(folder), "counts": counts, "cells": cells}
+
+
+def _text(data: dict[str, Any]) -> str:
+    from harness.reports.text import grid
+    from harness.spec.printable import printable
+
+    varied = ("variant",) if any(cell["variant"] for cell in data["cells"]) else ()
+    columns = ("task", *varied, "model", "method", "seed", "limit", "status", "reason")
+    lines = [
+        [cell["cell"][:12], *("" if cell[name] is None else str(cell[name]) for name in columns)]
+        for cell in data["cells"]
+    ]
+    counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items() if count)
+    head = printable(f"{data['run']}: {counts or 'no cells'}")
+    return f"{head}\n\n{grid(['cell', *columns], lines, 'github')}\n"

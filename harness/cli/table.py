@@ -1,0 +1,60 @@
+"""`harness table`: the leaderboard, or the result rows, of stored runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, cast
+
+import click
+
+from harness.cli import options
+
+Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
+
+
+@click.command("table")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@options.results("-o")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["github", "latex", "csv", "json", "html", "parquet"]),
+    default="github",
+    show_default=True,
+    help="parquet only with --full and --write.",
+)
+@click.option("--full", is_flag=True, help="Result rows: one per cell and circuit size.")
+@click.option(
+    "--write",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, atomically, in place of stdout.",
+)
+@options.size
+def command(
+    runs: tuple[str, ...], results: Path, form: Chosen, full: bool, write: Path | None, size: float
+) -> None:
+    """Print the leaderboard of RUN (a folder, or a name in the results folder).
+
+    Without RUN, of all runs there.
+    """
+    from harness.cli.choose import run_folders
+    from harness.runs.record import load_cells
+
+    if form == "parquet" and not (full and write):
+        raise click.UsageError("parquet is binary and holds rows: give --full and --write FILE")
+    cells = [cell for folder in run_folders(runs, results) for cell in load_cells(folder)]
+    if form == "parquet":
+        from harness.reports.rows import write_parquet
+
+        write_parquet(cells, cast(Path, write))
+        return
+    from harness.reports.leaderboard import leaderboard
+    from harness.reports.table import render, render_rows
+
+    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form)
+    if write is None:
+        click.echo(text, nl=False)
+    else:
+        from harness.runs.atomic import replace_file
+
+        replace_file(write, text.encode())

@@ -1,0 +1,85 @@
+"""`harness validate`: everything wrong with specs that can be known without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.spec.load import Library
+    from harness.spec.schema import SpecKind
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="github prints annotations for a workflow.",
+)
+@options.include
+def command(
+    paths: tuple[str, ...], form: Literal["text", "json", "github"], include: tuple[Path, ...]
+) -> int:
+    """Check the specs at PATH (files, folders or names); without PATH, all that can be named.
+
+    Checks the schema, references between specs, and the data of tasks: parameters, slots,
+    answers of one token, pairs of equal length. Exit 2 if anything is wrong.
+    """
+    from harness.cli.check import issues_of, needs_of
+    from harness.errors import SpecError
+    from harness.spec.issues import in_order, render
+    from harness.spec.load import Library
+    from harness.spec.printable import shown_path
+
+    library = Library(include)
+    files = list(dict.fromkeys(_named(library, paths) if paths else _all(library)))
+    issues = in_order(issue for path, kind in files for issue in issues_of(library, path, kind))
+    text = render(issues, form)
+    if text:
+        click.echo(text)
+    if form == "text":
+        wrong = len({issue.file for issue in issues})
+        needs = [(path, text) for path, kind in files for text in needs_of(library, path, kind)]
+        for path, text in needs:
+            click.echo(f"{shown_path(path)}: {text}", err=True)
+        lacking = len({path for path, _ in needs})
+        more = f", {lacking} need files that are not there" if lacking else ""
+        click.echo(f"{len(files)} files checked, {wrong} with mistakes{more}", err=True)
+    return SpecError.exit_code if issues else 0
+
+
+def _all(library: Library) -> Iterator[tuple[Path, SpecKind | None]]:
+    from harness.cli.lookup import KINDS
+
+    for kind in KINDS:
+        for entry in library.entries(kind):
+            yield entry.path, kind
+
+
+def _named(library: Library, paths: tuple[str, ...]) -> Iterator[tuple[Path, SpecKind | None]]:
+    from harness.cli.lookup import find_spec
+    from harness.errors import NotFound
+    from harness.spec.search import ENDINGS, is_path
+
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix in ENDINGS and p.is_file())
+            if not files:
+                raise NotFound(f"no .yaml file below {given}")
+            yield from ((file, None) for file in files)
+        elif is_path(given) and path.is_file():
+            yield path, None
+        else:
+            kind, file = find_spec(library, given)
+            yield file, kind

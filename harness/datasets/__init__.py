@@ -1,0 +1,1 @@
+"""Tasks' data: prompt pairs and training batches in disjoint, reproducible splits."""

@@ -1,0 +1,157 @@
+"""Everything about a task's data that can be known without training, as issues with places.
+
+Opening a task raises on the same mistakes; here they are all found and tied to the lines of the
+spec. Neither torch nor a model is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from harness.datasets.check_template import template_problems
+from harness.datasets.files import open_file
+from harness.datasets.locate import find, needed
+from harness.datasets.open import open_data
+from harness.datasets.pairs import TaskData
+from harness.datasets.programs_task import program_problems
+from harness.datasets.registry import generator, wrong_tokenizer
+from harness.datasets.splits import share_problems
+from harness.datasets.template_plan import Place, Problem
+from harness.datasets.template_read import read_plan
+from harness.errors import HarnessError
+from harness.spec.types import (
+    CompileModel,
+    FileData,
+    GeneratorData,
+    LoadModel,
+    ProgramData,
+    Task,
+    TemplateData,
+)
+
+if TYPE_CHECKING:
+    from harness.spec.issues import Issue
+    from harness.spec.load import Loaded
+    from harness.spec.yaml_source import Source
+
+
+def check_task(loaded: Loaded[Task]) -> list[Issue]:
+    """Return the mistakes in the task's data and tokenizer, in the order they were found.
+
+    A tokenizer file that is absent is no mistake (`needed_files` names it): then everything is
+    checked that can be known without tokens.
+    """
+    task = loaded.spec
+    problems: list[Problem] = [(("tokenizer", "path"), text) for text in _tokenizer_problems(task)]
+    path = task.tokenizer.path
+    if not problems and path and find(path, loaded.folder) is None:
+        return [_issue(loaded.source, *one) for one in _problems_without_tokens(loaded)]
+    if isinstance(task.data, GeneratorData):
+        problems += _generator_problems(task.data, task)
+    elif isinstance(task.data, TemplateData):
+        problems += template_problems(task.data, task.tokenizer, loaded.folder)
+    elif isinstance(task.data, ProgramData):
+        problems += program_problems(task.data, task.tokenizer)
+    elif not problems:
+        problems += _file_problems(task.data, loaded)
+    if isinstance(task.model, CompileModel) and not isinstance(task.data, ProgramData):
+        text = f"a model can only be compiled from data of kind 'program', not {task.data.kind!r}"
+        problems.append((("model", "kind"), text))
+    if not problems:
+        problems += _opened_problems(task, lambda: open_data(loaded))
+    return [_issue(loaded.source, place, text) for place, text in problems]
+
+
+def needed_files(loaded: Loaded[Task]) -> list[str]:
+    """Return a message for every file of others that the task names and that is not there.
+
+    These are its tokenizer and the folder of a model to load: no task ships them. A folder that
+    the tokenizer is to lie in is not named again.
+    """
+    task = loaded.spec
+    model = task.model.path if isinstance(task.model, LoadModel) else None
+    paths = [path for path in (task.tokenizer.path, model) if path is not None]
+    absent = [path for path in paths if find(path, loaded.folder) is None]
+    if len(absent) == 2 and PurePath(absent[0]).is_relative_to(absent[1]):
+        absent.pop()
+    return [needed(path, loaded.folder) for path in absent]
+
+
+def _problems_without_tokens(loaded: Loaded[Task]) -> list[Problem]:
+    data = loaded.spec.data
+    if isinstance(data, TemplateData):
+        return read_plan(data, loaded.folder)[1]
+    if isinstance(data, GeneratorData):
+        return _generator_problems(data, loaded.spec)
+    if isinstance(data, ProgramData):
+        return program_problems(data, loaded.spec.tokenizer)
+    return [(("data", "shares"), text) for text in share_problems(data.shares)]
+
+
+def _issue(source: Source, place: Place, text: str) -> Issue:
+    # Of an unknown parameter the name is wrong, not the value.
+    if text.startswith("unknown parameter"):
+        return source.issue(place[:-1], text, at_key=str(place[-1]))
+    return source.issue(place, text)
+
+
+def _tokenizer_problems(task: Task) -> list[str]:
+    if task.tokenizer.kind == "file" and not task.tokenizer.path:
+        return ["a tokenizer of kind 'file' needs `path`, a tokenizer.json"]
+    if task.tokenizer.kind != "file" and task.tokenizer.path:
+        return [f"`path` is only for kind 'file', not {task.tokenizer.kind!r}"]
+    return []
+
+
+def _generator_problems(data: GeneratorData, task: Task) -> list[Problem]:
+    problems: list[Problem] = [(("data", "shares"), text) for text in share_problems(data.shares)]
+    try:
+        found = generator(data.generator)
+    except HarnessError as error:
+        return [*problems, (("data", "generator"), str(error))]
+    if task.tokenizer.kind not in found.tokenizers:
+        text = wrong_tokenizer(data.generator, found.tokenizers, task.tokenizer.kind)
+        problems.append((("tokenizer", "kind"), text))
+    problems += [(("data", "params", name), text) for name, text in found.problems(data.params)]
+    return problems
+
+
+def _file_problems(data: FileData, loaded: Loaded[Task]) -> list[Problem]:
+    problems: list[Problem] = [(("data", "shares"), text) for text in share_problems(data.shares)]
+    if problems:
+        return problems
+    try:
+        open_file(data, loaded.spec.tokenizer, loaded.folder)
+    except HarnessError as error:
+        return [(("data", "path"), str(error))]
+    return []
+
+
+def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem]:
+    """Return what only drawing shows: empty splits, too few pairs for the evaluation."""
+    try:
+        data = opened()
+    except HarnessError as error:
+        return [(("data",), str(error))]
+    problems: list[Problem] = []
+    wanted = {
+        "train": (task.evaluation.discovery_pairs, ("evaluation", "discovery_pairs")),
+        "test": (task.evaluation.test_pairs, ("evaluation", "test_pairs")),
+    }
+    for split in data.splits:
+        n, place = wanted.get(split, (1, ("data", "shares")))
+        try:
+            data.pairs(split, n, 0)
+        except HarnessError as error:
+            problems.append((place if _any_pair(data, split) else ("data", "shares"), str(error)))
+    return problems
+
+
+def _any_pair(data: TaskData, split: str) -> bool:
+    try:
+        data.pairs(split, 1, 0)
+    except HarnessError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Where files lie that the user brings: tokenizers and checkpoints that no task can ship.
+
+A relative path is looked for beside the task, then in each folder of the environment variable
+`HARNESS_FILES`, then in the current folder. What is found is identified by its content, so it
+does not matter where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.errors import NotFound
+from harness.spec.printable import shown_path
+
+VARIABLE = "HARNESS_FILES"
+
+
+def search_folders(folder: Path) -> list[Path]:
+    """Return `folder` (that of the task), the folders of `HARNESS_FILES`, and the current one."""
+    named = [Path(one) for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
+    folders = [folder, *named, Path()]
+    return list({one.resolve(): one for one in reversed(folders)}.values())[::-1]
+
+
+def find(path: str, folder: Path) -> Path | None:
+    """Return the file or folder that `path` means in a task of `folder`, or None."""
+    candidates = (one / path for one in search_folders(folder))
+    return next((one for one in candidates if _exists(one)), None)
+
+
+def locate(path: str, folder: Path) -> Path:
+    """Return the file or folder that `path` means; NotFound says how to provide it."""
+    found = find(path, folder)
+    if found is None:
+        raise NotFound(needed(path, folder))
+    return found
+
+
+def needed(path: str, folder: Path) -> str:
+    """Return the message for a path that is nowhere: what is needed and where it can be put."""
+    if Path(path).is_absolute():
+        return f"needs {path}, which does not exist"
+    places = [shown_path(one.absolute()) for one in search_folders(folder)]
+    return (
+        f"needs {path}, which is not below {' or '.join(places)}; put it there, or set "
+        f"{VARIABLE} to the folder that holds {path}"
+    )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a path that cannot exist: too long, a NUL inside
+        return False

@@ -1,0 +1,156 @@
+"""Turns an endless source of random prompts into a task with disjoint splits.
+
+A source draws rows and says how rows become pairs and training batches; the stream does
+what is the same for all: seeding, keeping the rows of the wanted split, dropping duplicates.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch
+from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
+from harness.datasets.splits import Hashes, Shares
+from harness.datasets.tokenizer import Tokenizer
+from harness.errors import HarnessError
+
+PAIRS, TRAINING = 1, 2  # keep the random streams of the two uses apart
+BLOCK = 16  # training steps drawn together
+LARGEST_DRAW = 1 << 13
+# Give up when this many draws in a row brought no new prompt of the split.
+PATIENCE = 1 << 18
+
+
+class Source(Protocol):
+    """Random prompts without an end."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Vocabulary of the prompts."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a prompt, BOS included."""
+        ...
+
+    def draw(self, rng: np.random.Generator, n: int, split: str, paired: bool) -> Rows:
+        """Return at most about n random rows; `paired` rows can be given to `pairs`.
+
+        `split` is only a hint: rows of other splits are dropped by the stream.
+        """
+        ...
+
+    def split_of(self, rows: Rows, shares: Shares) -> Ints:
+        """Return the split number of every row; -1 = belongs to none."""
+        ...
+
+    def pairs(self, rows: Rows) -> PromptPairs:
+        """Return the prompt pairs of rows drawn with `paired`."""
+        ...
+
+    def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
+        """Return rows as a training batch."""
+        ...
+
+
+class StreamData:
+    """`TaskData` over a source."""
+
+    def __init__(self, source: Source, shares: Shares) -> None:
+        """Take the source and the splits; the seed of the shares is the data seed."""
+        self.source = source
+        self.tokenizer = source.tokenizer
+        self.longest = source.longest
+        self.splits = shares.names
+        self.shares = shares
+        self._block: tuple[tuple[int, int, int], Rows] | None = None
+
+    def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
+        """Return n pairs of `split` with distinct clean prompts (see `TaskData`)."""
+        index = self.shares.index(split)
+        rng = pair_rng(self.shares, split, seed)
+
+        def draw(count: int) -> Rows:
+            rows = self.source.draw(rng, count, split, paired=True)
+            return take(rows, self.source.split_of(rows, self.shares) == index)
+
+        return self.source.pairs(distinct(draw, n, split, at_most=at_most))
+
+    def training_batch(
+        self, objective: Objective, size: int, step: int, seed: int
+    ) -> TrainingBatch:
+        """Return `size` clean prompts of split train (see `TaskData`).
+
+        Prompts are drawn for `BLOCK` consecutive steps at once, which costs little more than
+        for one; the last block is kept. A batch stays a function of its arguments.
+        """
+        block, place = divmod(step, BLOCK)
+        wanted = (size, block, seed)
+        if self._block is None or self._block[0] != wanted:
+            self._block = (wanted, self._training_rows(size * BLOCK, block, seed))
+        rows = take(self._block[1], slice(place * size, (place + 1) * size))
+        return self.source.batch(rows, objective)
+
+    def _training_rows(self, size: int, block: int, seed: int) -> Rows:
+        rng = training_rng(self.shares, seed, block)
+        parts: list[Rows] = []
+        found = drawn = 0
+        while found < size:
+            # The first draw expects the default share of train and some rejected rows.
+            count = min(LARGEST_DRAW, (size - found) * 4 // 3 + 16)
+            rows = self.source.draw(rng, count, "train", paired=False)
+            rows = take(rows, self.source.split_of(rows, self.shares) == 0)
+            found += len(rows["lengths"])
+            drawn += count
+            parts.append(rows)
+            if drawn > PATIENCE and not found:
+                raise HarnessError("split 'train' has no prompts to train on")
+        return take(join(parts), slice(0, size))
+
+
+def distinct(draw: Callable[[int], Rows], n: int, split: str, *, at_most: bool) -> Rows:
+    """Draw rows until n have distinct prompts; HarnessError if they run out (see `TaskData`)."""
+    if n < 1:
+        raise HarnessError(f"at least one pair must be asked for, not {n}")
+    kept: list[Rows] = []
+    seen: Hashes = np.zeros(0, dtype=np.uint64)
+    idle = 0
+    count = n * 3 // 2 + 64
+    while len(seen) < n:
+        count = min(count, LARGEST_DRAW)
+        rows = draw(count)
+        first = first_of_each(rows)
+        keys = prompt_keys(rows)
+        first = first[~np.isin(keys[first], seen)]
+        idle = 0 if len(first) else idle + count
+        if idle >= PATIENCE:
+            if at_most and len(seen):
+                break
+            raise too_few(split, len(seen), n)
+        seen = np.concatenate([seen, keys[first]])
+        kept.append(take(rows, first))
+        count *= 2
+    return take(join(kept), slice(0, n))
+
+
+def training_rng(shares: Shares, seed: int, part: int) -> np.random.Generator:
+    """Return the generator that draws part number `part` of the training prompts."""
+    return np.random.default_rng([shares.seed, TRAINING, seed, part])
+
+
+def pair_rng(shares: Shares, split: str, seed: int) -> np.random.Generator:
+    """Return the generator that draws the pairs of one split."""
+    return np.random.default_rng([shares.seed, PAIRS, zlib.crc32(split.encode()), seed])
+
+
+def too_few(split: str, found: int, wanted: int) -> HarnessError:
+    """Return the error of a split with fewer distinct prompts than asked for."""
+    return HarnessError(
+        f"split {split!r} has only {found} distinct prompts, {wanted} were asked for; "
+        "ask for fewer or give the task more words, lengths or a larger share"
+    )

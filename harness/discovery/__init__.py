@@ -1,0 +1,1 @@
+"""Methods that score edges. One file each; `registry` finds them by name."""

@@ -1,0 +1,42 @@
+"""Edge attribution patching (Syed et al. 2023): a first-order estimate of every edge's effect.
+
+score[w, r] = - mean over pairs of Σ_positions (x_w - x̃_w) · ∂loss/∂(input of r) at the clean run,
+that is, how much the loss (-metric) would grow, to first order, if the edge carried x̃_w.
+
+Cost: one forward for the counterfactual, one forward and one backward of activations, one mixing
+product, whatever the number of edges. `harness bench` measures it beside the floor (about 0.8
+plain forward+backwards for GPT-2 small).
+Positive = the edge helps. EAP-IG's library has the same sign, divided once more by the batch size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+
+@dataclass(frozen=True)
+class Eap:
+    """Gradient at the clean run times the difference to the counterfactual.
+
+    `objective`: what is attributed; the distances to the whole model have no slope there.
+    """
+
+    objective: Objective = "metric"
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all edges from one gradient per batch."""
+        problem.needs_slope("eap", self.objective)
+        model, graph = problem.model, problem.graph
+        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        for batch in problem.batches:
+            reference = problem.references.of(batch)
+            run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))
+            differences = writer_differences(model, graph, run.activations, reference)
+            total -= edge_scores(model, graph, batch, [run], differences).double().cpu()
+        return Discovery(total / problem.n_pairs)

@@ -1,0 +1,153 @@
+"""Edge Pruning (Bhaskar et al. 2024): learned hard-concrete masks under a sparsity constraint.
+
+    minimise over a, maximise over λ:   objective + λ₁·(s - t) + λ₂·(s - t)²
+
+with t the target share of dropped edges, rising linearly from 0 over the sparsity warm-up, and s
+the sparsity that is steered:
+    expected   s = 1 - mean over edges of P(z > 0), in closed form (default)
+    sampled    s = 1 - mean over edges of the drawn z, as published; its gradient vanishes where
+               masks are saturated, so that AdamW's weight decay has to move them
+With node masks an edge's mask is its own times that of its writer, and P(z > 0) the product.
+
+Edges are ranked by P(z > 0), so that circuits of any size can be cut from one training; by
+default one training is made for each size that will be measured.
+
+Cost: `steps` per target, each about 1.1 plain forward+backwards of its prompts (see
+`mask_training`); `harness bench` measures a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from harness.circuits import hard_concrete
+from harness.discovery.mask_sets import discover_over
+from harness.discovery.mask_training import Training
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+_START_SPREAD = 0.01
+
+
+@dataclass(frozen=True)
+class EdgePruning:
+    """`sparsities`: targets, one training each; see `specs/method.schema.json` for the others."""
+
+    sparsities: tuple[float, ...] | None = None
+    steps: int = 1000
+    learning_rate: float = 0.8
+    multiplier_rate: float = 0.8
+    warmup: float = 0.07
+    sparsity_warmup: float = 0.8
+    batch_size: int = 32
+    objective: Objective = "kl"
+    control: Literal["expected", "sampled"] = "expected"
+    nodes: bool = False
+    weight_decay: float = 0.0
+    start: float = 10.0
+    clamp: float | None = 10.0
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Train one set of masks per target."""
+        targets = self._targets(problem)
+        training = Training(self.steps, self.batch_size, self.objective, self.warmup)
+
+        def law(part: Sequence[float]) -> ConstrainedMasks:
+            return ConstrainedMasks.new(self, problem, part)
+
+        labels = [f"{target:.4g}" for target in targets]
+        return discover_over(problem, targets, labels, law, training, "edge pruning to")
+
+    def _targets(self, problem: Problem) -> list[float]:
+        if self.sparsities is not None:
+            return list(self.sparsities)
+        n_edges = problem.graph.n_edges
+        wanted = {size for size in problem.sizes if 0 < size < n_edges} or {max(1, n_edges // 10)}
+        return [1 - size / n_edges for size in sorted(wanted)]
+
+
+@dataclass
+class ConstrainedMasks:
+    """Hard-concrete masks and the Lagrange multipliers that hold their sparsity, for S targets."""
+
+    settings: EdgePruning
+    targets: Tensor  # [S]
+    edges: Tensor  # [S, E]
+    nodes: Tensor | None  # [S, W]
+    writers: Tensor  # row of each edge's writer [E]
+    multipliers: Tensor  # λ₁, λ₂ [2, S]
+
+    @classmethod
+    def new(
+        cls, settings: EdgePruning, problem: Problem, targets: Sequence[float]
+    ) -> ConstrainedMasks:
+        """Masks at the start: almost surely all one."""
+        allowed, like = problem.graph.allowed, problem.model.embedding
+
+        def parameters(count: int) -> Tensor:
+            noise = torch.randn(len(targets), count, generator=problem.generator)
+            return (settings.start + noise * _START_SPREAD).to(like).requires_grad_()
+
+        return cls(
+            settings,
+            torch.tensor(targets).to(like),
+            parameters(problem.graph.n_edges),
+            parameters(problem.graph.n_writers) if settings.nodes else None,
+            allowed.nonzero()[:, 0].to(like.device),
+            like.new_zeros(2, len(targets)).requires_grad_(),
+        )
+
+    @property
+    def _masks(self) -> list[Tensor]:
+        return [self.edges] if self.nodes is None else [self.edges, self.nodes]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Masks go down; multipliers go up the same loss."""
+        decay, lr = self.settings.weight_decay, self.settings.learning_rate
+        climb = {"lr": self.settings.multiplier_rate, "maximize": True}
+        return [
+            {"params": self._masks, "lr": lr, "weight_decay": decay},
+            {"params": [self.multipliers], "weight_decay": decay, **climb},
+        ]
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One mask per set and edge [S, E]."""
+        drawn = hard_concrete.draw(self.edges, generator)
+        if self.nodes is None:
+            return drawn
+        return drawn * hard_concrete.draw(self.nodes, generator)[:, self.writers]
+
+    def kept(self) -> Tensor:
+        """P(z > 0) of each set and edge [S, E]."""
+        own = hard_concrete.kept(self.edges.double())  # in single precision sure edges would tie
+        if self.nodes is None:
+            return own
+        return own * hard_concrete.kept(self.nodes.double())[:, self.writers]
+
+    def pressure(self, drawn: Tensor, step: int) -> Tensor:
+        """λ₁·(s - t) + λ₂·(s - t)² of each set [S]."""
+        share = self.kept() if self.settings.control == "expected" else drawn
+        warm = self.settings.sparsity_warmup * self.settings.steps
+        gap = 1 - share.mean(-1) - self.targets * min(1.0, step / max(warm, 1))
+        return self.multipliers[0] * gap + self.multipliers[1] * gap.square()
+
+    @torch.no_grad()
+    def stepped(self) -> None:
+        """Keep parameters where they can still move."""
+        if self.settings.clamp is not None:
+            for parameters in self._masks:
+                parameters.clamp_(-self.settings.clamp, self.settings.clamp)
+
+    def report(self) -> Mapping[str, Tensor]:
+        """Expected sparsity, share of undecided masks, multipliers, of each set [S]."""
+        return {
+            "sparsity": 1 - self.kept().detach().mean(-1),
+            "undecided": hard_concrete.undecided(self.edges.detach()),
+            "lambda1": self.multipliers[0].detach(),
+            "lambda2": self.multipliers[1].detach(),
+        }

@@ -1,0 +1,75 @@
+"""From what a method found to a circuit of a wanted size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.circuits.select import prune, select
+from harness.discovery.problem import Discovery
+from harness.errors import HarnessError
+from harness.spec.types import Selection
+
+
+def circuit_of(found: Discovery, graph: Graph, n: int, selection: Selection) -> Tensor:
+    """A circuit of at most n edges, dead ends removed: bool [W, R].
+
+    Where the method settled on circuits, the largest of them with at most n edges; the empty one
+    if none is that small. Else the scores'
+    strongest edges, from the ranking made for a number of edges nearest to n (in ratio).
+    All edges are the whole model for every method.
+    """
+    if n >= graph.n_edges:
+        return graph.allowed.clone()
+    if found.circuits:
+        alive = [prune(kept, graph) for kept in found.circuits]
+        fitting = [kept for kept in alive if int(kept.sum()) <= n]
+        return max(
+            fitting, key=lambda kept: int(kept.sum()), default=torch.zeros_like(graph.allowed)
+        )
+    return select(ranking_for(found, n), graph, n, selection)
+
+
+def ranking_for(found: Discovery, n: int) -> Tensor:
+    """The scores [W, R] that circuits of n edges are cut from."""
+    if not found.rankings:
+        return found.scores
+    nearest = min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
+    return found.rankings[nearest]
+
+
+def checked(found: Discovery, graph: Graph, method: str) -> Discovery:
+    """The same on the CPU in double precision, zero at impossible edges.
+
+    Raises `HarnessError` for tensors of a wrong shape or scores that are not finite.
+    """
+
+    def scores(given: Tensor) -> Tensor:
+        _check_shape(given, graph, method, "scores")
+        on_cpu = given.detach().cpu().double()
+        if not torch.isfinite(on_cpu[graph.allowed]).all():
+            raise HarnessError(
+                f"method {method!r} gave scores that are not finite; nothing can be ranked by them"
+            )
+        return on_cpu.where(graph.allowed, 0)
+
+    for kept in found.circuits:
+        _check_shape(kept, graph, method, "a circuit")
+    return replace(
+        found,
+        scores=scores(found.scores),
+        rankings={size: scores(given) for size, given in found.rankings.items()},
+        circuits=tuple(kept.cpu().bool() & graph.allowed for kept in found.circuits),
+    )
+
+
+def _check_shape(given: Tensor, graph: Graph, method: str, what: str) -> None:
+    if given.shape != graph.allowed.shape:
+        raise HarnessError(
+            f"method {method!r} gave {what} of shape {tuple(given.shape)}; the graph "
+            f"has {tuple(graph.allowed.shape)} (writers, readers)"
+        )

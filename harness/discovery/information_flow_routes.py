@@ -1,0 +1,68 @@
+"""Information flow routes (Ferrando & Voita 2024): how much of a reader's input a writer is.
+
+With y the stream that a reader sees in the clean run, and x_w what writer w wrote into it,
+    proximity[w, r] = max(0, ‖y‖₁ - ‖y - x_w‖₁)
+    score[w, r]     = mean over pairs and positions of proximity[w, r] / Σ_w proximity[w, r]
+No gradient, no metric, no counterfactual: what the prompt is about does not enter. Readers of one
+stream (q, k, v of a layer's heads) have equal scores. What belongs to no writer (positions, output
+biases of heads) is in y and has no share. Zero where no writer is close to the stream.
+
+As in MIB, circuits are grown backwards from the logits (`selection: {rule: greedy}`): shares at
+different readers are not comparable, but the best into a node that is already in is a route.
+Cost: a third of a plain forward+backward, and 2L+1 passes over the outputs of all writers before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.circuits.gradients import writer_differences
+from harness.circuits.reference import References, collect
+from harness.discovery.problem import Discovery, Problem
+from harness.models.batch import Batch
+
+
+@dataclass(frozen=True)
+class InformationFlowRoutes:
+    """Every writer's share of every reader's input, on the clean prompts alone."""
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all edges from one clean run per batch."""
+        graph = problem.graph
+        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        for batch in problem.batches:
+            total += _shares(problem, batch).double().cpu()
+        return Discovery(total / problem.n_pairs)
+
+
+@torch.no_grad()
+def _shares(problem: Problem, batch: Batch) -> Tensor:
+    """Σ over the pairs of a batch of the mean share over positions [W, R]."""
+    model, graph = problem.model, problem.graph
+    run = collect(model, batch.clean, graph.inputs)
+    nothing = References(model, graph, "zero").of(batch)
+    written = writer_differences(model, graph, run, nothing)  # x_w - 0
+    shares = written.new_zeros(graph.n_writers, graph.n_readers)
+    for layer in range(graph.n_layers):
+        rows = graph.before_attention(layer)
+        found = _share_of_each(written[:rows], run.streams[2 * layer])
+        shares[:rows, graph.qkv_columns(layer)] = found[:, None]
+        rows = graph.before_mlp(layer)
+        shares[:rows, graph.mlp_column(layer)] = _share_of_each(
+            written[:rows], run.streams[2 * layer + 1]
+        )
+    shares[:, graph.logits_column] = _share_of_each(written, run.streams[-1])
+    return shares
+
+
+def _share_of_each(written: Tensor, stream: Tensor) -> Tensor:
+    """Shares of writers [w, B, T, D] in the stream [B, T, D]: [w], summed over pairs."""
+    left = [(stream - x).abs().sum(-1) for x in written]  # one writer's difference at a time
+    if not left:
+        return stream.new_zeros(0)
+    proximity = (stream.abs().sum(-1) - torch.stack(left)).clamp(min=0)
+    whole = proximity.sum(0)
+    return (proximity / whole.where(whole > 0, 1)).mean(-1).sum(-1)

@@ -1,0 +1,34 @@
+"""From several trained sets of masks, one for each target or penalty, to what a method found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.discovery.mask_training import LawOf, Training, train_masks
+from harness.discovery.problem import Discovery, Problem
+
+
+def discover_over(
+    problem: Problem,
+    settings: Sequence[float],
+    labels: Sequence[str],
+    law_of: LawOf,
+    training: Training,
+    title: str,
+) -> Discovery:
+    """Train a set of masks for each setting; the ranking of the middle one is the scores.
+
+    Each ranking serves circuits of about the number of edges that its masks are expected to keep.
+    `labels` name the settings in the notes.
+    """
+    found, earlier = train_masks(problem, settings, law_of, training, title)
+    return Discovery(
+        found[len(found) // 2].scores,
+        {max(1, round(one.expected_edges)): one.scores for one in found},
+        notes={
+            f"{label}/{name}": value
+            for label, one in zip(labels, found, strict=True)
+            for name, value in one.report.items()
+        },
+        earlier_seconds=earlier,
+    )

@@ -1,0 +1,51 @@
+"""Attribution patching of nodes (Nanda 2023): what replacing a whole writer does, to first order.
+
+score[w] = - mean over pairs and runs of Σ_positions (x_w - x̃_w) · ∂loss/∂(output of w)
+
+A writer's output goes to its readers and nowhere else, so the slope there is the sum of the slopes
+at its readers, and a node's score is the sum of its edges' EAP (or EAP-IG) scores. That is how it
+is computed here; the slope at an MLP's *input*, which other code took, is another thing.
+`steps` 1 takes the slope at the clean run; k > 1 averages k runs between the two inputs at the
+points of `eap_ig` (`input_path`).
+
+Every edge out of a node gets the node's score (MIB: a node in the circuit is all its edges to nodes
+in the circuit). So a node's edges are tied. Ties go to the reader that is computed first, and a
+circuit of n edges can hold the first few edges of its last node; edges into nodes that are not in
+the circuit are dead ends, which are removed. `selection: {rule: greedy}` spends no edge on them.
+Cost: that of `eap` or `eap_ig` with as many steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.discovery.input_path import path_scores, riemann_points
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+
+@dataclass(frozen=True)
+class NodeAttribution:
+    """`steps`: runs whose slopes are averaged; `objective`: what is attributed."""
+
+    steps: int = 1
+    objective: Objective = "metric"
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all writers. Raises `HarnessError` if every score would be 0."""
+        points = (1.0,) if self.steps == 1 else riemann_points(problem, self.steps)
+        if points == (1.0,):
+            problem.needs_slope("node_attribution", self.objective)
+        total = torch.zeros(problem.graph.n_writers, dtype=torch.float64)
+        for batch in problem.batches:
+            total -= path_scores(problem, batch, self.objective, points).double().sum(1).cpu()
+        return Discovery(on_edges(total / (problem.n_pairs * len(points)), problem.graph))
+
+
+def on_edges(nodes: Tensor, graph: Graph) -> Tensor:
+    """Scores of writers [W] given to each of their edges [W, R]."""
+    return nodes[:, None] * graph.allowed

@@ -1,0 +1,119 @@
+"""What a method is given, and what it must return: the whole interface of discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.circuits.patching import PatchedModel, plain_logits
+from harness.circuits.reference import References
+from harness.errors import HarnessError
+from harness.models.batch import Batch
+from harness.models.behaviour import DISTANCES, LOSSES
+from harness.models.transformer import Transformer
+from harness.spec.types import Metric, Objective
+
+Loss = Callable[[Tensor], Tensor]
+"""Logits [..., B, P, V] of one batch to one number per prompt [..., B]; smaller is better."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Find the edges that matter for `metric` on these prompt pairs.
+
+    `references` gives what a dropped edge carries; `generator` is the only source of chance.
+    `sizes` are the numbers of edges at which circuits will be measured. `scratch` is a folder
+    for checkpoints; it outlives a kill.
+    """
+
+    patched: PatchedModel
+    batches: tuple[Batch, ...]
+    references: References
+    metric: Metric
+    generator: torch.Generator
+    sizes: tuple[int, ...] = ()
+    scratch: Path | None = None
+
+    @property
+    def model(self) -> Transformer:
+        """The frozen model."""
+        return self.patched.model
+
+    @property
+    def graph(self) -> Graph:
+        """The edges to choose from."""
+        return self.patched.graph
+
+    @property
+    def n_pairs(self) -> int:
+        """Prompt pairs in all batches."""
+        return sum(len(batch) for batch in self.batches)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.embedding.device
+
+    def resolved(self, objective: Objective) -> str:
+        """The loss that an objective means: `metric` is the task's own."""
+        return self.metric if objective == "metric" else objective
+
+    def loss(self, objective: Objective, batch: Batch) -> Loss:
+        """An objective as a function of a batch's logits.
+
+        One plain forward where it is a distance to the whole model.
+        """
+        name = self.resolved(objective)
+        whole = plain_logits(self.model, batch) if name in DISTANCES else torch.empty(0)
+        return lambda logits: LOSSES[name](logits, whole, batch)
+
+    def needs_slope(self, method: str, objective: Objective) -> None:
+        """Refuse an objective whose gradient at the whole model is zero whatever the edges do.
+
+        Raises `HarnessError` for the distances to the whole model, which have their minimum there.
+        """
+        name = self.resolved(objective)
+        if name in DISTANCES:
+            raise HarnessError(
+                f"method {method!r} takes the gradient at the whole model, where {name!r}, a "
+                "distance to that model, is at its minimum: every score would be 0. Choose "
+                f"objective {_sloped()}, or a method that looks elsewhere (eap_ig, "
+                "mask_gradient_ig, activation_patching)"
+            )
+
+
+def _sloped() -> str:
+    return " or ".join(name for name in LOSSES if name not in DISTANCES)
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a method found.
+
+    `scores` float [W, R] rank all edges; positive helps, 0 at impossible edges; means over prompt
+    pairs where they are sums over pairs. `rankings` are further scores, each made for circuits of
+    about so many edges: a circuit is cut from the nearest one. `circuits` bool [W, R] are what
+    the method itself settled on; where there are any, a circuit of n edges is the largest of
+    them with at most n. `notes` are numbers about the search, for the record.
+    `earlier_seconds`: spent before the search was resumed.
+    """
+
+    scores: Tensor
+    rankings: Mapping[int, Tensor] = field(default_factory=dict)
+    circuits: tuple[Tensor, ...] = ()
+    notes: Mapping[str, float] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+
+
+class DiscoveryMethod(Protocol):
+    """A dataclass whose fields are the method's `params`."""
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Find the edges that matter."""
+        ...

@@ -1,0 +1,84 @@
+"""Prompt pairs for training masks: small batches in random order, with what the frozen model says.
+
+The counterfactual activations and the whole model's logits of a pair never change. Where they fit
+into a budget they are computed once; beyond it they are computed anew for every batch, so that
+memory does not grow with the number of pairs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.circuits.patching import plain_logits
+from harness.circuits.reference import Activations
+from harness.discovery.problem import Problem
+from harness.models.batch import Batch
+
+BUDGET = 2**28
+"""Numbers kept for all pairs together: 1 GiB in float32."""
+
+
+class Prompts(NamedTuple):
+    """Some prompt pairs of one length, their counterfactual, and the whole model's logits."""
+
+    batch: Batch
+    reference: Activations
+    whole: Tensor
+
+    def take(self, rows: Tensor) -> Prompts:
+        """The pairs `rows` [b] alone."""
+        return Prompts(
+            self.batch.take(rows), self.reference.take(rows), self.whole[rows.to(self.whole.device)]
+        )
+
+
+class PromptSource:
+    """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
+
+    The order is a function of the seed and the epoch alone, so that a training that was stopped
+    sees the same prompts when it goes on.
+    """
+
+    def __init__(self, problem: Problem, size: int, seed: int, budget: int = BUDGET) -> None:
+        self.problem, self.size, self.seed = problem, size, seed
+        self.per_epoch = sum(-(-len(batch) // size) for batch in problem.batches)
+        self._epoch, self._order = -1, list[tuple[int, Tensor]]()
+        self._cache = self._fill() if self._numbers() <= budget else None
+
+    def at(self, step: int) -> Prompts:
+        """The prompts of a step."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._shuffled(epoch)
+        index, rows = self._order[place]
+        if self._cache is None:
+            return self._made(self.problem.batches[index].take(rows))
+        return self._cache[index].take(rows)
+
+    def _numbers(self) -> int:
+        config = self.problem.model.config
+        heads = config.n_layers * config.n_heads * config.d_head
+        per_token = heads + (3 * config.n_layers + 3) * config.d_model
+        tokens = sum(batch.clean.numel() for batch in self.problem.batches)
+        read = sum(batch.positions.numel() for batch in self.problem.batches)
+        return tokens * per_token + read * config.d_vocab
+
+    def _fill(self) -> list[Prompts]:
+        return [self._made(batch) for batch in self.problem.batches]
+
+    def _made(self, batch: Batch) -> Prompts:
+        whole = plain_logits(self.problem.model, batch)
+        return Prompts(batch, self.problem.references.of(batch), whole)
+
+    def _shuffled(self, epoch: int) -> list[tuple[int, Tensor]]:
+        """(batch, rows) of all small batches in random order."""
+        draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
+        parts = [
+            (index, rows)
+            for index, batch in enumerate(self.problem.batches)
+            for rows in torch.randperm(len(batch), generator=draw).split(self.size)
+        ]
+        return [parts[place] for place in torch.randperm(len(parts), generator=draw).tolist()]

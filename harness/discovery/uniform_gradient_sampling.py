@@ -1,0 +1,96 @@
+"""Uniform gradient sampling (Li & Janson 2024): masks drawn where their gradient is informative.
+
+Each edge has a keeping probability θ. With u ~ U(0, 1) and a window of width w = θ(1-θ), which has
+no gradient itself, its mask is
+    z = 1 - clip((u - θ)/w + ½, 0, 1),
+so that z is uniform in (0, 1) with probability w, else 0 or 1, and its gradient estimates the
+effect of the edge averaged over the line from dropped to kept.
+
+    minimise over θ:   objective + penalty · mean over edges of θ
+
+One training for each penalty; see `mask_sets`. Cost: `steps` per penalty, see `mask_training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.discovery.mask_sets import discover_over
+from harness.discovery.mask_training import Training
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+_START = 1.0
+"""Start of logit θ: edges are kept with probability 0.73, so that windows are wide."""
+
+_BETAS = (0.9, 0.995)
+_NARROWEST = 1e-6
+
+
+@dataclass(frozen=True)
+class UniformGradientSampling:
+    """`penalties`: weights of the mean keeping probability; see `specs/method.schema.json`."""
+
+    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    steps: int = 1000
+    learning_rate: float = 0.1
+    batch_size: int = 32
+    objective: Objective = "kl"
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Train one set of keeping probabilities per penalty."""
+        training = Training(self.steps, self.batch_size, self.objective, betas=_BETAS)
+
+        def law(penalties: Sequence[float]) -> WindowMasks:
+            like = problem.model.embedding
+            logits = like.new_full((len(penalties), problem.graph.n_edges), _START)
+            return WindowMasks(
+                torch.tensor(penalties).to(like), self.learning_rate, logits.requires_grad_()
+            )
+
+        title, labels = "uniform gradient sampling at", [f"{one:g}" for one in self.penalties]
+        return discover_over(problem, self.penalties, labels, law, training, title)
+
+
+@dataclass
+class WindowMasks:
+    """Keeping probabilities as their logits [S, E], with a penalty each [S]."""
+
+    penalties: Tensor
+    learning_rate: float
+    logits: Tensor
+
+    def groups(self) -> list[dict[str, Any]]:
+        """One group, without weight decay."""
+        return [{"params": [self.logits], "lr": self.learning_rate, "weight_decay": 0.0}]
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One mask per set and edge [S, E]."""
+        theta = self.logits.sigmoid()
+        u = torch.rand(theta.shape, generator=generator, device=theta.device, dtype=theta.dtype)
+        window = (theta * (1 - theta)).detach().clamp(min=_NARROWEST)
+        return 1 - ((u - theta) / window + 0.5).clamp(0, 1)
+
+    def pressure(self, drawn: Tensor, step: int) -> Tensor:
+        """penalty · mean θ of each set [S]."""
+        return self.penalties * self.kept().mean(-1)
+
+    def stepped(self) -> None:
+        """Nothing to keep in range."""
+
+    def kept(self) -> Tensor:
+        """Keeping probability of each set and edge [S, E]."""
+        return self.logits.double().sigmoid()
+
+    def report(self) -> Mapping[str, Tensor]:
+        """Expected sparsity, mean width of the windows, of each set [S]."""
+        theta = self.kept().detach()
+        return {
+            "sparsity": 1 - theta.mean(-1),
+            "undecided": (theta * (1 - theta)).mean(-1),
+        }

@@ -1,0 +1,84 @@
+"""Measures over an ordered set of answers, such as the hundred two-digit years.
+
+Pure numpy. Arrays end in the axis of the A answers, in their order; leading axes pass through.
+Bhaskar et al. 2024 (Edge Pruning) score greater-than with these, on the answers' tokens alone. Its
+exact match is `agreement` (`harness.models.behaviour`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+WINDOW = 10
+"""Answers on each side that `prob_diff_10` looks at."""
+
+_MOST_PAIRS = 1 << 22  # pairs of answers compared at once
+
+
+def answer_probabilities(logits: ArrayLike) -> Floats:
+    """Softmax over the answers alone: logits of their tokens [..., A] -> probabilities [..., A]."""
+    values = np.asarray(logits, dtype=np.float64)
+    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
+    probabilities: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def prob_diff(probabilities: ArrayLike, place: ArrayLike, window: int | None = None) -> Floats:
+    """Σ_{0 < a - y ≤ w} p_a - Σ_{0 < y - a ≤ w} p_a, in [-1, 1] (Bhaskar et al. 2024).
+
+    `probabilities` [..., n, A]; `place` [n] is the place y of the prompt's own year among the
+    answers, which counts on neither side (Hanna et al. 2023 count it as wrong). `window` is w;
+    without it all answers count. Raises ValueError for a place outside of the answers.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    y = np.asarray(place, dtype=np.int64)
+    n_answers = p.shape[-1]
+    if ((y < 0) | (y >= n_answers)).any():
+        raise ValueError(f"a place is outside of 0 … {n_answers - 1}")
+    distance = np.arange(n_answers) - y[..., None]
+    near = np.abs(distance) <= (n_answers if window is None else window)
+    difference: Floats = (p * np.sign(distance) * near).sum(axis=-1)
+    return difference
+
+
+def prob_diff_10(probabilities: ArrayLike, place: ArrayLike) -> Floats:
+    """`prob_diff` over the ten answers before and the ten after the prompt's own year."""
+    return prob_diff(probabilities, place, WINDOW)
+
+
+def kendall_tau(one: ArrayLike, other: ArrayLike) -> Floats:
+    """Kendall's τ_b between two scores of the same answers: [..., A] twice -> [...].
+
+    τ_b = (C - D) / √((C + D + T_1)(C + D + T_2)) over all pairs of answers: C are ordered alike by
+    both, D differently, T_1 tied only in `one`, T_2 only in `other` (Kendall 1945). 1 is the same
+    order, -1 the reverse. NaN where all scores on one side are equal: they have no order. So is
+    it where a score is NaN.
+    """
+    a, b = np.broadcast_arrays(np.asarray(one, np.float64), np.asarray(other, np.float64))
+    flat = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    step = max(1, _MOST_PAIRS // max(1, a.shape[-1] ** 2))
+    found = [
+        _kendall_tau(flat[0][start : start + step], flat[1][start : start + step])
+        for start in range(0, len(flat[0]), step)
+    ]
+    return np.concatenate([np.zeros(0), *found]).reshape(a.shape[:-1])
+
+
+def _kendall_tau(a: Floats, b: Floats) -> Floats:
+    order_a, order_b = _orders(a), _orders(b)
+    agreement = (order_a * order_b).sum(axis=-1, dtype=np.int64)
+    ordered = np.count_nonzero(order_a, axis=-1) * np.count_nonzero(order_b, axis=-1).astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tau: Floats = agreement / np.sqrt(ordered)
+    tau[np.isnan(a).any(axis=-1) | np.isnan(b).any(axis=-1)] = np.nan
+    return tau
+
+
+def _orders(scores: Floats) -> NDArray[np.int8]:
+    """Return for every pair of answers which one scores higher: [n, A] -> -1, 0, 1 [n, pairs]."""
+    first, second = np.triu_indices(scores.shape[-1], k=1)
+    one, other = scores[:, first], scores[:, second]
+    return (other > one).astype(np.int8) - (other < one).astype(np.int8)

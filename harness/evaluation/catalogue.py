@@ -1,0 +1,7 @@
+"""Every measure of the harness in one list: what `harness list metrics` shows."""
+
+from __future__ import annotations
+
+from harness.evaluation import ground_truth, measures
+
+MEASURES = (*measures.MEASURES, *ground_truth.MEASURES)

@@ -1,0 +1,121 @@
+"""Run circuits of many sizes on the same prompts: per-example values for every measure.
+
+The counterfactual of a batch is run once; all circuits of all sizes go through the patched pass
+together, in chunks that fit a memory budget. Equal circuits (small ones are often empty once dead
+ends are removed) are run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.circuits.patching import PatchedModel, plain_logits
+from harness.circuits.reference import References
+from harness.errors import HarnessError
+from harness.models import behaviour
+from harness.models.batch import Batch
+from harness.spec.types import Evaluation
+
+Floats = NDArray[np.float64]
+
+BUFFER = 2**26
+"""Numbers in the patched pass's buffer of writers and in the logits: 256 MiB in float32."""
+
+LOGIT_COPIES = 8
+"""Copies of the logits that live while measures are taken, in numbers (double counts twice)."""
+
+PER_EXAMPLE = (
+    "metric",
+    "logit_diff",
+    "prob_diff",
+    "kl",
+    "squared_error",
+    "accuracy",
+    "agreement",
+    "good_mass",
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Values [C, n] of C circuits on n prompt pairs, one array per name in `PER_EXAMPLE`."""
+
+    values: dict[str, Floats]
+
+    def row(self, index: int) -> dict[str, Floats]:
+        """Values [n] of one circuit."""
+        return {name: array[index] for name, array in self.values.items()}
+
+
+def evaluate_circuits(
+    patched: PatchedModel,
+    batches: Sequence[Batch],
+    references: References,
+    circuits: Sequence[Tensor],
+    choices: Evaluation,
+) -> Examples:
+    """Run every circuit (bool [W, R]) on every prompt pair; all else is ablated.
+
+    Raises `HarnessError` naming the first prompt pair for which a measure is not finite.
+    """
+    unique, place = _unique(circuits)
+    masks = torch.stack(unique)
+    n = sum(len(batch) for batch in batches)
+    found = {name: np.full((len(unique), n), np.nan) for name in PER_EXAMPLE}
+    for batch in batches:
+        rows = batch.rows.cpu().numpy()
+        reference = references.of(batch)
+        whole = plain_logits(patched.model, batch)
+        numbers = (
+            patched.graph.n_writers * reference.streams[0].numel() + LOGIT_COPIES * whole.numel()
+        )
+        chunk = max(1, BUFFER // numbers)
+        for start in range(0, len(masks), chunk):
+            part = masks[start : start + chunk].to(whole.device)
+            logits = patched.logits(batch, part, reference)
+            for name, value in _read(logits, whole, batch, choices).items():
+                found[name][start : start + len(part), rows] = value.double().cpu().numpy()
+    _check_finite(found)
+    return Examples({name: array[place] for name, array in found.items()})
+
+
+def _check_finite(found: dict[str, Floats]) -> None:
+    for name, array in found.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            raise HarnessError(
+                f"{name} of test pair {bad[0, 1]} is not a finite number: the model's logits "
+                "overflow there, or its good and bad answers are the same"
+            )
+
+
+def _read(logits: Tensor, whole: Tensor, batch: Batch, choices: Evaluation) -> dict[str, Tensor]:
+    metrics = {name: define(logits, whole, batch) for name, define in behaviour.METRICS.items()}
+    return {
+        "metric": metrics[choices.metric],
+        **metrics,
+        "kl": behaviour.kl(logits, whole, batch),
+        "accuracy": behaviour.accuracy(logits, batch),
+        "agreement": behaviour.agreement(logits, whole, batch),
+        "good_mass": behaviour.good_mass(logits, batch),
+    }
+
+
+def _unique(circuits: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Distinct circuits, and for each given one its place among them."""
+    seen: dict[bytes, int] = {}
+    unique: list[Tensor] = []
+    place: list[int] = []
+    for kept in circuits:
+        key = np.packbits(kept.cpu().numpy()).tobytes()
+        if key not in seen:
+            seen[key] = len(unique)
+            unique.append(kept.cpu())
+        place.append(seen[key])
+    return unique, place

@@ -1,0 +1,285 @@
+"""Everything that is measured of one circuit on one set of prompt pairs, as plain JSON data.
+
+Faithfulness and behaviour (`summary`), completeness, minimality, and the three tests of
+`hypothesis`. Estimates are those of `statistics`; shares divide by |F(N) - F(∅)|, as faithfulness
+does. What is not defined is null. Each part has random draws of its own, so that leaving one out
+does not change the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.patching import PatchedModel
+from harness.circuits.reference import References
+from harness.evaluation import hypothesis
+from harness.evaluation.completeness import (
+    Learner,
+    greedy_knockout,
+    incompleteness,
+    learned_knockout,
+)
+from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.knockout import (
+    Floats,
+    Part,
+    Runner,
+    check_circuit,
+    edge_parts,
+    node_parts,
+    random_subsets,
+    sample,
+)
+from harness.evaluation.minimality import effects, random_effects, squared_effects
+from harness.evaluation.overlap import components
+from harness.evaluation.statistics import estimate, shared_resamples
+from harness.evaluation.summary import Summary
+from harness.models.batch import Batch
+from harness.spec.types import Evaluation
+
+TESTS = ("completeness", "minimality", "equivalence", "independence")
+
+_ROUNDING = 1e-5
+"""Scores closer than this share of the largest are equal: single precision knows no better."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried; more is sharper and slower.
+
+    `subsets` random K, every edge in with chance `subset_share`; greedy search of `greedy_steps`
+    with `greedy_width` candidates each; minimality of at most `edges` edges, around ∅ and
+    `contexts` random K (chance `context_share`, small so that the circuit still works);
+    `references` random edges that circuit edges have to beat; `permutations` for HSIC.
+    """
+
+    subsets: int = 20
+    subset_share: float = 0.5
+    greedy_steps: int = 4
+    greedy_width: int = 12
+    edges: int = 1000
+    contexts: int = 1
+    context_share: float = 0.1
+    references: int = 100
+    permutations: int = hypothesis.PERMUTATIONS
+
+
+def judge(
+    patched: PatchedModel,
+    batches: Sequence[Batch],
+    references: References,
+    circuit: Circuit,
+    choices: Evaluation,
+    *,
+    seed: int,
+    search: Sequence[Batch] | None = None,
+    tests: Sequence[str] = TESTS,
+    effort: Effort | None = None,
+    learner: Learner | None = None,
+) -> dict[str, Any]:
+    """Measure a circuit on `batches`, of whichever task or split they are.
+
+    The worst knock-out is searched for on `search`, so that it is not measured on the pairs that
+    chose it (None: searched and measured on the same pairs, an upper bound). With a `learner` a
+    knock-out is learned too. Raises `HarnessError` if the circuit is of another graph than the
+    model, or empty.
+    """
+    if extra := set(tests) - set(TESTS):
+        raise ValueError(f"unknown tests {sorted(extra)}; known: {TESTS}")
+    check_circuit(circuit, patched)
+    kept = circuit.kept & circuit.graph.allowed
+    found = _Judgement(
+        Runner(patched, batches, references, choices),
+        Runner(patched, batches if search is None else search, references, choices),
+        kept,
+        seed,
+        effort or Effort(),
+        learner,
+    )
+    nodes = components(replace(circuit, kept=kept))
+    return {
+        "metric": choices.metric,
+        "n_examples": found.runner.n,
+        "seed": seed,
+        "size": int(kept.sum()),
+        "edges_total": circuit.graph.n_edges,
+        "sparsity": 1 - int(kept.sum()) / circuit.graph.n_edges,
+        "nodes": int(nodes.sum()),
+        "nodes_total": len(nodes),
+        "circuit": found.summary.point(0),
+        "empty": found.summary.point(-2),
+        "whole": found.summary.point(-1),
+        **{name: getattr(found, name)() for name in TESTS if name in tests},
+    }
+
+
+class _Judgement:
+    """One circuit, run once beside the empty one, the whole model and its complement."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        search: Runner,
+        kept: Tensor,
+        seed: int,
+        effort: Effort,
+        learner: Learner | None,
+    ) -> None:
+        self.runner, self.search, self.kept = runner, search, kept
+        self.seed, self.effort, self.learner = seed, effort, learner
+        allowed = runner.graph.allowed
+        circuits = [kept, allowed & ~kept, torch.zeros_like(kept), allowed]
+        values = evaluate_circuits(
+            runner.patched, runner.batches, runner.references, circuits, runner.choices
+        ).values
+        rows = Examples({name: array[[0, 2, 3]] for name, array in values.items()})
+        self.summary = Summary(rows, (), [])
+        self.scores, self.complement, self.empty, self.whole = values["metric"]
+        self.span = abs(float(self.whole.mean() - self.empty.mean()))
+        self.weights = shared_resamples(runner.n)
+        self.tie = _ROUNDING * float(np.abs(values["metric"]).max())
+
+    def _draws(self, part: int) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 64 + part)
+
+    # ------------------------------------------------------------ completeness
+    def completeness(self) -> dict[str, Any]:
+        """Gaps between circuit and model under random, node and worst knock-outs."""
+        effort, graph = self.effort, self.runner.graph
+        subsets = random_subsets(self.kept, effort.subset_share, effort.subsets, self._draws(0))
+        nodes, edges = node_parts(self.kept, graph), edge_parts(self.kept, graph)
+
+        def greedy(parts: list[Part], draws: int) -> Part:
+            steps, width = effort.greedy_steps, effort.greedy_width
+            return greedy_knockout(self.search, self.kept, parts, steps, width, self._draws(draws))
+
+        found = {
+            "nothing": [Part("nothing", torch.zeros_like(self.kept))],
+            "random": [Part(f"subset {i}", edges) for i, edges in enumerate(subsets)],
+            "nodes": nodes,
+            "worst_nodes": [greedy(nodes, 1)],
+            "worst_edges": [greedy(edges, 2)],
+        }
+        if self.learner is not None:
+            seed = self._draws(3).initial_seed()
+            found["learned"] = [learned_knockout(self.search, self.kept, self.learner, seed)]
+        return {
+            "searched_on_other_pairs": self.search.batches is not self.runner.batches,
+            **{name: self._gaps(parts) for name, parts in found.items()},
+        }
+
+    def _gaps(self, parts: list[Part]) -> dict[str, Any] | None:
+        """Mean incompleteness of some knock-outs, and the worst of them; None without any."""
+        if not parts:
+            return None
+        gaps = self.runner.gaps(self.kept, [part.edges for part in parts])
+        sizes = incompleteness(gaps)
+        worst = int(sizes.argmax())
+        samples = np.abs(self.weights @ gaps.T).mean(1)
+        return {
+            "knockouts": len(parts),
+            "mean": self._estimate(float(sizes.mean()), samples),
+            "share": self._share(float(sizes.mean()), samples),
+            "worst": {
+                "knockout": parts[worst].name,
+                "edges": int((parts[worst].edges & self.kept).sum()),
+                "value": float(sizes[worst]),
+                "share": _ratio(float(sizes[worst]), self.span),
+            },
+        }
+
+    def _estimate(self, value: float, samples: Floats) -> dict[str, Any]:
+        return estimate(value, samples, self.runner.n, "mean_of_absolute_means")
+
+    def _share(self, value: float, samples: Floats) -> dict[str, Any]:
+        """The same, divided by |F(N) - F(∅)|."""
+        spans = np.abs(self.weights @ (self.whole - self.empty))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share, shares = np.float64(value) / self.span, samples / spans
+        return estimate(float(share), shares, self.runner.n, "ratio_of_means")
+
+    # ------------------------------------------------------------ minimality
+    def minimality(self) -> dict[str, Any]:
+        """What each edge and node does, and whether random edges do as much."""
+        effort, graph, draws = self.effort, self.runner.graph, self._draws(4)
+        edges = sample(edge_parts(self.kept, graph), effort.edges, draws)
+        nodes = node_parts(self.kept, graph)
+        contexts = random_subsets(self.kept, effort.context_share, effort.contexts, draws)
+        around = [torch.zeros_like(self.kept), *contexts]
+        of_edges = effects(self.runner, self.kept, edges, around)
+        of_nodes = effects(self.runner, self.kept, nodes, around)
+        return {
+            "edges": self._effects(edges, of_edges),
+            "nodes": self._effects(nodes, of_nodes),
+            "test": self._minimality_test(edges, squared_effects(of_edges[:, 0])),
+        }
+
+    def _effects(self, parts: list[Part], changes: Floats) -> dict[str, Any] | None:
+        """Effects, as shares of |F(N) - F(∅)|: weakest first; None without parts."""
+        if not parts:
+            return None
+        span = self.span
+        sizes = np.abs(changes.mean(2)).max(1)
+        order = np.argsort(sizes, kind="stable")
+        return {
+            "parts": len(parts),
+            "contexts": changes.shape[1],
+            "median": _ratio(float(np.median(sizes)), span),
+            "below_1_percent": int((sizes < 0.01 * span).sum()),
+            "weakest": [
+                {"name": parts[i].name, "share": _ratio(float(sizes[i]), span)} for i in order[:10]
+            ],
+        }
+
+    def _minimality_test(self, edges: list[Part], delta: Floats) -> dict[str, Any] | None:
+        """None where no edge can be added (the whole model)."""
+        effort = self.effort
+        reference = random_effects(self.runner, self.kept, effort.references, self._draws(5))
+        if not len(reference):
+            return None
+        p = hypothesis.holm(hypothesis.minimality(delta, reference, tie=self.tie**2))
+        rejected = [
+            part.name for part, one in zip(edges, p, strict=True) if one <= hypothesis.LEVEL
+        ]
+        return {
+            "null": "every edge matters more than 0.9 of random added edges",
+            "statistic": len(rejected) / len(edges),
+            "p": float(p.min()),
+            "n": len(edges),
+            "references": len(reference),
+            "rejected": bool(rejected),
+            "redundant": rejected,
+        }
+
+    # ------------------------------------------------------------ tests of scores
+    def equivalence(self) -> dict[str, Any]:
+        """Does one of circuit and model score higher too often?"""
+        found = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
+        return _test("circuit and model beat each other equally often, within 0.1", found)
+
+    def independence(self) -> dict[str, Any]:
+        """Does the complement still track the model?"""
+        rng = np.random.default_rng([self.seed, 6])
+        found = hypothesis.independence(self.complement, self.whole, rng, self.effort.permutations)
+        return _test("the complement's scores say nothing about the model's", found)
+
+
+def _test(null: str, found: hypothesis.Outcome) -> dict[str, Any]:
+    return {
+        "null": null,
+        "statistic": found.statistic,
+        "p": found.p,
+        "n": found.n,
+        "rejected": found.rejected(),
+    }
+
+
+def _ratio(value: float, span: float) -> float | None:
+    return value / span if span > 0 else None

@@ -1,0 +1,72 @@
+"""Minimality: every part of a circuit matters.
+
+    effect(v) = max over K of |F(C\\(K ∪ v)) - F(C\\K)|   (Wang et al. 2023), F the mean metric
+    δ(e)      = mean over prompt pairs of (s(C) - s(C\\e))²   (Shi et al. 2024)
+
+Wang et al. choose a K for each part by hand; here K runs over ∅ and some random subsets of the
+circuit. δ is compared with what edges do that were added at random: `random_effects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.circuits.paths import random_path
+from harness.evaluation.knockout import Floats, Part, Runner
+
+_TRIES = 1000
+
+
+def effects(
+    runner: Runner, kept: Tensor, parts: Sequence[Part], knockouts: Sequence[Tensor]
+) -> Floats:
+    """s(C\\K) - s(C\\(K ∪ v)) for each part v, knock-out K and prompt pair: [V, K, n]."""
+    around = [kept & ~edges for edges in knockouts]
+    without = [rest & ~part.edges for part in parts for rest in around]
+    values = runner.metric([*around, *without])
+    before, after = values[: len(around)], values[len(around) :]
+    return before - after.reshape(len(parts), *before.shape)
+
+
+def squared_effects(changes: Floats) -> Floats:
+    """δ [E] from changes s(C) - s(C\\e) [E, n]."""
+    found: Floats = np.square(changes).mean(1)
+    return found
+
+
+def random_effects(runner: Runner, kept: Tensor, count: int, generator: torch.Generator) -> Floats:
+    """δ of `count` random edges, each added on a random path of its own: [count], maybe fewer.
+
+    The circuit C is inflated by one random path from input to logits; one random edge of the path
+    that C lacks is dropped again. Empty if no path has an edge that C lacks.
+    """
+    inflated, dropped = [], []
+    for _ in range(count):
+        found = _inflate(runner, kept, generator)
+        if found is None:
+            break
+        larger, (row, column) = found
+        smaller = larger.clone()
+        smaller[row, column] = False
+        inflated.append(larger)
+        dropped.append(smaller)
+    values = runner.metric([*inflated, *dropped])
+    return squared_effects(values[: len(inflated)] - values[len(inflated) :])
+
+
+def _inflate(
+    runner: Runner, kept: Tensor, generator: torch.Generator
+) -> tuple[Tensor, tuple[int, int]] | None:
+    """The circuit with a random path, and one of the edges that this added."""
+    for _ in range(_TRIES):
+        path = random_path(runner.graph, generator)
+        added = [edge for edge in path if not kept[edge]]
+        if added:
+            larger = kept.clone()
+            larger[tuple(torch.tensor(path).T)] = True
+            return larger, added[int(torch.randint(len(added), (), generator=generator))]
+    return None

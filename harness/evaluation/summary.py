@@ -1,0 +1,60 @@
+"""From per-example values to estimates: a point per size, and areas over the whole curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.evaluation import measures
+from harness.evaluation.curve import PER_EXAMPLE, Examples, Floats
+from harness.evaluation.statistics import estimate, shared_resamples
+
+
+class Summary:
+    """Estimates for K circuits, the empty one and the whole model, on the same n pairs.
+
+    `examples` rows: K circuits, then the empty circuit, then all edges.
+    """
+
+    def __init__(self, examples: Examples, sizes: tuple[float, ...], realised: list[int]) -> None:
+        self.examples, self.sizes, self.realised = examples, sizes, realised
+        metric = examples.values["metric"]
+        self.n = metric.shape[1]
+        self.weights = shared_resamples(self.n)
+        self._faithful = _faithfulness(metric.mean(1))
+        self._faithful_samples = _faithfulness(self.weights @ metric.T)
+
+    def point(self, index: int) -> dict[str, Any]:
+        """Estimates of one circuit; -2 is the empty circuit, -1 the whole model."""
+        row = self.examples.row(index)
+        found = {
+            name: estimate(row[name].mean(), self.weights @ row[name], self.n, "mean")
+            for name in PER_EXAMPLE
+        }
+        found["faithfulness"] = estimate(
+            self._faithful[index], self._faithful_samples[:, index], self.n, "ratio_of_means"
+        )
+        return found
+
+    def areas(self) -> dict[str, Any]:
+        """CPR, CMD, their forms over log size, and the smallest sizes reaching thresholds."""
+        curve, samples = self._faithful[:-2], self._faithful_samples[:, :-2]
+        found: dict[str, Any] = {
+            name: estimate(
+                float(area(self.sizes, curve)), area(self.sizes, samples), self.n, "area"
+            )
+            for name, area in measures.AREAS.items()
+        }
+        for threshold in measures.SIZE_THRESHOLDS:
+            found[f"size_at_{threshold:.2f}"] = measures.size_reaching(
+                threshold, self.realised, curve
+            )
+        return found
+
+
+def _faithfulness(metric: Floats) -> Floats:
+    """Faithfulness of all circuits from mean metrics [..., K+2]; last two: empty, whole."""
+    return np.asarray(
+        measures.faithfulness(metric, metric[..., -2:-1], metric[..., -1:]), dtype=np.float64
+    )

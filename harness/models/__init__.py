@@ -1,0 +1,1 @@
+"""One transformer: its configuration, forward pass, training, checkpoints and answers."""

@@ -1,0 +1,50 @@
+"""Attention of one head, or of many at once, from its queries, keys and values."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    padding: Tensor | None = None,
+) -> Tensor:
+    """softmax(scale · q·k over the keys that a query sees) · v, all [..., T, K].
+
+    `window`: a query sees at most so many tokens, itself the last. `scale`: 1/√K if None.
+    `softcap` c: scores become c·tanh(score / c). `padding` (only without a causal mask): True
+    where a key may be seen, broadcast to [..., T, T].
+    """
+    length = q.shape[-2]
+    windowed = window is not None and window < length
+    if softcap is None and not windowed:
+        # Right padding lies in the future of every real token: a causal model needs no mask.
+        mask = None if causal else padding
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
+    seen = _seen(length, window if windowed else None, q.device) if causal else padding
+    if softcap is None:
+        return F.scaled_dot_product_attention(q, k, v, seen, scale=scale)
+    scores = q @ k.transpose(-1, -2) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    scores = softcap * torch.tanh(scores / softcap)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    return scores.softmax(-1) @ v
+
+
+@lru_cache(maxsize=16)
+def _seen(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which keys each query sees under a causal mask: bool [T, T]."""
+    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return seen if window is None else seen.triu(1 - window)

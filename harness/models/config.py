@@ -1,0 +1,219 @@
+"""The resolved shape of a transformer: every size a number, nothing left to derive."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from harness.errors import HarnessError
+from harness.spec.types import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """How queries and keys are turned by their position (Su et al. 2021); see `models.rotary`.
+
+    A pair of coordinates turns by position / base^(2i/n). `scaling` slows pairs down by `factor`,
+    for contexts longer than `original_ctx` tokens: `linear` all of them; `llama3` and `yarn` those
+    that turn less than `slow` times within `original_ctx`, those above `fast` not at all.
+    """
+
+    base: float = 10000.0
+    n_rotated: int | None = None  # the first so many coordinates of a head turn; None: all
+    scaling: Literal["none", "linear", "llama3", "yarn"] = "none"
+    factor: float = 1.0
+    original_ctx: int | None = None
+    slow: float = 1.0
+    fast: float = 4.0
+    whole: bool = True  # yarn: its two ends are rounded to whole coordinates
+    amplitude: float = 1.0  # cosines and sines are multiplied by this
+
+    def __post_init__(self) -> None:
+        if self.scaling in ("llama3", "yarn") and self.original_ctx is None:
+            raise HarnessError(f"rotary scaling {self.scaling!r} needs original_ctx")
+
+    @property
+    def context(self) -> int:
+        """`original_ctx` where the scaling has one."""
+        assert self.original_ctx is not None
+        return self.original_ctx
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerConfig:
+    """All sizes of a decoder. Written beside the weights as `config.json`.
+
+    The last fields are what published models add to the plain pre-norm decoder; each default is
+    "not there", so that an older `config.json` means what it meant.
+    """
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    norm: Literal["layernorm", "rmsnorm", "none"] = "layernorm"
+    norm_eps: float = 1e-5
+    positions: Literal["learned", "rotary", "none"] = "learned"
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
+    bias: bool = True
+    unembed_bias: bool = False
+    tied: bool = False
+    causal: bool = True
+    n_key_value_heads: int | None = None
+    parallel: bool = False
+    gated: bool = False  # the MLP's hidden layer is act(gate) · up (Shazeer 2020)
+    qkv_bias: bool | None = None  # None: as `bias`; so the next two
+    out_bias: bool | None = None
+    mlp_bias: bool | None = None
+    rotary: Rotary | None = None  # with positions `rotary`
+    window: int | None = None  # tokens that a query of a `window_layers` layer sees, with its own
+    window_layers: tuple[int, ...] = ()
+    window_rotary: Rotary | None = None  # of these layers; None: as the others (Gemma 3)
+    qk_norm: bool = False  # queries and keys are normalised over d_head before they turn
+    query_scale: float | None = None  # scores are this times q·k; None: 1/√d_head
+    attention_softcap: float | None = None  # scores become c·tanh(score / c); so the logits
+    logit_softcap: float | None = None
+    embedding_scale: float = 1.0
+    post_norms: bool = False  # what attention and MLP write is normalised once more (Gemma 2)
+
+    def __post_init__(self) -> None:
+        if self.n_heads % self.n_groups:
+            raise HarnessError(
+                f"n_heads = {self.n_heads} is not divisible by n_key_value_heads = {self.n_groups}"
+            )
+        if (self.positions == "rotary") != (self.rotary is not None):
+            raise HarnessError("`rotary` must be given for positions 'rotary', and only for these")
+        turned = [r.n_rotated or self.d_head for r in (self.rotary, self.window_rotary) if r]
+        if any(n % 2 or n > self.d_head for n in turned):
+            raise HarnessError(
+                f"rotary positions turn coordinates of a head in pairs; {max(turned)} of "
+                f"d_head = {self.d_head} is no even number of them"
+            )
+        if self.window_layers and (self.window is None or not self.causal):
+            raise HarnessError("`window_layers` need a `window` and a causal model")
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of heads that share keys and values; as many as heads where nothing is shared."""
+        return self.n_key_value_heads or self.n_heads
+
+    @property
+    def n_read_maps(self) -> int:
+        """Maps of a layer that read the stream for attention: H queries, G keys, G values."""
+        return self.n_heads + 2 * self.n_groups
+
+    def has_bias(self, part: Literal["qkv", "out", "mlp"]) -> bool:
+        """Whether the q, k, v maps, the heads' output map or both maps of the MLP have a bias."""
+        own = {"qkv": self.qkv_bias, "out": self.out_bias, "mlp": self.mlp_bias}[part]
+        return self.bias if own is None else own
+
+    def window_of(self, layer: int) -> int | None:
+        """How many tokens a query of this layer sees at most, its own included."""
+        return self.window if layer in self.window_layers else None
+
+    def rotary_of(self, layer: int) -> Rotary | None:
+        """How this layer turns queries and keys."""
+        own = self.window_rotary if layer in self.window_layers else None
+        return own or self.rotary
+
+    @classmethod
+    def from_architecture(
+        cls, shape: Architecture, d_vocab: int, longest: int
+    ) -> TransformerConfig:
+        """Fill in the derived sizes; `longest` prompt (tokens) sets n_ctx where none is given.
+
+        Raises `HarnessError` if the prompts do not fit into the stated n_ctx.
+        """
+        if shape.n_ctx is not None and shape.n_ctx < longest:
+            raise HarnessError(
+                f"architecture.n_ctx is {shape.n_ctx}, but the task's longest prompt has "
+                f"{longest} tokens; raise n_ctx or leave it out"
+            )
+        return cls(
+            n_layers=shape.n_layers,
+            n_heads=shape.n_heads,
+            d_model=shape.d_model,
+            d_head=shape.d_head or shape.d_model // shape.n_heads,
+            d_mlp=shape.d_mlp or 4 * shape.d_model,
+            d_vocab=d_vocab,
+            n_ctx=shape.n_ctx or longest,
+            norm=shape.norm,
+            norm_eps=shape.norm_eps,
+            positions=shape.positions,
+            activation=shape.activation,
+            bias=shape.bias,
+            unembed_bias=shape.unembed_bias,
+            tied=shape.tied,
+            causal=shape.causal,
+            n_key_value_heads=shape.n_key_value_heads,
+            parallel=shape.parallel,
+            gated=shape.gated,
+            rotary=Rotary(base=shape.rotary_base) if shape.positions == "rotary" else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TransformerConfig:
+        """Inverse of `to_dict`. Raises `HarnessError` on unknown or missing keys."""
+        config: TransformerConfig = _build(cls, data)
+        return config
+
+
+def _build(cls: type, data: dict[str, Any]) -> Any:
+    """A dataclass from plain data, part by part.
+
+    A value that means something else must not load as a silently different model.
+    """
+    kinds = get_type_hints(cls)
+    try:
+        return cls(**{name: _value(name, item, kinds.get(name)) for name, item in data.items()})
+    except TypeError as error:
+        raise HarnessError(f"not a model configuration: {error}") from error
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    if get_origin(kind) is UnionType:  # one kind, or None
+        kinds = [one for one in get_args(kind) if one is not NoneType]
+        return None if value is None else _value(name, value, kinds[0])
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        return _build(kind, value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        value = tuple(value)
+    if kind is not None:
+        _check_value(name, value, kind)
+    return value
+
+
+def _check_value(name: str, value: object, kind: Any) -> None:
+    if get_origin(kind) is Literal:
+        fits, wanted = value in get_args(kind), " or ".join(map(repr, get_args(kind)))
+    elif kind is int:
+        fits, wanted = type(value) is int and value > 0, "a positive integer"
+    elif kind is float:
+        fits, wanted = type(value) in (int, float), "a number"
+    elif get_origin(kind) is tuple:
+        fits = isinstance(value, tuple) and all(type(one) is int and one >= 0 for one in value)
+        wanted = "a list of layers"
+    else:
+        fits, wanted = type(value) is kind, f"a {getattr(kind, '__name__', kind)}"
+    if not fits:
+        raise HarnessError(f"not a model configuration: {name} is {value!r}, not {wanted}")
+
+
+GPT2_SMALL = TransformerConfig(
+    n_layers=12,
+    n_heads=12,
+    d_model=768,
+    d_head=64,
+    d_mlp=3072,
+    d_vocab=50257,
+    n_ctx=1024,
+    tied=True,
+)

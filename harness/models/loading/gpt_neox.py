@@ -1,0 +1,77 @@
+"""GPT-NeoX checkpoints (Pythia): parallel attention and MLP, rotary on part of a head."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+from torch import Tensor
+
+from harness.models.config import TransformerConfig
+from harness.models.loading.fields import ACTIVATIONS, Fields
+from harness.models.loading.rope import BASE, rotary_of
+from harness.models.loading.translation import Source, Translation, prefix_of
+
+IGNORED = r".*\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # buffers of older checkpoints
+
+
+def gpt_neox(fields: Fields, tensors: Collection[str]) -> Translation:
+    """GPT-NeoX of `transformers`."""
+    config = _config(fields)
+    prefix = prefix_of("embed_in.weight", tensors, "gpt_neox.")
+    sources = {"embedding": Source((f"{prefix}embed_in.weight",))}
+    names = {
+        "attention_norm": "input_layernorm",
+        "qkv_map": "attention.query_key_value",
+        "out_map": "attention.dense",
+        "mlp_norm": "post_attention_layernorm",
+        "mlp_in": "mlp.dense_h_to_4h",
+        "mlp_out": "mlp.dense_4h_to_h",
+    }
+    for kind in ("weight", "bias"):
+        sources[f"final_norm.{kind}"] = Source((f"{prefix}final_layer_norm.{kind}",))
+        for layer in range(config.n_layers):
+            for ours, theirs in names.items():
+                if kind == "bias" and ours in ("qkv_map", "out_map") and not config.has_bias("qkv"):
+                    continue
+                source = Source((f"{prefix}layers.{layer}.{theirs}.{kind}",))
+                if ours == "qkv_map":
+                    source = Source(source.names, partial(_by_part, heads=config.n_heads))
+                sources[f"blocks.{layer}.{ours}.{kind}"] = source
+    if not config.tied:
+        sources["unembedding"] = Source(("embed_out.weight",))
+    repeated = {"embed_out.weight": "embedding"} if config.tied else {}
+    return Translation(config, sources, IGNORED, repeated)
+
+
+def _config(fields: Fields) -> TransformerConfig:
+    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    bias = fields.flag("attention_bias", True)
+    return TransformerConfig(
+        n_layers=fields.count("num_hidden_layers"),
+        n_heads=heads,
+        d_model=width,
+        d_head=width // heads,
+        d_mlp=fields.count("intermediate_size"),
+        d_vocab=fields.count("vocab_size"),
+        n_ctx=fields.count("max_position_embeddings", 2048),
+        norm_eps=fields.number("layer_norm_eps", 1e-5),
+        positions="rotary",
+        activation=fields.choice("hidden_act", ACTIVATIONS, "gelu"),
+        tied=fields.flag("tie_word_embeddings", False),
+        parallel=fields.flag("use_parallel_residual", True),
+        qkv_bias=bias,
+        out_bias=bias,
+        rotary=rotary_of(
+            fields,
+            width // heads,
+            base=fields.number("rotary_emb_base", fields.number("rope_theta", BASE)),
+            share=fields.number("rotary_pct", 0.25),
+        ),
+    )
+
+
+def _by_part(tensor: Tensor, heads: int) -> Tensor:
+    """Rows (head, q k v, K) to (q k v, head, K): all queries first, then all keys, then values."""
+    rest = tensor.shape[1:]
+    return tensor.view(heads, 3, -1, *rest).transpose(0, 1).reshape(-1, *rest)

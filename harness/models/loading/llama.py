@@ -1,0 +1,158 @@
+"""Llama checkpoints and those of its form: CodeLlama, Mistral, Qwen 2, 2.5 and 3, Gemma.
+
+All have rotary positions, RMSNorm, gated MLPs, and keys and values that heads may share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from torch import Tensor
+
+from harness.models.config import TransformerConfig
+from harness.models.loading.fields import ACTIVATIONS, Fields
+from harness.models.loading.rope import rotary_of
+from harness.models.loading.translation import Source, Translation, prefix_of, unchanged
+
+IGNORED = r".*\.rotary_emb\.inv_freq"  # a buffer of older checkpoints
+
+
+def llama(fields: Fields, tensors: Collection[str]) -> Translation:
+    """Llama 1 to 3 and CodeLlama; `attention_bias` and `mlp_bias` as they are set."""
+    bias = fields.flag("attention_bias", False)
+    config = config_of(
+        fields, qkv_bias=bias, out_bias=bias, mlp_bias=fields.flag("mlp_bias", False)
+    )
+    return translate(config, tensors)
+
+
+def mistral(fields: Fields, tensors: Collection[str]) -> Translation:
+    """Mistral: every layer has the window, if there is one."""
+    fields.refuse("layer_types", (), "layers of several kinds are not known of Mistral")
+    window = fields.count("sliding_window") if fields.has("sliding_window") else None
+    layers = range(fields.count("num_hidden_layers")) if window else ()
+    return translate(config_of(fields, window=window, window_layers=tuple(layers)), tensors)
+
+
+def qwen2(fields: Fields, tensors: Collection[str]) -> Translation:
+    """Qwen 2 and 2.5: queries, keys and values have a bias."""
+    return translate(config_of(fields, qkv_bias=True, **_qwen_window(fields)), tensors)
+
+
+def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
+    """Qwen 3: queries and keys are normalised; heads may be wider than their share of the model."""
+    bias = fields.flag("attention_bias", False)
+    config = config_of(
+        fields,
+        d_head=fields.count("head_dim", 128),
+        qkv_bias=bias,
+        out_bias=bias,
+        qk_norm=True,
+        **_qwen_window(fields),
+    )
+    return translate(config, tensors)
+
+
+def config_of(fields: Fields, d_head: int | None = None, **more: Any) -> TransformerConfig:
+    """The configuration of a Llama; `more` are fields of ours that differ from it."""
+    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    fields.refuse("partial_rotary_factor", (1,), "this family turns whole heads")
+    d_head = d_head or fields.count("head_dim", width // heads)
+    theirs: dict[str, Any] = {
+        "n_layers": fields.count("num_hidden_layers"),
+        "n_heads": heads,
+        "d_model": width,
+        "d_head": d_head,
+        "d_mlp": fields.count("intermediate_size"),
+        "d_vocab": fields.count("vocab_size"),
+        "n_ctx": fields.count("max_position_embeddings"),
+        "n_key_value_heads": fields.count("num_key_value_heads", heads),
+        "norm": "rmsnorm",
+        "norm_eps": fields.number("rms_norm_eps", 1e-6),
+        "positions": "rotary",
+        "bias": False,
+        "gated": True,
+    }
+    if "activation" not in more:
+        more["activation"] = fields.choice("hidden_act", ACTIVATIONS, "silu")
+    if "tied" not in more:
+        more["tied"] = fields.flag("tie_word_embeddings", False)
+    if "rotary" not in more:
+        more["rotary"] = rotary_of(fields, d_head)
+    return TransformerConfig(**{**theirs, **more})
+
+
+def sliding(kinds: tuple[str, ...], fields: Fields) -> tuple[int, ...]:
+    """The layers that have a window, from the kind of each layer."""
+    if len(kinds) != fields.count("num_hidden_layers"):
+        fields.refuse("layer_types", (), "it must name one kind per layer")
+    for kind in set(kinds) - {"sliding_attention", "full_attention"}:
+        fields.refuse("layer_types", (), f"{kind!r} is a kind of attention that is not known")
+    return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
+
+
+def translate(
+    config: TransformerConfig,
+    tensors: Collection[str],
+    norm_change: Callable[[Tensor], Tensor] = unchanged,
+    ignored: str = IGNORED,
+) -> Translation:
+    """Names of a Llama's tensors, after whatever prefix; `norm_change` is done to norm weights."""
+    prefix = prefix_of("embed_tokens.weight", tensors, "model.")
+    sources = {
+        "embedding": Source((f"{prefix}embed_tokens.weight",)),
+        "final_norm.weight": Source((f"{prefix}norm.weight",), norm_change),
+    }
+    for layer in range(config.n_layers):
+        theirs, ours = f"{prefix}layers.{layer}.", f"blocks.{layer}."
+        for name, parts in _linears(config).items():
+            sources[ours + name] = Source(tuple(theirs + part for part in parts))
+        for name, part in _norms(config).items():
+            sources[f"{ours}{name}.weight"] = Source((f"{theirs}{part}.weight",), norm_change)
+    head = next((name for name in tensors if name.endswith("lm_head.weight")), "lm_head.weight")
+    if not config.tied:
+        sources["unembedding"] = Source((head,))
+    return Translation(config, sources, ignored, {head: "embedding"} if config.tied else {})
+
+
+def _linears(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
+    """Our linear maps of a layer and the tensors whose rows they are."""
+    maps = {
+        "qkv_map": (tuple(f"self_attn.{part}_proj" for part in "qkv"), config.has_bias("qkv")),
+        "out_map": (("self_attn.o_proj",), config.has_bias("out")),
+        "mlp_in": (("mlp.gate_proj", "mlp.up_proj"), config.has_bias("mlp")),
+        "mlp_out": (("mlp.down_proj",), config.has_bias("mlp")),
+    }
+    return {
+        f"{ours}.{kind}": tuple(f"{one}.{kind}" for one in theirs)
+        for ours, (theirs, biased) in maps.items()
+        for kind in (("weight", "bias") if biased else ("weight",))
+    }
+
+
+def _norms(config: TransformerConfig) -> dict[str, str]:
+    """Our norms of a layer and theirs; theirs change their meaning where there are post-norms."""
+    names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    if config.post_norms:
+        names |= {
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_norm": "pre_feedforward_layernorm",
+            "mlp_post_norm": "post_feedforward_layernorm",
+        }
+    if config.qk_norm:
+        names |= {"query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
+    return names
+
+
+def _qwen_window(fields: Fields) -> dict[str, Any]:
+    """A window in the layers from `max_window_layers` on, or in those that `layer_types` names."""
+    if not fields.flag("use_sliding_window", False):
+        return {}
+    window, first = fields.count("sliding_window", 4096), fields.number("max_window_layers", 28)
+    kinds = fields.words("layer_types")
+    if kinds is None:
+        layers = tuple(range(int(first), fields.count("num_hidden_layers")))
+    else:
+        layers = sliding(kinds, fields)
+    return {"window": window, "window_layers": layers}

@@ -1,0 +1,172 @@
+"""State dicts in TransformerLens' names and layouts: W_Q [H, D, K], W_O [H, K, D], W_in [D, M].
+
+The folder's `config.json` holds the fields of the `HookedTransformerConfig` as `to_dict` gives
+them (those without a JSON form may be left out). Norms folded into the weights (`LNPre`,
+`RMSPre`) are norms with weight one; embeddings are already scaled and Gemma's norms already 1 + w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from harness.models.config import Rotary, TransformerConfig
+from harness.models.loading.fields import ACTIVATIONS, Fields
+from harness.models.loading.translation import Source, Translation
+
+IGNORED = r"blocks\.\d+\.attn\.(mask|IGNORE|rotary_sin|rotary_cos)"
+
+NormKind = Literal["layernorm", "rmsnorm", "none"]
+_NORMS: Mapping[str, NormKind] = {
+    "LN": "layernorm",
+    "LNPre": "layernorm",
+    "RMS": "rmsnorm",
+    "RMSPre": "rmsnorm",
+}
+_REFUSED = {
+    "attn_only": "a layer without MLP is not built in",
+    "use_NTK_by_parts_rope": "this scaling of rotary positions is not built in",
+    "use_yarn_rope": "this scaling of rotary positions is not built in",
+    "rotary_adjacent_pairs": "rotary positions must pair the halves of a head",
+    "scale_attn_by_inverse_layer_idx": "a scale of attention per layer is not built in",
+    "use_normalization_before_and_after": "norms after a block are not read from this form",
+    "post_embedding_ln": "a norm after the embedding is not built in",
+    "use_local_attn": "windows are not read from this form",
+}
+
+
+def transformer_lens(fields: Fields, tensors: Collection[str]) -> Translation:
+    """The translation of a state dict; `HarnessError` for what is not built in."""
+    config = _config(fields, tensors)
+    sources = {
+        "embedding": Source(("embed.W_E",)),
+        "unembedding": Source(("unembed.W_U",), _turned),
+    }
+    if config.positions == "learned":
+        sources["position_embedding"] = Source(("pos_embed.W_pos",))
+    if config.unembed_bias:
+        sources["unembedding_bias"] = Source(("unembed.b_U",))
+    sources |= _norm("final_norm", "ln_final", config, tensors)
+    for layer in range(config.n_layers):
+        sources |= _layer(f"blocks.{layer}.", config, tensors)
+    zero = [f"blocks.{i}.mlp.b_{part}" for i in range(config.n_layers) for part in ("in", "out")]
+    # A gated MLP of theirs adds b_in after the product; published ones hold zeros.
+    return Translation(config, sources, IGNORED, zero=tuple(zero) if config.gated else ())
+
+
+def _layer(block: str, config: TransformerConfig, tensors: Collection[str]) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for ours, theirs in (("attention_norm", "ln1"), ("mlp_norm", "ln2")):
+        sources |= _norm(block + ours, block + theirs, config, tensors)
+    if config.qk_norm:
+        for ours, theirs in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
+            sources[f"{block}{ours}.weight"] = Source((f"{block}attn.{theirs}.w",))
+    shared = "_" if f"{block}attn._W_K" in tensors else ""  # marks keys and values that are shared
+    into = ("gate", "in") if config.gated else ("in",)
+
+    def qkv(letter: str) -> tuple[str, ...]:
+        names = (f"{letter}_Q", f"{shared}{letter}_K", f"{shared}{letter}_V")
+        return tuple(f"{block}attn.{name}" for name in names)
+
+    sources[f"{block}qkv_map.weight"] = Source(qkv("W"), _head_rows)
+    sources[f"{block}out_map.weight"] = Source((f"{block}attn.W_O",), _head_columns)
+    sources[f"{block}mlp_in.weight"] = Source(tuple(f"{block}mlp.W_{one}" for one in into), _turned)
+    sources[f"{block}mlp_out.weight"] = Source((f"{block}mlp.W_out",), _turned)
+    biases = {
+        "qkv_map": (config.has_bias("qkv"), qkv("b")),
+        "out_map": (config.has_bias("out"), (f"{block}attn.b_O",)),
+        "mlp_in": (config.has_bias("mlp"), (f"{block}mlp.b_in",)),
+        "mlp_out": (config.has_bias("mlp"), (f"{block}mlp.b_out",)),
+    }
+    for name, (there, names) in biases.items():
+        if there:
+            sources[f"{block}{name}.bias"] = Source(names, Tensor.flatten)
+    return sources
+
+
+def _norm(
+    ours: str, theirs: str, config: TransformerConfig, tensors: Collection[str]
+) -> dict[str, Source]:
+    """Weight and bias of a norm; those of a folded norm are one and zero."""
+    if config.norm == "none":
+        return {}
+    folded = f"{theirs}.w" not in tensors
+    sources = {f"{ours}.weight": Source(() if folded else (f"{theirs}.w",), constant=1.0)}
+    if config.norm == "layernorm":
+        sources[f"{ours}.bias"] = Source(() if folded else (f"{theirs}.b",), constant=0.0)
+    return sources
+
+
+def _config(fields: Fields, tensors: Collection[str]) -> TransformerConfig:
+    for name, why in _REFUSED.items():
+        fields.refuse(name, (False,), why)
+    heads, d_head = fields.count("n_heads"), fields.count("d_head")
+    gated = fields.flag("gated_mlp", False)
+    norm: NormKind = "none"
+    if fields.has("normalization_type"):
+        norm = fields.choice("normalization_type", _NORMS)
+    positions = fields.choice(
+        "positional_embedding_type", {"standard": "learned", "rotary": "rotary"}, "standard"
+    )
+    return TransformerConfig(
+        n_layers=fields.count("n_layers"),
+        n_heads=heads,
+        d_model=fields.count("d_model"),
+        d_head=d_head,
+        d_mlp=fields.count("d_mlp", 4 * fields.count("d_model")),
+        d_vocab=fields.count("d_vocab"),
+        n_ctx=fields.count("n_ctx"),
+        norm=norm,
+        norm_eps=fields.number("eps", 1e-5),
+        activation=fields.choice("act_fn", ACTIVATIONS),
+        unembed_bias="unembed.b_U" in tensors,
+        causal=fields.choice("attention_dir", {"causal": True, "bidirectional": False}, "causal"),
+        n_key_value_heads=fields.count("n_key_value_heads", heads),
+        parallel=fields.flag("parallel_attn_mlp", False),
+        gated=gated,
+        qkv_bias="blocks.0.attn.b_Q" in tensors,
+        out_bias="blocks.0.attn.b_O" in tensors,
+        mlp_bias=not gated and "blocks.0.mlp.b_in" in tensors,
+        qk_norm=fields.flag("use_qk_norm", False),
+        query_scale=_query_scale(fields),
+        attention_softcap=_cap(fields, "attn_scores_soft_cap"),
+        logit_softcap=_cap(fields, "output_logits_soft_cap"),
+        **_positions(fields, positions, d_head),
+    )
+
+
+def _positions(fields: Fields, kind: str, d_head: int) -> dict[str, Any]:
+    if kind == "learned":
+        return {"positions": kind}
+    base, n = fields.number("rotary_base", 10_000.0), fields.count("rotary_dim", d_head)
+    return {"positions": kind, "rotary": Rotary(base=base, n_rotated=n if n < d_head else None)}
+
+
+def _query_scale(fields: Fields) -> float | None:
+    """1 / attn_scale, which is negative where the usual √d_head is meant."""
+    if not fields.flag("use_attn_scale", True):
+        return 1.0
+    scale = fields.number("attn_scale", -1.0)
+    return 1 / scale if scale > 0 else None
+
+
+def _cap(fields: Fields, name: str) -> float | None:
+    """A soft cap; theirs is not positive where there is none."""
+    cap = fields.number(name, -1.0)
+    return cap if cap > 0 else None
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    return tensor.T
+
+
+def _head_rows(tensor: Tensor) -> Tensor:
+    """[heads, D, K] to rows (head, K) of a map [·, D]."""
+    return tensor.transpose(1, 2).flatten(0, 1)
+
+
+def _head_columns(tensor: Tensor) -> Tensor:
+    """[heads, K, D] to a map [D, heads·K]."""
+    return tensor.flatten(0, 1).T

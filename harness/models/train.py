@@ -1,0 +1,210 @@
+"""Train the one transformer on a task's own data: AdamW, warm-up, cosine decay, early stop.
+
+Everything random is drawn from generators seeded by the spec: weights from `seed`, the batch of
+step s from (seed, s). So a training that was killed goes on from its last checkpoint to the very
+same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+from harness.errors import HarnessError
+from harness.models import behaviour
+from harness.models.batch import batches
+from harness.models.checkpoint import load_state, save_state
+from harness.models.config import TransformerConfig
+from harness.models.transformer import Transformer, random_model
+from harness.spec.types import Training
+
+CHECKPOINT_SECONDS = 15.0
+EVALUATION_BATCH = 256
+_WHAT_IS_KEPT = ("exp_avg", "exp_avg_sq")
+
+Log = Callable[[str], None]
+
+
+QUALITY = {
+    "accuracy": behaviour.accuracy,
+    "good_mass": behaviour.good_mass,
+    "loss": behaviour.answer_loss,
+}
+
+
+@torch.no_grad()
+def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
+    """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
+
+    One float64 [n] per name in `QUALITY`, in the order of the pairs.
+    """
+    found = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
+    for batch in batches(pairs, EVALUATION_BATCH, device):
+        logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
+        for name, define in QUALITY.items():
+            found[name][batch.rows.cpu()] = define(logits, batch).double().cpu()
+    return found
+
+
+def learning_rate(spec: Training, step: int) -> float:
+    """Rate at a step: linear warm-up to `learning_rate`, cosine down to its final share."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    floor = spec.final_learning_rate
+    return spec.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu") -> Tensor:
+    """Mean cross-entropy (nats) over the trained positions; only these are unembedded."""
+    tokens = torch.from_numpy(batch.tokens).to(device)
+    targets = torch.from_numpy(batch.targets).to(device)
+    lengths = torch.from_numpy(batch.lengths).to(device)
+    rows = targets >= 0
+    logits = model.unembed(model.stream(tokens, lengths)[rows])
+    if batch.allowed is None:
+        return F.cross_entropy(logits, targets[rows])
+    allowed = torch.from_numpy(batch.allowed).to(device)[rows]
+    weights = allowed / allowed.sum(-1, keepdim=True)
+    return -(weights * logits.log_softmax(-1)).sum(-1).mean()
+
+
+class Trainer:
+    """One training, stoppable at any moment; `run` returns the model and its history."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        spec: Training,
+        data: TaskData,
+        validation: PromptPairs,
+        *,
+        scratch: Path,
+        log: Log,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.spec, self.data, self.validation = spec, data, validation
+        self.device, self.log = device, log
+        self.checkpoint = scratch / "training.safetensors"
+        self.model = random_model(config, spec.seed).to(device, dtype)
+        self.optimiser = self._optimiser()
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        spec = self.spec
+        parameters = list(self.model.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(
+            groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), fused=True
+        )
+
+    # ------------------------------------------------------------ the loop
+    def run(self) -> tuple[Transformer, list[dict[str, float]]]:
+        """Train to the target or the last step, resuming a checkpoint if there is one."""
+        if self._resume():
+            self.log(f"resuming training at step {self.step}")
+        saved = time.monotonic()
+        seen, started = 0, time.monotonic()
+        with tqdm(
+            total=self.spec.steps, initial=self.step, unit="step", desc="training", disable=None
+        ) as bar:
+            while self.step < self.spec.steps and not self._reached():
+                batch = self.data.training_batch(
+                    self.spec.objective, self.spec.batch_size, self.step, self.spec.seed
+                )
+                loss = self._update(batch)
+                self.step += 1
+                seen += int(batch.lengths.sum())
+                bar.update()
+                if self.step % self.spec.evaluate_every == 0 or self.step == self.spec.steps:
+                    speed = seen / (time.monotonic() - started)
+                    self._evaluate(loss, speed, bar)
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._check(float(loss))  # a checkpoint must never hold a lost training
+                    self._save()
+                    saved = time.monotonic()
+        return self.model.requires_grad_(False).eval(), self.history
+
+    def _update(self, batch: TrainingBatch) -> Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.spec, self.step)
+        loss = training_loss(self.model, batch, self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
+        self.optimiser.step()
+        return loss.detach()
+
+    def _evaluate(self, loss: Tensor, speed: float, bar: Any) -> None:
+        held_out = quality(self.model, self.validation, self.device)
+        entry = {"step": self.step, "training_loss": float(loss)}
+        self._check(entry["training_loss"])
+        entry |= {name: float(values.mean()) for name, values in held_out.items()}
+        self.history.append(entry)
+        bar.set_postfix_str(
+            f"loss {entry['training_loss']:.3f} acc {entry['accuracy']:.3f} {speed:,.0f} tok/s"
+        )
+        if bar.disable:
+            self.log(
+                f"step {self.step}/{self.spec.steps}  loss {entry['training_loss']:.4f}  "
+                f"held-out accuracy {entry['accuracy']:.4f}  "
+                f"mass {entry['good_mass']:.4f}  "
+                f"{speed:,.0f} tokens/s"
+            )
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise HarnessError(
+                f"training diverged at step {self.step} (loss {loss}); lower "
+                "training.learning_rate or training.clip, or warm up longer"
+            )
+
+    def _reached(self) -> bool:
+        target = self.spec.target
+        if target is None or not self.history:
+            return False
+        last = self.history[-1]
+        if target.metric == "accuracy":
+            return last["accuracy"] >= target.value
+        return last["loss"] <= target.value
+
+    # ------------------------------------------------------------ checkpoints
+    def _save(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            tensors[f"model.{name}"] = parameter
+            for key in _WHAT_IS_KEPT:
+                tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
+        note = json.dumps({"step": self.step, "history": self.history})
+        save_state(tensors, note, self.checkpoint)
+
+    def _resume(self) -> bool:
+        found = load_state(self.checkpoint)
+        if found is None:
+            return False
+        tensors, note = found
+        state = json.loads(note)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+                kept = {key: tensors[f"{key}.{name}"].to(parameter) for key in _WHAT_IS_KEPT}
+                count = torch.tensor(float(state["step"]), device=self.device)
+                self.optimiser.state[parameter] = {"step": count, **kept}
+        self.step, self.history = state["step"], state["history"]
+        return True

@@ -1,0 +1,239 @@
+"""The one transformer, read top to bottom: GPT-2, Pythia, Llama, Qwen, Gemma are configurations.
+
+Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups of heads that share
+keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation), V = d_vocab.
+Each block offers its parts (`read`, `split`, `attend`, `project`; `mlp_in`, `activate`, `mlp_out`)
+separately, so that the patched pass in `harness.circuits` runs the same weights with a different
+residual stream per reader.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.models.attention import attention
+from harness.models.config import TransformerConfig
+from harness.models.rotary import turn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+class Norm(nn.Module):
+    """LayerNorm, RMSNorm or the identity, over the last axis."""
+
+    def __init__(self, config: TransformerConfig, width: int | None = None) -> None:
+        super().__init__()
+        self.kind, self.eps = config.norm, config.norm_eps
+        width = width or config.d_model
+        if self.kind != "none":
+            self.weight = nn.Parameter(torch.ones(width))
+        if self.kind == "layernorm" and config.bias:
+            self.bias: Tensor | None = nn.Parameter(torch.zeros(width))
+        else:
+            self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [..., D]."""
+        if self.kind == "layernorm":
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        if self.kind == "rmsnorm":
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return x
+
+
+class Block(nn.Module):
+    """Attention then MLP, each reading the residual stream through its own norm."""
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        self.attention_norm = Norm(config)
+        # Rows: queries of all heads, then keys of all groups, then values.
+        reads, width = config.n_read_maps * config.d_head, config.n_heads * config.d_head
+        self.qkv_map = nn.Linear(config.d_model, reads, bias=config.has_bias("qkv"))
+        self.out_map = nn.Linear(width, config.d_model, bias=config.has_bias("out"))
+        self.mlp_norm = Norm(config)
+        # Rows of a gated MLP: the gate, then what it gates.
+        hidden = 2 * config.d_mlp if config.gated else config.d_mlp
+        self.mlp_in = nn.Linear(config.d_model, hidden, bias=config.has_bias("mlp"))
+        self.mlp_out = nn.Linear(config.d_mlp, config.d_model, bias=config.has_bias("mlp"))
+        self.activation = ACTIVATIONS[config.activation]
+        if config.qk_norm:
+            self.query_norm = Norm(config, config.d_head)
+            self.key_norm = Norm(config, config.d_head)
+        if config.post_norms:
+            self.attention_post_norm, self.mlp_post_norm = Norm(config), Norm(config)
+
+    def read(self, x: Tensor) -> Tensor:
+        """Residual stream [B, T, D] to queries, keys, values of all heads [B, T, R, K]."""
+        projected: Tensor = self.qkv_map(self.attention_norm(x))
+        return projected.view(*x.shape[:-1], -1, self.config.d_head)
+
+    def split(self, reads: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, H of each on `axis`, from R reading maps on `axis`."""
+        heads, groups = self.config.n_heads, self.config.n_groups
+        q, k, v = reads.split([heads, groups, groups], axis)
+        if groups == heads:
+            return q, k, v
+        each = heads // groups
+        return q, k.repeat_interleave(each, axis), v.repeat_interleave(each, axis)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Mix values by attention, all [..., T, K]; `padding` True where a key may be seen."""
+        config, rotary = self.config, self.config.rotary_of(self.layer)
+        if config.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if rotary is not None:
+            q, k = turn(q, rotary), turn(k, rotary)
+        return attention(
+            q,
+            k,
+            v,
+            causal=config.causal,
+            window=config.window_of(self.layer),
+            scale=config.query_scale,
+            softcap=config.attention_softcap,
+            padding=padding,
+        )
+
+    def heads(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """What each head has gathered, before the output projection: [B, T, H, K]."""
+        q, k, v = self.split(self.read(x).transpose(1, 2), axis=1)  # each [B, H, T, K]
+        return self.attend(q, k, v, padding).transpose(1, 2)
+
+    def project(self, z: Tensor) -> Tensor:
+        """Heads [B, T, H, K] to their summed output [B, T, D], bias included."""
+        out: Tensor = self.out_map(z.flatten(-2))
+        return out
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """What `mlp_in` gives, [..., M] or gated [..., 2M], to what `mlp_out` takes, [..., M]."""
+        if self.config.gated:
+            gate, up = hidden.chunk(2, -1)
+            return self.activation(gate) * up
+        return self.activation(hidden)
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """The MLP's output [..., D] for its input [..., D]."""
+        out: Tensor = self.mlp_out(self.activate(self.mlp_in(self.mlp_norm(x))))
+        return out
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """The residual stream [B, T, D] after this block."""
+        out = self.project(self.heads(x, padding))
+        after = x + (self.attention_post_norm(out) if self.config.post_norms else out)
+        out = self.mlp(x if self.config.parallel else after)
+        return after + (self.mlp_post_norm(out) if self.config.post_norms else out)
+
+    # Per-head views of the weights, for the patched pass.
+    def read_weights(self) -> tuple[Tensor, Tensor | None]:
+        """Maps of every q, k, v reader [R, D, K] and their biases [R, 1, K]."""
+        rows = self.config.n_read_maps
+        weight = self.qkv_map.weight.view(rows, self.config.d_head, -1).transpose(1, 2)
+        bias = self.qkv_map.bias
+        return weight, None if bias is None else bias.view(rows, 1, self.config.d_head)
+
+    def out_weights(self) -> Tensor:
+        """Output map of every head [H, K, D]; the bias belongs to no head."""
+        parts = self.out_map.weight.view(-1, self.config.n_heads, self.config.d_head)
+        return parts.permute(1, 2, 0)
+
+
+class Transformer(nn.Module):
+    """Token and position embedding, blocks, final norm, unembedding."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Parameter(torch.zeros(config.d_vocab, config.d_model))
+        if config.positions == "learned":
+            self.position_embedding = nn.Parameter(torch.zeros(config.n_ctx, config.d_model))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.final_norm = Norm(config)
+        if not config.tied:
+            self.unembedding = nn.Parameter(torch.zeros(config.d_vocab, config.d_model))
+        self.unembedding_bias: Tensor | None = None
+        if config.unembed_bias:
+            self.unembedding_bias = nn.Parameter(torch.zeros(config.d_vocab))
+
+    def layers(self) -> Iterator[Block]:
+        """The blocks, typed."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token embeddings alone [B, T, D]."""
+        embedded = F.embedding(tokens, self.embedding)
+        if self.config.embedding_scale == 1:
+            return embedded
+        # Rounded to the model's precision before the product, as Gemma was trained.
+        return embedded * embedded.new_full((), self.config.embedding_scale)
+
+    def position(self, length: int) -> Tensor:
+        """What the stream holds besides the tokens at the start [T, D]."""
+        if self.config.positions == "learned":
+            return self.position_embedding[:length]
+        return self.embedding.new_zeros(length, self.config.d_model)
+
+    def start(self, tokens: Tensor) -> Tensor:
+        """The residual stream before the first block [B, T, D]."""
+        return self.embed(tokens) + self.position(tokens.shape[1])
+
+    def unembed(self, x: Tensor) -> Tensor:
+        """Final residual stream [..., D] to logits [..., V]."""
+        matrix = self.embedding if self.config.tied else self.unembedding
+        logits = F.linear(self.final_norm(x), matrix, self.unembedding_bias)
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def stream(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The residual stream after the last block [B, T, D].
+
+        `lengths` [B] matters only without a causal mask: keys beyond them are not seen.
+        """
+        padding = None
+        if lengths is not None and not self.config.causal:
+            seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+            padding = seen[:, None, None, :]  # [B, 1, 1, T]
+        x = self.start(tokens)
+        for block in self.layers():
+            x = block(x, padding)
+        return x
+
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V] of tokens [B, T]."""
+        return self.unembed(self.stream(tokens, lengths))
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw weights: normal with 1/√fan-in, residual outputs divided by √(2·layers).
+
+        Embeddings get 0.02 as in GPT-2; norms start at one, biases at zero.
+        """
+        for name, weight in self.named_parameters():
+            if weight.ndim < 2:
+                weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+                continue
+            scale = 0.02 if "embedding" in name else 1 / math.sqrt(weight.shape[1])
+            if name.endswith(("out_map.weight", "mlp_out.weight")):
+                scale /= math.sqrt(2 * self.config.n_layers)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+
+
+def random_model(config: TransformerConfig, seed: int) -> Transformer:
+    """A model with freshly drawn weights; equal seeds give equal weights."""
+    model = Transformer(config)
+    model.initialise(torch.Generator().manual_seed(seed))
+    return model

@@ -1,0 +1,1 @@
+"""Tables, comparisons and figures, all derived from stored results."""

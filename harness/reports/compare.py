@@ -1,0 +1,221 @@
+"""Two methods, runs or cells against each other, paired by task, seed and example.
+
+Both sides are measured on the same test examples, so the difference is resampled with one draw
+of examples for both: what is common to the two cancels, and small true differences show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError, NotFound
+from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size, sizes_of
+from harness.reports.resample import Estimate, area_draws, examples, over_seeds
+from harness.reports.resample import faithfulness_draws as f_of
+from harness.runs.record import StoredCell, find_run, load_cells, runs_root
+from harness.spec.types import CHOICES
+
+Verdict = Literal["A better", "B better", "tie"]
+SHORTEST_ID = 4  # characters of a cell id that can be told from a method's name
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: what it was called, and its finished cells."""
+
+    name: str
+    cells: tuple[StoredCell, ...]
+
+
+@dataclass(frozen=True)
+class TaskDifference:
+    """A − B on one task (and model); a negative difference of CMD means that A is better."""
+
+    task: str
+    model: str
+    method_a: str
+    method_b: str
+    seeds: int
+    cmd: Estimate
+    at_size: float
+    faithfulness: Estimate
+    verdict: Verdict  # by CMD: better if the interval of the difference leaves out zero
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tasks that both sides have, and how often each is ahead."""
+
+    a: str
+    b: str
+    tasks: tuple[TaskDifference, ...]
+    unpaired: tuple[str, ...]  # points of the grid that only one side has
+
+    def count(self, verdict: Verdict) -> int:
+        """Number of tasks with this verdict."""
+        return sum(task.verdict == verdict for task in self.tasks)
+
+
+# ---------------------------------------------------------------- finding the sides
+def find_side(results: Path, text: str) -> Side:
+    """`RUN`, `RUN:method`, a method of the stored runs, or the beginning of a cell's id."""
+    run, colon, method = text.rpartition(":")
+    if colon and _is_run(results, run):
+        cells = [c for c in _done(find_run(results, run)) if c.entry.method == method]
+        return _side(text, cells, f"run {run!r} has no finished cell of method {method!r}")
+    if _is_run(results, text):
+        cells = [c for c in _done(find_run(results, text)) if c.entry.role == "method"]
+        return _side(text, cells, f"run {text!r} has no finished cell")
+    every = [cell for folder in runs_root(results) for cell in _done(folder)]
+    if named := [cell for cell in every if cell.entry.method == text]:
+        return _side(text, named, "")
+    found = [c for c in every if len(text) >= SHORTEST_ID and c.entry.id.startswith(text)]
+    if len({cell.entry.id for cell in found}) > 1:
+        raise HarnessError(f"{text!r} begins the ids of {len(found)} cells; give more characters")
+    methods = ", ".join(sorted({cell.entry.method for cell in every})) or "none"
+    runs = ", ".join(path.name for path in runs_root(results)) or "none"
+    return _side(
+        text,
+        found[:1],
+        f"{text!r} is no run, RUN:method, method or cell id in {results} "
+        f"(runs: {runs}; methods: {methods})",
+    )
+
+
+def _is_run(results: Path, run: str) -> bool:
+    try:
+        find_run(results, run)
+    except NotFound:
+        return False
+    return True
+
+
+def _done(folder: Path) -> list[StoredCell]:
+    return [cell for cell in load_cells(folder) if cell.result is not None]
+
+
+def _side(name: str, cells: Sequence[StoredCell], otherwise: str) -> Side:
+    if not cells:
+        raise NotFound(otherwise)
+    # Smoke cells stand in only where there is nothing better.
+    full = [cell for cell in cells if cell.entry.limit is None]
+    return Side(name, tuple(full or cells))
+
+
+# ---------------------------------------------------------------- comparing
+def compare(a: Side, b: Side, size: float = DEFAULT_SIZE) -> Comparison:
+    """Differences A − B per task. Raises `HarnessError` where they cannot be paired."""
+    with_method = not (_one_method(a) and _one_method(b))
+    groups_a, groups_b = _groups(a, with_method), _groups(b, with_method)
+    differences = []
+    unpaired = sorted(" ".join(key) for key in groups_a.keys() ^ groups_b.keys())
+    for key, seeds_a in groups_a.items():
+        seeds_b = groups_b.get(key, {})
+        common = sorted(seeds_a.keys() & seeds_b.keys())
+        if key in groups_b:
+            unpaired += [f"{' '.join(key)} seed {s}" for s in sorted(seeds_a.keys() ^ seeds_b)]
+        if common:
+            pairs = [(seeds_a[seed], seeds_b[seed]) for seed in common]
+            differences.append(_difference(pairs, size))
+    if not differences:
+        raise HarnessError(
+            f"{a.name!r} and {b.name!r} have no task, model and seed in common; "
+            f"only one side has: {'; '.join(unpaired)}"
+        )
+    return Comparison(a.name, b.name, tuple(differences), tuple(unpaired))
+
+
+def _one_method(side: Side) -> bool:
+    return len({cell.entry.method for cell in side.cells}) == 1
+
+
+def _groups(side: Side, with_method: bool) -> dict[tuple[str, ...], dict[int, StoredCell]]:
+    """Cells by (task, model[, method]) and seed; methods are matched by name between runs."""
+    groups: dict[tuple[str, ...], dict[int, StoredCell]] = {}
+    for cell in side.cells:
+        entry = cell.entry
+        smoke = () if entry.limit is None else (f"limit {entry.limit}",)
+        method = (entry.method,) if with_method else ()
+        variant = (entry.variant,) if entry.variant else ()
+        seeds = groups.setdefault((entry.task, entry.model, *variant, *method, *smoke), {})
+        if seeds.setdefault(entry.seed, cell).entry.id != entry.id:
+            raise HarnessError(
+                f"{side.name!r} has two results for {entry.task} {entry.method} seed "
+                f"{entry.seed}, of different runs; name one of them as RUN:method"
+            )
+    return groups
+
+
+def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> TaskDifference:
+    for cell_a, cell_b in pairs:
+        _check_comparable(cell_a, cell_b)
+    first_a, first_b = pairs[0]
+    index = nearest_size(_result(first_a), size)
+    cmd_values, cmd_draws, f_values, f_draws = [], [], [], []
+    for cell_a, cell_b in pairs:
+        result_a, result_b = _result(cell_a), _result(cell_b)
+        data_a, data_b = examples(cell_a), examples(cell_b)
+        cmd_values.append(_minus(result_a["summary"]["cmd"], result_b["summary"]["cmd"]))
+        cmd_draws.append(area_draws(data_a)["cmd"] - area_draws(data_b)["cmd"])
+        point_a, point_b = result_a["curve"][index], result_b["curve"][index]
+        f_values.append(_minus(point_a["faithfulness"], point_b["faithfulness"]))
+        f_draws.append(f_of(data_a)[:, index] - f_of(data_b)[:, index])
+    cmd = over_seeds(cmd_values, cmd_draws)
+    return TaskDifference(
+        task=first_a.entry.task,
+        model=first_a.entry.model,
+        method_a=first_a.entry.method,
+        method_b=first_b.entry.method,
+        seeds=len(pairs),
+        cmd=cmd,
+        at_size=sizes_of(_result(first_a))[index],
+        faithfulness=over_seeds(f_values, f_draws),
+        verdict=_verdict(cmd),
+    )
+
+
+def _minus(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> float | None:
+    if a["value"] is None or b["value"] is None:
+        return None
+    return a["value"] - b["value"]
+
+
+def _verdict(cmd: Estimate) -> Verdict:
+    if cmd.high is not None and cmd.high < 0:
+        return "A better"
+    if cmd.low is not None and cmd.low > 0:
+        return "B better"
+    return "tie"
+
+
+def _result(cell: StoredCell) -> Mapping[str, Any]:
+    assert cell.result is not None
+    return cell.result
+
+
+def _check_comparable(a: StoredCell, b: StoredCell) -> None:
+    result_a, result_b = _result(a), _result(b)
+    where = f"{a.entry.task} seed {a.entry.seed}"
+    for what, values in _conditions(result_a, result_b):
+        if values[0] != values[1]:
+            raise HarnessError(
+                f"{where}: the two sides differ in {what} ({values[0]} and {values[1]}), so their "
+                "numbers do not belong together; run both with the same task spec"
+            )
+
+
+def _conditions(
+    a: Mapping[str, Any], b: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    yield "the test data", (_short(a["data_digest"]["test"]), _short(b["data_digest"]["test"]))
+    yield "the metric", (a["metric"], b["metric"])
+    for name in CHOICES:
+        yield f"the choice of {name}", (a["choices"][name], b["choices"][name])
+    yield "the size grid", (sizes_of(a), sizes_of(b))
+
+
+def _short(digest: str) -> str:
+    return f"digest {digest[:12]}…"

@@ -1,0 +1,107 @@
+"""Faithfulness against circuit size, one panel per task: a figure for looking and for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.reports.leaderboard import comparable_groups
+from harness.reports.resample import bounds, examples, faithfulness_draws, resample_seeds
+from harness.runs.record import StoredCell
+from harness.spec.printable import printable
+
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+PANEL = (4.6, 3.6)  # inches
+
+
+def plot(cells: Sequence[StoredCell], path: Path) -> None:
+    """Draw all finished cells and write the figure; its kind is the path's ending.
+
+    Raises `HarnessError` without matplotlib, without results, or for an unknown kind of file.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise HarnessError(
+            "plotting needs matplotlib: pip install 'circuit-harness[plot]'"
+        ) from error
+    panels = _panels(cells)
+    if not panels:
+        raise HarnessError("there is no finished cell to plot")
+    figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
+    styles: dict[str, int] = {}
+    for index, (title, methods) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1)
+        _panel(axes, title, methods, styles)
+    supported = figure.canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".") not in supported:
+        known = ", ".join(f".{name}" for name in sorted(supported))
+        raise HarnessError(f"cannot write {path.name}: use one of {known}")
+    figure.savefig(path, dpi=150)
+
+
+Methods = dict[tuple[str, str], list[StoredCell]]  # by (role, name): a cell per seed
+
+
+def _panels(cells: Sequence[StoredCell]) -> list[tuple[str, Methods]]:
+    panels = []
+    for group in comparable_groups([cell for cell in cells if cell.result is not None]):
+        entry = group[0].entry
+        title = entry.task if entry.model == entry.task else f"{entry.task} on {entry.model}"
+        if entry.limit is not None:
+            title += f" (smoke, limit {entry.limit})"
+        methods: Methods = {}
+        for cell in group:
+            methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
+        panels.append((printable(title), methods))
+    return panels
+
+
+def _panel(
+    axes: Any,
+    title: str,
+    methods: Methods,
+    styles: dict[str, int],
+) -> None:
+    axes.axhline(1.0, color="#666666", linewidth=0.8, linestyle=":")
+    axes.axhline(0.0, color="#666666", linewidth=0.8, linestyle=":")
+    for (role, method), cells in sorted(methods.items(), reverse=True):
+        style = styles.setdefault(method, len(styles))
+        colour = "#888888" if role == "control" else COLOURS[style % len(COLOURS)]
+        sizes, mean, low, high = _band(cells)
+        axes.plot(
+            sizes,
+            mean,
+            color=colour,
+            marker=MARKERS[style % len(MARKERS)],
+            markersize=4,
+            linestyle="--" if role == "control" else "-",
+            label=printable(method),
+        )
+        axes.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel("share of edges kept (requested)")
+    axes.set_ylabel("faithfulness")
+    axes.set_title(title)
+    axes.legend(fontsize="small")
+
+
+def _band(cells: Sequence[StoredCell]) -> tuple[Any, Any, Any, Any]:
+    """Sizes, mean faithfulness over seeds, and its interval over seeds and examples."""
+    data = [examples(cell) for cell in cells]
+    curves = [
+        [point["faithfulness"]["value"] for point in cell.result["curve"]]
+        for cell in cells
+        if cell.result is not None
+    ]
+    draws = resample_seeds([faithfulness_draws(one) for one in data])
+    ends = [bounds(column) for column in draws.T]
+    # None (not defined) becomes NaN, which leaves a gap in the drawing.
+    low, high = np.array(ends, np.float64).T
+    return data[0].sizes, np.mean(np.array(curves, np.float64), axis=0), low, high

@@ -1,0 +1,81 @@
+"""The leaderboard as plain data: one record per line, every digit and interval kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.reports import known
+from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
+from harness.reports.resample import Estimate
+
+AREAS = ("cmd", "cpr", "cmd_log", "cpr_log")
+
+
+def record(board: Board, line: Line) -> dict[str, Any]:
+    """One line with its table's names."""
+    found: dict[str, Any] = {
+        "task": board.task,
+        "variant": board.variant,
+        "model": board.model,
+        "limit": board.limit,
+        "kind": line.kind,
+        "method": line.method,
+        "rank": line.rank,
+        "tied": line.tied,
+    }
+    estimates = {key: None if line.areas is None else line.areas[key] for key in AREAS}
+    for name, estimate in estimates.items():
+        found |= _ends(name, estimate)
+    for level in LEVELS:
+        found[f"size_at_{level}"] = None if line.reach is None else line.reach[level]
+    found |= {"at_size": board.at_size, "size": line.size}
+    for name, estimate in (
+        ("faithfulness", line.faithfulness),
+        ("kl", line.kl),
+        ("accuracy", line.accuracy),
+    ):
+        found |= _ends(name, estimate)
+    return found | {
+        **(known.NOTHING if line.known is None else line.known.record()),
+        "seconds": line.seconds,
+        "cost_fb": line.cost_fb,
+        "peak_mib": line.peak_mib,
+        "seeds_done": line.seeds_done,
+        "seeds_all": line.seeds_all,
+        "notes": "; ".join(line.notes),
+    }
+
+
+def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    shown = estimate or Estimate(None)
+    return {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
+
+
+def as_data(board: Leaderboard) -> dict[str, Any]:
+    """The leaderboard as plain JSON data, every digit kept."""
+    return {
+        "schema_version": 1,
+        "boards": [
+            {
+                "task": one.task,
+                "variant": one.variant,
+                "model": one.model,
+                "limit": one.limit,
+                "caption": _facts(one.facts),
+                "lines": [record(one, line) for line in one.lines],
+            }
+            for one in board.boards
+        ],
+        "mean_ranks": [
+            {"method": method, "mean_rank": mean, "tasks": tasks}
+            for method, mean, tasks in board.mean_ranks
+        ],
+    }
+
+
+def _facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if facts is None:
+        return None
+    names: Sequence[str] = ("choices", "metric", "n_examples", "edges_total", "model_quality")
+    return {name: facts[name] for name in names}

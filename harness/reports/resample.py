@@ -1,0 +1,122 @@
+"""How sure a number is: a bootstrap over examples, and over seeds where there are several.
+
+All cells are resampled with the draws of examples that `result.json` was made with. So with one
+seed a table shows the stored interval, a method's seeds share the draws (the test set does not
+change with the seed), and differences between methods are paired by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.evaluation.measures import AREAS, faithfulness
+from harness.evaluation.statistics import (
+    BOOTSTRAP_SEED,
+    DRAWS,
+    bootstrap_counts,
+    interval,
+    shared_resamples,
+)
+from harness.runs.record import StoredCell
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its bootstrap interval (None where it is not defined)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval: what tables show after ±."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Per-example measurements of one cell: K circuit sizes, n test examples."""
+
+    sizes: Array  # [K] requested share of all edges
+    curve: Array  # [K, n] the task's metric under each circuit
+    whole: Array  # [n]
+    empty: Array  # [n]
+    kl: Array  # [K, n]
+    accuracy: Array  # [K, n]
+
+
+def examples(cell: StoredCell) -> Examples:
+    """Read a finished cell's per-example measurements (`StoreCorrupt` if damaged)."""
+    assert cell.result is not None
+    tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
+    return Examples(
+        sizes=np.array([point["size_requested"] for point in cell.result["curve"]], np.float64),
+        curve=tensors["curve/metric"],
+        whole=tensors["whole/metric"],
+        empty=tensors["empty/metric"],
+        kl=tensors["curve/kl"],
+        accuracy=tensors["curve/accuracy"],
+    )
+
+
+@lru_cache(maxsize=4)
+def _weights(n: int) -> Array:
+    """[draws, n] weights that resample n examples; the same for every cell with n examples."""
+    return shared_resamples(n)
+
+
+def faithfulness_draws(cell: Examples) -> Array:
+    """[draws, K] faithfulness of each circuit when the examples are resampled."""
+    weights = _weights(cell.curve.shape[1])
+    whole, empty = weights @ cell.whole, weights @ cell.empty
+    result: Array = faithfulness(weights @ cell.curve.T, empty[:, None], whole[:, None])
+    return result
+
+
+def mean_draws(values: Array) -> Array:
+    """[draws] mean over resampled examples of per-example `values` [n]."""
+    mean: Array = _weights(len(values)) @ values
+    return mean
+
+
+def area_draws(cell: Examples) -> dict[str, Array]:
+    """[draws] of each area under the faithfulness curve, by its name."""
+    curve = faithfulness_draws(cell)
+    return {name: area(cell.sizes, curve) for name, area in AREAS.items()}
+
+
+def over_seeds(values: Sequence[float | None], draws: Sequence[Array]) -> Estimate:
+    """Mean over seeds, with an interval over seeds and examples (hierarchical bootstrap).
+
+    Each draw resamples the seeds and, within all of them alike, the examples. With one seed this
+    is the bootstrap over examples. With two or three the share of the seeds is a lower bound:
+    so few cannot show how far seeds differ.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return Estimate(None)
+    return Estimate(float(np.mean(known)), *bounds(resample_seeds(draws)))
+
+
+def resample_seeds(draws: Sequence[Array]) -> Array:
+    """[draws, …] mean over resampled seeds of the seeds' own draws [draws, …]."""
+    rng = np.random.default_rng([BOOTSTRAP_SEED, 1, len(draws)])
+    weights = bootstrap_counts(len(draws), DRAWS, rng)
+    mean: Array = np.einsum("ds,sd...->d...", weights, np.stack(draws))
+    return mean
+
+
+def bounds(draws: Array) -> tuple[float | None, float | None]:
+    """Ends of the 95 % interval of resampled values [draws]; None if some are not defined."""
+    low, high = interval(draws)
+    return (low, high) if np.isfinite([low, high]).all() else (None, None)

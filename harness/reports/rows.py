@@ -1,0 +1,109 @@
+"""Result rows: one per cell and circuit size, the form in which numbers leave the harness.
+
+Column names and their order are a public contract. What does not apply is null. Rows are derived
+from the store and can be rebuilt at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.runs.record import StoredCell
+
+if TYPE_CHECKING:
+    import polars
+
+Row = dict[str, Any]
+
+TEXT, WHOLE, REAL = "text", "whole", "real"
+
+COLUMNS: Mapping[str, str] = {
+    "task": TEXT,
+    "model": TEXT,
+    "method": TEXT,
+    "granularity": TEXT,
+    "ablation": TEXT,
+    "seed": WHOLE,
+    "n_examples": WHOLE,
+    "edges_total": WHOLE,
+    "size": WHOLE,  # edges kept, after dead ends are removed
+    "sparsity": REAL,
+    "kl": REAL,
+    "logit_diff": REAL,
+    "accuracy": REAL,
+    "faithfulness": REAL,
+    "cpr": REAL,
+    "cmd": REAL,
+    "auroc": REAL,  # only where the true circuit is known
+    "seconds": REAL,
+    "peak_mib": REAL,
+    "cost_fb": REAL,
+    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
+    "cell": TEXT,
+}
+
+
+def rows(cells: Iterable[StoredCell]) -> list[Row]:
+    """Rows of all cells; a cell without a result has one row that says so."""
+    return [row for cell in cells for row in _cell_rows(cell)]
+
+
+def _cell_rows(cell: StoredCell) -> list[Row]:
+    entry = cell.entry
+    blank: Row = dict.fromkeys(COLUMNS)
+    blank |= {
+        "task": entry.task,
+        "model": entry.model,
+        "method": entry.method,
+        "seed": entry.seed,
+        "status": cell.status,
+        "cell": entry.id,
+    }
+    if cell.result is None:
+        return [blank]
+    timing = cell.timing or {}
+    shared = {
+        **blank,
+        "granularity": cell.result["choices"]["granularity"],
+        "ablation": cell.result["choices"]["ablation"],
+        "n_examples": cell.result["n_examples"],
+        "edges_total": cell.result["edges_total"],
+        "cpr": value(cell.result["summary"]["cpr"]),
+        "cmd": value(cell.result["summary"]["cmd"]),
+        "auroc": (cell.result["known"] or {}).get("auroc"),
+        **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
+    }
+    return [
+        {
+            **shared,
+            "size": point["size"],
+            "sparsity": point["sparsity"],
+            "kl": value(point["kl"]),
+            "logit_diff": value(point["logit_diff"]),
+            "accuracy": value(point["accuracy"]),
+            "faithfulness": value(point["faithfulness"]),
+        }
+        for point in cell.result["curve"]
+    ]
+
+
+def value(estimate: Mapping[str, Any]) -> float | None:
+    """The value of an estimate; None where it is not defined."""
+    number: float | None = estimate["value"]
+    return number
+
+
+def frame(cells: Iterable[StoredCell]) -> polars.DataFrame:
+    """The rows as a polars data frame with the same columns, typed even when all are null."""
+    import polars as pl
+
+    kinds = {TEXT: pl.String(), WHOLE: pl.Int64(), REAL: pl.Float64()}
+    schema = {name: kinds[kind] for name, kind in COLUMNS.items()}
+    return pl.DataFrame(rows(cells), schema=schema, orient="row")
+
+
+def write_parquet(cells: Iterable[StoredCell], path: Path) -> None:
+    """Write the rows as Parquet."""
+    frame(cells).write_parquet(path)

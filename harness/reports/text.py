@@ -1,0 +1,124 @@
+"""Text that is safe to show: names from specs and data may hold anything.
+
+Control characters could drive a terminal, marks of writing direction could make one name look
+like another, and table or HTML syntax could break a page.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from tabulate import tabulate
+
+from harness.spec.printable import printable
+
+Format = Literal["github", "latex", "csv", "json", "html"]
+FORMATS: tuple[Format, ...] = ("github", "latex", "csv", "json", "html")
+
+_MARKDOWN = str.maketrans(
+    {c: "\\" + c for c in "\\|`*[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
+_LATEX = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "±": r"$\pm$",
+        "≈": r"$\approx$",
+        "≥": r"$\geq$",
+        "·": r"$\cdot$",
+        "–": "--",
+        "−": "$-$",
+    }
+)
+
+
+def markdown(text: str) -> str:
+    """Text for a Markdown page or table cell."""
+    return printable(text).translate(_MARKDOWN)
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX, signs included."""
+    return printable(text).translate(_LATEX)
+
+
+def hypertext(text: str) -> str:
+    """Text for HTML, in element content or attributes."""
+    return html.escape(printable(text), quote=True)
+
+
+def grid(
+    headers: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    form: Format,
+    left: Sequence[int] | None = None,
+) -> str:
+    """A table of plain texts in one of the formats for people; the texts are escaped here.
+
+    `left` are the columns aligned to the left (default: all); the others hold numbers.
+    """
+    columns = range(len(headers))
+    align = ["left" if left is None or index in left else "right" for index in columns]
+    if form == "html":
+        return _html_grid(headers, lines, align)
+    escape, name = (latex, "latex_raw") if form == "latex" else (markdown, "github")
+    return tabulate(
+        [[escape(text) for text in line] for line in lines],
+        headers=[escape(text) for text in headers],
+        tablefmt=name,
+        disable_numparse=True,
+        colalign=align if lines else None,
+    )
+
+
+def _html_grid(headers: Sequence[str], lines: Sequence[Sequence[str]], align: Sequence[str]) -> str:
+    def row(line: Sequence[str]) -> str:
+        return "".join(
+            f'<td style="text-align: {side}">{hypertext(text)}</td>'
+            for text, side in zip(line, align, strict=True)
+        )
+
+    head = "".join(f'<th scope="col">{hypertext(text)}</th>' for text in headers)
+    body = "\n".join(f"<tr>{row(line)}</tr>" for line in lines)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def csv_text(headers: Sequence[str], records: Sequence[Mapping[str, object]]) -> str:
+    """CSV with full precision; null is an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(headers)
+    for record in records:
+        writer.writerow([_csv_field(record.get(name)) for name in headers])
+    return buffer.getvalue()
+
+
+def _csv_field(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return printable(value) if isinstance(value, str) else repr(value)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with fixed digits after the point; empty where it does not apply."""
+    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # never -0.000
+
+
+def plus_minus(value: float | None, half_width: float | None, digits: int = 3) -> str:
+    """`0.123 ±0.004`: half the width of the 95 % interval follows the sign."""
+    if value is None or half_width is None:
+        return number(value, digits)
+    return f"{number(value, digits)} ±{number(half_width, digits)}"

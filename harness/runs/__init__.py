@@ -1,0 +1,1 @@
+"""Plans, cells, the store, and what executes them."""

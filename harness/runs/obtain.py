@@ -1,0 +1,109 @@
+"""The model of a cell: found in the shared cache, else trained and put there; loaded; compiled."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from harness.datasets.pairs import TaskData
+from harness.datasets.programs_task import checked_program
+from harness.errors import HarnessError
+from harness.models.checkpoint import load_model, save_model
+from harness.models.compile.assemble import Compiled, compile_program
+from harness.models.config import TransformerConfig
+from harness.models.loading.location import checkpoint_folder
+from harness.models.train import Trainer
+from harness.models.transformer import Transformer
+from harness.runs.models import ModelStore
+from harness.runs.plan import Cell
+from harness.spec.types import CompileModel, LoadModel, ProgramData, TrainModel
+
+VALIDATION_PAIRS = 512
+"""Held-out pairs that decide early stopping; fewer where the split has fewer."""
+
+Log = Callable[[str], None]
+
+
+def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Transformer:
+    """The cell's model, frozen, on its device and in its precision."""
+    runtime = cell.runtime
+    if isinstance(cell.model, LoadModel):
+        folder = checkpoint_folder(cell.model, cell.model_folder)
+        model = load_model(
+            folder,
+            cell.model.format,
+            dtype=getattr(torch, runtime.dtype),
+            device=runtime.device,
+        )
+        _fits(model, data)
+    elif isinstance(cell.model, CompileModel):
+        model = compiled_of(cell, cell.model).model
+    else:
+        with models.lock(cell.model_id):
+            if models.exists(cell.model_id):
+                log(f"model {cell.model_name} [{cell.model_id[:12]}] is in the cache")
+            else:
+                _train(cell, cell.model, data, models, log)
+        models.verify(cell.model_id)
+        model = load_model(models.path(cell.model_id))
+    return model.to(runtime.device, getattr(torch, runtime.dtype)).requires_grad_(False).eval()
+
+
+def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
+    """The compiled program of a cell's task: made in milliseconds, so it is never stored.
+
+    Raises `HarnessError` if the task has no program.
+    """
+    data = cell.task.spec.data
+    if not isinstance(data, ProgramData):
+        raise HarnessError(
+            f"task {cell.task.spec.name!r} has no program to compile a model from (its data are of "
+            f"kind {data.kind!r}); choose another model"
+        )
+    return compile_program(checked_program(data), spec.hardness)
+
+
+def _fits(model: Transformer, data: TaskData) -> None:
+    config = model.config
+    if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
+        raise HarnessError(
+            f"the model knows {config.d_vocab} tokens in prompts of up to {config.n_ctx}; the task "
+            f"needs {data.tokenizer.size} and {data.longest}. Use the model's own tokenizer"
+        )
+
+
+def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+    config = TransformerConfig.from_architecture(
+        spec.architecture, data.tokenizer.size, data.longest
+    )
+    began = time.perf_counter()
+    log(f"training model {cell.model_name} [{cell.model_id[:12]}]")
+    trainer = Trainer(
+        config,
+        spec.training,
+        data,
+        data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+        scratch=models.scratch(cell.model_id),
+        log=log,
+        device=cell.runtime.device,
+        dtype=getattr(torch, cell.runtime.dtype),
+    )
+    model, history = trainer.run()
+    seconds = time.perf_counter() - began
+    folder = models.scratch(cell.model_id) / "final"
+    folder.mkdir(exist_ok=True)
+    save_model(model, folder)
+    _note(folder / "training.json", {"identity": dict(cell.identity)["model"], "history": history})
+    # Of the run that finished the training; what an earlier, killed run spent is not in it.
+    _note(folder / "timing.json", {"seconds": seconds})
+    models.publish(cell.model_id, folder)
+    log(f"trained model {cell.model_name} in {seconds:.0f} s, {len(history)} evaluations")
+
+
+def _note(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,359 @@
+"""From a suite to its cells: what would be computed, and under which ids.
+
+Planning is torch-free and does no numbers. A cell's id is the digest of its `identity`, a plain
+JSON value with everything that can move the cell's numbers and nothing else
+(`harness.runs.fields` says which field is which).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError
+from harness.runs.fields import identity_part
+from harness.runs.weights import weight_digests
+from harness.spec.identity import IDENTITY_VERSION, digest
+from harness.spec.load import Library, Loaded
+from harness.spec.search import is_path
+from harness.spec.types import (
+    Data,
+    Evaluation,
+    EvaluationChange,
+    GeneratorData,
+    LoadModel,
+    Method,
+    Model,
+    Runtime,
+    Suite,
+    Task,
+)
+
+SEMANTICS_VERSION = 1
+"""Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
+
+Role = Literal["method", "control"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a suite's grid: all that is needed to compute it, and its id."""
+
+    id: str
+    model_id: str  # digest of what made the model; cells with equal model_id share the model
+    identity: Mapping[str, Any] = field(compare=False)
+    task: Loaded[Task] = field(compare=False)
+    model: Model = field(compare=False)
+    model_name: str
+    model_folder: Path = field(compare=False)  # where a loaded model's `path` is looked for
+    method: Method = field(compare=False)
+    role: Role
+    seed: int
+    runtime: Runtime
+    limit: int | None  # at most this many pairs: a smoke run, never ranked
+    variant: str = ""  # what the suite changed in the task's evaluation
+
+    @property
+    def smoke(self) -> bool:
+        """Whether the cell was cut short with `limit`."""
+        return self.limit is not None
+
+    @property
+    def place(self) -> tuple[str, str, str, str, int]:
+        """Task, variant, model, method and seed by name: where tables put the cell."""
+        task = self.task.spec.name
+        return task, self.variant, self.model_name, self.method.name, self.seed
+
+    def labels(self) -> dict[str, Any]:
+        """What people call this cell."""
+        return {
+            "task": self.task.spec.name,
+            "variant": self.variant,
+            "model": self.model_name,
+            "method": self.method.name,
+            "role": self.role,
+            "seed": self.seed,
+            "limit": self.limit,
+        }
+
+    def title(self) -> str:
+        """One line for messages."""
+        smoke = f" limit {self.limit}" if self.smoke else ""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.task.spec.name}{variant} {self.method.name} seed {self.seed}{smoke}"
+
+    def header(self) -> dict[str, Any]:
+        """The fields of `result.json` that are known before anything is computed."""
+        return {
+            "schema_version": 1,
+            "cell": self.id,
+            "identity": dict(self.identity),
+            "task": self.task.spec.name,
+            "task_version": self.task.spec.version,
+            "model": self.model_name,
+            "model_id": self.model_id,
+            "method": self.method.name,
+            "method_version": self.method.version,
+            "role": self.role,
+            "seed": self.seed,
+            "smoke": self.smoke,
+        }
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in a suite; None leaves the suite's own choice."""
+
+    methods: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    limit: int | None = None
+    device: Literal["cpu", "cuda"] | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's cells in order, each once."""
+
+    name: str  # also the name of the run's folder
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def by_model(self) -> Mapping[str, tuple[Cell, ...]]:
+        """Cells grouped by model, both in the order of the plan."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault(cell.model_id, []).append(cell)
+        return {model_id: tuple(cells) for model_id, cells in groups.items()}
+
+
+def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None = None) -> Plan:
+    """All cells of a suite. Raises `NotFound`, `SpecError`, or `HarnessError` for a bad grid."""
+    overrides = overrides or Overrides()
+    spec = suite.spec
+    runtime = _runtime(spec.runtime, overrides)
+    methods = _methods(spec, library, overrides, suite.folder)
+    seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
+    cells: dict[str, Cell] = {}
+    points: dict[tuple[str, str, str, str, int], Cell] = {}
+    for task_ref in spec.tasks:
+        task = library.task(_reference(task_ref, suite.folder))
+        grid = itertools.product(
+            _models(task, spec, library, suite.folder), _variants(task, spec), methods, seeds
+        )
+        for source, (variant, varied), (method, role), seed in grid:
+            made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+            cell = replace(made, variant=variant)
+            _refuse_twin(cells.get(cell.id), cell)
+            _refuse_namesake(points.setdefault(cell.place, cell), cell)
+            cells[cell.id] = cell
+    return Plan(name=spec.name, cells=tuple(cells.values()))
+
+
+def _variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
+    """The task under each evaluation of the suite, with what was changed in words."""
+    found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
+    for change in spec.evaluations or (EvaluationChange(),):
+        given = {
+            field.name: value
+            for field in fields(change)
+            if (value := getattr(change, field.name)) is not None
+        }
+        evaluation = replace(task.spec.evaluation, **given)
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
+        found.setdefault(evaluation, (words, varied))  # equal ones are one computation
+    return list(found.values())
+
+
+def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:
+    """The suite that runs one task (found by `reference`) through the methods of `grid`."""
+    if is_path(reference):
+        reference = str(Path(reference).absolute())
+    spec = replace(
+        grid.spec,
+        name=task.spec.name,
+        title=task.spec.title,
+        tasks=(reference,),
+        models=(),
+        evaluations=(),
+    )
+    return replace(grid, spec=spec)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model spec, what to call it, and the folder its paths are relative to."""
+
+    spec: Model
+    name: str
+    folder: Path
+
+
+def make_cell(
+    task: Loaded[Task],
+    source: ModelSource,
+    method: Method,
+    role: Role,
+    seed: int,
+    runtime: Runtime,
+    limit: int | None = None,
+) -> Cell:
+    """One cell with its identity; reads the files that the task and model refer to."""
+    from harness.datasets.open import content_digests
+
+    shared = {
+        "identity_version": IDENTITY_VERSION,
+        "code": SEMANTICS_VERSION,
+        "torch": minor_version("torch"),
+        "numpy": minor_version("numpy"),  # draws the data; its streams may change
+        "runtime": identity_part(runtime),
+    }
+    task_part = {
+        **identity_part(task.spec),
+        "files": dict(content_digests(task)),
+        "order": _order(task.spec.data),
+        **_plug_in(task.spec.data),
+    }
+    model_part = _model_identity(source)
+    # A loaded model does not depend on the task's data; a trained one is made of it.
+    made_of = {} if isinstance(source.spec, LoadModel) else _pick(task_part)
+    identity = {
+        **shared,
+        "task": task_part,
+        "model": model_part,
+        "method": {**identity_part(method), **_plug_in(method)},
+        "seed": seed,
+        "limit": limit,
+    }
+    return Cell(
+        id=digest(identity),
+        model_id=digest({**shared, **made_of, "model": model_part}),
+        identity=identity,
+        task=task,
+        model=source.spec,
+        model_name=source.name,
+        model_folder=source.folder,
+        method=method,
+        role=role,
+        seed=seed,
+        runtime=runtime,
+        limit=limit,
+    )
+
+
+def check_files(cell: Cell) -> None:
+    """Refuse to compute a cell whose files have changed since its id was made."""
+    from harness.datasets.open import content_digests
+
+    changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
+    if isinstance(cell.model, LoadModel):
+        weights = weight_digests(cell.model, cell.model_folder)
+        changed |= weights != cell.identity["model"]["weights"]
+    if changed:
+        raise HarnessError("a file of the task or model changed since the run was planned; rerun")
+
+
+def minor_version(package: str) -> str:
+    """Major and minor version of an installed package, without importing it."""
+    match = re.match(r"\d+\.\d+", version(package))
+    if match is None:
+        raise HarnessError(f"cannot read the version of {package}: {version(package)!r}")
+    return match.group()
+
+
+def _order(data: Data) -> dict[str, list[str]]:
+    """Keys of the mappings that data is drawn through in the order in which they are written.
+
+    Canonical JSON sorts keys, so their order has to stand in the identity by itself.
+    """
+    names = ("slots", "shares", "held_out")
+    return {name: list(getattr(data, name)) for name in names if hasattr(data, name)}
+
+
+def _pick(task_part: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trained model is made of: not the corruption, which training never sees."""
+    names = ("data", "tokenizer", "files", "order", "plug_in")
+    picked = {name: task_part[name] for name in names if name in task_part}
+    data = {name: value for name, value in picked["data"].items() if name != "corruption"}
+    return {**picked, "data": data}
+
+
+def _plug_in(spec: Data | Method) -> dict[str, str]:
+    """Package and version of code that is not ours: another version may give other numbers."""
+    from harness.datasets import registry as generators
+    from harness.discovery import registry as methods
+
+    origin = None
+    if isinstance(spec, GeneratorData):
+        origin = generators.plug_in(spec.generator)
+    elif isinstance(spec, Method):
+        origin = methods.plug_in(spec.kind)
+    return {} if origin is None else {"plug_in": origin}
+
+
+def _model_identity(source: ModelSource) -> dict[str, Any]:
+    part: dict[str, Any] = identity_part(source.spec)
+    if isinstance(source.spec, LoadModel):
+        part["weights"] = weight_digests(source.spec, source.folder)
+    return part
+
+
+def _runtime(runtime: Runtime, overrides: Overrides) -> Runtime:
+    if overrides.device is not None:
+        runtime = replace(runtime, device=overrides.device)
+    if overrides.threads is not None:
+        runtime = replace(runtime, threads=overrides.threads)
+    return runtime
+
+
+def _methods(
+    spec: Suite, library: Library, overrides: Overrides, folder: Path
+) -> Sequence[tuple[Method, Role]]:
+    chosen = [_reference(ref, folder) for ref in spec.methods]
+    if overrides.methods is not None:
+        chosen = list(overrides.methods)  # paths typed by a user are relative to where they are
+    controls = [_reference(ref, folder) for ref in spec.controls]
+    named: list[tuple[str, Role]] = [(ref, "method") for ref in chosen]
+    # A control that also competes is shown once, as a competitor.
+    named += [(ref, "control") for ref in controls if ref not in chosen]
+    return [(library.method(ref).spec, role) for ref, role in named]
+
+
+def _models(
+    task: Loaded[Task], spec: Suite, library: Library, folder: Path
+) -> Iterator[ModelSource]:
+    if not spec.models:
+        own = task.spec.model
+        yield ModelSource(own, own.name or task.spec.name, task.folder)
+    for ref in spec.models:
+        model = library.model(_reference(ref, folder))
+        yield ModelSource(model.spec, model.spec.name or Path(ref).stem, model.folder)
+
+
+def _reference(ref: str, folder: Path) -> str:
+    """A path inside a suite file is relative to that file; a name stays a name."""
+    return str(folder / ref) if is_path(ref) else ref
+
+
+def _refuse_namesake(other: Cell, cell: Cell) -> None:
+    if other.id != cell.id:
+        raise HarnessError(
+            f"two different specs give {cell.title()!r} on model {cell.model_name!r}; "
+            "tables could not tell them apart: give one another name"
+        )
+
+
+def _refuse_twin(twin: Cell | None, cell: Cell) -> None:
+    if twin is None or twin.labels() == cell.labels():
+        return
+    raise HarnessError(
+        f"{twin.title()!r} and {cell.title()!r} are the same computation under two names; "
+        "keep one of them in the suite"
+    )

@@ -1,0 +1,148 @@
+"""What a results folder was asked for: `plan.json`, and its cells with all that is known of them.
+
+Cells stay in the store for ever; the record says which of them belong to the tables. Asking for
+a point of the grid again (same task, model, method, seed, limit) replaces its entry, so that a
+changed spec never leaves numbers of two versions of a task in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from harness.errors import NotFound, StoreCorrupt
+from harness.runs.atomic import json_bytes, read_json, replace_file
+from harness.runs.plan import Cell, Plan
+from harness.runs.store import CellStore, ModelStore
+
+PLAN = "plan.json"
+MODELS = "models"  # beside the runs: the models they share
+
+Status = Literal["ok", "smoke", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell that was asked for."""
+
+    id: str
+    model_id: str
+    task: str
+    model: str
+    method: str
+    role: str
+    seed: int
+    limit: int | None
+    identity: Mapping[str, Any] = field(compare=False, repr=False)
+    variant: str = ""  # what the suite changed in the task's evaluation
+
+    @property
+    def point(self) -> tuple[str, str, str, str, int, int | None]:
+        """The place in the grid, whatever the version of its specs."""
+        return self.task, self.variant, self.model, self.method, self.seed, self.limit
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """An entry and what the store knows of it; labels are those of the entry."""
+
+    entry: Entry
+    status: Status
+    store: CellStore
+    result: Mapping[str, Any] | None = None
+    timing: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+
+
+def runs_root(results: Path) -> list[Path]:
+    """Folders of all runs below a results folder, by name."""
+    if not results.is_dir():
+        return []
+    return sorted(path.parent for path in results.glob(f"*/{PLAN}"))
+
+
+def find_run(results: Path, run: str) -> Path:
+    """The folder of a run given as a path or as a name below `results`; `NotFound` if neither."""
+    for folder in (Path(run), results / run):
+        if (folder / PLAN).is_file():
+            return folder
+    known = ", ".join(path.name for path in runs_root(results)) or "none"
+    raise NotFound(
+        f"no run {run!r} (a folder with {PLAN}) here or in {results}; runs there: {known}"
+    )
+
+
+def model_store(results: Path) -> ModelStore:
+    """The models that all runs of a results folder share."""
+    return ModelStore(results / MODELS)
+
+
+def entry_of(cell: Cell) -> Entry:
+    """The entry of a planned cell."""
+    return Entry(
+        id=cell.id,
+        model_id=cell.model_id,
+        task=cell.task.spec.name,
+        model=cell.model_name,
+        method=cell.method.name,
+        role=cell.role,
+        seed=cell.seed,
+        limit=cell.limit,
+        identity=cell.identity,
+        variant=cell.variant,
+    )
+
+
+def record(folder: Path, plan: Plan) -> None:
+    """Add a plan's cells to the run's record."""
+    entries = [entry_of(cell) for cell in plan.cells]
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".locks" / "plan.lock"):
+        old = entries_of(folder) if (folder / PLAN).is_file() else []
+        merged = _merge(old, entries)
+        document = {"schema_version": 1, "name": plan.name, "cells": [vars(e) for e in merged]}
+        replace_file(folder / PLAN, json_bytes(document))
+
+
+def _merge(old: Iterable[Entry], new: Iterable[Entry]) -> list[Entry]:
+    # A dict keeps the place of a point that is replaced; sorting keeps each task together.
+    points = {entry.point: entry for entry in (*old, *new)}
+    tasks: dict[str, int] = {}
+    for entry in points.values():
+        tasks.setdefault(entry.task, len(tasks))
+    return sorted(points.values(), key=lambda entry: tasks[entry.task])
+
+
+def entries_of(folder: Path) -> list[Entry]:
+    """The cells that a run was asked for, in order."""
+    path = folder / PLAN
+    try:
+        return [Entry(**cell) for cell in read_json(path)["cells"]]
+    except (KeyError, TypeError) as error:
+        raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
+
+
+def status_of(entry: Entry, store: CellStore) -> Status:
+    """Whether a cell is done, without reading its numbers."""
+    if store.has(entry.id):
+        return "ok" if entry.limit is None else "smoke"
+    return "missing" if store.failure_mark(entry.id) is None else "failed"
+
+
+def load_cells(folder: Path, wanted: Iterable[Entry] | None = None) -> list[StoredCell]:
+    """All cells of a run's record (or the wanted ones), with results read and checked."""
+    store = CellStore(folder)
+    return [_load(store, entry) for entry in (entries_of(folder) if wanted is None else wanted)]
+
+
+def _load(store: CellStore, entry: Entry) -> StoredCell:
+    status = status_of(entry, store)
+    if status in ("ok", "smoke"):
+        return StoredCell(
+            entry, status, store, store.result(entry.id), store.timing(entry.id), None
+        )
+    return StoredCell(entry, status, store, failure=store.failure(entry.id))

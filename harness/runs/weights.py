@@ -1,0 +1,38 @@
+"""What identifies a loaded model: the digests of its configuration and weights.
+
+Every cell of a model asks for them, and files of many gigabytes take minutes to read; so a digest
+is kept for as long as the file's size and times stay, once the file is older than a clock may err.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from harness.models.loading.folder import model_files
+from harness.models.loading.location import checkpoint_folder
+from harness.runs.atomic import file_digest
+from harness.spec.types import LoadModel
+
+SETTLED_NS = 3 * 10**9
+"""A file changed less than this ago may change once more without its times telling."""
+
+
+def weight_digests(spec: LoadModel, folder: Path) -> dict[str, str]:
+    """sha256 of each file of the model by name; `HarnessError` if a file is missing."""
+    return {path.name: _digest(path) for path in model_files(checkpoint_folder(spec, folder))}
+
+
+def _digest(path: Path) -> str:
+    stat = path.stat()
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    if time.time_ns() - changed < SETTLED_NS:
+        return file_digest(path)
+    return _kept_digest(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _kept_digest(path: Path, size: int, modified: int, changed: int) -> str:
+    """The digest of a settled file; size and times are there to be part of the key."""
+    return file_digest(path)

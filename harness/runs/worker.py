@@ -1,0 +1,145 @@
+"""One worker: loop over the cells of a plan until each is done or has failed.
+
+Workers know nothing of each other. A cell is claimed with a lock file, looked at once more,
+computed, and published in one rename, so any number of workers and of `harness run` processes
+may share a folder, join late, or be killed. A cell that somebody else holds is revisited.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Literal
+
+from harness.runs import provenance
+from harness.runs.plan import Cell
+from harness.runs.store import CellOutput, CellStore, ModelStore
+
+Compute = Callable[[Cell, ModelStore, Callable[[str], None]], CellOutput]
+Kind = Literal["reused", "start", "busy", "log", "done", "failed", "end"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell (`end`: the worker has nothing left to do)."""
+
+    kind: Kind
+    cell_id: str = ""
+    text: str = ""  # a log line, or why the cell failed
+    seconds: float = 0.0  # of computing, for `done` and `failed`
+
+
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is given; plain enough to be sent to another process."""
+
+    cells: tuple[Cell, ...]  # in the order in which this worker looks at them
+    folder: Path
+    models: Path
+    compute: str  # "module:function", so that only a process that computes imports torch
+    marks: Mapping[str, tuple[int, int] | None]  # `failure_mark` of every cell when the run began
+    poll_seconds: float = 0.25
+
+
+def load_compute(reference: str) -> Compute:
+    """Import the function named by "module:function"."""
+    module, _, name = reference.partition(":")
+    compute: Compute = getattr(importlib.import_module(module), name)
+    return compute
+
+
+def settled(cell_id: str, store: CellStore, marks: Mapping[str, tuple[int, int] | None]) -> bool:
+    """Whether the cell is done, or has failed since this run began (older failures are retried)."""
+    if store.has(cell_id):
+        return True
+    mark = store.failure_mark(cell_id)
+    return mark is not None and mark != marks.get(cell_id)
+
+
+def work(job: Job, tell: Tell, stopped: Callable[[], bool]) -> None:
+    """Settle every cell of the job, unless `stopped` says to end before the next one."""
+    worker = _Worker(job, tell)
+    waiting = list(job.cells)
+    while waiting:
+        busy = []
+        for cell in waiting:
+            if stopped():
+                return
+            if not worker.attempt(cell):
+                busy.append(cell)
+        if len(busy) == len(waiting):
+            time.sleep(job.poll_seconds)
+        waiting = busy
+
+
+class _Worker:
+    def __init__(self, job: Job, tell: Tell) -> None:
+        self.job = job
+        self.tell = tell
+        self.store = CellStore(job.folder)
+        self.models = ModelStore(job.models)
+        self.compute: Compute | None = None
+        self.told_busy: set[str] = set()
+
+    def attempt(self, cell: Cell) -> bool:
+        """Compute the cell if it is free; False if somebody else is at it."""
+        if settled(cell.id, self.store, self.job.marks):
+            return True
+        with self.store.claim(cell.id) as held:
+            if not held:
+                if cell.id not in self.told_busy:
+                    self.told_busy.add(cell.id)
+                    self.tell(Event("busy", cell.id))
+                return False
+            # Between the first look and the claim, its holder may have finished it.
+            if not settled(cell.id, self.store, self.job.marks):
+                self._compute(cell)
+        return True
+
+    def _compute(self, cell: Cell) -> None:
+        if self.compute is None:
+            # Before `start`: code that cannot be imported is no fault of this cell.
+            self.compute = load_compute(self.job.compute)
+        self.tell(Event("start", cell.id))
+        begin = time.perf_counter()
+        try:
+            output = self.compute(cell, self.models, self._logger(cell.id))
+            self.store.publish(cell.id, output, provenance.collect(cell.runtime))
+        except Exception as error:
+            # One failing cell never stops the others; its traceback is kept in the store.
+            self.store.fail(cell.id, cell.labels(), error)
+            text = f"{type(error).__name__}: {error}"
+            self.tell(Event("failed", cell.id, text, time.perf_counter() - begin))
+        else:
+            self.tell(Event("done", cell.id, "", time.perf_counter() - begin))
+
+    def _logger(self, cell_id: str) -> Callable[[str], None]:
+        return lambda text: self.tell(Event("log", cell_id, text))
+
+
+def worker_process(job: Job, pipe: Connection) -> None:
+    """Body of a worker process: events go up the pipe, any message down it means stop."""
+    # An interrupt is the parent's to handle: it ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    work(job, pipe.send, pipe.poll)
+    pipe.send(Event("end"))
+
+
+def _die_with_parent() -> None:
+    """A run that was killed must not go on in the background."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

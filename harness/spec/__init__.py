@@ -1,0 +1,1 @@
+"""Specs: YAML files checked against JSON Schemas and turned into frozen dataclasses."""

@@ -1,0 +1,296 @@
+"""Specs by name or path: found, checked, completed and typed.
+
+    library = Library()
+    library.task("ioi").spec.evaluation.sizes
+
+A file with mistakes is never skipped: it is listed with its issues, and asking for it raises
+them. Nothing here imports torch or runs code of a task.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
+
+from harness.errors import NotFound, SpecError
+from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_error
+from harness.spec.printable import quoted, shown_path
+from harness.spec.schema import SpecKind, check, normalise
+from harness.spec.search import (
+    Found,
+    all_files,
+    is_file,
+    is_path,
+    matching,
+    search_folders,
+    shown_folders,
+)
+from harness.spec.shipped import shipped_root
+from harness.spec.yaml_source import Source, parse_text, read_text
+
+if TYPE_CHECKING:  # listing specs does without these: making the classes takes a while
+    from harness.spec.types import Method, Model, Suite, Task
+
+__all__ = ["Entry", "Library", "Loaded", "shipped_root", "spec_kind"]
+
+T = TypeVar("T")
+
+_MODELINE = re.compile(r"#.*\$schema=\S*?(task|model|method|suite)\.schema\.json")
+_SUITE_KEYS: dict[str, SpecKind] = {
+    "tasks": "task",
+    "methods": "method",
+    "models": "model",
+    "controls": "method",
+}
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """A valid spec. `resolved` is plain data with all defaults and a task's model written out.
+
+    Paths inside the spec are relative to `folder`.
+    """
+
+    spec: T
+    resolved: dict[str, Any]
+    path: Path
+    source: Source
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A spec file in a list; `issues` is empty if it is sound.
+
+    `name` is the file's name without ending; `ref` names it among files of equal name
+    (`known/x`). Title and tags are empty where the file does not give them.
+    """
+
+    kind: SpecKind
+    name: str
+    ref: str
+    title: str
+    path: Path
+    tags: tuple[str, ...]
+    issues: tuple[Issue, ...]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    path: Path
+    source: Source | None  # None: the file could not be read as text
+    issues: tuple[Issue, ...]
+
+
+class Library:
+    """All specs that can be named: of included folders, the current folder, and shipped ones.
+
+    Files are read once per library.
+    """
+
+    def __init__(self, include: Sequence[Path] = ()) -> None:
+        """Search `include` first, in order. Raises `NotFound` if one is not a folder."""
+        self._include = tuple(Path(folder) for folder in include)
+        for folder in self._include:
+            if not folder.is_dir():
+                raise NotFound(f"no folder {shown_path(folder)} to include")
+        self._known: dict[tuple[Path, SpecKind], _Checked] = {}
+
+    # ------------------------------------------------------------------ lists
+    def entries(self, kind: SpecKind) -> list[Entry]:
+        """Every spec of a kind by name, also those with mistakes."""
+        found = all_files(search_folders(kind, self._include))
+        return sorted((self._entry(one, kind) for one in found), key=lambda one: one.ref)
+
+    def issues(self, path: Path, kind: SpecKind | None = None) -> list[Issue]:
+        """All mistakes of one file and in what it refers to; the kind is found out if not given."""
+        return list(self._check(path, kind or spec_kind(path)).issues)
+
+    def _entry(self, found: Found, kind: SpecKind) -> Entry:
+        checked = self._check(found.path, kind)
+        data = checked.source.data if checked.source else None
+        head = data if isinstance(data, dict) else {}
+        title, tags = head.get("title"), head.get("tags")
+        return Entry(
+            kind=kind,
+            name=found.name,
+            ref=found.ref,
+            title=title if isinstance(title, str) else "",
+            path=found.path,
+            tags=tuple(tag for tag in tags if isinstance(tag, str)) if _is_list(tags) else (),
+            issues=checked.issues,
+        )
+
+    # ------------------------------------------------------------------ one spec
+    def task(self, ref: str) -> Loaded[Task]:
+        """A task by name or path. Raises `NotFound`, or `SpecError` with all mistakes."""
+        from harness.spec.build import build
+        from harness.spec.types import Task
+
+        path, source, data = self._sound(ref, "task")
+        if isinstance(data["model"], str):
+            data["model"] = self._inlined(data["model"], path.parent)
+        return Loaded(build(Task, data), data, path, source, path.parent)
+
+    def model(self, ref: str) -> Loaded[Model]:
+        """A model by name or path. Raises as `task` does."""
+        from harness.spec.build import build_model, inline_model
+
+        path, source, data = self._sound(ref, "model")
+        return Loaded(build_model(inline_model(data)), data, path, source, path.parent)
+
+    def method(self, ref: str) -> Loaded[Method]:
+        """A method by name or path. Raises as `task` does."""
+        from harness.spec.build import build
+        from harness.spec.types import Method
+
+        path, source, data = self._sound(ref, "method")
+        return Loaded(build(Method, data), data, path, source, path.parent)
+
+    def suite(self, ref: str) -> Loaded[Suite]:
+        """A suite by name or path; all it names exists. Raises as `task` does."""
+        from harness.spec.build import build
+        from harness.spec.types import Suite
+
+        path, source, data = self._sound(ref, "suite")
+        return Loaded(build(Suite, data), data, path, source, path.parent)
+
+    def find(self, kind: SpecKind, ref: str, folder: Path | None = None) -> Path:
+        """The file that a name or path means; a path is relative to `folder`, else to here.
+
+        Raises `NotFound`, saying what is close, where was searched and which files are broken.
+        """
+        if is_path(ref):
+            path = (folder or Path()) / ref
+            if is_file(path):
+                return path
+            raise NotFound(f"no {kind} file {quoted(ref)}" + _beside(folder))
+        folders = search_folders(kind, self._include)
+        files = all_files(folders)
+        found = matching(ref, files)
+        if len(found) == 1:
+            return found[0].path
+        if found:
+            raise NotFound(
+                f"{kind} {quoted(ref)} is ambiguous; {listed([one.ref for one in found])}"
+            )
+        raise NotFound(self._not_found(kind, ref, folders, files))
+
+    # ------------------------------------------------------------------ inside
+    def _sound(self, ref: str, kind: SpecKind) -> tuple[Path, Source, dict[str, Any]]:
+        path = self.find(kind, ref)
+        checked = self._check(path, kind)
+        if checked.issues or checked.source is None:
+            raise spec_error(checked.issues)
+        return path, checked.source, normalise(checked.source.data, kind)
+
+    def _check(self, path: Path, kind: SpecKind) -> _Checked:
+        key = (path.absolute(), kind)
+        if key not in self._known:
+            self._known[key] = self._read(path, kind)
+        return self._known[key]
+
+    def _read(self, path: Path, kind: SpecKind) -> _Checked:
+        try:
+            source = parse_text(read_text(path), path)
+        except SpecError as error:
+            return _Checked(path, None, tuple(cast("list[Issue]", error.issues)))
+        found = [*check(source, kind), *self._references(source, kind)]
+        return _Checked(path, source, tuple(in_order(found)))
+
+    def _references(self, source: Source, kind: SpecKind) -> Iterator[Issue]:
+        """Mistakes in what a spec says of other specs."""
+        data = source.data if isinstance(source.data, dict) else {}
+        if kind == "task" and isinstance(data.get("model"), str):
+            yield from self._reference(source, ("model",), "model", deep=True)
+        for key, target in _SUITE_KEYS.items() if kind == "suite" else ():
+            items = data.get(key)
+            for index, ref in enumerate(items if _is_list(items) else []):
+                if isinstance(ref, str) and ref:
+                    yield from self._reference(source, (key, index), target, deep=False)
+
+    def _reference(
+        self, source: Source, place: tuple[Any, ...], kind: SpecKind, deep: bool
+    ) -> Iterator[Issue]:
+        ref = source.data
+        for step in place:
+            ref = ref[step]
+        if not ref:
+            return  # the schema says that it must not be empty
+        try:
+            path = self.find(kind, ref, source.path.parent)
+        except NotFound as error:
+            yield source.issue(place, str(error).splitlines()[0])
+            return
+        mistakes = self._check(path, kind).issues if deep else ()
+        if mistakes:
+            yield source.issue(place, f"{kind} {quoted(ref)} is broken: {shown_path(path)}")
+            yield from mistakes
+
+    def _inlined(self, ref: str, folder: Path) -> dict[str, Any]:
+        """The model that a task refers to, as if written in the task's own file."""
+        from harness.spec.build import inline_model
+
+        path = self.find("model", ref, folder)
+        model = inline_model(self.model(str(path.absolute())).resolved)
+        if model["kind"] == "load" and "path" in model:
+            weights = Path(os.path.normpath(path.parent.absolute() / model["path"]))
+            model["path"] = _relative(weights, folder.absolute())
+        return model
+
+    def _not_found(
+        self, kind: SpecKind, ref: str, folders: Sequence[Path], files: Sequence[Found]
+    ) -> str:
+        names = sorted({name for found in files for name in (found.ref, found.name)})
+        if close := did_you_mean(ref, names):
+            hint = f"did you mean {quoted(close)}?"
+        elif is_file(file := Path(f"{ref}.yaml")):
+            hint = f"did you mean the file {quoted(str(file))}?"
+        else:
+            hint = listed(names) if names else "none is known"
+        lines = [f"unknown {kind} {quoted(ref)}; {hint}"]
+        lines.append(f"  searched: {shown_folders(folders)}")
+        checked = [self._check(found.path, kind) for found in files]
+        lines += [
+            f"  broken: {shown_path(one.path)} ({_count(len(one.issues))})"
+            for one in checked
+            if one.issues
+        ]
+        return "\n".join(lines)
+
+
+def spec_kind(path: Path) -> SpecKind:
+    """What a file is a spec of: by its `$schema=` line, else by its folder, else a task.
+
+    Raises `SpecError` if the file cannot be read.
+    """
+    for line in read_text(path).splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+        if match := _MODELINE.match(line.strip()):
+            return cast(SpecKind, match[1])
+    folders: dict[str, SpecKind] = {"models": "model", "methods": "method", "suites": "suite"}
+    return folders.get(path.absolute().parent.name, "task")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()
+
+
+def _beside(folder: Path | None) -> str:
+    return "" if folder is None else f" in {shown_path(folder)}"
+
+
+def _count(mistakes: int) -> str:
+    return "1 mistake" if mistakes == 1 else f"{mistakes} mistakes"
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)

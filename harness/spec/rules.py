@@ -1,0 +1,93 @@
+"""Rules across several fields of a spec, which JSON Schema cannot state.
+
+Each rule looks only at what has the right form, so that all mistakes of a file, those of the
+schema and these, are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+from harness.spec.issues import Issue
+from harness.spec.printable import quoted
+from harness.spec.yaml_source import Source
+
+Rule = Callable[[Source], Iterator[Issue]]
+
+
+def check_rules(source: Source, kind: str) -> list[Issue]:
+    """All broken rules of a spec of this kind."""
+    return [issue for rule in _RULES[kind] for issue in rule(source)]
+
+
+def _name_is_file_name(source: Source) -> Iterator[Issue]:
+    name, stem = _at(source.data, "name"), source.path.stem
+    if isinstance(name, str) and name != stem:
+        message = f"must equal the file's name without ending, {quoted(stem)}, got {quoted(name)}"
+        yield source.issue(("name",), message)
+
+
+def _task_model_shape(source: Source) -> Iterator[Issue]:
+    return _heads_divide_width(source, ("model", "architecture"))
+
+
+def _model_shape(source: Source) -> Iterator[Issue]:
+    return _heads_divide_width(source, ("architecture",))
+
+
+def _heads_divide_width(source: Source, path: tuple[str, ...]) -> Iterator[Issue]:
+    shape = _at(source.data, *path)
+    width, heads = _at(shape, "d_model"), _at(shape, "n_heads")
+    groups = _at(shape, "n_key_value_heads")
+    if _counts(groups) and _counts(heads) and heads % groups:
+        message = f"{groups} does not divide n_heads = {heads}; heads share keys in equal groups"
+        yield source.issue((*path, "n_key_value_heads"), message)
+    if _at(shape, "d_head") is not None or not (_counts(width) and _counts(heads)):
+        return
+    if width % heads:
+        message = f"{width} is not divisible by n_heads = {heads}; change one, or give d_head"
+        yield source.issue((*path, "d_model"), message)
+
+
+def _sizes_ascend(source: Source) -> Iterator[Issue]:
+    return _ascend(source, _at(source.data, "evaluation", "sizes"), ("evaluation", "sizes"))
+
+
+def _suite_sizes_ascend(source: Source) -> Iterator[Issue]:
+    changes = _at(source.data, "evaluations")
+    for index, change in enumerate(changes if isinstance(changes, list) else ()):
+        yield from _ascend(source, _at(change, "sizes"), ("evaluations", index, "sizes"))
+
+
+def _ascend(source: Source, sizes: Any, path: tuple[str | int, ...]) -> Iterator[Issue]:
+    if not isinstance(sizes, list) or not all(_is_number(size) for size in sizes):
+        return
+    for index, (one, next_) in enumerate(pairwise(sizes), start=1):
+        if next_ < one:  # equal ones are named by the schema
+            message = f"sizes must ascend, but {next_} follows {one}"
+            yield source.issue((*path, index), message)
+
+
+def _at(data: Any, *path: str) -> Any:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _counts(value: Any) -> bool:
+    return _is_number(value) and value >= 1 and float(value).is_integer()
+
+
+_RULES: dict[str, tuple[Rule, ...]] = {
+    "task": (_name_is_file_name, _task_model_shape, _sizes_ascend),
+    "model": (_name_is_file_name, _model_shape),
+    "method": (_name_is_file_name,),
+    "suite": (_name_is_file_name, _suite_sizes_ascend),
+    "result": (),
+}

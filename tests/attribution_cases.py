@@ -1,0 +1,119 @@
+"""Problems on tiny models, and slopes at readers taken with hooks on the plain model alone."""
+
+from __future__ import annotations
+
+import torch
+from slow_reference import small_model
+from torch import Tensor
+
+from harness.circuits.graph import Graph
+from harness.circuits.patching import PatchedModel
+from harness.circuits.reference import References
+from harness.discovery.problem import Problem
+from harness.discovery.registry import make_method
+from harness.models.batch import Batch
+from harness.models.transformer import Transformer
+
+
+def problem_of(model, *batches, ablation="interchange", inputs="token", head_bias="unattached"):
+    """A problem for a model or the name of a small one."""
+    model = small_model(model) if isinstance(model, str) else model
+    graph = Graph.of(model.config, inputs)
+    return Problem(
+        PatchedModel(model, graph),
+        batches,
+        References(model, graph, ablation, mean_over=batches, head_bias=head_bias),
+        "logit_diff",
+        torch.Generator().manual_seed(0),
+    )
+
+
+def scores_of(kind, problem, **params):
+    """Scores of a method with these params."""
+    return make_method(kind, params).discover(problem).scores
+
+
+class HookedRun:
+    """A plain run on tokens, all outputs and slopes caught by module hooks.
+
+    `slopes`: gradient of the summed loss at the input of every norm, by its place `(layer, part)`;
+    q, k and v of all heads share one. `hold`: outputs (without the heads' bias) that a layer's
+    heads or MLP write instead of their own, by the same places; (-1, "inputs") for the embeddings.
+    """
+
+    def __init__(self, model: Transformer, batch: Batch, loss, tokens=None, hold=None):
+        self.model, self.hold = model, hold or {}
+        self.slopes: dict[tuple[int, str], Tensor] = {}
+        self.heads: dict[int, Tensor] = {}
+        self.mlps: dict[int, Tensor] = {}
+        tokens = batch.clean if tokens is None else tokens
+        self.embedded = self.hold.get((-1, "inputs"), model.embed(tokens))
+        handles = list(self._hooks())
+        x = (self.embedded + model.position(tokens.shape[1])).requires_grad_()
+        for block in model.layers():
+            x = block(x)
+        self.logits = batch.at_positions(model.unembed(x))
+        if loss is not None:
+            loss(self.logits).sum().backward()
+        for handle in handles:
+            handle.remove()
+
+    def _hooks(self):
+        for layer, block in enumerate(self.model.layers()):
+            yield block.attention_norm.register_forward_pre_hook(self._tap(layer, "attention"))
+            yield block.mlp_norm.register_forward_pre_hook(self._tap(layer, "mlp"))
+            yield block.out_map.register_forward_hook(self._heads(layer, block))
+            yield block.mlp_out.register_forward_hook(self._mlp(layer))
+        yield self.model.final_norm.register_forward_pre_hook(self._tap(-1, "final"))
+
+    def _tap(self, *place):
+        def hook(_, args):
+            branch = args[0].view_as(args[0])
+            if branch.requires_grad:
+                branch.register_hook(lambda at: self.slopes.__setitem__(place, at))
+            return (branch,)
+
+        return hook
+
+    def _heads(self, layer, block):
+        def hook(module, args, out):
+            z = args[0].detach().unflatten(-1, (block.config.n_heads, -1))
+            self.heads[layer] = torch.einsum("bthk,hkd->hbtd", z, block.out_weights())
+            held = self.hold.get((layer, "heads"))
+            return None if held is None else held + (0 if module.bias is None else module.bias)
+
+        return hook
+
+    def _mlp(self, layer):
+        def hook(_, __, out):
+            self.mlps[layer] = out.detach()
+            return self.hold.get((layer, "mlp"))
+
+        return hook
+
+    def written(self) -> Tensor:
+        """Outputs of all writers, the token embedding being the one input: [W, B, T, D]."""
+        layers = [torch.cat([self.heads[at], self.mlps[at][None]]) for at in sorted(self.mlps)]
+        return torch.cat([self.embedded.detach()[None], *layers])
+
+    def products(self, differences: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
+        """Σ difference · slope of every writer [W] at every norm; 0 for writers that come later."""
+        found = {}
+        for (layer, part), slope in self.slopes.items():
+            before = {
+                "attention": graph.before_attention(layer),
+                "mlp": graph.before_mlp(layer),
+                "final": graph.n_writers,
+            }[part]
+            product = torch.einsum("wbtd,btd->w", differences, slope)
+            found[layer, part] = product * (torch.arange(graph.n_writers) < before)
+        return found
+
+
+def by_norm(scores: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
+    """Scores [W, R] added up over readers that share a norm."""
+    found = {(-1, "final"): scores[:, graph.logits_column]}
+    for layer in range(graph.n_layers):
+        found[layer, "attention"] = scores[:, graph.qkv_columns(layer)].sum(1)
+        found[layer, "mlp"] = scores[:, graph.mlp_column(layer)]
+    return found

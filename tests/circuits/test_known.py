@@ -1,0 +1,294 @@
+"""True edges: equal to an independent brute force, to the published lists, and to what is wired."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from edge_by_edge import EdgeByEdge, model_weights_from, weights_of
+
+from harness.circuits.graph import Graph
+from harness.circuits.known import stated, verify
+from harness.circuits.patching import PatchedModel
+from harness.circuits.reference import References
+from harness.datasets.open import open_data
+from harness.datasets.pairs import PromptPairs
+from harness.datasets.programs_task import checked_program
+from harness.errors import HarnessError
+from harness.models.batch import batches
+from harness.models.compile.assemble import compile_program
+from harness.models.config import TransformerConfig
+from harness.models.transformer import Transformer
+from harness.spec.load import Library
+
+KNOWN = {  # true edges: zero/split, zero/summed, interchange/split
+    "reverse": (11, 10, 2),
+    "xproportion": (5, 5, 3),
+    "histogram": (6, 6, 4),
+    "sort": (13, 12, 7),
+    "most_frequent": (18, 18, 11),
+    "dyck_1": (15, 15, 8),
+    "copy_previous": (8, 8, 5),
+}
+# The lists for which ACDC (zero ablation) and later work (interchange) made these programs known.
+REVERSE = {
+    *("tok->a0.h0<v>", "tok->m0", "a0.h0->m0", "tok->m1", "pos->m1", "m0->m1", "m1->m2"),
+    *("m2->a3.h0<q>", "pos->a3.h0<k>", "tok->a3.h0<v>", "a3.h0->logits"),
+}
+XPROPORTION = {"tok->m0", "pos->a1.h0<q>", "pos->a1.h0<k>", "m0->a1.h0<v>", "a1.h0->logits"}
+PUBLISHED = {
+    ("reverse", "zero"): REVERSE,
+    ("reverse", "interchange"): {"tok->a3.h0<v>", "a3.h0->logits"},
+    ("xproportion", "zero"): XPROPORTION,
+    ("xproportion", "interchange"): {"tok->m0", "m0->a1.h0<v>", "a1.h0->logits"},
+}
+SUMMED = {"tok": "input", "pos": "input"}
+
+
+@cache
+def compiled(name):
+    return compile_program(checked_program(Library().task(name).spec.data))
+
+
+@cache
+def pairs_of(name):
+    return open_data(Library().task(name)).pairs("train", 48, 0)
+
+
+@cache
+def known(name, ablation, inputs):
+    return known_of(compiled(name).model, pairs_of(name), ablation, inputs)
+
+
+def known_of(model, pairs, ablation, inputs):
+    graph = Graph.of(model.config, inputs)
+    given = list(batches(pairs, 64))
+    return verify(PatchedModel(model, graph), given, References(model, graph, ablation))
+
+
+def prompts_of(pairs: PromptPairs):
+    """Clean, corrupted and where answers are read, by length."""
+    for _, part in pairs.buckets(1024):
+        read = np.zeros(part.clean.shape, dtype=bool)
+        rows, columns = np.nonzero(part.positions >= 0)
+        read[rows, part.positions[rows, columns]] = True
+        yield part.clean, part.corrupted, read
+
+
+# ---------------------------------------------------------------- compiled programs
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(("ablation", "inputs"), [("zero", "split"), ("zero", "summed"),
+                                                  ("interchange", "split")])  # fmt: skip
+def test_every_program_has_a_clear_circuit(name, ablation, inputs):
+    found = known(name, ablation, inputs)
+    column = [("zero", "split"), ("zero", "summed"), ("interchange", "split")]
+    assert found.size == KNOWN[name][column.index((ablation, inputs))]
+    assert found.smallest_effect > 0.1
+    assert found.inside > 0.1
+    assert found.largest_other < 1e-5
+    assert found.alone < 1e-5
+
+
+@pytest.mark.parametrize(("name", "ablation"), PUBLISHED)
+def test_published_circuits_come_out(name, ablation):
+    published = PUBLISHED[name, ablation]
+    assert set(known(name, ablation, "split").edges()) == published
+    summed = {SUMMED.get(e.split("->")[0], e.split("->")[0]) + "->" + e.split("->")[1]
+              for e in published}  # fmt: skip
+    found = known(name, ablation, "summed")
+    assert set(found.edges()) == summed
+    totals = {"reverse": (94, 77), "xproportion": (32, 23)}[name]
+    graphs = [Graph.of(compiled(name).model.config, inputs) for inputs in ("split", "summed")]
+    assert tuple(graph.n_edges for graph in graphs) == totals
+
+
+def test_prompts_decide_what_is_needed():
+    """At the full length, a length that is not counted reads as the longest: two edges less."""
+    pairs = pairs_of("reverse")
+    longest = pairs.take(pairs.lengths == pairs.lengths.max())
+    found = set(known_of(compiled("reverse").model, longest, "zero", "split").edges())
+    assert REVERSE - found == {"tok->a0.h0<v>", "a0.h0->m0"}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("ablation", ["zero", "interchange"])
+def test_an_independent_brute_force_finds_the_same(name, ablation):
+    causal, pairs = Library().task(name).spec.data.causal, pairs_of(name)
+    for split in (True, False):
+        slow = EdgeByEdge(weights_of(compiled(name).model), causal, split)
+        edges, least, most = slow.true_edges(list(prompts_of(pairs)), ablation)
+        found = known(name, ablation, "split" if split else "summed")
+        assert set(found.edges()) == edges
+        assert found.smallest_effect == pytest.approx(least, abs=1e-5)
+        assert found.largest_other == pytest.approx(most, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_wired_is_true_but_for_defaults(name):
+    """All edges that the program uses are true; those that only serve a default need not be.
+
+    A default says where to look when nothing is selected; in these programs every read position
+    selects something, so no prompt shows it.
+    """
+    found = set(known(name, "zero", "split").edges())
+    assert found == compiled(name).edges("program")
+    assert compiled(name).edges() - found <= compiled(name).edges("default")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_wires_are_named_for_every_kind_of_input(name):
+    wired = compiled(name).edges("program")
+    count = {"tok": 0, "pos": 0}
+    for edge in wired:
+        count[edge.split("->")[0]] = count.get(edge.split("->")[0], 0) + 1
+    sizes = {}
+    for inputs in ("split", "summed", "token", "none"):
+        mask = stated(wired, Graph.of(compiled(name).model.config, inputs))
+        sizes[inputs] = int(mask.sum())
+        if inputs in ("split", "summed"):
+            assert torch.equal(mask, known(name, "zero", inputs).kept)
+    assert sizes["token"] == len(wired) - count["pos"]
+    assert sizes["none"] == len(wired) - count["pos"] - count["tok"]
+
+
+def test_defaults_matter_where_nothing_is_selected():
+    """Without them, a position that selects nothing would look everywhere."""
+    data = replace(
+        Library().task("copy_previous").spec.data,
+        program={
+            **Library().task("copy_previous").spec.data.program,
+            "seen": replace(
+                Library().task("copy_previous").spec.data.program["copied"],
+                of="is_a",
+            ),
+            "is_a": replace(
+                Library().task("dyck_1").spec.data.program["step"], map="1 if tokens == 'a' else 2"
+            ),
+        },
+        output="seen",
+    )
+    program = checked_program(data)
+    made = compile_program(program)
+    task = Library().task("copy_previous")
+    pairs = open_data(replace(task, spec=replace(task.spec, data=data))).pairs("train", 64, 0)
+    found = set(known_of(made.model, pairs, "zero", "split").edges())
+    assert made.edges("default") & found - made.edges("program")
+
+
+# ---------------------------------------------------------------- what is no ground truth
+def test_soft_attention_needs_more_edges_than_the_program():
+    program = checked_program(Library().task("xproportion").spec.data)
+    soft = compile_program(program, hardness=4.0)
+    found = set(known_of(soft.model, pairs_of("xproportion"), "zero", "split").edges())
+    assert found == soft.edges() > soft.edges("program")
+
+
+def test_edges_that_stand_in_for_each_other_are_refused():
+    """Two heads each say enough: neither is needed alone, one of them is needed."""
+    config = compiled("xproportion").model.config
+    model = Transformer(replace(config, n_layers=1, n_heads=2, d_mlp=2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        block = next(model.layers())
+        model.embedding[:, 0] = 1
+        for head in range(2):  # each adds 100 to dimension 1
+            block.qkv_map.weight.view(3, 2, config.d_head, -1)[2, head, 0, 0] = 100
+            block.out_map.weight[1, head * config.d_head] = 1
+        # relu(x) - relu(x - 1) is 1 for 100 and for 200
+        block.mlp_in.weight[:, 1] = 1
+        block.mlp_in.weight[1, 0] = -1
+        block.mlp_out.weight[2] = torch.tensor([1, -1])
+        model.unembedding[1, 2] = 1
+    with pytest.raises(HarnessError, match=r"the 2 edges that matter .* stand in for each"):
+        known_of(model.requires_grad_(False), pairs_of("xproportion"), "zero", "split")
+
+
+def test_an_edge_with_no_name_in_the_graph_is_refused():
+    graph = Graph.of(compiled("histogram").model.config, "split")
+    with pytest.raises(HarnessError, match="no edge"):
+        stated(["tok->a9.h0<q>"], graph)
+
+
+# ---------------------------------------------------------------- programs of another compiler
+@pytest.fixture(params=["reverse", "xproportion"])
+def published(request, reference_file):
+    """Another compiler's program: name, weights, prompts by length, facts."""
+    folder = reference_file("tracr")
+    with np.load(folder / f"{request.param}_weights.npz") as file:
+        weights = {name: file[name] for name in file.files}
+    facts = json.loads((folder / f"{request.param}.json").read_text(encoding="utf-8"))
+    with np.load(folder / f"{request.param}_pairs.npz") as file:
+        stored = {name: file[name] for name in file.files}
+    return request.param, weights, stored, facts
+
+
+def loaded(weights, facts):
+    config = facts["config"]
+    names = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab", "n_ctx")
+    shape = TransformerConfig(**{name: config[name] for name in names}, norm="none", bias=False,
+                              activation="relu", causal=False)  # fmt: skip
+    assert not any(array.any() for name, array in weights.items() if ".b_" in name)
+    model = Transformer(shape)
+    arrays = model_weights_from(weights)
+    # Fewer outputs than tokens: the other logits are 0.
+    rows = np.zeros((shape.d_vocab, shape.d_model), dtype=np.float32)
+    rows[: len(arrays["unembedding"])] = arrays["unembedding"]
+    arrays["unembedding"] = rows
+    model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in arrays.items()})
+    return model.requires_grad_(False)
+
+
+def stored_pairs(stored, lengths):
+    """Stored prompts, 32 of each length, read after BOS; answers do not matter here."""
+    width = max(lengths) + 1
+
+    def rows(name):
+        return np.concatenate(
+            [np.pad(stored[f"{name}_{n}"][:32], ((0, 0), (0, width - n - 1))) for n in lengths]
+        )
+
+    clean = rows("clean")
+    sizes = np.concatenate([np.full(len(stored[f"clean_{n}"][:32]), n + 1) for n in lengths])
+    columns = np.arange(1, width)
+    positions = np.where(columns < sizes[:, None], columns, -1)
+    good = np.ones((*positions.shape, 1), dtype=np.int64)
+    return PromptPairs(clean, rows("corrupted"), sizes, positions, good, 0 * good)
+
+
+def test_published_weights_give_the_published_outputs(published):
+    _, weights, _, facts = published
+    model = loaded(weights, facts)
+    assert len(facts["samples"]) > 100
+    for sample in facts["samples"]:
+        outputs = np.array(sample["output"])
+        logits = model(torch.tensor([sample["input_ids"]]))[0].numpy()
+        np.testing.assert_allclose(logits[:, : outputs.shape[1]], outputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "interchange"])
+@pytest.mark.parametrize("lengths", [(3, 4, 5), (5,)])
+@pytest.mark.parametrize("inputs", ["split", "summed"])
+def test_published_true_edges_are_found(published, ablation, lengths, inputs):
+    _, weights, stored, facts = published
+    found = known_of(loaded(weights, facts), stored_pairs(stored, lengths), ablation, inputs)
+    data = "lengths_3_to_5" if len(lengths) == 3 else "length_5"
+    form = {"split": "split_embedding", "summed": "single_input"}[inputs]
+    wanted = facts["necessary_edges"][data][form][ablation]
+    assert set(found.edges()) == set(wanted["edges"])
+    assert found.graph.n_edges == wanted["edges_total"]
+    assert found.smallest_effect == pytest.approx(
+        wanted["smallest_effect_of_a_necessary_edge"], abs=1e-4
+    )
+
+
+def test_our_compilation_needs_the_same_edges_as_theirs(published):
+    name, weights, stored, facts = published
+    for ablation in ("zero", "interchange"):
+        theirs = known_of(loaded(weights, facts), stored_pairs(stored, (3, 4, 5)), ablation,
+                          "split")  # fmt: skip
+        assert set(known(name, ablation, "split").edges()) == set(theirs.edges())

@@ -1,0 +1,59 @@
+"""Groups spread over heads: the same computation, scores that add up to the same."""
+
+from __future__ import annotations
+
+import torch
+from slow_reference import small_model
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.graph import Graph
+from harness.circuits.patching import patched_logits
+from harness.circuits.reference import References
+from harness.circuits.ungroup import ungrouped
+from harness.models.transformer import Transformer
+
+
+def as_ungrouped(model: Transformer) -> Transformer:
+    """The same function with keys and values of every head written out."""
+    config = model.config
+    each, width = config.n_heads // config.n_groups, config.d_head
+    changed = {
+        name: value for name, value in vars_of(config).items() if name != "n_key_value_heads"
+    }
+    whole = Transformer(type(config)(**changed)).to(model.embedding.dtype)
+    weights = dict(model.named_parameters())
+    for name in list(weights):
+        if ".qkv_map." in name:
+            parts = weights[name].unflatten(0, (-1, width))
+            q, shared = parts[: config.n_heads], parts[config.n_heads :]
+            weights[name] = torch.cat([q, shared.repeat_interleave(each, 0)]).flatten(0, 1)
+    whole.load_state_dict(weights)
+    return whole.requires_grad_(False)
+
+
+def vars_of(config):
+    return config.to_dict()
+
+
+def test_an_ungrouped_circuit_computes_the_same(random_batch):
+    model, batch = small_model("grouped"), random_batch()
+    whole = as_ungrouped(model)
+    graph = Graph.of(model.config)
+    draw = torch.Generator().manual_seed(0)
+    kept = (torch.rand(graph.allowed.shape, generator=draw) < 0.6) & graph.allowed
+    scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
+    spread = ungrouped(Circuit(graph, kept, scores, model.config.d_model))
+    assert spread.graph == Graph.of(whole.config)
+    assert not spread.kept[~spread.graph.allowed].any()
+    torch.testing.assert_close(spread.scores.sum(), scores.sum())
+    found, wanted = (
+        patched_logits(m, g, batch, mask[None], References(m, g, "interchange").of(batch))
+        for m, g, mask in ((whole, spread.graph, spread.kept), (model, graph, kept))
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_without_groups_nothing_changes():
+    graph = Graph(2, 3)
+    circuit = Circuit(graph, graph.allowed)
+    assert ungrouped(circuit) is circuit

@@ -1,0 +1,140 @@
+"""`harness judge`: a circuit file and a stored cell, judged in a small trained model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.formats import save_circuit
+from harness.circuits.graph import Graph
+from harness.evaluation import judge as evaluation
+from harness.evaluation.completeness import Learner
+from harness.runs.store import CellStore
+
+GRAPH = Graph(1, 2)  # of the task in conftest
+EDGES = GRAPH.n_edges
+
+
+@pytest.fixture(autouse=True)
+def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    little = evaluation.Effort(
+        subsets=3, greedy_steps=1, greedy_width=3, contexts=1, references=5, permutations=20
+    )
+    monkeypatch.setattr(evaluation, "Effort", lambda: little)
+    monkeypatch.setattr("harness.runs.judge.Learner", lambda: Learner(steps=2))
+
+
+@pytest.fixture
+def measuring(harness: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line with cells that are really computed, not made up."""
+    monkeypatch.setattr("harness.runs.execute.COMPUTE", "harness.runs.cell:compute_cell")
+    control = harness.folder / "specs/methods/paths.yaml"
+    control.write_text(control.read_text().replace("kind: fake", "kind: random_paths"))
+    control.write_text(control.read_text().replace("{good: 0.1}", "{}"))
+    return harness
+
+
+def saved(name: str = "circuit.json", graph: Graph = GRAPH, drop: str = "", **more: Any) -> str:
+    kept = graph.allowed.clone()
+    if drop:
+        kept[graph.edge_index(drop)] = False
+    save_circuit(Circuit(graph, kept, **more), Path(name))
+    return name
+
+
+def judged(harness: Any, *arguments: str) -> Any:
+    return json.loads(harness("judge", *arguments, "--json").stdout)
+
+
+def test_a_circuit_file(harness: Any) -> None:
+    path = saved(drop="m0->logits")
+    found = judged(harness, path, "--task", "toy")
+    assert (found["size"], found["edges_total"]) == (EDGES - 1, EDGES)
+    assert (found["task"], found["split"], found["n_examples"]) == ("toy", "test", 40)
+    assert found["same_model"] is None
+    assert found["overlap"] is None
+    assert set(found["completeness"]) >= {"nothing", "random", "nodes", "worst_edges", "learned"}
+    assert found["completeness"]["searched_on_other_pairs"]
+    again = harness("judge", path, "--task", "toy")
+    assert "is in the cache" in again.stderr
+    for word in ("faithfulness", "incompleteness", "median effect of edges", "IoU"):
+        assert (word in again.stdout) == (word != "IoU")
+    for test in ("equivalence", "independence", "minimality"):
+        assert f"| {test} test" in again.stdout
+
+
+def test_overlap_with_other_circuits(harness: Any) -> None:
+    whole, fewer = saved("whole.pt"), saved("fewer.safetensors", drop="m0->logits")
+    arguments = (whole, "--task", "toy", "--tests", "none", "--against", fewer, "--against", whole)
+    found = judged(harness, *arguments)
+    assert "completeness" not in found
+    assert found["overlap"]["with"][0]["edges"]["iou"] == pytest.approx((EDGES - 1) / EDGES)
+    assert found["overlap"]["with"][1]["edges"]["iou"] == 1
+    assert found["overlap"]["consistency"]["n"] == 3
+    text = harness("judge", *arguments).stdout
+    assert "IoU of edges with fewer.safetensors" in text
+    assert "pairwise IoU of 3 circuits" in text
+
+
+def test_a_stored_cell_has_the_numbers_of_its_cell(measuring: Any) -> None:
+    harness = measuring
+    harness.suite("real", ["toy"], ["eap"])
+    harness("run", "real", "--seeds", "1")
+    store = CellStore(Path("results/real"))
+    results = {cell: store.result(cell) for cell in store.ids()}
+    cell = next(name for name, result in results.items() if result["method"] == "eap")
+    found = judged(harness, f"real:{cell[:8]}", "--tests", "equivalence")
+    assert found["same_model"] is True
+    assert found["seed"] == 1
+    assert found["whole"] == results[cell]["whole"]
+    matching = [point for point in results[cell]["curve"] if point["size"] == found["size"]]
+    wanted = matching[-1]["faithfulness"]["value"]
+    assert found["circuit"]["faithfulness"]["value"] == pytest.approx(wanted, abs=1e-6)
+    assert (
+        judged(harness, cell, "--tests", "none", "--split", "validation")["split"] == "validation"
+    )
+
+
+def test_a_cell_in_another_model_is_said(measuring: Any) -> None:
+    harness = measuring
+    harness("run", "toy", "--methods", "eap", "--limit", "8")
+    cell = CellStore(Path("results/toy")).ids()[0]
+    path = harness.task("other")
+    path.write_text(path.read_text().replace("steps: 10", "steps: 11"))
+    result = harness("judge", cell, "--task", "other", "--tests", "none", "--json")
+    assert json.loads(result.stdout)["same_model"] is False
+    assert "the circuit was found in model" in result.stderr
+    harness.task("toy").write_text(path.read_text().replace("name: other", "name: toy"))
+    changed = harness("judge", cell, "--task", "toy", "--tests", "none", code=2)
+    assert "now has model" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing.json", "--task", "toy"), "neither a circuit file nor a finished cell"),
+        (("circuit.json",), "does not say which task"),
+        (("circuit.json", "--task", "tyo"), "did you mean 'toy'"),
+        (("circuit.json", "--task", "toy", "--split", "tset"), "did you mean 'test'"),
+        (("circuit.json", "--task", "toy", "--tests", "minimal"), "--tests knows completeness"),
+        (("circuit.json", "--task", "toy", "--against", "deep.json"), "different graphs"),
+        (("deep.json", "--task", "toy"), "it is a circuit of another model"),
+        (("wide.json", "--task", "toy"), "d_model 99, this one has 8"),
+        (("broken.json", "--task", "toy"), "cannot be read as a circuit"),
+        (("norun:abc", "--task", "toy"), "no run 'norun'"),
+    ],
+)
+def test_mistakes(harness: Any, arguments: tuple[str, ...], said: str) -> None:
+    saved()
+    saved("deep.json", Graph(2, 2))
+    saved("wide.json", d_model=99)
+    Path("broken.json").write_text("{")
+    assert said in harness("judge", *arguments, code=2).stderr
+
+
+def test_an_empty_circuit_is_refused(harness: Any) -> None:
+    save_circuit(Circuit(GRAPH, torch.zeros_like(GRAPH.allowed)), Path("empty.json"))
+    assert "keeps no edge" in harness("judge", "empty.json", "--task", "toy", code=2).stderr

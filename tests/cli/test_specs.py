@@ -1,0 +1,170 @@
+"""Verbs about specs: list, show, new, validate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+# ---------------------------------------------------------------- list, show
+def test_list_shows_own_and_shipped_tasks(harness: Any) -> None:
+    text = harness("list").stdout
+    assert "toy" in text
+    assert "The task toy  [tiny]" in text
+    assert "ioi" in text
+
+
+def test_list_by_tag_and_as_json(harness: Any) -> None:
+    found = json.loads(harness("list", "tasks", "--tag", "tiny", "--json").stdout)
+    assert [(one["name"], one["tags"], one["issues"]) for one in found] == [("toy", ["tiny"], [])]
+
+
+def test_a_broken_file_is_listed_as_broken(harness: Any) -> None:
+    path = harness.task("torn")
+    path.write_text(path.read_text().replace("lengths", "lenghts").replace("steps: 10", "stepz: 1"))
+    text = harness("list").stdout
+    assert "BROKEN tasks/torn.yaml:" in text
+    assert "toy" in text
+    found = json.loads(harness("list", "--json").stdout)
+    assert next(one for one in found if one["name"] == "torn")["issues"]
+
+
+def test_list_of_every_kind(harness: Any) -> None:
+    for kind in ("models", "methods", "suites", "metrics"):
+        harness("list", kind)
+    assert "cmd ↓" in harness("list", "metrics").stdout
+    assert harness("list", "nonsense", code=2).stdout == ""
+
+
+def test_include_adds_a_folder(harness: Any, tmp_path: Path) -> None:
+    other = tmp_path / "more"
+    (other / "tasks").mkdir(parents=True)
+    (other / "tasks" / "added.yaml").write_text(harness.task("added").read_text())
+    (harness.folder / "tasks" / "added.yaml").unlink()
+    assert "added" not in harness("list").stdout
+    assert "added" in harness("list", "--include", str(other)).stdout
+
+
+def test_show_prints_the_file_and_its_resolved_form(harness: Any) -> None:
+    assert harness("show", "toy").stdout == (harness.folder / "tasks/toy.yaml").read_text()
+    assert "batch_size: 128" in harness("show", "toy", "--resolved").stdout
+    assert json.loads(harness("show", "toy", "--json").stdout)["model"]["training"]["clip"] == 1.0
+    assert "The method good" in harness("show", "good").stdout
+    assert "trapezoid" in harness("show", "cmd").stdout
+    assert json.loads(harness("show", "cmd", "--json").stdout)["better"] == "down"
+
+
+def test_show_of_nothing_known_suggests(harness: Any) -> None:
+    assert "did you mean 'toy'" in harness("show", "toyy", code=2).stderr
+
+
+def test_show_asks_which_kind_where_a_name_is_shared(harness: Any) -> None:
+    harness.method("toy")
+    assert "--kind" in harness("show", "toy", code=2).stderr
+    assert "kind: fake" in harness("show", "toy", "--kind", "method").stdout
+
+
+def test_show_does_not_let_a_file_drive_the_terminal(harness: Any) -> None:
+    harness.task("toy").write_text("# \x1b[31mred\n")
+    assert "\x1b" not in harness("show", "toy").stdout
+
+
+# ---------------------------------------------------------------- new
+def test_new_copies_a_task_that_then_validates(harness: Any) -> None:
+    result = harness("new", "mine", "--from", "toy")
+    assert result.stdout == "tasks/mine.yaml\n"
+    text = (harness.folder / "tasks/mine.yaml").read_text()
+    original = (harness.folder / "tasks/toy.yaml").read_text()
+    assert text == original.replace("name: toy\n", "name: mine\n")
+    harness("validate", "tasks/mine.yaml")
+
+
+def test_new_keeps_the_comments_of_a_shipped_task(harness: Any) -> None:
+    harness("new", "my_ioi", "--from", "ioi")
+    text = (harness.folder / "tasks/my_ioi.yaml").read_text()
+    assert "name: my_ioi\n" in text
+    schema = text.splitlines()[0].partition("$schema=")[2]
+    assert (harness.folder / "tasks" / schema).is_file()
+    assert text.count("#") > 5
+    harness("validate", "tasks/my_ioi.yaml")
+
+
+def test_new_copies_the_tutorial_by_default(harness: Any) -> None:
+    harness("new", "years")
+    harness("validate", "tasks/years.yaml")
+
+
+def test_new_never_overwrites(harness: Any) -> None:
+    path = harness.write("tasks/mine.yaml", "precious")
+    assert "is there already" in harness("new", "mine", "--from", "toy", code=2).stderr
+    assert path.read_text() == "precious"
+    assert "already" in harness("new", "ioi", "--from", "toy", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["../evil", "a b", "", ".hidden", "x/y"])
+def test_new_wants_a_proper_name(harness: Any, name: str) -> None:
+    harness("new", name, "--from", "toy", code=2)
+    assert not list(harness.folder.parent.glob("evil*"))
+
+
+def test_new_leaves_nothing_half_written(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.runs.atomic.os.fsync", full)
+    harness("new", "mine", "--from", "toy", code=130)
+    assert sorted(path.name for path in (harness.folder / "tasks").iterdir()) == ["toy.yaml"]
+
+
+# ---------------------------------------------------------------- validate
+def test_validate_finds_nothing_wrong_with_sound_specs(harness: Any) -> None:
+    result = harness("validate")
+    assert result.stdout == ""
+    assert "0 with mistakes" in result.stderr
+
+
+def test_validate_says_where_and_what(harness: Any) -> None:
+    path = harness.task("toy")
+    path.write_text(path.read_text().replace("d_model", "d_modle"))
+    result = harness("validate", "tasks/toy.yaml", code=2)
+    assert "tasks/toy.yaml:" in result.stdout
+    assert "did you mean 'd_model'?" in result.stdout
+    found = json.loads(harness("validate", "toy", "--format", "json", code=2).stdout)
+    assert {one["file"] for one in found} == {"tasks/toy.yaml"}
+    github = harness("validate", "tasks", "--format", "github", code=2).stdout
+    assert github.startswith("::error file=tasks/toy.yaml,line=")
+
+
+def test_validate_looks_at_the_data_of_a_task(harness: Any) -> None:
+    path = harness.task("toy")
+    path.write_text(path.read_text().replace("max_depth: 3", "max_dept: 3"))
+    assert "max_depth" in harness("validate", "toy", code=2).stdout
+
+
+def test_validate_knows_the_kinds_of_methods(harness: Any) -> None:
+    path = harness.method("odd")
+    path.write_text(path.read_text().replace("kind: fake", "kind: rondom"))
+    assert "did you mean 'random'?" in harness("validate", "odd", code=2).stdout
+
+
+def test_validate_all_files_at_once(harness: Any) -> None:
+    for name in ("one", "two"):
+        path = harness.task(name)
+        path.write_text(path.read_text().replace("seed: 0", "seed: no"))
+    result = harness("validate", "tasks", code=2)
+    assert "tasks/one.yaml:" in result.stdout
+    assert "tasks/two.yaml:" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "a: [", "- 1", "name: x\nname: y", "&a [*a]"])
+def test_validate_of_rubbish_is_an_error_not_a_crash(harness: Any, text: str) -> None:
+    harness.write("tasks/rubbish.yaml", text)
+    assert "tasks/rubbish.yaml" in harness("validate", "tasks/rubbish.yaml", code=2).stdout
+
+
+def test_validate_of_what_is_not_there(harness: Any) -> None:
+    harness("validate", "tasks/none.yaml", code=2)
+    harness("validate", "no_such_name", code=2)
+    (harness.folder / "empty").mkdir()
+    harness("validate", "empty", code=2)

@@ -1,0 +1,104 @@
+"""Pairs: buckets, digests, targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.datasets.pairs import (
+    NO_TARGET,
+    PromptPairs,
+    answer_batch,
+    next_token_targets,
+    padded,
+    pick_answers,
+)
+
+
+def make(lengths: list[int]) -> PromptPairs:
+    n, width = len(lengths), max([1, *lengths])
+    sizes = np.array(lengths, dtype=np.int64)
+    tokens = np.arange(n * width, dtype=np.int64).reshape(n, width) + 1
+    tokens[np.arange(width) >= sizes[:, None]] = 0
+    return PromptPairs(
+        tokens,
+        tokens * 2,
+        sizes,
+        sizes[:, None] - 1,
+        np.arange(n).reshape(n, 1, 1),
+        np.arange(n).reshape(n, 1, 1) + 1,
+    )
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=30), st.integers(1, 7))
+def test_buckets_cover_every_pair_once_and_hold_no_padding(lengths: list[int], size: int) -> None:
+    pairs = make(lengths)
+    seen: list[int] = []
+    for indices, bucket in pairs.buckets(size):
+        assert 1 <= len(bucket) <= size
+        assert set(bucket.lengths) == {bucket.clean.shape[1]} == {bucket.corrupted.shape[1]}
+        assert (bucket.clean > 0).all()
+        np.testing.assert_array_equal(bucket.good, pairs.good[indices])
+        np.testing.assert_array_equal(
+            bucket.clean, pairs.clean[indices][:, : bucket.clean.shape[1]]
+        )
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(len(pairs)))
+
+
+def test_a_bucket_needs_a_size() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        list(make([2]).buckets(0))
+
+
+def test_digest_sees_contents_shapes_and_names() -> None:
+    pairs = make([2, 3])
+    assert pairs.digest() == make([2, 3]).digest()
+    swapped = PromptPairs(
+        pairs.corrupted, pairs.clean, pairs.lengths, pairs.positions, pairs.good, pairs.bad
+    )
+    reshaped = PromptPairs(
+        pairs.clean, pairs.corrupted, pairs.lengths, pairs.positions, pairs.good[:, 0], pairs.bad
+    )
+    digests = {one.digest() for one in (pairs, swapped, reshaped, pairs.take([1, 0]))}
+    assert len(digests) == 4
+
+
+def test_digest_is_frozen() -> None:
+    """Stored results name their data by this digest."""
+    assert make([2, 3]).digest() == (
+        "48ac16284f99865715fc9d01ba1ac1eb7011f83d1935a25c89250781bebf2844"
+    )
+
+
+def test_next_token_targets_end_with_the_answer() -> None:
+    tokens = np.array([[5, 6, 7], [8, 0, 0]])
+    targets = next_token_targets(tokens, np.array([3, 1]), np.array([1, 2]))
+    np.testing.assert_array_equal(targets, [[6, 7, 1], [2, NO_TARGET, NO_TARGET]])
+
+
+def test_answer_batch_is_soft_only_with_several_answers() -> None:
+    tokens, lengths = np.array([[5, 6, 7], [3, 4, 0]]), np.array([3, 2])
+    hard = answer_batch(tokens, lengths, np.array([[1], [2]]), 9)
+    assert hard.allowed is None
+    np.testing.assert_array_equal(
+        hard.targets, [[NO_TARGET, NO_TARGET, 1], [NO_TARGET, 2, NO_TARGET]]
+    )
+    soft = answer_batch(tokens, lengths, np.array([[1, 8], [2, -1]]), 9)
+    assert soft.allowed is not None
+    assert [tuple(place) for place in np.argwhere(soft.allowed)] == [
+        (0, 2, 1),
+        (0, 2, 8),
+        (1, 1, 2),
+    ]
+
+
+def test_pick_answers_never_picks_padding() -> None:
+    good = np.array([[4, 5, -1]] * 3)
+    assert pick_answers(np.array([0.0, 0.49, 0.999]), good).tolist() == [4, 4, 5]
+
+
+def test_padded_has_at_least_the_width() -> None:
+    np.testing.assert_array_equal(padded([[1], []], 0, 2), [[1, 0], [0, 0]])

@@ -1,0 +1,265 @@
+"""Gradient methods against hooks on the plain model, exact patching and what they must add up to.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from attribution_cases import HookedRun, by_norm, problem_of, scores_of
+from slow_reference import ARCHITECTURES, small_model
+
+from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
+from harness.circuits.masked import masked_logits
+from harness.circuits.reference import collect
+from harness.discovery import held_groups, input_path
+from harness.errors import HarnessError
+
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])
+VARIANTS = ["inputs", "activations", "clean_corrupted"]
+
+
+def close(found, wanted, tolerance=1e-10):
+    """Equal relative to the largest score."""
+    assert wanted.abs().max() > 1e-6
+    assert (found - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+@every_architecture
+@every_input
+def test_eap_is_minus_the_slope_of_the_full_mask(name, inputs, random_batch):
+    """[5] Two passes that share nothing but the weights: the plain one and the masked one."""
+    batch = random_batch()
+    problem = problem_of(name, batch, inputs=inputs)
+    mask = problem.graph.allowed.double().requires_grad_()
+    reference = problem.references.of(batch)
+    logits = masked_logits(problem.patched, batch, mask[None], reference)
+    problem.loss("metric", batch)(logits).mean().backward()
+    close(scores_of("eap", problem), -mask.grad)
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "parallel"])
+def test_eap_counts_shared_head_biases(name, random_batch):
+    """[5, 15] Under zero ablation a bias that goes with its head is a part of the difference."""
+    batch, found = random_batch(), {}
+    for head_bias in ("shared", "unattached"):
+        problem = problem_of(name, batch, ablation="zero", head_bias=head_bias)
+        mask = problem.graph.allowed.double().requires_grad_()
+        logits = masked_logits(problem.patched, batch, mask[None], problem.references.of(batch))
+        problem.loss("metric", batch)(logits).mean().backward()
+        found[head_bias] = scores_of("eap", problem)
+        close(found[head_bias], -mask.grad)
+    heads = problem.graph.head_rows(0)
+    assert (found["shared"] - found["unattached"])[heads].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("objective", ["metric", "cross_entropy"])
+def test_prompts_may_be_read_at_different_numbers_of_positions(objective, random_batch):
+    """Together in one batch, where some leave a position unused, as each on its own."""
+    batch = random_batch()
+    extra = torch.tensor([2, 3, -1])[:, None]
+    unused = torch.where(extra < 0, -1, batch.good[:, :, 0])[..., None]
+    batch = replace(
+        batch,
+        positions=torch.cat([batch.positions, extra], 1),
+        good=torch.cat([batch.good, unused], 1),
+        bad=torch.cat([batch.bad, torch.where(unused < 0, -1, batch.bad)], 1),
+    )
+    alone = []
+    for row, count in enumerate((2, 2, 1)):
+        fields = ("clean", "corrupted", "rows")
+        cut = {name: getattr(batch, name)[row : row + 1] for name in fields}
+        cut |= {
+            name: getattr(batch, name)[row : row + 1, :count]
+            for name in ("positions", "good", "bad")
+        }
+        alone.append(replace(batch, **cut, other=None))
+    for kind in ("eap", "eap_ig", "mask_gradient_ig", "node_patching"):
+        together = scores_of(kind, problem_of("gpt2-like", batch), objective=objective)
+        apart = scores_of(kind, problem_of("gpt2-like", *alone), objective=objective)
+        close(together, apart)
+
+
+@every_architecture
+def test_eap_is_difference_times_slope(name, random_batch):
+    """[5] Outputs and slopes caught by hooks, multiplied edge by edge."""
+    batch = random_batch()
+    problem = problem_of(name, batch)
+    loss = problem.loss("metric", batch)
+    clean = HookedRun(problem.model, batch, loss)
+    other = HookedRun(problem.model, batch, None, batch.corrupted)
+    wanted = clean.products(clean.written() - other.written(), problem.graph)
+    assert_by_norm(scores_of("eap", problem), wanted, -1 / len(batch), problem.graph)
+
+
+def assert_by_norm(scores, wanted, factor, graph):
+    for place, found in by_norm(scores, graph).items():
+        torch.testing.assert_close(found, factor * wanted[place], rtol=1e-9, atol=1e-11)
+
+
+def linear_model(name):
+    """No norm, no attention pattern, and an activation that never bends."""
+    model = small_model(name, norm="none", activation="relu")
+    for block in model.layers():
+        readers = block.config.n_heads + block.config.n_groups
+        block.qkv_map.weight[: readers * block.config.d_head] = 0  # queries and keys
+        block.mlp_in.bias.fill_(100)
+    return model
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "no-norm-bidirectional", "grouped", "parallel"])
+def test_attribution_is_exact_on_a_linear_model(name, random_batch):
+    """[6] Every edge and every node."""
+    problem = problem_of(linear_model(name), random_batch())
+    for first_order, exact in (
+        ("eap", "activation_patching"),
+        ("node_attribution", "node_patching"),
+    ):
+        close(scores_of(first_order, problem), scores_of(exact, problem))
+
+
+def test_mask_gradients_add_up_to_what_the_model_gains(random_batch):
+    """[7] Σ over all edges → loss(no edges) - loss(all edges); the error falls as 1/steps²."""
+    batch = random_batch()
+    for objective in ("metric", "kl"):
+        problem = problem_of("gpt2-like", batch)
+        full = problem.graph.allowed[None].double()
+        logits = problem.patched.logits(
+            batch, torch.cat([0 * full, full]), problem.references.of(batch)
+        )
+        empty, whole = problem.loss(objective, batch)(logits).mean(-1).tolist()
+        error = [
+            float(scores_of("mask_gradient_ig", problem, steps=steps, objective=objective).sum())
+            - (empty - whole)
+            for steps in (64, 128)
+        ]
+        assert abs(error[0]) < 1e-3 * abs(empty - whole)
+        assert error[1] == pytest.approx(error[0] / 4, rel=0.05)
+
+
+@every_input
+def test_the_two_ends_are_the_mean_of_their_slopes(inputs, random_batch):
+    """[7] `clean_corrupted` is the mean of EAP and of the slope at the corrupted run."""
+    problem = problem_of("gpt2-like", random_batch(), inputs=inputs)
+    corrupted = scores_of("eap_ig", problem, steps=1)
+    wanted = (scores_of("eap", problem) + corrupted) / 2
+    close(scores_of("eap_ig", problem, variant="clean_corrupted"), wanted)
+    assert (corrupted - scores_of("eap", problem)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("objective", ["kl", "squared_error"])
+def test_distances_have_no_slope_at_the_model(objective, random_batch):
+    """[8] Their gradient there is zero; methods that look there alone refuse them."""
+    batch = random_batch()
+    problem = problem_of("gpt2-like", batch)
+    run = gradient_run(problem.model, problem.graph, batch, problem.loss(objective, batch))
+    differences = writer_differences(
+        problem.model, problem.graph, run.activations, problem.references.of(batch)
+    )
+    slopes = edge_scores(problem.model, problem.graph, batch, [run], differences)
+    assert slopes.abs().max() < 1e-8
+    for kind in ("eap", "node_attribution"):
+        with pytest.raises(HarnessError, match=f"{objective!r}, a distance to that model"):
+            scores_of(kind, problem, objective=objective)
+    for variant in VARIANTS:
+        found = scores_of("eap_ig", problem, variant=variant, objective=objective)
+        assert found.abs().max() > 1e-4
+    assert scores_of("node_attribution", problem, steps=3, objective=objective).abs().max() > 1e-4
+
+
+@every_architecture
+def test_held_groups_are_runs_with_held_outputs(name, random_batch):
+    """Every group and step as a whole run of its own, groups held by hooks, slopes by hooks."""
+    batch, steps = random_batch(), 2
+    problem = problem_of(name, batch)
+    model, graph, loss = problem.model, problem.graph, problem.loss("metric", batch)
+    clean, other = HookedRun(model, batch, None), HookedRun(model, batch, None, batch.corrupted)
+    groups = {(-1, "inputs"): (clean.embedded, other.embedded)}
+    for layer in range(graph.n_layers):
+        groups[layer, "heads"] = clean.heads[layer].sum(0), other.heads[layer].sum(0)
+        groups[layer, "mlp"] = clean.mlps[layer], other.mlps[layer]
+    differences = clean.written() - other.written()
+    total = dict.fromkeys(by_norm(torch.zeros(graph.allowed.shape), graph), 0)
+    for place, (mine, theirs) in groups.items():
+        for k in range(1, steps + 1):
+            hold = {place: theirs + (mine - theirs) * k / steps}
+            run = HookedRun(model, batch, loss, hold=hold)
+            for norm, product in run.products(differences, graph).items():
+                total[norm] = total[norm] + product
+    found = scores_of("eap_ig", problem, variant="activations", steps=steps)
+    factor = -1 / (len(batch) * steps * len(groups))
+    assert_by_norm(found, total, factor, graph)
+
+
+@pytest.mark.parametrize("variant", ["inputs", "activations"])
+def test_runs_may_be_mixed_in_parts(variant, random_batch, monkeypatch):
+    problem = problem_of("grouped", random_batch())
+    whole = scores_of("eap_ig", problem, variant=variant, steps=5)
+    for module in (input_path, held_groups):
+        monkeypatch.setattr(module, "_AT_ONCE", 2)
+    close(scores_of("eap_ig", problem, variant=variant, steps=5), whole, 1e-13)
+
+
+@every_architecture
+@pytest.mark.parametrize("inputs", ["token", "summed", "split"])
+def test_zero_ablation_does_not_start_at_nothing(name, inputs, random_batch):
+    """At the zero vector a norm's slope is 1/√ε ≈ 300; no run is taken there."""
+    problem = problem_of(name, random_batch(), ablation="zero", inputs=inputs)
+    eap = scores_of("eap", problem)
+    close(scores_of("eap_ig", problem, steps=1), eap)
+    for variant in ("inputs", "activations"):
+        found = scores_of("eap_ig", problem, variant=variant, steps=5)
+        assert found.abs().max() < 20 * eap.abs().max()
+
+
+def test_the_slope_of_a_norm_at_nothing_is_refused(random_batch):
+    problem = problem_of("rmsnorm", random_batch(), ablation="zero", inputs="summed")
+    with pytest.raises(HarnessError, match="starts as the zero vector"):
+        scores_of("eap_ig", problem, variant="clean_corrupted")
+    problem = problem_of("gpt2-like", random_batch(), ablation="zero")  # positions are left
+    assert torch.isfinite(scores_of("eap_ig", problem, variant="clean_corrupted")).all()
+    problem = problem_of("no-norm-bidirectional", random_batch(), ablation="zero", inputs="summed")
+    assert torch.isfinite(scores_of("eap_ig", problem, variant="clean_corrupted")).all()
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero", "mean_positional"])
+def test_a_line_of_one_point_is_refused(ablation, random_batch):
+    """Without input writers nothing changes the embeddings but another prompt."""
+    problem = problem_of("gpt2-like", random_batch(), ablation=ablation, inputs="none")
+    with pytest.raises(HarnessError, match="no line to integrate over"):
+        scores_of("eap_ig", problem)
+    assert scores_of("eap_ig", problem, variant="activations").abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("ablation", ["interchange", "resample"])
+@every_input
+def test_one_step_is_the_slope_at_the_other_prompt(ablation, inputs, random_batch):
+    batch = random_batch()
+    other = batch.corrupted if ablation == "interchange" else batch.other
+    problem = problem_of("gpt2-like", batch, ablation=ablation, inputs=inputs)
+    swapped = replace(batch, clean=other, corrupted=batch.clean)
+    wanted = -scores_of("eap", problem_of("gpt2-like", swapped, inputs=inputs))
+    close(scores_of("eap_ig", problem, steps=1), wanted)
+
+
+@every_architecture
+def test_slopes_add_up_along_the_inputs(name, random_batch):
+    """[7] Σ over an input's readers tends to what the metric loses, at least as 1/steps."""
+    batch = random_batch()
+    model = small_model(name, activation="gelu")
+    problem = problem_of(model, batch)
+    loss = problem.loss("metric", batch)
+    ends = [
+        loss(model.unembed(batch.at_positions(collect(model, tokens).streams[-1]))).mean()
+        for tokens in (batch.corrupted, batch.clean)
+    ]
+    total = float(ends[0] - ends[1])
+    error = [
+        float(scores_of("eap_ig", problem, steps=steps)[0].sum()) - total for steps in (32, 64)
+    ]
+    assert abs(error[1]) < 0.05 * abs(total)
+    assert abs(error[1]) < 0.6 * abs(error[0])

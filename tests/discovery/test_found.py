@@ -1,0 +1,64 @@
+"""From what a method found to a circuit of a wanted size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.circuits.graph import Graph
+from harness.circuits.select import prune, top_n
+from harness.discovery.found import checked, circuit_of
+from harness.discovery.problem import Discovery
+from harness.errors import HarnessError
+from harness.spec.types import Selection
+
+GRAPH = Graph(2, 2)
+TOP = Selection()
+
+
+def scores(seed: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.rand(GRAPH.allowed.shape, generator=draw, dtype=torch.float64) * GRAPH.allowed
+
+
+def test_scores_alone_are_cut_at_the_size():
+    kept = circuit_of(Discovery(scores(0)), GRAPH, 20, TOP)
+    assert torch.equal(kept, prune(top_n(scores(0), GRAPH, 20), GRAPH))
+
+
+@pytest.mark.parametrize(("n", "seed"), [(1, 1), (7, 1), (9, 2), (20, 2), (30, 2)])
+def test_a_circuit_is_cut_from_the_ranking_made_for_the_nearest_size(n, seed):
+    """Nearest in ratio: between 4 and 16 edges the border is 8."""
+    found = Discovery(scores(0), {4: scores(1), 16: scores(2)})
+    wanted = prune(top_n(scores(seed), GRAPH, n), GRAPH)
+    assert torch.equal(circuit_of(found, GRAPH, n, TOP), wanted)
+
+
+def test_settled_circuits_are_taken_whole_and_never_exceed_the_size():
+    small, large = (prune(top_n(scores(0), GRAPH, n), GRAPH) for n in (25, 40))
+    assert 0 < int(small.sum()) < int(large.sum())
+    found = Discovery(scores(3), circuits=(large, small))
+    for n in (int(small.sum()), int(large.sum()) - 1):
+        assert torch.equal(circuit_of(found, GRAPH, n, TOP), small)
+    assert torch.equal(circuit_of(found, GRAPH, int(large.sum()), TOP), large)
+    assert not circuit_of(found, GRAPH, int(small.sum()) - 1, TOP).any()
+
+
+def test_all_edges_are_the_whole_model_for_every_method():
+    found = Discovery(scores(0), circuits=(torch.zeros_like(GRAPH.allowed),))
+    assert torch.equal(circuit_of(found, GRAPH, GRAPH.n_edges, TOP), GRAPH.allowed)
+
+
+def test_what_cannot_be_ranked_is_refused():
+    bad = scores(0)
+    bad[0, 0] = torch.nan
+    with pytest.raises(HarnessError, match="method 'mine' gave scores that are not finite"):
+        checked(Discovery(bad), GRAPH, "mine")
+    with pytest.raises(HarnessError, match="not finite"):
+        checked(Discovery(scores(0), {3: bad}), GRAPH, "mine")
+    with pytest.raises(HarnessError, match=r"a circuit of shape \(2, 2\)"):
+        checked(Discovery(scores(0), circuits=(torch.ones(2, 2),)), GRAPH, "mine")
+    impossible = torch.ones_like(GRAPH.allowed)
+    found = checked(Discovery(torch.ones(GRAPH.allowed.shape), circuits=(impossible,)), GRAPH, "m")
+    assert (found.scores[~GRAPH.allowed] == 0).all()
+    assert torch.equal(found.circuits[0], GRAPH.allowed)

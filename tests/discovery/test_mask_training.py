@@ -1,0 +1,332 @@
+"""Learned masks: the distribution, the control of sparsity, the loop, and going on after a stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from slow_reference import small_model
+from torch import Tensor
+
+from harness.circuits import hard_concrete
+from harness.circuits.graph import Graph
+from harness.circuits.patching import PatchedModel
+from harness.circuits.reference import References
+from harness.discovery import mask_training
+from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.mask_training import MaskRun, Training, optimise
+from harness.discovery.problem import Problem
+from harness.discovery.prompts import PromptSource
+from harness.discovery.registry import make_method
+from harness.discovery.subnetwork_probing import PenalisedMasks
+from harness.errors import HarnessError
+from harness.models.batch import Batch
+
+# a: P(z = 0), P(z = 1), from the published constants by hand.
+TABLE = {5.0: (0.0014, 0.968), 2.0: (0.027, 0.60), 0.0: (0.168, 0.168), -2.0: (0.60, 0.026)}
+LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
+ALL_KINDS = pytest.mark.parametrize("kind", LEARNED)
+
+
+def problem_of(model, *batches: Batch, seed=0, inputs="token", **fields) -> Problem:
+    graph = Graph.of(model.config, inputs)
+    return Problem(
+        PatchedModel(model, graph),
+        batches,
+        References(model, graph, "interchange"),
+        "logit_diff",
+        torch.Generator().manual_seed(seed),
+        **fields,
+    )
+
+
+# ---------------------------------------------------------------- hard concrete (proof test 10)
+@pytest.mark.parametrize(("a", "wanted"), TABLE.items())
+def test_hard_concrete_has_the_published_probabilities(a, wanted):
+    zero, one = wanted
+    n = 400_000
+    z = hard_concrete.draw(torch.full((n,), a), torch.Generator().manual_seed(1))
+    for found, exact, table in (
+        (z == 0, 1 - float(hard_concrete.kept(torch.tensor(a))), zero),
+        (z == 1, float(hard_concrete.whole(torch.tensor(a))), one),
+    ):
+        assert exact == pytest.approx(table, rel=0.04)
+        error = math.sqrt(exact * (1 - exact) / n)
+        assert abs(float(found.double().mean()) - exact) < 3 * error
+    # E[z] = ∫ P(z > x) dx, by the midpoint rule on the closed-form distribution of s.
+    x = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    stretched = (x - hard_concrete.GAMMA) / (hard_concrete.ZETA - hard_concrete.GAMMA)
+    above = torch.sigmoid(a - hard_concrete.BETA * torch.logit(stretched))
+    deviation = float(z.double().std()) / math.sqrt(n)
+    assert abs(float(z.double().mean()) - float(above.mean())) < 3 * deviation + 1e-5
+
+
+def test_gradient_of_the_expected_size_by_finite_differences():
+    a = torch.linspace(-4, 4, 9, dtype=torch.float64, requires_grad=True)
+    hard_concrete.kept(a).sum().backward()
+    step = 1e-6
+    slope = (hard_concrete.kept(a + step) - hard_concrete.kept(a - step)) / (2 * step)
+    torch.testing.assert_close(a.grad, slope.detach(), rtol=1e-8, atol=1e-10)
+
+
+def test_a_drawn_mask_has_a_gradient_between_its_ends_and_none_at_them():
+    a = torch.zeros(1000, requires_grad=True)
+    z = hard_concrete.draw(a, torch.Generator().manual_seed(0))
+    z.sum().backward()
+    between = (z > 0) & (z < 1)
+    assert ((a.grad > 0) == between).all()
+    assert between.any()
+    assert not between.all()
+
+
+# ---------------------------------------------------------------- control (proof test 11)
+def planted(settings: EdgePruning, target: float, n=4000, important=40) -> ConstrainedMasks:
+    """Masks of which the first few matter: dropping one costs 2."""
+    generator = torch.Generator().manual_seed(0)
+    law = ConstrainedMasks(
+        settings,
+        torch.tensor([target]),
+        (settings.start + 0.01 * torch.randn(1, n, generator=generator)).requires_grad_(),
+        None,
+        torch.zeros(n, dtype=torch.int64),
+        torch.zeros(2, 1, requires_grad=True),
+    )
+    training = Training(settings.steps, 1, "kl", settings.warmup)
+
+    def task(drawn: Tensor, _: int) -> Tensor:
+        return 2 * (1 - drawn[:, :important]).sum(-1) / important
+
+    optimise(MaskRun(law, training, task, seed=3))
+    return law
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [EdgePruning(), EdgePruning(control="sampled", weight_decay=0.01, clamp=None, steps=3000)],
+    ids=["expected", "published"],
+)
+def test_the_multipliers_hold_the_target_and_planted_masks_are_found(settings):
+    target = 0.97
+    law = planted(settings, target)
+    steered = float(law.report()["sparsity"])
+    if settings.control == "sampled":
+        draw = torch.Generator().manual_seed(0)
+        steered = 1 - float(torch.stack([law.draw(draw) for _ in range(50)]).mean())
+    assert abs(steered - target) < 0.01
+    assert float(law.multipliers.detach().abs().max()) < 200
+    kept = law.kept().detach()[0]
+    strongest = kept.argsort(descending=True)[:40]
+    assert set(strongest.tolist()) == set(range(40))
+    assert float((kept[40:] > 0.5).double().mean()) <= 0.05
+
+
+def test_sampled_control_without_weight_decay_loses_its_target():
+    """Why the default differs from the published code: decay is what moves saturated masks."""
+    law = planted(EdgePruning(control="sampled", weight_decay=0.0, clamp=None, steps=1000), 0.97)
+    assert abs(float(law.report()["sparsity"]) - 0.97) > 0.1
+
+
+# ---------------------------------------------------------------- the loop on a model
+@ALL_KINDS
+def test_equal_seeds_give_equal_scores_and_other_seeds_others(kind, random_batch):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=6)
+    method = make_method(kind, {"steps": 12, "batch_size": 4})
+    one, again, other = (
+        method.discover(problem_of(model, batch, seed=seed)).scores for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+@ALL_KINDS
+def test_training_lowers_the_objective_of_the_circuit_against_random(kind, random_batch):
+    """After some steps the strongest third of the edges does better than most random thirds."""
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=8)
+    problem = problem_of(model, batch)
+    n = problem.graph.n_edges // 3
+    targets = {"penalties": [1.0]}
+    if kind == "edge_pruning":
+        targets = {"sparsities": [2 / 3], "learning_rate": 0.1, "start": 3.0}
+    found = make_method(kind, {"steps": 150, "batch_size": 8, **targets}).discover(problem)
+    reference, loss = problem.references.of(batch), problem.loss("kl", batch)
+
+    def kl_of(scores: Tensor) -> float:
+        kept = scores >= scores[problem.graph.allowed].sort(descending=True).values[n - 1]
+        kept &= problem.graph.allowed
+        return float(loss(problem.patched.logits(batch, kept[None], reference)[0]).mean())
+
+    draw = torch.Generator().manual_seed(5)
+    chance = [
+        kl_of(torch.rand(problem.graph.allowed.shape, generator=draw) * problem.graph.allowed)
+        for _ in range(20)
+    ]
+    assert kl_of(found.scores) < sorted(chance)[len(chance) // 4]
+
+
+@ALL_KINDS
+def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
+    kind, random_batch, tmp_path, monkeypatch
+):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=6)
+    params = {"steps": 20, "batch_size": 4}
+    if kind == "edge_pruning":
+        params["sparsities"] = [0.5, 0.7]
+    monkeypatch.setattr(mask_training, "SETS_BUFFER", 1)  # one training after the other
+    method = make_method(kind, params)
+    whole = method.discover(problem_of(model, batch))
+    monkeypatch.setattr(mask_training, "SAVE_SECONDS", -1.0)
+    real, left = mask_training.masked_logits, [27]  # in the second training
+
+    def stops(*args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(mask_training, "masked_logits", stops)
+    with pytest.raises(KeyboardInterrupt):
+        method.discover(problem_of(model, batch, scratch=tmp_path))
+    monkeypatch.setattr(mask_training, "masked_logits", real)
+    resumed = method.discover(problem_of(model, batch, scratch=tmp_path))
+    assert torch.equal(whole.scores, resumed.scores)
+    assert whole.rankings.keys() == resumed.rankings.keys()
+    assert all(torch.equal(whole.rankings[n], resumed.rankings[n]) for n in whole.rankings)
+    assert whole.notes == resumed.notes
+    assert resumed.earlier_seconds > 0
+
+
+def test_seeds_and_steps_have_noise_of_their_own(random_batch):
+    """Torch's CPU generator looks at 32 bits of a seed: others must not tell two steps apart."""
+    model, batch = small_model("gpt2-like"), random_batch()
+    seen = {
+        mask_training._noise_seed(seed, step)
+        for seed in (0, 1, 2**29, 2**30 + 1)
+        for step in range(500)
+    }
+    assert len(seen) == 2000
+    assert max(seen) < 2**32
+    problem = problem_of(model, batch)
+    drawn = []
+
+    def task(masks, step):
+        drawn.append(masks.detach().clone())
+        return masks.sum(-1)
+
+    law = PenalisedMasks.new(problem, [1.0], 0.1)
+    for seed in (1, 2):
+        MaskRun(law, Training(1, 1, "kl"), task, seed).step(0)
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_a_checkpoint_made_for_another_training_is_not_gone_on_from(random_batch, tmp_path):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
+    params = {"steps": 4, "batch_size": 2, "sparsities": [0.5]}
+    make_method("edge_pruning", params).discover(problem_of(model, batch, scratch=tmp_path))
+    for changed in ({"sparsities": [0.6]}, {"sparsities": [0.5, 0.6]}, {"steps": 5}):
+        method = make_method("edge_pruning", params | changed)
+        fresh = method.discover(problem_of(model, batch))
+        found = method.discover(problem_of(model, batch, scratch=tmp_path))
+        assert torch.equal(fresh.scores, found.scores), changed
+        assert fresh.notes == found.notes
+
+
+@ALL_KINDS
+def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, monkeypatch):
+    """The same noise makes a set what it is alone; a small budget trains one after the other."""
+    model, batch = small_model("gpt2-like"), random_batch(n=6)
+    name = "sparsities" if kind == "edge_pruning" else "penalties"
+    laws = []
+    real = mask_training.MaskRun
+
+    class Spy(real):
+        def __init__(self, law, *args):
+            laws.append(law)
+            super().__init__(law, *args)
+
+    monkeypatch.setattr(mask_training, "MaskRun", Spy)
+    method = make_method(kind, {"steps": 15, "batch_size": 4, name: [0.5, 0.8]})
+    problem = problem_of(model, batch)
+    together = method.discover(problem)
+    assert len(laws) == 1
+    gradient = torch.autograd.grad(
+        mask_training.task_of(problem, Training(1, 4, "kl"), 0)(
+            (masks := laws[0].draw(torch.Generator().manual_seed(0)).detach().requires_grad_()), 0
+        )[0],
+        masks,
+    )[0]
+    assert gradient[0].abs().max() > 0
+    assert (gradient[1] == 0).all()
+    monkeypatch.setattr(mask_training, "SETS_BUFFER", 1)
+    alone = method.discover(problem_of(model, batch))
+    assert len(laws) == 3
+    assert together.rankings.keys() == alone.rankings.keys() or kind != "edge_pruning"
+
+
+def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
+    model = small_model("gpt2-like")
+    problem = problem_of(model, random_batch(n=7))
+    task = mask_training.task_of(problem, Training(1, 7, "kl"), 0)
+    draw = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, problem.graph.n_edges, generator=draw, dtype=torch.float64)
+    found = []
+    for part in (2**25, 1, 3 * 2 * problem.graph.n_writers * 6 * 12):
+        monkeypatch.setattr(mask_training, "PART", part)
+        leaf = masks.clone().requires_grad_()
+        value = task(leaf, 0)
+        found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))
+    whole = found[0]
+    assert whole[1].abs().max() > 0
+    for value, gradient in found[1:]:
+        torch.testing.assert_close(value, whole[0], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(gradient, whole[1], rtol=1e-10, atol=1e-13)
+
+
+def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
+    model = small_model("gpt2-like")
+    problem = problem_of(model, random_batch(n=5), random_batch(n=3, length=4))
+    kept = PromptSource(problem, 2, seed=1)
+    anew = PromptSource(problem, 2, seed=1, budget=0)
+    seen = []
+    for step in range(2 * kept.per_epoch):
+        one, two = kept.at(step), anew.at(step)
+        assert torch.equal(one.batch.clean, two.batch.clean)
+        torch.testing.assert_close(one.whole, two.whole, rtol=1e-12, atol=1e-12)
+        for x, y in zip(one.reference.streams, two.reference.streams, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
+        seen.append((one.batch.clean.shape[1], *one.batch.rows.tolist()))
+    first, second = seen[: kept.per_epoch], seen[kept.per_epoch :]
+    assert sorted(first) != first or sorted(second) != second  # shuffled
+    for epoch in (first, second):
+        places = [(length, row) for length, *rows in epoch for row in rows]
+        assert len(places) == len(set(places)) == 8
+
+
+def test_node_masks_multiply_their_edges(random_batch):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
+    settings = EdgePruning(nodes=True)
+    law = ConstrainedMasks.new(settings, problem_of(model, batch), [0.9])
+    with torch.no_grad():
+        law.nodes[0, 1] = -20.0
+    rows = law.writers == 1
+    drawn = law.draw(torch.Generator().manual_seed(0))[0]
+    assert (drawn[rows] == 0).all()
+    assert (drawn[~rows] > 0.9).all()
+    assert (law.kept()[0, rows] < 1e-6).all()
+
+
+def test_one_training_for_each_measured_size_by_default(random_batch):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
+    problem = problem_of(model, batch)
+    problem = replace(problem, sizes=(0, 3, 10, problem.graph.n_edges))
+    found = EdgePruning(steps=2).discover(problem)
+    assert len(found.notes) == 2 * 4  # one training for 3 edges and one for 10
+
+
+def test_an_objective_that_is_not_finite_is_refused(random_batch):
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
+    with torch.no_grad():
+        model.unembedding[0, 0] = torch.nan
+    with pytest.raises(HarnessError, match="the objective is nan at step 0"):
+        EdgePruning(steps=2).discover(problem_of(model, batch))

@@ -1,0 +1,234 @@
+"""Training learns, stops at its target, and survives a kill to the very same weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_task import FirstToken
+
+from harness.datasets.pairs import NO_TARGET, TrainingBatch
+from harness.errors import HarnessError
+from harness.models import train
+from harness.models.checkpoint import load_model, load_state, save_model, save_state
+from harness.models.config import TransformerConfig
+from harness.models.train import Trainer, learning_rate, quality, training_loss
+from harness.models.transformer import random_model
+from harness.spec.types import Target, Training
+
+CONFIG = TransformerConfig(
+    n_layers=1, n_heads=2, d_model=16, d_head=8, d_mlp=32, d_vocab=6, n_ctx=4
+)
+SPEC = Training(
+    objective="answer", steps=60, batch_size=32, learning_rate=0.02, warmup_steps=5,
+    evaluate_every=20,
+)  # fmt: skip
+
+
+def trainer(folder, spec=SPEC, log=lambda text: None):
+    data = FirstToken()
+    return Trainer(CONFIG, spec, data, data.pairs("validation", 64, 0), scratch=folder, log=log)
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.named_parameters()}
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns_and_says_how_well(tmp_path):
+    lines = []
+    model, history = trainer(tmp_path, log=lines.append).run()
+    assert history[-1]["accuracy"] > 0.95
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert [entry["step"] for entry in history] == [20, 40, 60]
+    assert "held-out accuracy" in lines[-1]
+    held_out = quality(model, FirstToken().pairs("test", 200, 0))
+    assert float(held_out["accuracy"].mean()) > 0.95
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("target", [Target(value=0.3), Target(metric="loss", value=1.7)])
+def test_it_stops_at_the_target(tmp_path, target):
+    _, history = trainer(tmp_path, replace(SPEC, target=target)).run()
+    assert history[-1]["step"] < SPEC.steps
+
+
+def test_equal_seeds_give_equal_models_and_others_do_not(tmp_path):
+    one, same, other = (
+        weights(trainer(tmp_path / str(i), replace(SPEC, seed=seed)).run()[0])
+        for i, seed in enumerate((0, 0, 1))
+    )
+    assert equal(one, same)
+    assert not equal(one, other)
+
+
+def test_stopping_anywhere_and_resuming_gives_the_same_weights(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    wanted, wanted_history = trainer(tmp_path / "whole").run()
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)  # after every step
+    for stop in (1, 20, 33):
+        folder = tmp_path / str(stop)
+        folder.mkdir()
+        first = trainer(folder)
+        real = first._update
+
+        def update(batch, first=first, real=real, stop=stop):
+            if first.step == stop:
+                raise KeyboardInterrupt
+            return real(batch)
+
+        first._update = update
+        with pytest.raises(KeyboardInterrupt):
+            first.run()
+        lines = []
+        found, history = trainer(folder, log=lines.append).run()
+        assert lines[0] == f"resuming training at step {stop}"
+        assert equal(weights(found), weights(wanted))
+        assert history == wanted_history
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import torch
+torch.set_num_threads(1)
+from harness.models import train
+from test_train import trainer
+train.CHECKPOINT_SECONDS = 0
+slow = trainer(Path(sys.argv[1]))
+real = slow._update
+slow._update = lambda batch: (time.sleep(0.02), real(batch))[1]
+slow.run()
+"""
+
+
+def test_kill_9_during_training_loses_nothing(tmp_path):
+    from pathlib import Path
+
+    here = Path(__file__).resolve()
+    (tmp_path / "whole").mkdir()
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    environment = {"PYTHONPATH": f"{here.parents[1]}:{here.parents[2]}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(here.parent)], env=environment
+    )
+    deadline = time.monotonic() + 60
+    while load_state(folder / "training.safetensors") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = trainer(folder)
+    assert resumed._resume()
+    assert 0 < resumed.step < SPEC.steps
+    found, _ = trainer(folder).run()
+    wanted, _ = trainer(tmp_path / "whole").run()
+    assert equal(weights(found), weights(wanted))
+
+
+def test_learning_rate_warms_up_and_decays_to_its_share():
+    assert learning_rate(SPEC, 0) == pytest.approx(0.02 / 5)
+    assert learning_rate(SPEC, 4) == pytest.approx(0.02)
+    assert learning_rate(SPEC, 5) == pytest.approx(0.02)
+    assert learning_rate(SPEC, 60) == pytest.approx(0.002)
+    rates = [learning_rate(SPEC, step) for step in range(5, 61)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_soft_targets_are_uniform_over_the_allowed_tokens():
+    model = random_model(CONFIG, 0).requires_grad_(False)
+    tokens = np.array([[1, 2, 3, 0]])
+    targets = np.array([[NO_TARGET, 4, 2, NO_TARGET]])
+    allowed = np.zeros((1, 4, 6), dtype=bool)
+    allowed[0, 1, [4, 5]] = True
+    allowed[0, 2, 2] = True
+    batch = TrainingBatch(tokens, np.array([4]), targets, allowed)
+    logits = model(torch.from_numpy(tokens))[0].log_softmax(-1)
+    wanted = -((logits[1, 4] + logits[1, 5]) / 2 + logits[2, 2]) / 2
+    assert float(training_loss(model, batch)) == pytest.approx(float(wanted), rel=1e-5)
+    hard = replace(batch, allowed=None)
+    wanted = -(logits[1, 4] + logits[2, 2]) / 2
+    assert float(training_loss(model, hard)) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_saved_models_load_as_they_were(tmp_path):
+    model = random_model(CONFIG, 3)
+    save_model(model, tmp_path)
+    found = load_model(tmp_path)
+    assert found.config == model.config
+    assert equal(weights(found), weights(model))
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(tmp_path, missing):
+    save_model(random_model(CONFIG, 0), tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(HarnessError, match=f"has no {missing}"):
+        load_model(tmp_path)
+
+
+def test_broken_and_misfitting_files_are_user_errors(tmp_path):
+    save_model(random_model(CONFIG, 0), tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    save_model(random_model(replace(CONFIG, d_mlp=8), 0), other)
+    (tmp_path / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(HarnessError, match=r"mlp_in.weight has shape \(8, 16\)"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 20)
+    with pytest.raises(HarnessError, match="not a safetensors file"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(HarnessError, match="not valid JSON"):
+        load_model(tmp_path)
+    good = CONFIG.to_dict()
+    for name, value in (("positions", "sinusoidal"), ("causal", "false"), ("d_model", "16")):
+        (tmp_path / "config.json").write_text(json.dumps({**good, name: value}))
+        with pytest.raises(HarnessError, match=rf"config\.json: .*{name} is '{value}', not"):
+            load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"layers": 3}')
+    with pytest.raises(HarnessError, match="not a model configuration"):
+        load_model(tmp_path)
+
+
+def test_state_files_change_in_one_step(tmp_path, monkeypatch):
+    path = tmp_path / "state.safetensors"
+    save_state({"x": torch.ones(2)}, "one", path)
+    monkeypatch.setattr("harness.models.checkpoint.os.fsync", _disk_full)
+    with pytest.raises(OSError, match="full"):
+        save_state({"x": torch.zeros(2)}, "two", path)
+    tensors, note = load_state(path)
+    assert note == "one"
+    assert tensors["x"].tolist() == [1, 1]
+    assert load_state(tmp_path / "nothing") is None
+
+
+def _disk_full(_file):
+    raise OSError("disk is full")
+
+
+def test_rates_are_finite_without_warm_up():
+    spec = replace(SPEC, warmup_steps=0)
+    assert all(math.isfinite(learning_rate(spec, step)) for step in range(61))
+
+
+def test_diverging_training_is_a_user_error_and_leaves_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    broken = trainer(tmp_path, replace(SPEC, learning_rate=1e30, clip=1e30))
+    with pytest.raises(HarnessError, match="training diverged at step"):
+        broken.run()
+    state = load_state(tmp_path / "training.safetensors")
+    assert state is None or all(torch.isfinite(x).all() for x in state[0].values())

@@ -1,0 +1,82 @@
+"""Agreement with true circuits: means over seeds, one overview table per ablation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cells import output
+from stored import cell_of
+
+from harness.reports.known import known_of, known_tables
+from harness.reports.leaderboard import leaderboard
+from harness.reports.table import render
+from harness.runs.plan import Plan
+from harness.runs.record import load_cells, record
+from harness.runs.store import CellStore
+
+KNOWN = {
+    "size": 4,
+    "smallest_effect": 0.8,
+    "largest_other": 1e-7,
+    "auroc": 1.0,
+    "average_precision": 1.0,
+    "ranked": True,
+    "precision": 1.0,
+    "recall": 1.0,
+    "f1": 1.0,
+    "exact": True,
+}
+WEAK = {**KNOWN, "auroc": 0.5, "average_precision": 0.25, "f1": 0.5, "exact": False}
+
+
+def result(known: dict[str, Any] | None) -> dict[str, Any]:
+    return {"known": known}
+
+
+def test_means_over_seeds_and_counts_of_exact_ones() -> None:
+    found = known_of([result(KNOWN), result(WEAK), result({**WEAK, "auroc": None})])
+    assert found is not None
+    assert (found.auroc, found.f1) == (0.75, pytest.approx(2 / 3))
+    assert (found.exact, found.seeds, found.size) == (1, 3, 4)
+    assert known_of([result(None)]) is None
+
+
+def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: Path) -> None:
+    cells = {
+        ("best", "one"): KNOWN,
+        ("worse", "one"): WEAK,
+        ("best", "two"): WEAK,
+        ("worse", "two"): None,
+    }
+    folder, store = tmp_path / "run", CellStore(tmp_path / "run")
+    planned = [cell_of(method, task) for method, task in cells]
+    record(folder, Plan("run", tuple(planned)))
+    for cell, known in zip(planned, cells.values(), strict=True):
+        made = output(cell)
+        store.publish(cell.id, replace(made, result=made.result | {"known": known}), {})
+    board = leaderboard(load_cells(folder))
+    (table,) = known_tables(board.boards)
+    assert table.ablation == "interchange"
+    assert table.headers == ["method", "one 4/200", "two 4/200", "mean"]
+    assert table.lines == [
+        ["best", "1.000 (1/1)", "0.500 (0/1)", "0.750"],
+        ["worse", "0.500 (0/1)", "", "0.500"],
+    ]
+    text = render(board, "github")
+    assert "### AUROC on known circuits, interchange ablation (seeds that are exact)" in text
+    assert "AUROC ↑" in text
+    for form in ("latex", "html", "csv", "json"):
+        assert "0.75" in render(board, form) or form in ("csv", "json")
+
+
+def test_without_true_circuits_no_column_speaks_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    cell = cell_of("best")
+    record(folder, Plan("run", (cell,)))
+    CellStore(folder).publish(cell.id, output(cell), {})
+    board = leaderboard(load_cells(folder))
+    assert known_tables(board.boards) == []
+    assert "AUROC" not in render(board, "github")

@@ -1,0 +1,147 @@
+"""Ranks, ties, and who may be ranked at all."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stored import cell_of, stored
+
+from harness.reports.leaderboard import Line, leaderboard, rank
+from harness.reports.resample import Estimate
+
+SEEDS = (0, 1)
+
+
+def line(method: str, value: float | None, low: float | None, high: float | None) -> Line:
+    areas = {"cmd": Estimate(value, low, high)}
+    return Line("method", method, areas=areas, seeds_done=1, seeds_all=1)
+
+
+def ranks(*lines: Line) -> dict[str, tuple[int | None, bool]]:
+    return {x.method: (x.rank, x.tied) for x in rank(lines)}
+
+
+def test_methods_with_disjoint_intervals_are_ranked_by_cmd() -> None:
+    assert ranks(line("b", 0.5, 0.4, 0.6), line("a", 0.1, 0.0, 0.2)) == {
+        "a": (1, False),
+        "b": (2, False),
+    }
+
+
+def test_overlap_with_the_best_of_the_group_ties() -> None:
+    found = ranks(line("a", 0.1, 0.0, 0.2), line("b", 0.2, 0.15, 0.3), line("c", 0.5, 0.45, 0.55))
+    assert found == {"a": (1, True), "b": (1, True), "c": (3, False)}
+
+
+def test_a_chain_of_overlaps_does_not_tie_its_ends() -> None:
+    found = ranks(
+        line("a", 0.10, 0.05, 0.15), line("b", 0.14, 0.12, 0.25), line("c", 0.20, 0.18, 0.30)
+    )
+    assert found == {"a": (1, True), "b": (1, True), "c": (3, False)}
+
+
+def test_without_an_interval_nothing_is_claimed() -> None:
+    assert ranks(line("a", 0.1, None, None), line("b", 0.9, 0.8, 1.0)) == {
+        "a": (1, True),
+        "b": (1, True),
+    }
+
+
+def test_undefined_and_incomplete_methods_are_not_ranked() -> None:
+    incomplete = replace(line("c", 0.0, 0.0, 0.0), seeds_all=2)
+    control = replace(line("d", 0.0, 0.0, 0.0), kind="control")
+    found = ranks(line("a", 0.1, 0.0, 0.2), line("b", None, None, None), incomplete, control)
+    assert found == {"a": (1, False), "b": (None, False), "c": (None, False), "d": (None, False)}
+
+
+def test_a_board_holds_methods_then_sanity_rows_then_controls(tmp_path: Path) -> None:
+    done = [cell_of(m, seed=s) for m in ("worse", "control", "best", "same") for s in SEEDS]
+    board = leaderboard(stored(tmp_path / "run", done)).boards[0]
+    assert [(x.kind, x.method) for x in board.lines][2:] == [
+        ("method", "worse"),
+        ("whole", "whole model"),
+        ("empty", "empty circuit"),
+        ("control", "control"),
+    ]
+    by_name = {x.method: x for x in board.lines}
+    assert by_name["best"].rank == by_name["same"].rank == 1
+    assert by_name["best"].tied
+    assert by_name["worse"].rank == 3
+    assert by_name["control"].rank is None
+    assert by_name["worse"].seeds_done == 2
+    whole, empty = by_name["whole model"], by_name["empty circuit"]
+    assert whole.faithfulness is not None
+    assert whole.faithfulness.value == 1
+    assert whole.kl is not None
+    assert whole.kl.value == 0
+    assert whole.size == 200
+    assert empty.faithfulness is not None
+    assert empty.faithfulness.value == 0
+    assert empty.size == 0
+
+
+def test_values_are_means_over_seeds_and_sizes_medians(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [cell_of("worse", seed=s) for s in (0, 1, 2)])
+    found = leaderboard(cells).boards[0].lines[0]
+    results = [cell.result for cell in cells if cell.result is not None]
+    assert found.areas is not None
+    assert found.areas["cmd"].value == pytest.approx(
+        sum(r["summary"]["cmd"]["value"] for r in results) / 3
+    )
+    assert found.reach is not None
+    assert found.reach["0.85"] == sorted(r["summary"]["size_at_0.85"] for r in results)[1]
+    assert found.size == 20
+    assert found.seconds == 1.5
+
+
+def test_the_stated_size_is_the_nearest_of_the_grid(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [cell_of("worse")])
+    assert leaderboard(cells, 0.1).boards[0].at_size == 0.1
+    assert leaderboard(cells, 0.3).boards[0].at_size == 0.5
+    assert leaderboard(cells, 0.003).boards[0].at_size == 0.01
+
+
+def test_failed_and_missing_seeds_mark_the_row_and_keep_it_unranked(tmp_path: Path) -> None:
+    done = [cell_of("best"), cell_of("worse"), cell_of("worse", seed=1)]
+    failed, missing = [cell_of("best", seed=1)], [cell_of("best", seed=2)]
+    board = leaderboard(stored(tmp_path / "run", done, failed, missing)).boards[0]
+    by_name = {x.method: x for x in board.lines}
+    assert by_name["best"].rank is None
+    assert (by_name["best"].seeds_done, by_name["best"].seeds_all) == (1, 3)
+    assert by_name["best"].notes == ("1 failed", "1 not run")
+    assert by_name["worse"].rank == 1
+
+
+def test_smoke_cells_are_on_a_board_of_their_own_without_ranks(tmp_path: Path) -> None:
+    done = [cell_of("best"), cell_of("best", limit=8), cell_of("worse", limit=8)]
+    full, smoke = leaderboard(stored(tmp_path / "run", done)).boards
+    assert full.limit is None
+    assert full.lines[0].rank == 1
+    assert smoke.limit == 8
+    assert all(x.rank is None for x in smoke.lines)
+
+
+def test_versions_of_a_task_never_share_a_board(tmp_path: Path) -> None:
+    from fake_cells import a_cell, a_method, a_task
+
+    done = [a_cell(a_task(), a_method("a")), a_cell(a_task(version="2"), a_method("b"))]
+    assert len(leaderboard(stored(tmp_path / "run", done)).boards) == 2
+
+
+def test_a_board_without_any_result_still_shows_who_failed(tmp_path: Path) -> None:
+    board = leaderboard(stored(tmp_path / "run", [], [cell_of("best")])).boards[0]
+    assert board.facts is None
+    assert [(x.method, x.rank, x.notes) for x in board.lines] == [("best", None, ("1 failed",))]
+
+
+def test_mean_rank_over_tasks(tmp_path: Path) -> None:
+    done = [cell_of(m, task=t) for t in ("one", "two") for m in ("best", "worse")]
+    done.append(cell_of("same", task="one"))
+    found = leaderboard(stored(tmp_path / "run", done))
+    assert found.ranked_tasks == 2
+    assert found.mean_ranks == (("best", 1.0, 2), ("worse", 2.5, 2), ("same", 1.0, 1))
+
+
+def test_cells_of_two_runs_count_once(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "a", [cell_of("best")]) + stored(tmp_path / "b", [cell_of("best")])
+    assert leaderboard(cells).boards[0].lines[0].seeds_all == 1

@@ -1,0 +1,263 @@
+"""Real cells, end to end: a small model trained on brackets, every method, all choices."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_cells import a_method, a_model, a_task, loaded
+
+from harness.circuits.formats import load_circuit
+from harness.errors import HarnessError
+from harness.runs.cell import compute_cell
+from harness.runs.models import ModelStore
+from harness.runs.plan import ModelSource, make_cell
+from harness.runs.store import CellStore
+from harness.spec.types import Runtime, Target
+
+EDGES = 1 * 2 * 3 * 1 + (1 + 2) + 4  # one layer of two heads: q, k, v; MLP; logits
+
+
+USUAL = Runtime(threads=1)  # small tensors; test processes share the cores
+
+
+def a_cell(method="eap", seed=0, limit=None, runtime=USUAL, **choices):
+    task = a_task()
+    task = replace(
+        task,
+        evaluation=replace(
+            task.evaluation,
+            **{"sizes": (0.2, 0.5, 1.0), "discovery_pairs": 24, "test_pairs": 32, **choices},
+        ),
+    )
+    model = replace(a_model(), training=replace(a_model().training, steps=40, learning_rate=0.01))
+    source = ModelSource(model, "toy-model", loaded(task).folder)
+    return make_cell(loaded(task), source, a_method(method), "method", seed, runtime, limit)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return ModelStore(tmp_path_factory.mktemp("models"))
+
+
+def compute(cell, models):
+    return compute_cell(cell, models, lambda text: None)
+
+
+def stored(cell, models, folder):
+    """Publish the cell as a run would, and return the bytes of its result."""
+    store = CellStore(folder)
+    store.publish(cell.id, compute(cell, models), {})
+    return (folder / "cells" / cell.id / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "method", ["random", "random_paths", "activation_patching", "eap", "eap_ig"]
+)
+def test_every_method_gives_a_valid_result_with_its_anchors(method, models, tmp_path):
+    result = json.loads(stored(a_cell(method), models, tmp_path))  # checked against the schema
+    assert result["edges_total"] == EDGES
+    assert [point["edges_requested"] for point in result["curve"]] == [2, 6, EDGES]
+    whole, empty, last = result["whole"], result["empty"], result["curve"][-1]
+    assert whole["faithfulness"]["value"] == 1
+    assert whole["kl"]["value"] == pytest.approx(0, abs=1e-9)
+    assert whole["agreement"]["value"] == 1
+    assert empty["faithfulness"]["value"] == 0
+    assert last["faithfulness"]["value"] == 1
+    assert last["size"] == EDGES
+    assert last["sparsity"] == 0
+    assert (result["n_examples"], result["n_discovery"]) == (32, 24)
+    assert set(result["model_quality"]) == {"validation", "test"}
+
+
+def test_stored_examples_reproduce_the_stored_estimates(models):
+    output = compute(a_cell(), models)
+    curve, examples = output.result["curve"], output.tensors["examples.safetensors"]
+    for index, point in enumerate(curve):
+        for name in ("metric", "kl", "accuracy"):
+            mean = examples[f"curve/{name}"][index].mean()
+            assert mean == pytest.approx(point[name]["value"], abs=1e-12)
+    whole, empty = (examples[f"{name}/metric"].mean() for name in ("whole", "empty"))
+    faithful = (examples["curve/metric"].mean(1) - empty) / (whole - empty)
+    wanted = [point["faithfulness"]["value"] for point in curve]
+    np.testing.assert_allclose(faithful, wanted, atol=1e-12)
+
+
+def test_the_stored_circuit_is_one_of_the_curve(models, tmp_path):
+    output = compute(a_cell("activation_patching"), models)
+    path = tmp_path / "circuit.safetensors"
+    path.write_bytes(output.tensors["circuit.safetensors"])
+    circuit = load_circuit(path)
+    assert circuit.source["method"] == "activation_patching"
+    assert circuit.size in [point["size"] for point in output.result["curve"]]
+    assert circuit.scores is not None
+    assert (circuit.scores[~circuit.graph.allowed] == 0).all()
+
+
+def test_same_cell_same_bytes_and_other_seed_other_discovery(models, tmp_path):
+    first, again = (stored(a_cell(), models, tmp_path / name) for name in ("a", "b"))
+    assert first == again
+    one, two = (compute(a_cell(seed=seed), models).result for seed in (0, 1))
+    assert one["data_digest"]["discovery"] != two["data_digest"]["discovery"]
+    assert one["data_digest"]["test"] == two["data_digest"]["test"]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"ablation": "zero"}, {"ablation": "mean"}, {"ablation": "resample"}, {"metric": "prob_diff"}],
+    ids=lambda choices: "-".join(choices.values()),
+)
+def test_other_choices_run_and_differ(choices, models):
+    usual = compute(a_cell(), models).result
+    other = compute(a_cell(**choices), models).result
+    whole, empty = other["whole"], other["empty"]
+    assert (whole["faithfulness"]["value"], empty["faithfulness"]["value"]) == (1, 0)
+    assert whole["kl"]["value"] == pytest.approx(0, abs=1e-9)
+    assert whole["agreement"]["value"] == 1
+    assert whole["logit_diff"]["value"] == pytest.approx(  # the model is the model
+        usual["whole"]["logit_diff"]["value"], rel=1e-5
+    )
+    assert other["curve"] != usual["curve"]
+    assert {**other["choices"], "metric": other["metric"]}.items() >= choices.items()
+
+
+def test_double_precision_agrees_with_single(models):
+    single = compute(a_cell(), models).result
+    double = compute(a_cell(runtime=replace(USUAL, dtype="float64")), models).result
+    # They are trained apart, so only their sanity can be compared.
+    assert double["whole"]["faithfulness"]["value"] == 1
+    assert double["edges_total"] == single["edges_total"]
+
+
+def test_limit_takes_fewer_pairs_and_is_marked(models):
+    cell = a_cell(limit=5)
+    result = compute(cell, models).result
+    assert result["smoke"]
+    assert (result["n_examples"], result["n_discovery"]) == (5, 5)
+    assert cell.id != a_cell().id
+
+
+def test_the_model_is_trained_once_and_then_found(tmp_path):
+    store, lines = ModelStore(tmp_path), []
+    for method in ("random", "eap"):
+        compute_cell(a_cell(method), store, lines.append)
+    assert sum("training model" in line for line in lines) == 1
+    assert "model toy-model" in lines[-1]
+    assert "is in the cache" in lines[-1]
+
+
+def test_an_unknown_device_is_a_clear_error(models, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(HarnessError, match="torch sees no CUDA device"):
+        compute(a_cell(runtime=replace(USUAL, device="cuda")), models)
+
+
+def test_scores_that_are_not_finite_are_refused(models, monkeypatch):
+    import torch
+
+    from harness.discovery.problem import Discovery
+    from harness.discovery.random import Random
+
+    monkeypatch.setattr(
+        Random,
+        "discover",
+        lambda _, problem: Discovery(torch.full(problem.graph.allowed.shape, torch.nan)),
+    )
+    with pytest.raises(HarnessError, match="scores that are not finite"):
+        compute(a_cell("random"), models)
+
+
+TASK = """
+spec_version: 1
+name: small
+title: A small task
+tokenizer: {kind: characters, bos: true}
+data: {kind: generator, generator: brackets, params: {lengths: [9, 12]}}
+evaluation:
+  granularity: edge
+  component: heads_qkv_mlps
+  ablation: interchange
+  positions: all
+  direction: noising
+  set: complement
+  sizes: [0.1, 0.5, 1.0]
+  discovery_pairs: 16
+  test_pairs: 16
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 16}
+  training: {objective: answer, steps: 300, batch_size: 64, evaluate_every: 50}
+"""
+
+
+def _run(folder, *, wait=True):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "harness",
+            "run",
+            "small.yaml",
+            "-o",
+            "results",
+            "--threads",
+            "1",
+            "--seeds",
+            "0",
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    if wait:
+        assert process.wait() == 0
+    return process
+
+
+def _results(folder):
+    cells = folder / "results" / "small" / "cells"
+    return {path.parent.name: path.read_bytes() for path in cells.glob("*/result.json")}
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_then_rerun_gives_the_same_bytes(tmp_path):
+    """Killed in training and between cells; the rerun ends as if nothing had happened."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "small.yaml").write_text(TASK)
+    _run(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    for seconds in (2.5, 4.0, 5.0, 6.0):
+        process = _run(killed, wait=False)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    _run(killed)
+    assert _results(killed) == _results(tmp_path / "whole")
+    assert len(_results(killed)) == 5
+    leftovers = [p for p in (killed / "results").rglob("*") if "draft" in p.name]
+    assert not leftovers
+
+
+@pytest.mark.slow
+def test_two_runs_on_one_folder_finish_every_cell_once(tmp_path):
+    (tmp_path / "small.yaml").write_text(TASK)
+    both = [_run(tmp_path, wait=False) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(_results(tmp_path)) == 5
+    models = [p for p in (tmp_path / "results" / "models").iterdir() if p.name[0] != "."]
+    assert len(models) == 1
+
+
+def test_early_stop_target_is_part_of_the_models_identity():
+    cell = a_cell()
+    training = replace(cell.model.training, target=Target(value=0.9))
+    source = ModelSource(replace(cell.model, training=training), "toy-model", cell.model_folder)
+    other = make_cell(cell.task, source, cell.method, "method", 0, USUAL, None)
+    assert other.model_id != cell.model_id

@@ -1,0 +1,321 @@
+"""Ids change with everything that can move a number, and with nothing else."""
+
+import dataclasses
+import pickle
+import types as python_types
+import typing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
+
+from harness.errors import HarnessError
+from harness.runs import plan as planning
+from harness.runs.fields import FIELDS, Part, identity_part
+from harness.runs.plan import ModelSource, Overrides, expand, make_cell, single_task
+from harness.spec import types
+from harness.spec.identity import digest
+from harness.spec.types import EvaluationChange, GeneratorData, LoadModel, Runtime, Selection
+
+CLASSES = [
+    value
+    for value in vars(types).values()
+    if isinstance(value, type)
+    and dataclasses.is_dataclass(value)
+    and value.__module__ == types.__name__
+]
+
+
+# ---------------------------------------------------------------- the table of fields
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_field_is_classified(cls: Any) -> None:
+    assert cls in FIELDS, f"classify the fields of {cls.__name__} in harness/runs/fields.py"
+    assert set(FIELDS[cls]) == {field.name for field in dataclasses.fields(cls)}
+
+
+def test_no_class_is_classified_in_vain() -> None:
+    assert set(FIELDS) == set(CLASSES)
+
+
+def samples(kind: Any) -> list[Any]:
+    """Two different values of a field's type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return list(arguments)
+    if origin in (typing.Union, python_types.UnionType):
+        return [value for argument in arguments for value in samples(argument)][:3]
+    if origin is tuple:
+        first = samples(arguments[0])[0]
+        return [(), (first,)] if arguments[-1] is Ellipsis else [(1, 2), (1, 3)]
+    if origin is not None:
+        return [{}, {"a": samples(arguments[1])[0]}]
+    if dataclasses.is_dataclass(kind):
+        return [sample(kind)]
+    return {
+        str: ["x", "y"],
+        int: [1, 2],
+        float: [0.1, 0.2],
+        bool: [True, False],
+        type(None): [None],
+        typing.Any: [1],
+    }[kind]
+
+
+def sample(cls: Any) -> Any:
+    hints = typing.get_type_hints(cls)
+    return cls(**{f.name: samples(hints[f.name])[0] for f in dataclasses.fields(cls)})
+
+
+CASES = [(cls, field.name) for cls in CLASSES for field in dataclasses.fields(cls)]
+
+
+@pytest.mark.parametrize(("cls", "name"), CASES, ids=lambda x: getattr(x, "__name__", x))
+def test_the_identity_moves_with_identity_fields_only(cls: Any, name: str) -> None:
+    values = samples(typing.get_type_hints(cls)[name])
+    before = sample(cls)
+    digests = {digest(identity_part(replace(before, **{name: value}))) for value in values}
+    matters = FIELDS[cls][name] is Part.IDENTITY
+    assert len(digests) == (len(values) if matters else 1)
+
+
+# ---------------------------------------------------------------- ids of cells
+BASE = a_cell()
+GOLDEN_ID = "55188f50d01540dc25ee4bae94cd5d62eed3b24782e1542e8f2ea22648df2f37"
+GOLDEN_MODEL_ID = "b18ca461792606453988149abe41b7322de63805ce6817501c45db8561c9f4d2"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        a_cell(a_task(title="Another title")),
+        a_cell(a_task(description="more", tags=("new",))),
+        a_cell(a_task(model=replace(a_model(), name="called"))),
+        a_cell(method=replace(a_method(), name="renamed", title="x", description="y")),
+        a_cell(role="control"),
+    ],
+)
+def test_what_is_only_shown_does_not_change_the_id(cell: Any) -> None:
+    assert cell.id == BASE.id
+    assert cell.model_id == BASE.model_id
+
+
+EVALUATION = a_task().evaluation
+
+
+@pytest.mark.parametrize(
+    ("cell", "same_model"),
+    [
+        (a_cell(a_task("other")), True),
+        (a_cell(a_task(version="2")), True),
+        (a_cell(a_task(evaluation=replace(EVALUATION, ablation="mean"))), True),
+        (a_cell(a_task(evaluation=replace(EVALUATION, test_pairs=41))), True),
+        (a_cell(a_task(data=replace(a_task().data, seed=1))), False),
+        (a_cell(a_task(tokenizer=types.Tokenizer(kind="words"))), False),
+        (a_cell(a_task(model=a_model(learning_rate=0.002))), False),
+        (a_cell(method=a_method("eap", steps=5)), True),
+        (a_cell(method=replace(a_method(), version="2")), True),
+        (a_cell(method=replace(a_method(), selection=Selection(order="signed"))), True),
+        (a_cell(seed=1), True),
+        (a_cell(limit=8), True),
+    ],
+)
+def test_what_moves_numbers_changes_the_id(cell: Any, same_model: bool) -> None:
+    assert cell.id != BASE.id
+    assert (cell.model_id == BASE.model_id) is same_model
+
+
+def with_runtime(runtime: Runtime) -> Any:
+    source = ModelSource(a_model(), "m", Path())
+    return make_cell(loaded(a_task()), source, a_method(), "method", 0, runtime)
+
+
+@pytest.mark.parametrize("change", [{"threads": 3}, {"dtype": "float64"}, {"device": "cuda"}])
+def test_the_runtime_changes_cell_and_model(change: dict[str, Any]) -> None:
+    before, after = with_runtime(Runtime()), with_runtime(Runtime(**change))
+    assert before.id != after.id
+    assert before.model_id != after.model_id
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEMANTICS_VERSION", 10_000), ("minor_version", lambda package: "9.9")]
+)
+def test_code_and_torch_change_cell_and_model(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+) -> None:
+    monkeypatch.setattr(planning, name, value)
+    assert a_cell().id != BASE.id
+    assert a_cell().model_id != BASE.model_id
+
+
+def test_a_smoke_run_shares_its_model() -> None:
+    assert a_cell(limit=3).model_id == BASE.model_id
+    assert a_cell(limit=3).smoke
+
+
+def test_weights_of_a_loaded_model_are_part_of_the_id(tmp_path: Path) -> None:
+    def cell() -> Any:
+        task = a_task(model=LoadModel(path="weights"))
+        source = ModelSource(task.model, "m", tmp_path)
+        return make_cell(loaded(task, tmp_path), source, a_method(), "method", 0, Runtime())
+
+    with pytest.raises(HarnessError, match="needs weights, which is not below"):
+        cell()
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    with pytest.raises(HarnessError, match=r"config\.json and no model\.safetensors"):
+        cell()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("1")
+    first = cell()
+    (folder / "model.safetensors").write_text("2")
+    second = cell()
+    assert first.id != second.id
+    assert first.model_id != second.model_id
+    # The folder's own name does not count.
+    folder.rename(tmp_path / "moved")
+    task = a_task(model=LoadModel(path="moved"))
+    source = ModelSource(task.model, "m", tmp_path)
+    moved = make_cell(loaded(task, tmp_path), source, a_method(), "method", 0, Runtime())
+    assert moved.id == second.id
+
+
+def test_the_id_is_the_digest_of_the_stored_identity() -> None:
+    assert digest(BASE.identity) == BASE.id
+    assert set(BASE.identity) == {
+        "identity_version",
+        "code",
+        "torch",
+        "numpy",
+        "runtime",
+        "task",
+        "model",
+        "method",
+        "seed",
+        "limit",
+    }
+
+
+def test_ids_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, every stored result becomes unreachable: is that meant?"""
+    monkeypatch.setattr(planning, "minor_version", lambda package: "2.0")
+    monkeypatch.setattr(planning, "SEMANTICS_VERSION", 1)
+    assert (a_cell().id, a_cell().model_id) == (GOLDEN_ID, GOLDEN_MODEL_ID)
+
+
+def test_cells_travel_to_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(BASE)).header() == BASE.header()
+
+
+# ---------------------------------------------------------------- expanding
+TASKS = [a_task("one"), a_task("two")]
+METHODS = [a_method("a"), a_method("b")]
+
+
+def plan_of(overrides: Overrides | None = None, **changes: Any) -> Any:
+    library: Any = FakeLibrary(*TASKS, *METHODS, a_method("control"))
+    return expand(loaded(a_suite(TASKS, METHODS, **changes)), library, overrides)
+
+
+def test_a_plan_is_the_product_in_order() -> None:
+    plan = plan_of(seeds=(0, 1), controls=("control",))
+    points = [(c.task.spec.name, c.method.name, c.seed) for c in plan.cells]
+    assert points == [
+        (task, method, seed)
+        for task in ("one", "two")
+        for method in ("a", "b", "control")
+        for seed in (0, 1)
+    ]
+    assert {c.method.name: c.role for c in plan.cells} == {
+        "a": "method",
+        "b": "method",
+        "control": "control",
+    }
+    assert len({cell.id for cell in plan.cells}) == len(plan.cells)
+
+
+def test_a_seed_given_twice_is_one_cell() -> None:
+    assert len(plan_of(seeds=(0, 0)).cells) == 4
+
+
+def test_overrides_replace_the_suites_choices() -> None:
+    changes = Overrides(methods=("b",), seeds=(3,), limit=5, device="cuda", threads=7)
+    plan = plan_of(changes)
+    assert {(c.method.name, c.seed, c.limit) for c in plan.cells} == {("b", 3, 5)}
+    assert {c.runtime for c in plan.cells} == {Runtime(device="cuda", threads=7)}
+
+
+def test_a_control_that_competes_is_there_once() -> None:
+    plan = plan_of(controls=("a",))
+    assert [(c.method.name, c.role) for c in plan.cells][:2] == [("a", "method"), ("b", "method")]
+    assert len(plan.cells) == 4
+
+
+def test_one_computation_under_two_names_is_refused() -> None:
+    twin = replace(a_method("a"), name="twin")
+    library: Any = FakeLibrary(*TASKS, METHODS[0], twin)
+    with pytest.raises(HarnessError, match="same computation under two names"):
+        expand(loaded(a_suite(TASKS, [METHODS[0], twin])), library)
+
+
+def test_a_single_task_runs_with_the_grid_of_another_suite() -> None:
+    suite = single_task(loaded(TASKS[1]), loaded(a_suite(TASKS, METHODS, seeds=(4,))), "two")
+    library: Any = FakeLibrary(*TASKS, *METHODS)
+    plan = expand(suite, library)
+    assert plan.name == "two"
+    assert {(c.task.spec.name, c.seed) for c in plan.cells} == {("two", 4)}
+
+
+def test_the_order_of_splits_is_part_of_the_id() -> None:
+    """Data is drawn through mappings in the order they are written; canonical JSON sorts keys."""
+    shares = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    source = ModelSource(a_model(), "m", Path())
+    one, other = (
+        make_cell(
+            loaded(a_task(data=GeneratorData(generator="brackets", shares=dict(items)))),
+            source,
+            a_method(),
+            "method",
+            0,
+            Runtime(),
+        )
+        for items in (shares.items(), reversed(shares.items()))
+    )
+    assert one.id != other.id
+    assert one.model_id != other.model_id
+
+
+def test_the_corruption_is_no_part_of_the_model() -> None:
+    data = {"data": {"kind": "template", "corruption": "abc"}, "tokenizer": {}, "files": {}}
+    other = {**data, "data": {"kind": "template", "corruption": "swap"}}
+    assert planning._pick(data) == planning._pick(other)
+
+
+def test_two_specs_under_one_name_are_refused() -> None:
+    source = ModelSource(a_model(), BASE.model_name, Path())
+    other = make_cell(BASE.task, source, a_method(sleep=1), "method", 0, Runtime())
+    assert other.place == BASE.place
+    with pytest.raises(HarnessError, match="give one another name"):
+        planning._refuse_namesake(BASE, other)
+
+
+def test_a_suite_runs_its_tasks_under_every_evaluation_it_names() -> None:
+    changes = (
+        EvaluationChange(ablation="zero"),
+        EvaluationChange(discovery_pairs=7, inputs="split"),
+    )
+    suite = a_suite([a_task()], [a_method()], evaluations=changes)
+    plan = expand(loaded(suite), FakeLibrary(a_task(), a_method()))
+    assert [cell.variant for cell in plan.cells] == [
+        "ablation zero",
+        "inputs split, discovery_pairs 7",
+    ]
+    zero, split = (cell.task.spec.evaluation for cell in plan.cells)
+    own = a_task().evaluation
+    assert zero == replace(own, ablation="zero")
+    assert split == replace(own, discovery_pairs=7, inputs="split")
+    assert len({cell.id for cell in plan.cells}) == 2
+    assert len({cell.model_id for cell in plan.cells}) == 1  # the model is trained once
+    alone = a_cell(replace(a_task(), evaluation=zero))
+    assert plan.cells[0].id == alone.id  # the same as a task with that evaluation

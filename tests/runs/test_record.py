@@ -1,0 +1,76 @@
+"""The record of a run: what belongs to its tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cells import a_cell, a_method, a_task, output
+
+from harness.errors import NotFound, StoreCorrupt
+from harness.runs.plan import Plan
+from harness.runs.record import entries_of, find_run, load_cells, record, runs_root
+from harness.runs.store import CellStore
+
+
+def plan(*cells: Any) -> Plan:
+    return Plan("run", cells)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_asking_again_replaces_a_point_and_keeps_the_others(folder: Path) -> None:
+    one = a_cell(a_task("one"), a_method("a"))
+    two = a_cell(a_task("two"), a_method("a"))
+    record(folder, plan(one, two))
+    changed = a_cell(a_task("one", version="2"), a_method("a"))
+    added = a_cell(a_task("one"), a_method("b"))
+    record(folder, plan(changed, added))
+    # The changed cell stands in its old place, and the new one beside its task.
+    assert [e.id for e in entries_of(folder)] == [changed.id, added.id, two.id]
+
+
+def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
+    record(folder, plan(a_cell(), a_cell(limit=4)))
+    assert [e.limit for e in entries_of(folder)] == [None, 4]
+
+
+def test_recording_twice_writes_the_same_bytes(folder: Path) -> None:
+    record(folder, plan(a_cell()))
+    before = (folder / "plan.json").read_bytes()
+    record(folder, plan(a_cell()))
+    assert (folder / "plan.json").read_bytes() == before
+
+
+def test_loading_tells_the_state_of_each_cell(folder: Path) -> None:
+    cells = [a_cell(method=a_method(name)) for name in ("done", "failed", "missing")]
+    cells.append(a_cell(limit=4))
+    record(folder, plan(*cells))
+    store = CellStore(folder)
+    for cell in (cells[0], cells[3]):
+        store.publish(cell.id, output(cell), {})
+    store.fail(cells[1].id, {}, "killed")
+    found = load_cells(folder)
+    assert [cell.status for cell in found] == ["ok", "failed", "missing", "smoke"]
+    assert found[0].result is not None
+    assert found[1].failure is not None
+
+
+def test_runs_are_found_by_name_or_path(folder: Path, tmp_path: Path) -> None:
+    record(folder, plan(a_cell()))
+    assert runs_root(tmp_path) == [folder]
+    assert find_run(tmp_path, "run") == folder
+    assert find_run(Path("elsewhere"), str(folder)) == folder
+    with pytest.raises(NotFound, match="runs there: run"):
+        find_run(tmp_path, "walk")
+    assert runs_root(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"cells": [{}]}', "[]"])
+def test_a_broken_record_is_named(folder: Path, text: str) -> None:
+    folder.mkdir()
+    (folder / "plan.json").write_text(text)
+    with pytest.raises(StoreCorrupt, match=r"plan\.json"):
+        entries_of(folder)

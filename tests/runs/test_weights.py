@@ -1,0 +1,108 @@
+"""Models that others made, in a cell: what identifies them, and that they are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from fake_cells import a_method, a_task, loaded
+
+from harness.errors import HarnessError
+from harness.runs import weights
+from harness.runs.plan import ModelSource, make_cell
+from harness.runs.weights import weight_digests
+from harness.spec.types import LoadModel, Runtime
+
+SPEC = LoadModel(path="model")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md"):
+        (tmp_path / "model" / name).write_text(f"the text of {name}")
+    return tmp_path
+
+
+def test_configuration_and_weights_identify_a_model(folder):
+    assert weight_digests(SPEC, folder) == {
+        name: sha256(f"the text of {name}".encode()).hexdigest()
+        for name in ("config.json", "model.safetensors")
+    }
+
+
+def test_all_shards_identify_a_model(folder):
+    (folder / "model" / "model.safetensors").unlink()
+    index = {"weight_map": {"x": "one.safetensors", "y": "two.safetensors"}}
+    (folder / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model" / "one.safetensors").write_text("1")
+    with pytest.raises(HarnessError, match=r"has no two\.safetensors"):
+        weight_digests(SPEC, folder)
+    (folder / "model" / "two.safetensors").write_text("2")
+    first = weight_digests(SPEC, folder)
+    assert len(first) == 4
+    (folder / "model" / "two.safetensors").write_text("3")
+    assert weight_digests(SPEC, folder) != first
+
+
+def test_a_settled_file_is_read_once_and_a_changed_one_again(folder, monkeypatch):
+    read = []
+    digest = weights.file_digest
+    monkeypatch.setattr(weights, "file_digest", lambda path: read.append(path.name) or digest(path))
+    monkeypatch.setattr(weights, "SETTLED_NS", -(10**18))  # every file counts as settled
+    first = weight_digests(SPEC, folder)
+    assert weight_digests(SPEC, folder) == first
+    assert sorted(read) == ["config.json", "model.safetensors"]
+    path = folder / "model" / "model.safetensors"
+    path.write_text("the text of model.Safetensors")  # of the same length
+    os.utime(path, ns=(1, 1))
+    assert weight_digests(SPEC, folder) != first
+    assert len(read) == 3
+
+
+def test_a_fresh_file_is_always_read(folder):
+    first = weight_digests(SPEC, folder)
+    (folder / "model" / "config.json").write_text("the text of Config.json")
+    assert weight_digests(SPEC, folder) != first
+
+
+def test_a_model_of_transformers_is_measured(tmp_path):
+    """From its folder, through a cell, by a method, to faithfulness 1 of all edges."""
+    pytest.importorskip("transformers")
+    from hugging_face import saved
+
+    from harness.runs.cell import compute_cell
+    from harness.runs.models import ModelStore
+
+    saved("llama", tmp_path / "model")
+    task = a_task(model=SPEC)
+    choices = replace(task.evaluation, sizes=(0.5, 1.0), discovery_pairs=8, test_pairs=8)
+    task = replace(task, evaluation=choices)
+    source = ModelSource(SPEC, "llama", tmp_path)
+    runtime = Runtime(threads=1, dtype="float64")
+    cell = make_cell(loaded(task, tmp_path), source, a_method("eap"), "method", 0, runtime)
+    result = compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None).result
+    assert result["curve"][-1]["faithfulness"]["value"] == pytest.approx(1)
+    # Σ over layers (H + 2G + 1)·writers before + H, and the writers to the logits.
+    assert result["edges_total"] == 9 * (1 + 6 + 11) + 3 * 4 + 16
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(HarnessError, match="changed since the run was planned"):
+        compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None)
+
+
+def test_a_model_with_too_small_a_vocabulary_is_refused(tmp_path):
+    pytest.importorskip("transformers")
+    from hugging_face import random_theirs
+
+    from harness.runs.cell import compute_cell
+    from harness.runs.models import ModelStore
+
+    random_theirs("gpt2", vocab_size=3).save_pretrained(tmp_path / "model")
+    source = ModelSource(SPEC, "small", tmp_path)
+    task = loaded(a_task(model=SPEC), tmp_path)
+    cell = make_cell(task, source, a_method("eap"), "method", 0, Runtime(threads=1))
+    with pytest.raises(HarnessError, match="the model knows 3 tokens"):
+        compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None)
