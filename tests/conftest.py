@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,18 @@ import torch
 
 from harness.models.batch import Batch
 
-# Tensors in tests are small, and pytest-xdist runs as many processes as there are cores.
+# Tests run in as many processes as there are cores. Threads that wait for each other in a loop
+# would take the cores from those that work; the processes that tests start inherit this too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """One thread again after a test that computed a cell with several."""
+    yield
+    torch.set_num_threads(1)
+
 
 REFERENCE_VARIABLE = "HARNESS_REFERENCE_DATA"
 
