@@ -12,7 +12,12 @@ With node masks an edge's mask is its own times that of its writer, and P(z > 0)
 Edges are ranked by P(z > 0), so that circuits of any size can be cut from one training; by
 default one training is made for each size that will be measured.
 
-Cost: `steps` per target, each about 1.1 plain forward+backwards of its prompts (see
+λ₁ and λ₂ grow about `multiplier_rate` a step while the target is not reached, and an edge is given
+up when its price λ/E exceeds what it is worth. Large rates reach any target and break a circuit
+that is larger than the target allows; small ones end at a circuit whose every edge is worth more
+than λ/E, and a target of 1 is then a price rather than a goal.
+
+Cost: `steps` per target, each about 1.1 · `draws` plain forward+backwards of its prompts (see
 `mask_training`); `harness bench` measures a step.
 """
 
@@ -45,6 +50,7 @@ class EdgePruning:
     warmup: float = 0.07
     sparsity_warmup: float = 0.8
     batch_size: int = 32
+    draws: int = 1
     objective: Objective = "kl"
     control: Literal["expected", "sampled"] = "expected"
     nodes: bool = False
@@ -55,7 +61,9 @@ class EdgePruning:
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of masks per target."""
         targets = self._targets(problem)
-        training = Training(self.steps, self.batch_size, self.objective, self.warmup)
+        training = Training(
+            self.steps, self.batch_size, self.objective, self.warmup, draws=self.draws
+        )
 
         def law(part: Sequence[float]) -> ConstrainedMasks:
             return ConstrainedMasks.new(self, problem, part)

@@ -1,16 +1,20 @@
 """Training of one mask per edge through the patched pass: the loop that learned masks share.
 
 A `MaskLaw` says how masks are drawn from its parameters and what presses them towards zero. The
-loop draws a mask for each step (the same for all prompts of the step), runs the model under it,
-and minimises  objective + pressure. Masks exist for allowed edges only. Several sets of masks (one
-for each target or penalty) are trained side by side, independent of each other, as many as fit
-into a budget: small models take hardly longer for many than for one. Noise and prompts of a step
-are functions of the seed and the step, so that a training that was stopped goes on as if it had
-not been.
+loop draws masks for each step (the same for all prompts of the step), runs the model under each,
+and minimises  mean objective + pressure. One draw a step is what is published; where many edges
+are needed together, most single draws lack one of them and tell little, and several draws make
+the difference between finding a circuit and losing part of it.
 
-Cost of a step on B prompts and one set, in plain forward+backwards of these prompts: the masked
-forward and its activation backward, the mixing of writers, and, where they are not kept from
-before, one plain forward each for the whole model and for the counterfactual (`harness bench`).
+Masks exist for allowed edges only. Several sets of masks (one for each target or penalty) are
+trained side by side, independent of each other, as many as fit into a budget: small models take
+hardly longer for many than for one. Noise and prompts of a step are functions of the seed and the
+step, so that a training that was stopped goes on as if it had not been.
+
+Cost of a step on B prompts and one set, in plain forward+backwards of these prompts: for each draw
+the masked forward, its activation backward and the mixing of writers; and, where they are not kept
+from before, one plain forward each for the whole model and for the counterfactual
+(`harness bench`).
 """
 
 from __future__ import annotations
@@ -58,7 +62,10 @@ class MaskLaw(Protocol):
         ...
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
-        """The part of each set's loss that makes masks small [S]; `drawn` is this step's mask."""
+        """The part of each set's loss that makes masks small [S].
+
+        `drawn` [S, E] is the mean of this step's masks.
+        """
         ...
 
     def stepped(self) -> None:
@@ -76,12 +83,16 @@ class MaskLaw(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """How long, on how many prompts at a time, and for what. `warmup`: share of rising steps."""
+    """How long, on how many prompts at a time, and for what.
+
+    `warmup`: share of steps with a rising learning rate. `draws`: masks of each step.
+    """
 
     steps: int
     batch_size: int
     objective: Objective
     warmup: float = 0.0
+    draws: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
 
 
@@ -124,7 +135,7 @@ def _sets_at_once(problem: Problem, training: Training) -> int:
         min(len(batch), training.batch_size) * batch.clean.shape[1] for batch in problem.batches
     )
     numbers = problem.graph.n_writers * tokens * problem.model.config.d_model
-    return max(1, SETS_BUFFER // numbers)
+    return max(1, SETS_BUFFER // (numbers * training.draws))
 
 
 def _trained(problem: Problem, law: MaskLaw, sets: int) -> list[Trained]:
@@ -140,7 +151,7 @@ def _trained(problem: Problem, law: MaskLaw, sets: int) -> list[Trained]:
 
 
 Task = Callable[[Tensor, int], Tensor]
-"""(masks of every set and edge [S, E], step) to each set's objective [S]."""
+"""(masks of every draw, set and edge [N, E], step) to the objective under each mask [N]."""
 
 
 def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGET) -> Task:
@@ -197,10 +208,11 @@ class MaskRun:
         """Draw masks, go down the slope; returns each set's objective [S], detached."""
         for group, rate in zip(self.optimiser.param_groups, self._plateau, strict=True):
             group["lr"] = rate * _triangle(self.training, step)
-        drawn = self.law.draw(self._generator.manual_seed(_noise_seed(self.seed, step)))
-        loss = self.task(drawn, step)
+        chance = self._generator.manual_seed(_noise_seed(self.seed, step))
+        drawn = torch.stack([self.law.draw(chance) for _ in range(self.training.draws)])
+        loss = self.task(drawn.flatten(0, 1), step).view(len(drawn), -1).mean(0)
         self.optimiser.zero_grad(set_to_none=True)
-        (loss + self.law.pressure(drawn, step)).sum().backward()
+        (loss + self.law.pressure(drawn.mean(0), step)).sum().backward()
         self.optimiser.step()
         self.law.stepped()
         return loss.detach()

@@ -4,7 +4,7 @@
 
 Where Edge Pruning steers to a wanted sparsity, here the penalty decides it: one training for each
 penalty, circuits of n edges are cut from the training whose expected size is nearest to n.
-Cost: `steps` per penalty, see `mask_training`.
+Cost: `steps` · `draws` per penalty, see `mask_training`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class SubnetworkProbing:
     steps: int = 1000
     learning_rate: float = 0.1
     batch_size: int = 32
+    draws: int = 1
     objective: Objective = "kl"
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of masks per penalty."""
-        training = Training(self.steps, self.batch_size, self.objective)
+        training = Training(self.steps, self.batch_size, self.objective, draws=self.draws)
 
         def law(penalties: Sequence[float]) -> PenalisedMasks:
             return PenalisedMasks.new(problem, penalties, self.learning_rate)

@@ -8,7 +8,8 @@ effect of the edge averaged over the line from dropped to kept.
 
     minimise over θ:   objective + penalty · mean over edges of θ
 
-One training for each penalty; see `mask_sets`. Cost: `steps` per penalty, see `mask_training`.
+One training for each penalty; see `mask_sets`. Cost: `steps` · `draws` per penalty, see
+`mask_training`.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ class UniformGradientSampling:
     steps: int = 1000
     learning_rate: float = 0.1
     batch_size: int = 32
+    draws: int = 1
     objective: Objective = "kl"
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of keeping probabilities per penalty."""
-        training = Training(self.steps, self.batch_size, self.objective, betas=_BETAS)
+        training = Training(
+            self.steps, self.batch_size, self.objective, draws=self.draws, betas=_BETAS
+        )
 
         def law(penalties: Sequence[float]) -> WindowMasks:
             like = problem.model.embedding
