@@ -20,7 +20,7 @@ from harness.circuits.formats import load_circuit
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, self_check
 from harness.datasets.open import open_data
-from harness.errors import HarnessError, NotFound
+from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.evaluation.knockout import check_circuit
@@ -28,7 +28,7 @@ from harness.evaluation.overlap import edge_consistency, edge_overlap, node_over
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.record import Entry, entries_of, find_run, runs_root
+from harness.runs.record import Entry, by_beginning, entries_of, find_run, runs_root
 from harness.runs.setting import TEST_SEED, batched, references_of
 from harness.runs.store import CellStore
 from harness.spec.issues import unknown
@@ -74,20 +74,15 @@ def find_circuit(results: Path, reference: str) -> Given:
         return Given(load_circuit(Path(reference)), reference)
     run, _, cell = reference.rpartition(":")
     folders = [find_run(results, run)] if run else runs_root(results)
-    found = {
-        store_id: (folder, store_id)
-        for folder in folders
-        for store_id in CellStore(folder).ids()
-        if cell and store_id.startswith(cell)
+    stored = {
+        cell_id: (folder, cell_id) for folder in folders for cell_id in CellStore(folder).ids()
     }
-    if not found:
-        raise NotFound(
-            f"{reference!r} is neither a circuit file nor a finished cell of {results}; "
-            "`harness status` lists cells"
-        )
-    if len(found) > 1:
-        raise HarnessError(f"{reference!r} begins {len(found)} ids: {', '.join(sorted(found))}")
-    folder, cell_id = next(iter(found.values()))
+    folder, cell_id = by_beginning(
+        stored,
+        cell,
+        f"{reference!r} is neither a circuit file nor a finished cell of {results}; "
+        "`harness status` lists cells",
+    )
     return _stored(folder, cell_id)
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from filelock import FileLock
 
-from harness.errors import NotFound, StoreCorrupt
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.atomic import json_bytes, read_json, replace_file
 from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore, ModelStore
@@ -23,6 +23,7 @@ PLAN = "plan.json"
 MODELS = "models"  # beside the runs: the models they share
 
 Status = Literal["ok", "smoke", "failed", "missing"]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,22 @@ def find_run(results: Path, run: str) -> Path:
     raise NotFound(
         f"no run {run!r} (a folder with {PLAN}) here or in {results}; runs there: {known}"
     )
+
+
+def by_beginning(cells: Mapping[str, Found], beginning: str, otherwise: str) -> Found:
+    """What belongs to the one cell id that begins so; `cells` are by id.
+
+    Raises `NotFound(otherwise)` if none does (an empty beginning begins none), `HarnessError`
+    that lists the ids if several do.
+    """
+    found = sorted(cell for cell in cells if beginning and cell.startswith(beginning))
+    if not found:
+        raise NotFound(otherwise)
+    if len(found) > 1:
+        raise HarnessError(
+            f"{beginning!r} begins {len(found)} ids: {', '.join(found)}; give more characters"
+        )
+    return cells[found[0]]
 
 
 def model_store(results: Path) -> ModelStore:

@@ -6,9 +6,16 @@ from typing import Any
 import pytest
 from fake_cells import a_cell, a_method, a_task, output
 
-from harness.errors import NotFound, StoreCorrupt
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.plan import Plan
-from harness.runs.record import entries_of, find_run, load_cells, record, runs_root
+from harness.runs.record import (
+    by_beginning,
+    entries_of,
+    find_run,
+    load_cells,
+    record,
+    runs_root,
+)
 from harness.runs.store import CellStore
 
 
@@ -66,6 +73,17 @@ def test_runs_are_found_by_name_or_path(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="runs there: run"):
         find_run(tmp_path, "walk")
     assert runs_root(tmp_path / "nothing") == []
+
+
+def test_a_cell_is_found_by_the_beginning_of_its_id() -> None:
+    cells = {"abc1": "one", "abd2": "two", "b": "three"}
+    assert by_beginning(cells, "abc", "none") == "one"
+    assert by_beginning(cells, "b", "none") == "three"
+    with pytest.raises(HarnessError, match="'ab' begins 2 ids: abc1, abd2; give more characters"):
+        by_beginning(cells, "ab", "none")
+    for nothing in ("", "c", "abc12"):
+        with pytest.raises(NotFound, match="nowhere"):
+            by_beginning(cells, nothing, "nowhere")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"cells": [{}]}', "[]"])
