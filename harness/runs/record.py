@@ -2,12 +2,15 @@
 
 Cells stay in the store for ever; the record says which of them belong to the tables. Asking for
 a point of the grid again (same task, model, method, seed, limit) replaces its entry, so that a
-changed spec never leaves numbers of two versions of a task in one table.
+changed spec never leaves numbers of two versions of a task in one table. A plan holds every
+evaluation of each of its tasks, so entries of an evaluation that the suite has no more are dropped
+when one of its tasks is asked for again; other methods and seeds stay, since a command may ask
+for some of them only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -125,11 +128,14 @@ def record(folder: Path, plan: Plan) -> None:
         replace_file(folder / PLAN, json_bytes(document))
 
 
-def _merge(old: Iterable[Entry], new: Iterable[Entry]) -> list[Entry]:
+def _merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+    asked = {(entry.task, entry.variant) for entry in new}
+    again = {entry.task for entry in new}
+    kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
     # A dict keeps the place of a point that is replaced; sorting keeps each task together.
-    points = {entry.point: entry for entry in (*old, *new)}
+    points = {entry.point: entry for entry in (*kept, *new)}
     tasks: dict[str, int] = {}
-    for entry in points.values():
+    for entry in (*old, *new):
         tasks.setdefault(entry.task, len(tasks))
     return sorted(points.values(), key=lambda entry: tasks[entry.task])
 

@@ -1,5 +1,6 @@
 """The record of a run: what belongs to its tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,34 @@ def test_asking_again_replaces_a_point_and_keeps_the_others(folder: Path) -> Non
     record(folder, plan(changed, added))
     # The changed cell stands in its old place, and the new one beside its task.
     assert [e.id for e in entries_of(folder)] == [changed.id, added.id, two.id]
+
+
+def test_evaluations_that_a_suite_has_no_more_leave_its_record(folder: Path) -> None:
+    """Edited `evaluations`: the old ones' entries go, those of methods not asked for stay."""
+
+    def cells(ablations: tuple[str, ...], methods: tuple[str, ...], task: str = "toy") -> list[Any]:
+        return [
+            a_cell(
+                a_task(task, evaluation=replace(a_task().evaluation, ablation=ablation)),
+                a_method(method),
+                variant=f"ablation {ablation}",
+            )
+            for ablation in ablations
+            for method in methods
+        ]
+
+    other = cells(("zero",), ("a",), task="other")
+    record(folder, plan(*cells(("zero", "mean"), ("a", "b")), *other))
+    record(folder, plan(*cells(("mean", "resample"), ("a",))))
+    left = [(e.task, e.variant, e.method) for e in entries_of(folder)]
+    assert left == [
+        ("toy", "ablation mean", "a"),
+        ("toy", "ablation mean", "b"),
+        ("toy", "ablation resample", "a"),
+        ("other", "ablation zero", "a"),
+    ]
+    record(folder, plan(a_cell(a_task(), a_method("a"))))
+    assert [e.variant for e in entries_of(folder)] == ["", "ablation zero"]
 
 
 def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
