@@ -32,10 +32,11 @@ class Side:
 
 @dataclass(frozen=True)
 class TaskDifference:
-    """A − B on one task (and model); a negative difference of CMD means that A is better."""
+    """A − B on one task, model and evaluation; a negative difference of CMD: A is better."""
 
     task: str
     model: str
+    variant: str  # what the suite changed in the task's evaluation
     method_a: str
     method_b: str
     seeds: int
@@ -131,7 +132,7 @@ def _one_method(side: Side) -> bool:
 
 
 def _groups(side: Side, with_method: bool) -> dict[tuple[str, ...], dict[int, StoredCell]]:
-    """Cells by (task, model[, method]) and seed; methods are matched by name between runs."""
+    """Cells by (task, model[, variant][, method]) and seed; all are matched by name."""
     groups: dict[tuple[str, ...], dict[int, StoredCell]] = {}
     for cell in side.cells:
         entry = cell.entry
@@ -165,6 +166,7 @@ def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> 
     return TaskDifference(
         task=first_a.entry.task,
         model=first_a.entry.model,
+        variant=first_a.entry.variant,
         method_a=first_a.entry.method,
         method_b=first_b.entry.method,
         seeds=len(pairs),
