@@ -12,26 +12,27 @@ from harness.circuits.graph import Graph
 from harness.circuits.select import prune, select
 from harness.discovery.problem import Discovery
 from harness.errors import HarnessError
-from harness.spec.types import Selection
+from harness.spec.types import Ablation, Selection
 
 
-def circuit_of(found: Discovery, graph: Graph, n: int, selection: Selection) -> Tensor:
-    """A circuit of at most n edges, dead ends removed: bool [W, R].
+def circuit_of(
+    found: Discovery, graph: Graph, n: int, selection: Selection, ablation: Ablation
+) -> Tensor:
+    """A circuit of at most n edges, the ablation's dead ends removed (`prune`): bool [W, R].
 
     Where the method settled on circuits, the largest of them with at most n edges; the empty one
-    if none is that small. Else the scores'
-    strongest edges, from the ranking made for a number of edges nearest to n (in ratio).
-    All edges are the whole model for every method.
+    if none is that small. Else the scores' strongest edges, from the ranking made for a number of
+    edges nearest to n (in ratio). All edges are the whole model for every method.
     """
     if n >= graph.n_edges:
         return graph.allowed.clone()
     if found.circuits:
-        alive = [prune(kept, graph) for kept in found.circuits]
+        alive = [prune(kept, graph, ablation) for kept in found.circuits]
         fitting = [kept for kept in alive if int(kept.sum()) <= n]
         return max(
             fitting, key=lambda kept: int(kept.sum()), default=torch.zeros_like(graph.allowed)
         )
-    return select(ranking_for(found, n), graph, n, selection)
+    return select(ranking_for(found, n), graph, n, selection, ablation)
 
 
 def ranking_for(found: Discovery, n: int) -> Tensor:

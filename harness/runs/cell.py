@@ -115,7 +115,7 @@ def _discover(setting: Setting, references: References, scratch: Path) -> tuple[
 def _circuits(setting: Setting, found: Discovery) -> list[Tensor]:
     graph = setting.graph
     return [
-        circuit_of(found, graph, n, setting.cell.method.selection)
+        circuit_of(found, graph, n, setting.cell.method.selection, setting.choices.ablation)
         for n in sizes_to_counts(setting.choices.sizes, graph.n_edges)
     ]
 
@@ -140,7 +140,7 @@ def _known(
     except HarnessError as error:
         log(f"not compared with a true circuit: {error}")
         return None
-    return known_agreement(known, found, setting.cell.method.selection)
+    return known_agreement(known, found, setting.cell.method.selection, setting.choices.ablation)
 
 
 def _evaluate(setting: Setting, circuits: list[Tensor], references: References) -> Examples:
