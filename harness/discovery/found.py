@@ -37,10 +37,21 @@ def circuit_of(
 
 def ranking_for(found: Discovery, n: int) -> Tensor:
     """The scores [W, R] that circuits of n edges are cut from."""
-    if not found.rankings:
-        return found.scores
-    nearest = min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
-    return found.rankings[nearest]
+    return found.rankings[_nearest(found, n)] if found.rankings else found.scores
+
+
+def cut_from(found: Discovery, n: int) -> str:
+    """In words, what circuits of n edges come from: `scores` if circuits of all sizes do."""
+    if found.circuits:
+        return "circuits that the method settled on"
+    if found.rankings:
+        return f"scores made for about {_nearest(found, n)} edges"
+    return "scores"
+
+
+def _nearest(found: Discovery, n: int) -> int:
+    """Which of the rankings is made for a number of edges nearest to n, in ratio."""
+    return min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
 
 
 def checked(found: Discovery, graph: Graph, method: str) -> Discovery:

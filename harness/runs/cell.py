@@ -14,12 +14,13 @@ from torch import Tensor
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import to_safetensors
 from harness.circuits.known import verify
+from harness.circuits.packed import pack
 from harness.circuits.patching import self_check
 from harness.circuits.reference import References
 from harness.circuits.select import sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
-from harness.discovery.found import checked, circuit_of
+from harness.discovery.found import checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
@@ -28,6 +29,7 @@ from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
 from harness.models.train import quality
 from harness.runs.atomic import remove_folder
+from harness.runs.circuits import ADDITIVE, RANKS
 from harness.runs.cost import Cost, measured, plain_seconds
 from harness.runs.known import known_agreement
 from harness.runs.models import ModelStore
@@ -80,9 +82,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     return CellOutput(
         result,
         {
-            "circuit.safetensors": to_safetensors(
-                _kept_circuit(setting, found.scores, circuits, result)
-            ),
+            "circuit.safetensors": to_safetensors(_kept_circuit(setting, found, circuits, result)),
+            "circuits.safetensors": pack(circuits, setting.graph),
             "examples.safetensors": _example_arrays(examples),
         },
         {
@@ -156,20 +157,26 @@ def _evaluate(setting: Setting, circuits: list[Tensor], references: References) 
 
 
 def _kept_circuit(
-    setting: Setting, scores: Tensor, circuits: list[Tensor], result: dict[str, Any]
+    setting: Setting, found: Discovery, circuits: list[Tensor], result: dict[str, Any]
 ) -> Circuit:
+    """The stored circuit, with the scores that circuits of its size are cut from."""
+    curve, n_edges = result["curve"], setting.graph.n_edges
     faithful = [
-        kept
-        for kept, point in zip(circuits, result["curve"], strict=True)
+        (point["size"], point["edges_requested"], kept)
+        for kept, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
-    kept = min(faithful, key=lambda kept: int(kept.sum()), default=setting.graph.allowed)
+    whole = (n_edges, n_edges, setting.graph.allowed)
+    _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
+    scores = ranking_for(found, requested)
     cell = setting.cell
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
+        "cut_from": cut_from(found, requested),
+        "scores": ADDITIVE if found.additive else RANKS,
     }
     return Circuit(setting.graph, kept, scores, setting.model.config.d_model, source)
 

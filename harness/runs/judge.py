@@ -25,6 +25,7 @@ from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.evaluation.knockout import check_circuit
 from harness.evaluation.overlap import edge_consistency, edge_overlap, node_overlap
+from harness.runs.circuits import stored_circuit
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -64,11 +65,12 @@ class Request:
 
 
 # ---------------------------------------------------------------- what was found
-def find_circuit(results: Path, reference: str) -> Given:
+def find_circuit(results: Path, reference: str, size: float | None = None) -> Given:
     """A circuit by file, by the beginning of a cell's id, or by `run:cell`.
 
-    Raises `NotFound` if nothing answers to it, `HarnessError` for a broken file or if several do,
-    `StoreCorrupt` if the cell is not what was published.
+    With `size`, of a cell the circuit that was measured at this share of the edges. Raises
+    `NotFound` if nothing answers to it, `HarnessError` for a broken file, if several do, or if no
+    circuit of that size was measured, `StoreCorrupt` if the cell is not what was published.
     """
     if Path(reference).is_file():
         return Given(load_circuit(Path(reference)), reference)
@@ -83,13 +85,13 @@ def find_circuit(results: Path, reference: str) -> Given:
         f"{reference!r} is neither a circuit file nor a finished cell of {results}; "
         "`harness status` lists cells",
     )
-    return _stored(folder, cell_id)
+    return _stored(folder, cell_id, size)
 
 
-def _stored(folder: Path, cell_id: str) -> Given:
+def _stored(folder: Path, cell_id: str, size: float | None) -> Given:
     store = CellStore(folder)
     store.verify(cell_id)
-    circuit = load_circuit(store.cells / cell_id / "circuit.safetensors")
+    circuit = stored_circuit(store, cell_id, size)
     entry = next((entry for entry in entries_of(folder) if entry.id == cell_id), None)
     return Given(circuit, f"{folder.name}:{cell_id[:12]}", entry)
 
