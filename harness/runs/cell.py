@@ -13,7 +13,6 @@ from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import to_safetensors
-from harness.circuits.known import verify
 from harness.circuits.packed import pack
 from harness.circuits.patching import self_check
 from harness.circuits.reference import References
@@ -23,7 +22,7 @@ from harness.datasets.pairs import TaskData
 from harness.discovery.found import checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
@@ -38,12 +37,12 @@ from harness.runs.plan import Cell, check_files
 from harness.runs.setting import (
     TEST_SEED,
     Setting,
-    batched,
     limited,
     prepare,
     references_of,
 )
 from harness.runs.store import CellOutput
+from harness.runs.truth import true_circuit
 from harness.spec.types import CHOICES, CompileModel
 
 QUALITY_PAIRS = 512
@@ -75,7 +74,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     sizes = [int(kept.sum()) for kept in circuits]
     summary = Summary(examples, setting.choices.sizes, sizes)
     result = _result(setting, summary, sizes, data) | {
-        "known": _known(setting, data, references, found, log),
+        "known": _known(setting, data, references, found, models, log),
         "notes": {name: float(value) for name, value in found.notes.items()},
     }
     remove_folder(models.scratch(cell.id))
@@ -126,6 +125,7 @@ def _known(
     data: TaskData,
     references: References,
     found: Discovery,
+    models: ModelStore,
     log: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """Agreement with the true circuit where the model is a compiled program.
@@ -135,9 +135,10 @@ def _known(
     if not isinstance(setting.cell.model, CompileModel):
         return None
     pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
-    test = batched(setting.patched, pairs, setting.cell.runtime.device, TEST_SEED)
     try:
-        known = verify(setting.patched, test, references)
+        known = true_circuit(setting, pairs, references, models, log)
+    except StoreCorrupt:
+        raise
     except HarnessError as error:
         log(f"not compared with a true circuit: {error}")
         return None
