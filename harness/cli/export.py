@@ -25,11 +25,7 @@ from harness.cli import options
 @click.option(
     "--file", "suffix", type=click.Choice(["pt", "json"]), default="pt", show_default=True
 )
-@click.option(
-    "--size",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="The circuit measured at this share of the edges, in place of the scores.",
-)
+@options.circuit_size
 @click.option("--to", "target", type=options.FOLDER, required=True, help="Folder to write into.")
 @options.results("-o")
 @options.as_json
