@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.circuits.graph import Graph
 from harness.circuits.select import prune
+from harness.spec.types import Ablation
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Circuit:
         """Share of the graph's edges that the circuit does not use."""
         return 1 - self.size / self.graph.n_edges
 
-    def pruned(self) -> Circuit:
-        """The same circuit without edges that lie on no path from input to logits."""
-        kept = prune(self.kept, self.graph)
+    def pruned(self, ablation: Ablation) -> Circuit:
+        """The same circuit without the edges that surely change no logit under an ablation."""
+        kept = prune(self.kept, self.graph, ablation)
         return Circuit(self.graph, kept, self.scores, self.d_model, self.source)
 
     def edges(self) -> Iterator[str]:

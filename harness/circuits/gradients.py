@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,30 +18,12 @@ from torch import Tensor
 from harness.circuits.graph import Graph
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
+from harness.circuits.trace import Trace
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 
 Loss = Callable[[Tensor], Tensor]
 """What gradients are taken of: logits [B, P, V] of a batch to one number per prompt [B]."""
-
-
-class _Tap(torch.autograd.Function):
-    """Identity that keeps the gradient of one branch of the residual stream."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, store: dict[str, Tensor], key: str) -> Tensor:
-        ctx.store, ctx.key = store, key
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        ctx.store[ctx.key] = grads[0]
-        return grads[0], None, None
-
-
-def _tap(x: Tensor, store: dict[str, Tensor], key: str) -> Tensor:
-    tapped: Tensor = _Tap.apply(x, store, key)  # type: ignore[no-untyped-call]
-    return tapped
 
 
 @dataclass(frozen=True)
@@ -57,6 +38,21 @@ class GradientRun:
     reads: tuple[Tensor, ...]
     gradients: dict[str, Tensor]
 
+    @classmethod
+    def of(
+        cls,
+        activations: Activations,
+        reads: Sequence[Tensor],
+        at_reads: Sequence[Tensor],
+        at_mlps: Sequence[Tensor],
+        at_final: Tensor,
+    ) -> GradientRun:
+        """From what a trace's readers gave and its slopes by layer [B, T, R, K], [B, T, D]."""
+        gradients = {f"reads{layer}": by_reader(at) for layer, at in enumerate(at_reads)}
+        gradients |= {f"mlp{layer}": at for layer, at in enumerate(at_mlps)}
+        outputs = tuple(by_reader(x.detach()) for x in reads)
+        return cls(activations, outputs, {**gradients, "final": at_final})
+
 
 def gradient_run(
     model: Transformer,
@@ -67,34 +63,28 @@ def gradient_run(
 ) -> GradientRun:
     """Forward from the stream `start` [B, T, D] (default: the clean prompts') and backward.
 
-    The backward is of Σ loss over the batch. Weights get no gradient: it costs as much as
-    the forward.
+    The backward is of Σ loss over the batch.
     """
-    start = model.start(batch.clean) if start is None else start
-    store: dict[str, Tensor] = {}
-    heads, mlps, streams, outputs = [], [], [], []
+    trace = Trace.of(model, model.start(batch.clean) if start is None else start)
     with torch.enable_grad():
-        x = start.detach().requires_grad_()
-        for layer, block in enumerate(model.layers()):
-            streams.append(x.detach())
-            reads = _tap(block.read(x), store, f"reads{layer}")
-            outputs.append(reads.detach())
-            q, k, v = block.split(reads.transpose(1, 2), axis=1)
-            z = block.attend(q, k, v).transpose(1, 2)
-            heads.append(z.detach())
-            after = x + block.project(z)
-            at_mlp = x if model.config.parallel else after
-            streams.append(at_mlp.detach())
-            out = block.mlp(_tap(at_mlp, store, f"mlp{layer}"))
-            mlps.append(out.detach())
-            x = after + out
-        final = _tap(batch.at_positions(x), store, "final")
-        loss(model.unembed(final)).sum().backward()
-    for layer in range(len(outputs)):
-        store[f"reads{layer}"] = by_reader(store[f"reads{layer}"])
-    written = input_writers(model, batch.clean, graph.inputs)
-    activations = Activations(written, tuple(heads), tuple(mlps), (*streams, x.detach()))
-    return GradientRun(activations, tuple(map(by_reader, outputs)), store)
+        final = batch.at_positions(trace.end)
+        total = loss(model.unembed(final)).sum()
+    slopes = trace.slopes(total, final)
+    activations = Activations(
+        input_writers(model, batch.clean, graph.inputs),
+        tuple(z.detach() for z in trace.heads),
+        tuple(m.detach() for m in trace.written),
+        stream_points(trace.streams, trace.mlps, trace.end),
+    )
+    return GradientRun.of(activations, trace.reads, slopes.reads, slopes.mlps, slopes.final)
+
+
+def stream_points(
+    streams: Sequence[Tensor], mlps: Sequence[Tensor], end: Tensor
+) -> tuple[Tensor, ...]:
+    """The streams before each attention and each MLP and at the end: 2L+1 of [B, T, D]."""
+    between = (x for pair in zip(streams, mlps, strict=True) for x in pair)
+    return tuple(x.detach() for x in (*between, end))
 
 
 def by_reader(reads: Tensor) -> Tensor:

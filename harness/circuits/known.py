@@ -31,6 +31,10 @@ _BUFFER = 2**25
 """Numbers in the writers of all masks that are run together."""
 
 
+class NoTrueCircuit(HarnessError):
+    """A model of which no single set of edges is the true one."""
+
+
 @dataclass(frozen=True)
 class KnownCircuit:
     """The true edges of a model, and how clearly they are told from the others.
@@ -75,7 +79,7 @@ def verify(
 ) -> KnownCircuit:
     """Find the true edges on these prompts and prove that they are the circuit.
 
-    Raises `HarnessError` if they do not give the whole model's outputs by themselves, or one of
+    Raises `NoTrueCircuit` if they do not give the whole model's outputs by themselves, or one of
     them is not needed among them: then there is no single true circuit.
     """
     runs = [(batch, references.of(batch)) for batch in batches]
@@ -83,7 +87,7 @@ def verify(
     kept = effects > tolerance
     alone = float(_moves(patched, runs, kept[None])[0])
     if not alone <= tolerance:
-        raise HarnessError(
+        raise NoTrueCircuit(
             f"no ground truth: the {int(kept.sum())} edges that matter one by one move a logit by "
             f"{alone:.2g} when they alone are kept (allowed {tolerance:g}); others stand in for "
             "each other"
@@ -91,7 +95,7 @@ def verify(
     moves = _moves(patched, runs, _without_each(kept, kept))
     inside = float(moves.min()) if len(moves) else torch.inf
     if not inside > tolerance:
-        raise HarnessError(
+        raise NoTrueCircuit(
             f"no ground truth: one of the {int(kept.sum())} edges that matter in the whole model "
             f"moves no logit by more than {inside:.2g} when they alone are kept"
         )

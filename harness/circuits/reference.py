@@ -26,6 +26,10 @@ from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec.types import Ablation, HeadBias, Inputs
 
+OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
+"""Ablations whose counterfactual is one run of the model on other prompts, so that a writer which
+hears nothing but the counterfactual writes the counterfactual."""
+
 
 @dataclass(frozen=True)
 class Activations:

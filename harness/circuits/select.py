@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
-from harness.spec.types import Selection
+from harness.circuits.reference import OF_A_RUN
+from harness.spec.types import Ablation, Selection
 
 
 def strength(scores: Tensor, order: str) -> Tensor:
@@ -59,16 +60,21 @@ def greedy(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Ten
     return kept
 
 
-def prune(kept: Tensor, graph: Graph) -> Tensor:
-    """Drop every edge that lies on no path from `input` to `logits`.
+def prune(kept: Tensor, graph: Graph, ablation: Ablation) -> Tensor:
+    """Drop dead ends: the edges that surely change no logit under an ablation.
 
-    A head counts as reached when any of its q, k, v is. Without input writers (`inputs: none`)
-    every node is. Under interchange ablation this never changes the circuit's output; under zero
-    or mean ablation it can.
+    An edge into a node with no path to `logits` never does. An edge from a writer with no path
+    from the inputs does not where dropped edges carry what another run wrote (`OF_A_RUN`): that
+    writer hears what it heard in that run, so it writes the same, and its difference is zero.
+    Under the other ablations such a writer computes something from its biases and from what the
+    dropped edges carry, which need not be what it is replaced by; its edges stay. A head counts
+    as reached when any of its q, k, v is. Without input writers (`inputs: none`) every node is.
+    The circuit's logits are the same before and after, but for rounding.
     """
     kept = kept & graph.allowed
+    deaf_differ = ablation not in OF_A_RUN
     while True:
-        reached = graph.owners[kept.any(0)].any(0)
+        reached = graph.owners[kept.any(0)].any(0) | deaf_differ
         reached[: graph.n_inputs or graph.n_writers] = True  # inputs need nothing
         alive = reached[:-1] & kept.any(1)  # reached, and read by somebody
         owner_alive = (graph.owners[:, :-1] & alive).any(1)
@@ -84,7 +90,9 @@ def sizes_to_counts(sizes: tuple[float, ...], n_edges: int) -> list[int]:
     return [int(size * n_edges) for size in sizes]
 
 
-def select(scores: Tensor, graph: Graph, n: int, selection: Selection) -> Tensor:
+def select(
+    scores: Tensor, graph: Graph, n: int, selection: Selection, ablation: Ablation
+) -> Tensor:
     """A circuit of at most n edges by a selection rule, dead ends removed."""
     rule = {"top_n": top_n, "greedy": greedy}[selection.rule]
-    return prune(rule(scores.cpu(), graph, n, selection.order), graph)
+    return prune(rule(scores.cpu(), graph, n, selection.order), graph, ablation)

@@ -11,17 +11,23 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.graph import Graph
 
 
-def ungrouped(circuit: Circuit) -> Circuit:
+def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:
     """The same circuit with k and v readers of every head; unchanged where nothing is shared.
 
     An edge into a group's k or v becomes one edge into that of each of its heads, all kept or all
-    dropped, with an equal part of its score, so that the sum over edges stays the same.
+    dropped. `additive` scores are sums over what reads an edge (attribution): each of these edges
+    gets an equal part, so that the sum over edges stays the same. Others (a probability of being
+    kept, a threshold) only rank edges: each gets the whole score, so that the order stays.
     """
     graph = circuit.graph
     if graph.n_groups is None:
         return circuit
     each = graph.n_heads // graph.n_groups
-    scores = None if circuit.scores is None else _spread(circuit.scores, graph, 1 / each)
+    scores = (
+        None
+        if circuit.scores is None
+        else _spread(circuit.scores, graph, 1 / each if additive else None)
+    )
     return Circuit(
         replace(graph, n_groups=None),
         _spread(circuit.kept, graph),
@@ -32,7 +38,7 @@ def ungrouped(circuit: Circuit) -> Circuit:
 
 
 def _spread(values: Tensor, graph: Graph, share: float | None = None) -> Tensor:
-    """Columns [W, R] of groups repeated for each of their heads, times `share`."""
+    """Columns [W, R] of groups repeated for each of their heads, times `share` if given."""
     each = graph.n_heads // graph.groups
     parts = []
     for layer in range(graph.n_layers):

@@ -57,7 +57,7 @@ def _text(comparison: Comparison) -> str:
 
     lines = [
         [
-            one.task,
+            f"{one.task}, {one.variant}" if one.variant else one.task,
             one.model,
             f"{one.method_a} − {one.method_b}",
             str(one.seeds),

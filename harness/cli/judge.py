@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.overlap import consistency_shown
+from harness.cli.overlap import share as _share
 
 if TYPE_CHECKING:
-    from harness.runs.judge import Given
+    from harness.runs.given import Given
     from harness.runs.plan import ModelSource
     from harness.spec.load import Library, Loaded
     from harness.spec.types import Runtime, Task
@@ -23,8 +25,10 @@ Row = tuple[str, str, str]
 @click.command("judge")
 @click.argument("circuit")
 @click.option("--task", help="Judge on this task (default: the one the circuit was found on).")
+@click.option("--on", help="In the same model, on the prompts of this task: does it transfer?")
 @click.option("--model", help="In this model in place of the task's own.")
 @click.option("--split", default="test", show_default=True, help="Prompt pairs to measure on.")
+@options.circuit_size
 @click.option("--against", multiple=True, help="Overlap with this circuit too (several times).")
 @click.option(
     "--tests",
@@ -40,8 +44,10 @@ Row = tuple[str, str, str]
 def command(
     circuit: str,
     task: str | None,
+    on: str | None,
     model: str | None,
     split: str,
+    size: float | None,
     against: tuple[str, ...],
     tests: str | None,
     pairs: int | None,
@@ -54,25 +60,28 @@ def command(
 ) -> None:
     """Measure CIRCUIT: faithfulness, completeness, minimality, three tests, overlap.
 
-    CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another task or split
-    than it was found on, this shows how far it transfers.
+    CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another split, or with
+    --on on another task in the same model, this shows how far it transfers.
     """
-    from harness.runs.judge import Request, find_circuit, judge_circuit, runtime_of
+    from harness.runs.given import find_circuit
+    from harness.runs.judge import Request, judge_circuit, runtime_of
     from harness.runs.record import model_store
     from harness.spec.load import Library
 
     chosen = _tests(tests)
     library = Library(include)
-    given = find_circuit(results, circuit)
+    given = find_circuit(results, circuit, size)
     loaded = _task(library, task, given)
+    measured = None if on is None else _checked_task(library, on)
     runtime = runtime_of(given, library.suite(_default_suite()).spec.runtime)
     request = Request(
         given=given,
         task=loaded,
         source=_source(library, loaded, model),
         runtime=_changed(runtime, device, threads),
+        on=measured,
         split=split,
-        against=tuple(find_circuit(results, other) for other in against),
+        against=tuple(find_circuit(results, other, size) for other in against),
         tests=chosen,
         pairs=pairs,
         seed=seed,
@@ -98,13 +107,18 @@ def _tests(text: str | None) -> tuple[str, ...]:
 
 def _task(library: Library, task: str | None, given: Given) -> Loaded[Task]:
     """The task asked for, or the one that the circuit was found on; refused if it has mistakes."""
-    from harness.cli.check import issues_of
     from harness.errors import HarnessError
-    from harness.spec.issues import spec_error
 
     task = task or given.circuit.source.get("task")
     if task is None:
         raise HarnessError(f"{given.name} does not say which task it is for; name one with --task")
+    return _checked_task(library, task)
+
+
+def _checked_task(library: Library, task: str) -> Loaded[Task]:
+    from harness.cli.check import issues_of
+    from harness.spec.issues import spec_error
+
     if issues := issues_of(library, library.find("task", task), "task"):
         raise spec_error(issues)
     return library.task(task)
@@ -251,11 +265,5 @@ def _overlap(found: dict[str, Any]) -> list[Row]:
             rows.append((f"IoU of {kind} with {other['name']}", _share(one["iou"]), note))
     if len(found["overlap"]["with"]) > 1:
         all_of = found["overlap"]["consistency"]
-        note = f"{_share(all_of['low'])} to {_share(all_of['high'])}; by luck "
-        note += _share(all_of["expected"])
-        rows.append((f"pairwise IoU of {all_of['n']} circuits", _share(all_of["mean"]), note))
+        rows.append((f"pairwise IoU of {all_of['n']} circuits", *consistency_shown(all_of)))
     return rows
-
-
-def _share(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"

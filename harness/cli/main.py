@@ -34,6 +34,7 @@ VERBS = {
     "table": "Print the leaderboard or the result rows.",
     "compare": "Compare two methods, runs or cells, paired by example.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
+    "overlap": "Show what circuits share, over seeds or between tasks.",
     "export": "Write circuits in the form of another tool.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",

@@ -51,6 +51,15 @@ def size(function: F) -> F:
     )(function)
 
 
+def circuit_size(function: F) -> F:
+    """`--size`: which of a cell's circuits."""
+    return click.option(
+        "--size",
+        type=click.FloatRange(0, 1, min_open=True),
+        help="Of cells the circuit measured at this share of the edges, not the stored one.",
+    )(function)
+
+
 def grid(function: F) -> F:
     """Options that change which cells a suite has."""
     for option in reversed(

@@ -48,21 +48,17 @@ def _known(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[F
 
 
 def _pick(known: list[Found], cell: str, results: Path) -> Found:
-    from harness.errors import HarnessError, NotFound
+    from harness.runs.record import by_beginning
     from harness.runs.store import CellStore
 
     # A stored cell comes last, so that it counts before one that another run only planned.
-    matching = [(folder, entry) for folder, entry in known if entry.id.startswith(cell)]
-    matching.sort(key=lambda one: CellStore(one[0]).has(one[1].id))
-    found = {entry.id: (folder, entry) for folder, entry in matching}
-    if not found:
-        raise NotFound(
-            f"no cell {cell!r} in the {len(known)} cells of {results}; "
-            "`harness status` lists them, and --spec looks among planned ones"
-        )
-    if len(found) > 1:
-        raise HarnessError(f"{cell!r} begins {len(found)} ids: {', '.join(sorted(found))}")
-    return next(iter(found.values()))
+    ordered = sorted(known, key=lambda one: CellStore(one[0]).has(one[1].id))
+    return by_beginning(
+        {entry.id: (folder, entry) for folder, entry in ordered},
+        cell,
+        f"no cell {cell!r} in the {len(known)} cells of {results}; "
+        "`harness status` lists them, and --spec looks among planned ones",
+    )
 
 
 def _data(folder: Path, entry: Entry, known: list[Found]) -> dict[str, Any]:

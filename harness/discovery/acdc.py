@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.graph import Graph
 from harness.circuits.select import prune, sizes_to_counts
 from harness.discovery.acdc_search import Search, SearchResult
 from harness.discovery.problem import Discovery, Problem
@@ -93,19 +92,20 @@ class Acdc:
     def _reach(self, problem: Problem, n: int, searched: Searched) -> Tensor:
         """The largest circuit found with at most n edges, after a bisection for it."""
         for _ in range(RUNS):
-            threshold = next_threshold(_alive(searched, problem.graph), n)
+            threshold = next_threshold(_alive(searched, problem), n)
             if threshold is None:
                 break
             searched[threshold] = self.search(problem, threshold)
-        fitting = {t: size for t, size in _alive(searched, problem.graph).items() if size <= n}
+        fitting = {t: size for t, size in _alive(searched, problem).items() if size <= n}
         if not fitting:
             return torch.zeros_like(problem.graph.allowed)
         return searched[max(fitting, key=lambda threshold: fitting[threshold])].kept
 
 
-def _alive(searched: Searched, graph: Graph) -> dict[float, int]:
+def _alive(searched: Searched, problem: Problem) -> dict[float, int]:
     """Edges of each search's circuit without dead ends."""
-    return {t: int(prune(result.kept, graph).sum()) for t, result in searched.items()}
+    graph, ablation = problem.graph, problem.references.ablation
+    return {t: int(prune(found.kept, graph, ablation).sum()) for t, found in searched.items()}
 
 
 def next_threshold(sizes: Mapping[float, int], n: int) -> float | None:

@@ -53,7 +53,7 @@ class ActivationPatching:
                     bar.update(model.config.n_read_maps * rows[0] + rows[1])
                 patcher.logits(total)
                 bar.update(graph.n_writers)
-        return Discovery(total / problem.n_pairs)
+        return Discovery(total / problem.n_pairs, additive=True)
 
 
 class _Patcher:

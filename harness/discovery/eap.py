@@ -39,4 +39,4 @@ class Eap:
             run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))
             differences = writer_differences(model, graph, run.activations, reference)
             total -= edge_scores(model, graph, batch, [run], differences).double().cpu()
-        return Discovery(total / problem.n_pairs)
+        return Discovery(total / problem.n_pairs, additive=True)

@@ -56,7 +56,7 @@ class EapIg:
         total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._batch(problem, batch).double().cpu()
-        return Discovery(total / (problem.n_pairs * self._runs(problem)))
+        return Discovery(total / (problem.n_pairs * self._runs(problem)), additive=True)
 
     def _batch(self, problem: Problem, batch: Batch) -> Tensor:
         if self.variant == "activations":

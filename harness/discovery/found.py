@@ -12,34 +12,46 @@ from harness.circuits.graph import Graph
 from harness.circuits.select import prune, select
 from harness.discovery.problem import Discovery
 from harness.errors import HarnessError
-from harness.spec.types import Selection
+from harness.spec.types import Ablation, Selection
 
 
-def circuit_of(found: Discovery, graph: Graph, n: int, selection: Selection) -> Tensor:
-    """A circuit of at most n edges, dead ends removed: bool [W, R].
+def circuit_of(
+    found: Discovery, graph: Graph, n: int, selection: Selection, ablation: Ablation
+) -> Tensor:
+    """A circuit of at most n edges, the ablation's dead ends removed (`prune`): bool [W, R].
 
     Where the method settled on circuits, the largest of them with at most n edges; the empty one
-    if none is that small. Else the scores'
-    strongest edges, from the ranking made for a number of edges nearest to n (in ratio).
-    All edges are the whole model for every method.
+    if none is that small. Else the scores' strongest edges, from the ranking made for a number of
+    edges nearest to n (in ratio). All edges are the whole model for every method.
     """
     if n >= graph.n_edges:
         return graph.allowed.clone()
     if found.circuits:
-        alive = [prune(kept, graph) for kept in found.circuits]
+        alive = [prune(kept, graph, ablation) for kept in found.circuits]
         fitting = [kept for kept in alive if int(kept.sum()) <= n]
         return max(
             fitting, key=lambda kept: int(kept.sum()), default=torch.zeros_like(graph.allowed)
         )
-    return select(ranking_for(found, n), graph, n, selection)
+    return select(ranking_for(found, n), graph, n, selection, ablation)
 
 
 def ranking_for(found: Discovery, n: int) -> Tensor:
     """The scores [W, R] that circuits of n edges are cut from."""
-    if not found.rankings:
-        return found.scores
-    nearest = min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
-    return found.rankings[nearest]
+    return found.rankings[_nearest(found, n)] if found.rankings else found.scores
+
+
+def cut_from(found: Discovery, n: int) -> str:
+    """In words, what circuits of n edges come from: `scores` if circuits of all sizes do."""
+    if found.circuits:
+        return "circuits that the method settled on"
+    if found.rankings:
+        return f"scores made for about {_nearest(found, n)} edges"
+    return "scores"
+
+
+def _nearest(found: Discovery, n: int) -> int:
+    """Which of the rankings is made for a number of edges nearest to n, in ratio."""
+    return min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
 
 
 def checked(found: Discovery, graph: Graph, method: str) -> Discovery:

@@ -36,7 +36,7 @@ class MaskGradientIg:
         total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._slopes(problem, batch).double().cpu()
-        return Discovery(total / (problem.n_pairs * self.steps))
+        return Discovery(total / (problem.n_pairs * self.steps), additive=True)
 
     def _slopes(self, problem: Problem, batch: Batch) -> Tensor:
         """∂loss/∂mask [W, R], summed over the steps and the pairs of a batch."""

@@ -100,13 +100,16 @@ class Discovery:
     pairs where they are sums over pairs. `rankings` are further scores, each made for circuits of
     about so many edges: a circuit is cut from the nearest one. `circuits` bool [W, R] are what
     the method itself settled on; where there are any, a circuit of n edges is the largest of
-    them with at most n. `notes` are numbers about the search, for the record.
-    `earlier_seconds`: spent before the search was resumed.
+    them with at most n. `additive`: the score of an edge into keys or values that heads share is
+    the sum of what edges into those of each head would score (attribution, to first order), not a
+    rank of its own (a probability, a threshold, a share). `notes` are numbers about the search,
+    for the record. `earlier_seconds`: spent before the search was resumed.
     """
 
     scores: Tensor
     rankings: Mapping[int, Tensor] = field(default_factory=dict)
     circuits: tuple[Tensor, ...] = ()
+    additive: bool = False
     notes: Mapping[str, float] = field(default_factory=dict)
     earlier_seconds: float = 0.0
 

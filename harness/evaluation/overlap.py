@@ -19,10 +19,12 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.errors import HarnessError
+from harness.evaluation.statistics import jackknife_interval
 
 
 @dataclass(frozen=True)
@@ -51,24 +53,70 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Pairwise IoU of `n` sets: its mean, its range, and its mean if they were random."""
+    """Pairwise IoU of `n` sets: its mean, its range, and its mean if they were random.
+
+    `low`, `high`: the mean's 95 % interval over such sets (`jackknife_interval`, each set left out
+    in turn); NaN for two. Not cut off at 0 and 1.
+    """
 
     n: int
     mean: float
     low: float
     high: float
+    least: float
+    most: float
     expected: float
 
     @classmethod
     def of(cls, sets: Sequence[Tensor], total: int) -> Consistency:
         """Of at least two sets (bool tensors of one shape). Raises ValueError for fewer."""
-        if len(sets) < 2:
+        n = len(sets)
+        if n < 2:
             raise ValueError("consistency needs two sets")
         pairs = [Overlap.of(a, b, total) for a, b in combinations(sets, 2)]
         values = np.array([pair.iou for pair in pairs])
-        expected = float(np.mean([pair.expected_iou for pair in pairs]))
-        mean, low, high = (float(f(values)) for f in (np.mean, np.min, np.max))
-        return cls(len(sets), mean, low, high, expected)
+        mean, expected = values.mean(), np.mean([pair.expected_iou for pair in pairs])
+        low, high = _interval(values, n)
+        numbers = (mean, low, high, values.min(), values.max(), expected)
+        return cls(n, *map(float, numbers))
+
+
+@dataclass(frozen=True)
+class Between:
+    """IoU of every set of one group with every one of another: mean, range, mean by luck.
+
+    `of_smaller`: the mean share of the smaller set that is in the larger one.
+    """
+
+    pairs: int
+    mean: float
+    least: float
+    most: float
+    of_smaller: float
+    expected: float
+
+    @classmethod
+    def of(cls, some: Sequence[Tensor], others: Sequence[Tensor], total: int) -> Between:
+        """Of two groups of at least one set each (bool tensors of one shape)."""
+        pairs = [Overlap.of(a, b, total) for a in some for b in others]
+        ious = np.array([pair.iou for pair in pairs])
+        numbers = (
+            ious.mean(),
+            ious.min(),
+            ious.max(),
+            np.mean([pair.of_smaller for pair in pairs]),
+            np.mean([pair.expected_iou for pair in pairs]),
+        )
+        return cls(len(pairs), *map(float, numbers))
+
+
+def _interval(values: NDArray[np.float64], n: int) -> tuple[float, float]:
+    """Of the mean of values over all pairs of n things, in the order of `combinations`."""
+    if n < 3:
+        return math.nan, math.nan
+    ends = np.array(list(combinations(range(n), 2)))
+    without = [values[(ends != i).all(1)].mean() for i in range(n)]
+    return jackknife_interval(float(values.mean()), np.array(without))
 
 
 def edge_overlap(a: Circuit, b: Circuit) -> Overlap:
@@ -84,11 +132,31 @@ def node_overlap(a: Circuit, b: Circuit) -> Overlap:
     return Overlap.of(*nodes, len(nodes[0]))
 
 
+def edge_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
+    """Edge IoU of circuits of two groups. Raises `HarnessError` if their graphs differ."""
+    _require_same_graphs([*some, *others])
+    total = some[0].graph.n_edges
+    return Between.of([one.kept for one in some], [one.kept for one in others], total)
+
+
+def node_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
+    """IoU of heads and MLPs. Raises `HarnessError` if their graphs differ."""
+    _require_same_graphs([*some, *others])
+    a, b = ([components(one) for one in group] for group in (some, others))
+    return Between.of(a, b, len(a[0]))
+
+
 def edge_consistency(circuits: Sequence[Circuit]) -> Consistency:
     """Pairwise edge IoU of a method's circuits, one for each seed (twelve or more say much)."""
-    for other in circuits[1:]:
-        require_same_graph(circuits[0], other)
+    _require_same_graphs(circuits)
     return Consistency.of([circuit.kept for circuit in circuits], circuits[0].graph.n_edges)
+
+
+def node_consistency(circuits: Sequence[Circuit]) -> Consistency:
+    """Pairwise IoU of the circuits' heads and MLPs."""
+    _require_same_graphs(circuits)
+    sets = [components(circuit) for circuit in circuits]
+    return Consistency.of(sets, len(sets[0]))
 
 
 def components(circuit: Circuit) -> Tensor:
@@ -103,6 +171,11 @@ def require_same_graph(a: Circuit, b: Circuit) -> None:
             f"circuits of different graphs cannot be compared: {a.graph} and {b.graph}; "
             "both must have been found in models of one shape with the same `inputs`"
         )
+
+
+def _require_same_graphs(circuits: Sequence[Circuit]) -> None:
+    for other in circuits[1:]:
+        require_same_graph(circuits[0], other)
 
 
 def expected_iou(a: int, b: int, total: int) -> float:

@@ -1,4 +1,4 @@
-"""Uncertainty: one bootstrap over examples, used for every estimate.
+"""Uncertainty: one bootstrap over examples, and a jackknife over the few circuits of a method.
 
 Prompt pairs are resampled with replacement; a resample is a row of weights that sum to one, so
 that the resampled mean of anything is one matrix product. All estimates of a cell, and all cells
@@ -35,6 +35,32 @@ def interval(samples: Floats, level: float = LEVEL) -> tuple[float, float]:
         return (float("nan"), float("nan"))
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def student_t(freedom: int, level: float = LEVEL) -> float:
+    """The t with P(|T| < t) = level of Student's distribution; numerically, to 1e-6 of itself.
+
+    With T = √ν·tan θ the density of θ is proportional to cos^(ν-1) θ.
+    """
+    angles = np.linspace(0, np.pi / 2, 100_001)
+    density = np.cos(angles) ** (freedom - 1)
+    below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(np.sqrt(freedom) * np.tan(np.interp(level, below / below[-1], angles)))
+
+
+def jackknife_interval(value: float, without_each: Floats) -> tuple[float, float]:
+    """value ± t·√((n-1)/n · Σ_i (v_i - v̄)²), v_i the estimate without the i-th of n things.
+
+    Student's t with n - 1 degrees of freedom (Tukey 1958). For estimates over all pairs of a few
+    things it is near its level, where resampling, which draws the same thing twice, is too narrow.
+    NaN if an estimate is not finite.
+    """
+    n = len(without_each)
+    if not np.isfinite([value, *without_each]).all():
+        return (float("nan"), float("nan"))
+    spread = np.square(without_each - without_each.mean()).sum() * (n - 1) / n
+    half = student_t(n - 1) * float(np.sqrt(spread))
+    return value - half, value + half
 
 
 def estimate(value: float, samples: Floats, n: int, estimator: str) -> dict[str, Any]:

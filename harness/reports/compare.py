@@ -15,7 +15,7 @@ from harness.errors import HarnessError, NotFound
 from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size, sizes_of
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
 from harness.reports.resample import faithfulness_draws as f_of
-from harness.runs.record import StoredCell, find_run, load_cells, runs_root
+from harness.runs.record import StoredCell, by_beginning, find_run, load_cells, runs_root
 from harness.spec.types import CHOICES
 
 Verdict = Literal["A better", "B better", "tie"]
@@ -32,10 +32,11 @@ class Side:
 
 @dataclass(frozen=True)
 class TaskDifference:
-    """A − B on one task (and model); a negative difference of CMD means that A is better."""
+    """A − B on one task, model and evaluation; a negative difference of CMD: A is better."""
 
     task: str
     model: str
+    variant: str  # what the suite changed in the task's evaluation
     method_a: str
     method_b: str
     seeds: int
@@ -72,17 +73,15 @@ def find_side(results: Path, text: str) -> Side:
     every = [cell for folder in runs_root(results) for cell in _done(folder)]
     if named := [cell for cell in every if cell.entry.method == text]:
         return _side(text, named, "")
-    found = [c for c in every if len(text) >= SHORTEST_ID and c.entry.id.startswith(text)]
-    if len({cell.entry.id for cell in found}) > 1:
-        raise HarnessError(f"{text!r} begins the ids of {len(found)} cells; give more characters")
     methods = ", ".join(sorted({cell.entry.method for cell in every})) or "none"
     runs = ", ".join(path.name for path in runs_root(results)) or "none"
-    return _side(
-        text,
-        found[:1],
+    cell = by_beginning(
+        {cell.entry.id: cell for cell in reversed(every)},  # of two runs, the first one's
+        text if len(text) >= SHORTEST_ID else "",
         f"{text!r} is no run, RUN:method, method or cell id in {results} "
         f"(runs: {runs}; methods: {methods})",
     )
+    return Side(text, (cell,))
 
 
 def _is_run(results: Path, run: str) -> bool:
@@ -133,7 +132,7 @@ def _one_method(side: Side) -> bool:
 
 
 def _groups(side: Side, with_method: bool) -> dict[tuple[str, ...], dict[int, StoredCell]]:
-    """Cells by (task, model[, method]) and seed; methods are matched by name between runs."""
+    """Cells by (task, model[, variant][, method]) and seed; all are matched by name."""
     groups: dict[tuple[str, ...], dict[int, StoredCell]] = {}
     for cell in side.cells:
         entry = cell.entry
@@ -167,6 +166,7 @@ def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> 
     return TaskDifference(
         task=first_a.entry.task,
         model=first_a.entry.model,
+        variant=first_a.entry.variant,
         method_a=first_a.entry.method,
         method_b=first_b.entry.method,
         seeds=len(pairs),

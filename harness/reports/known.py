@@ -1,11 +1,14 @@
-"""Where the true circuit is known: how well methods find it, in one table per ablation."""
+"""Where the true circuit is known: how well methods find it, in one table per set of choices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+from harness.spec.types import CHOICES
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Board, Line
@@ -50,8 +53,7 @@ def known_of(results: Sequence[Result]) -> Known | None:
         return None
 
     def mean(name: str) -> float | None:
-        values = [known[name] for known in found if known[name] is not None]
-        return fmean(values) if values else None
+        return _mean([known[name] for known in found if known[name] is not None])
 
     return Known(
         found[0]["size"],
@@ -65,37 +67,62 @@ def known_of(results: Sequence[Result]) -> Known | None:
 
 @dataclass(frozen=True)
 class KnownTable:
-    """AUROC of every method on every task under one ablation, and in how many seeds it is exact."""
+    """AUROC of every method on every task under the same choices, and how many seeds are exact.
 
-    ablation: str
+    `choices`: of the choices (`CHOICES`) and the metric, those that tell this table from the
+    others; empty where it is the only one.
+    """
+
+    choices: Mapping[str, str]
     headers: list[str]
     lines: list[list[str]]
 
+    @property
+    def title(self) -> str:
+        """Heading, with what is particular to the table."""
+        words = "".join(f", {name} {value}" for name, value in self.choices.items())
+        return f"AUROC on known circuits{words} (seeds that are exact)"
+
 
 def known_tables(boards: Sequence[Board]) -> list[KnownTable]:
-    """One table per ablation, methods by their mean AUROC, tasks in the order of the boards."""
-    groups: dict[str, list[Board]] = {}
+    """One table per set of choices, methods by their mean AUROC, tasks in the order of the boards.
+
+    A mean is over the tasks on which AUROC is there; where it lacks some, their number follows.
+    """
+    groups: dict[tuple[str, ...], list[Board]] = {}
     for board in boards:
         if board.facts is None or board.limit is not None:
             continue
         if any(line.known for line in board.lines):
-            groups.setdefault(board.facts["choices"]["ablation"], []).append(board)
-    return [_table(ablation, group) for ablation, group in groups.items()]
+            groups.setdefault(_conditions(board.facts), []).append(board)
+    differing = [len(set(values)) > 1 for values in zip(*groups, strict=True)]
+    return [
+        _table(dict(compress(zip(_CONDITIONS, values, strict=True), differing)), group)
+        for values, group in groups.items()
+    ]
 
 
-def _table(ablation: str, boards: Sequence[Board]) -> KnownTable:
+_CONDITIONS = (*CHOICES, "metric")
+
+
+def _conditions(facts: Result) -> tuple[str, ...]:
+    return (*(facts["choices"][name] for name in CHOICES), facts["metric"])
+
+
+def _table(choices: Mapping[str, str], boards: Sequence[Board]) -> KnownTable:
     found: dict[str, dict[int, Known]] = {}
     for place, board in enumerate(boards):
         for line in board.lines:
             if line.known is not None:
                 found.setdefault(_name(line), {})[place] = line.known
-    means = {name: _mean(list(row.values())) for name, row in found.items()}
-    order = sorted(found, key=lambda name: (-(means[name] or 0.0), name))
+    aurocs = {name: _aurocs(row.values()) for name, row in found.items()}
+    order = sorted(found, key=lambda name: (-(_mean(aurocs[name]) or 0.0), name))
+    places = range(len(boards))
     return KnownTable(
-        ablation,
+        choices,
         ["method", *(_title(board) for board in boards), "mean"],
         [
-            [name, *(_cell(found[name].get(i)) for i in range(len(boards))), _number(means[name])]
+            [name, *(_cell(found[name].get(i)) for i in places), _over(aurocs[name], len(boards))]
             for name in order
         ],
     )
@@ -115,9 +142,18 @@ def _cell(known: Known | None) -> str:
     return "" if known is None else f"{_number(known.auroc)} ({known.exact}/{known.seeds})"
 
 
-def _mean(row: Sequence[Known]) -> float | None:
-    values = [known.auroc for known in row if known.auroc is not None]
+def _aurocs(row: Iterable[Known]) -> list[float]:
+    return [known.auroc for known in row if known.auroc is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
+
+
+def _over(values: Sequence[float], tasks: int) -> str:
+    """The mean, and over how many of the tasks it is where some are missing."""
+    missing = f" ({len(values)}/{tasks} tasks)" if len(values) < tasks else ""
+    return f"{_number(_mean(values))}{missing}"
 
 
 def _number(value: float | None) -> str:

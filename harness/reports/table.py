@@ -107,10 +107,7 @@ def _html_page(board: Leaderboard) -> str:
 def _overviews(board: Leaderboard, form: Format) -> list[tuple[str, str]]:
     """Title and text of the tables over all tasks."""
     found = [
-        (
-            f"AUROC on known circuits, {table.ablation} ablation (seeds that are exact)",
-            grid(table.headers, table.lines, form),
-        )
+        (table.title, grid(table.headers, table.lines, form))
         for table in known_tables(board.boards)
     ]
     if ranks := _mean_rank_lines(board):

@@ -13,21 +13,22 @@ from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import to_safetensors
-from harness.circuits.known import verify
+from harness.circuits.packed import pack
 from harness.circuits.patching import self_check
 from harness.circuits.reference import References
 from harness.circuits.select import sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
-from harness.discovery.found import checked, circuit_of
+from harness.discovery.found import checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
 from harness.models.train import quality
 from harness.runs.atomic import remove_folder
+from harness.runs.circuits import ADDITIVE, RANKS
 from harness.runs.cost import Cost, measured, plain_seconds
 from harness.runs.known import known_agreement
 from harness.runs.models import ModelStore
@@ -36,12 +37,12 @@ from harness.runs.plan import Cell, check_files
 from harness.runs.setting import (
     TEST_SEED,
     Setting,
-    batched,
     limited,
     prepare,
     references_of,
 )
 from harness.runs.store import CellOutput
+from harness.runs.truth import true_circuit
 from harness.spec.types import CHOICES, CompileModel
 
 QUALITY_PAIRS = 512
@@ -73,16 +74,15 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     sizes = [int(kept.sum()) for kept in circuits]
     summary = Summary(examples, setting.choices.sizes, sizes)
     result = _result(setting, summary, sizes, data) | {
-        "known": _known(setting, data, references, found, log),
+        "known": _known(setting, data, references, found, models, log),
         "notes": {name: float(value) for name, value in found.notes.items()},
     }
     remove_folder(models.scratch(cell.id))
     return CellOutput(
         result,
         {
-            "circuit.safetensors": to_safetensors(
-                _kept_circuit(setting, found.scores, circuits, result)
-            ),
+            "circuit.safetensors": to_safetensors(_kept_circuit(setting, found, circuits, result)),
+            "circuits.safetensors": pack(circuits, setting.graph),
             "examples.safetensors": _example_arrays(examples),
         },
         {
@@ -115,7 +115,7 @@ def _discover(setting: Setting, references: References, scratch: Path) -> tuple[
 def _circuits(setting: Setting, found: Discovery) -> list[Tensor]:
     graph = setting.graph
     return [
-        circuit_of(found, graph, n, setting.cell.method.selection)
+        circuit_of(found, graph, n, setting.cell.method.selection, setting.choices.ablation)
         for n in sizes_to_counts(setting.choices.sizes, graph.n_edges)
     ]
 
@@ -125,6 +125,7 @@ def _known(
     data: TaskData,
     references: References,
     found: Discovery,
+    models: ModelStore,
     log: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """Agreement with the true circuit where the model is a compiled program.
@@ -134,13 +135,14 @@ def _known(
     if not isinstance(setting.cell.model, CompileModel):
         return None
     pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
-    test = batched(setting.patched, pairs, setting.cell.runtime.device, TEST_SEED)
     try:
-        known = verify(setting.patched, test, references)
+        known = true_circuit(setting, pairs, references, models, log)
+    except StoreCorrupt:
+        raise
     except HarnessError as error:
         log(f"not compared with a true circuit: {error}")
         return None
-    return known_agreement(known, found, setting.cell.method.selection)
+    return known_agreement(known, found, setting.cell.method.selection, setting.choices.ablation)
 
 
 def _evaluate(setting: Setting, circuits: list[Tensor], references: References) -> Examples:
@@ -156,20 +158,26 @@ def _evaluate(setting: Setting, circuits: list[Tensor], references: References) 
 
 
 def _kept_circuit(
-    setting: Setting, scores: Tensor, circuits: list[Tensor], result: dict[str, Any]
+    setting: Setting, found: Discovery, circuits: list[Tensor], result: dict[str, Any]
 ) -> Circuit:
+    """The stored circuit, with the scores that circuits of its size are cut from."""
+    curve, n_edges = result["curve"], setting.graph.n_edges
     faithful = [
-        kept
-        for kept, point in zip(circuits, result["curve"], strict=True)
+        (point["size"], point["edges_requested"], kept)
+        for kept, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
-    kept = min(faithful, key=lambda kept: int(kept.sum()), default=setting.graph.allowed)
+    whole = (n_edges, n_edges, setting.graph.allowed)
+    _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
+    scores = ranking_for(found, requested)
     cell = setting.cell
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
+        "cut_from": cut_from(found, requested),
+        "scores": ADDITIVE if found.additive else RANKS,
     }
     return Circuit(setting.graph, kept, scores, setting.model.config.d_model, source)
 

@@ -1,7 +1,9 @@
 """Circuits of a run as files of other tools: a folder that the MIB leaderboard takes.
 
-One folder per task and model, `{task}_{model}` with hyphens inside names, with one file of edge
-scores, `importances.pt` or `importances.json` (the form of EAP-IG).
+One folder per task and model, `{task}_{model}` with hyphens inside names, with one file in the form
+of EAP-IG, `importances.pt` or `importances.json`. Without a size it holds the scores that the
+stored circuit was cut from, and `cut_from` says so where circuits of other sizes were not; with a
+size, the circuit that was measured there, with scores 1 and 0.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.circuits.formats import load_circuit, mib_config, save_circuit
+from harness.circuits.circuit import Circuit
+from harness.circuits.formats import mib_config, save_circuit
 from harness.circuits.ungroup import ungrouped
 from harness.errors import HarnessError
+from harness.runs.circuits import ADDITIVE, stored_circuit
 from harness.runs.record import StoredCell
 
 MIB_FOLDERS = frozenset(
@@ -34,20 +38,31 @@ BOARD_NAMES = {"ioi_gpt2": "ioi", "gpt2-small": "gpt2"}
 
 @dataclass(frozen=True)
 class Exported:
-    """One written file, and whether the leaderboard knows its folder's name."""
+    """One written file, whether the leaderboard knows its folder's name, and what the scores are.
+
+    `cut_from`: `scores` where circuits of all sizes are cut from the written ones.
+    """
 
     path: Path
     cell: str
     known: bool
+    cut_from: str
 
 
 def export_mib(
-    cells: Sequence[StoredCell], method: str, seed: int, target: Path, suffix: str = ".pt"
+    cells: Sequence[StoredCell],
+    method: str,
+    seed: int,
+    target: Path,
+    suffix: str = ".pt",
+    size: float | None = None,
 ) -> list[Exported]:
     """Write the scores of one method and seed, a folder for each task and model.
 
-    Raises `HarnessError` if there is nothing to write, if two cells would have one folder, or if
-    a circuit's graph has no MIB form. Nothing is written then.
+    With `size`, a share of the edges on the cells' curves, the circuit of that size instead.
+    Raises `HarnessError` if there is nothing to write, if two cells would have one folder, if no
+    circuit of that size was measured, or if a circuit's graph has no MIB form. Nothing is written
+    then.
     """
     chosen = [
         cell
@@ -63,10 +78,7 @@ def export_mib(
                 f"two cells would be written to {name!r}, one of them {cell.entry.id[:12]} "
                 f"({cell.entry.variant or 'no change of evaluation'}); export one run at a time"
             )
-    circuits = [
-        ungrouped(load_circuit(cell.store.artifact(cell.entry.id, "circuit.safetensors")))
-        for cell in chosen
-    ]
+    circuits = [_circuit(cell, size) for cell in chosen]
     for circuit in circuits:
         mib_config(circuit)
     written = []
@@ -74,8 +86,14 @@ def export_mib(
         path = target / name / f"importances{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_circuit(circuit, path, mib=True)
-        written.append(Exported(path, cell.entry.id, name in MIB_FOLDERS))
+        cut_from = "scores" if size is not None else circuit.source.get("cut_from", "scores")
+        written.append(Exported(path, cell.entry.id, name in MIB_FOLDERS, cut_from))
     return written
+
+
+def _circuit(cell: StoredCell, size: float | None) -> Circuit:
+    circuit = stored_circuit(cell.store, cell.entry.id, size)
+    return ungrouped(circuit, additive=circuit.source.get("scores") == ADDITIVE)
 
 
 def folder_name(task: str, model: str) -> str:

@@ -1,36 +1,32 @@
 """Judge a circuit from a file or a stored cell on a task: the model is obtained as a cell's is.
 
 Measured on the pairs that a cell of the task would be measured on, so that the numbers of a stored
-circuit are those of its cell. On another task or split than the circuit was found on, this is the
-transfer of the circuit; its graph must be that of the model.
+circuit are those of its cell. On another split, or on another task in the same model (`on`), this
+is the transfer of the circuit; in another model it must be a circuit of the same graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from harness.circuits.circuit import Circuit
-from harness.circuits.formats import load_circuit
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, self_check
 from harness.datasets.open import open_data
-from harness.errors import HarnessError, NotFound
+from harness.datasets.pairs import TaskData
+from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.evaluation.knockout import check_circuit
-from harness.evaluation.overlap import edge_consistency, edge_overlap, node_overlap
+from harness.runs.given import Given
 from harness.runs.models import ModelStore
-from harness.runs.obtain import obtain_model
+from harness.runs.obtain import obtain_model, require_fit
+from harness.runs.overlap import overlap_with
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.record import Entry, entries_of, find_run, runs_root
 from harness.runs.setting import TEST_SEED, batched, references_of
-from harness.runs.store import CellStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
@@ -40,63 +36,28 @@ _LABEL = Method(name="judge", title="A circuit that is given", kind="random")
 
 
 @dataclass(frozen=True)
-class Given:
-    """A circuit, what the user called it, and the cell it is from, if it is from one."""
-
-    circuit: Circuit
-    name: str
-    entry: Entry | None = None
-
-
-@dataclass(frozen=True)
 class Request:
-    """What is to be judged on what. `pairs` and `seed` None: as the task or the cell says."""
+    """What is to be judged on what. `pairs` and `seed` None: as the task or the cell says.
+
+    `task` has the model; the prompts, the metric and the choices are those of `on` where it is
+    given, else of `task`.
+    """
 
     given: Given
     task: Loaded[Task]
     source: ModelSource
     runtime: Runtime
+    on: Loaded[Task] | None = None
     split: str = "test"
     against: tuple[Given, ...] = ()
     tests: tuple[str, ...] = TESTS
     pairs: int | None = None
     seed: int | None = None
 
-
-# ---------------------------------------------------------------- what was found
-def find_circuit(results: Path, reference: str) -> Given:
-    """A circuit by file, by the beginning of a cell's id, or by `run:cell`.
-
-    Raises `NotFound` if nothing answers to it, `HarnessError` for a broken file or if several do,
-    `StoreCorrupt` if the cell is not what was published.
-    """
-    if Path(reference).is_file():
-        return Given(load_circuit(Path(reference)), reference)
-    run, _, cell = reference.rpartition(":")
-    folders = [find_run(results, run)] if run else runs_root(results)
-    found = {
-        store_id: (folder, store_id)
-        for folder in folders
-        for store_id in CellStore(folder).ids()
-        if cell and store_id.startswith(cell)
-    }
-    if not found:
-        raise NotFound(
-            f"{reference!r} is neither a circuit file nor a finished cell of {results}; "
-            "`harness status` lists cells"
-        )
-    if len(found) > 1:
-        raise HarnessError(f"{reference!r} begins {len(found)} ids: {', '.join(sorted(found))}")
-    folder, cell_id = next(iter(found.values()))
-    return _stored(folder, cell_id)
-
-
-def _stored(folder: Path, cell_id: str) -> Given:
-    store = CellStore(folder)
-    store.verify(cell_id)
-    circuit = load_circuit(store.cells / cell_id / "circuit.safetensors")
-    entry = next((entry for entry in entries_of(folder) if entry.id == cell_id), None)
-    return Given(circuit, f"{folder.name}:{cell_id[:12]}", entry)
+    @property
+    def measured(self) -> Loaded[Task]:
+        """The task whose prompts are used."""
+        return self.on or self.task
 
 
 def runtime_of(given: Given, default: Runtime) -> Runtime:
@@ -120,12 +81,13 @@ def judge_circuit(
     torch.set_num_threads(cell.runtime.threads)
     if cell.runtime.device == "cuda" and not torch.cuda.is_available():
         raise HarnessError("device is cuda, but torch sees no CUDA device here")
-    overlaps = _overlaps(request.given, request.against)
+    overlaps = overlap_with(request.given, request.against)
     _compare_models(request, cell, log)
-    data = open_data(cell.task)
+    data = _data(request)
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
-    model = obtain_model(cell, data, models, log)
+    model = obtain_model(cell, open_data(cell.task), models, log)
+    require_fit(model, data)
     patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
     check_circuit(request.given.circuit, patched)
 
@@ -154,9 +116,24 @@ def judge_circuit(
     }
 
 
+def _data(request: Request) -> TaskData:
+    """The prompts; of another task than the model's only if its tokens mean the same."""
+    data = open_data(request.measured)
+    if request.on is None:
+        return data
+    here, there = open_data(request.task).tokenizer, data.tokenizer
+    if here.tokens != there.tokens or here.bos != there.bos:
+        raise HarnessError(
+            f"task {request.on.spec.name!r} has other tokens than task "
+            f"{request.task.spec.name!r}, whose model this is: its prompts mean nothing there. "
+            "Use a task with the same tokenizer and words"
+        )
+    return data
+
+
 def _cell(request: Request) -> tuple[Cell, Evaluation]:
     """The cell whose model and pairs are used, and the choices that circuits are run with."""
-    entry, task = request.given.entry, request.task
+    entry, task = request.given.entry, request.measured
     seed = request.seed
     if seed is None:
         seed = 0 if entry is None else entry.seed
@@ -171,7 +148,7 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
             test_pairs=min(choices.test_pairs, entry.limit),
             discovery_pairs=min(choices.discovery_pairs, entry.limit),
         )
-    cell = make_cell(task, request.source, _LABEL, "method", seed, request.runtime)
+    cell = make_cell(request.task, request.source, _LABEL, "method", seed, request.runtime)
     return cell, choices
 
 
@@ -197,36 +174,10 @@ def _place(request: Request, cell: Cell, choices: Evaluation) -> dict[str, Any]:
         "schema_version": 1,
         "name": request.given.name,
         "source": dict(request.given.circuit.source),
-        "task": cell.task.spec.name,
+        "task": request.measured.spec.name,
         "split": request.split,
         "model": cell.model_name,
         "model_id": cell.model_id,
         "same_model": None if entry is None else entry.model_id == cell.model_id,
         "choices": {name: getattr(choices, name) for name in CHOICES},
-    }
-
-
-def _overlaps(given: Given, others: Sequence[Given]) -> dict[str, Any] | None:
-    """Overlap with each other circuit, and pairwise consistency of all; None without others."""
-    if not others:
-        return None
-    circuits = [given.circuit, *(other.circuit for other in others)]
-    return {
-        "with": [
-            {
-                "name": other.name,
-                "edges": _plain(edge_overlap(given.circuit, other.circuit)),
-                "nodes": _plain(node_overlap(given.circuit, other.circuit)),
-            }
-            for other in others
-        ],
-        "consistency": _plain(edge_consistency(circuits)),
-    }
-
-
-def _plain(found: Any) -> dict[str, Any]:
-    """A dataclass as JSON data: what is not defined is null."""
-    return {
-        name: None if isinstance(value, float) and not isfinite(value) else value
-        for name, value in asdict(found).items()
     }

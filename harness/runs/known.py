@@ -12,10 +12,12 @@ from harness.circuits.select import strength
 from harness.discovery.found import circuit_of, ranking_for
 from harness.discovery.problem import Discovery
 from harness.evaluation.ground_truth import agreement, ranking
-from harness.spec.types import Selection
+from harness.spec.types import Ablation, Selection
 
 
-def known_agreement(known: KnownCircuit, found: Discovery, selection: Selection) -> dict[str, Any]:
+def known_agreement(
+    known: KnownCircuit, found: Discovery, selection: Selection, ablation: Ablation
+) -> dict[str, Any]:
     """`known` of `result.json`: scores against the true edges, and the circuit of their number.
 
     The ranking is the one that circuits of that number are cut from: by magnitude unless the
@@ -25,7 +27,7 @@ def known_agreement(known: KnownCircuit, found: Discovery, selection: Selection)
     truth = known.kept[graph.allowed].numpy()
     ranked = strength(ranking_for(found, known.size), selection.order)
     ranks = ranking(ranked[graph.allowed].numpy(), truth)
-    kept = circuit_of(found, graph, known.size, selection)
+    kept = circuit_of(found, graph, known.size, selection, ablation)
     cut = agreement(kept[graph.allowed].numpy(), truth)
     return {
         "size": known.size,

@@ -39,7 +39,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
             dtype=getattr(torch, runtime.dtype),
             device=runtime.device,
         )
-        _fits(model, data)
+        require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
     else:
@@ -67,7 +67,8 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
     return compile_program(checked_program(data), spec.hardness)
 
 
-def _fits(model: Transformer, data: TaskData) -> None:
+def require_fit(model: Transformer, data: TaskData) -> None:
+    """Refuse a task with tokens or lengths that the model does not know (`HarnessError`)."""
     config = model.config
     if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
         raise HarnessError(

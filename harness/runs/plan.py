@@ -35,7 +35,7 @@ from harness.spec.types import (
     Task,
 )
 
-SEMANTICS_VERSION = 1
+SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
 
 Role = Literal["method", "control"]

@@ -2,19 +2,22 @@
 
 Cells stay in the store for ever; the record says which of them belong to the tables. Asking for
 a point of the grid again (same task, model, method, seed, limit) replaces its entry, so that a
-changed spec never leaves numbers of two versions of a task in one table.
+changed spec never leaves numbers of two versions of a task in one table. A plan holds every
+evaluation of each of its tasks, so entries of an evaluation that the suite has no more are dropped
+when one of its tasks is asked for again; other methods and seeds stay, since a command may ask
+for some of them only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from filelock import FileLock
 
-from harness.errors import NotFound, StoreCorrupt
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.atomic import json_bytes, read_json, replace_file
 from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore, ModelStore
@@ -23,6 +26,7 @@ PLAN = "plan.json"
 MODELS = "models"  # beside the runs: the models they share
 
 Status = Literal["ok", "smoke", "failed", "missing"]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,22 @@ def find_run(results: Path, run: str) -> Path:
     )
 
 
+def by_beginning(cells: Mapping[str, Found], beginning: str, otherwise: str) -> Found:
+    """What belongs to the one cell id that begins so; `cells` are by id.
+
+    Raises `NotFound(otherwise)` if none does (an empty beginning begins none), `HarnessError`
+    that lists the ids if several do.
+    """
+    found = sorted(cell for cell in cells if beginning and cell.startswith(beginning))
+    if not found:
+        raise NotFound(otherwise)
+    if len(found) > 1:
+        raise HarnessError(
+            f"{beginning!r} begins {len(found)} ids: {', '.join(found)}; give more characters"
+        )
+    return cells[found[0]]
+
+
 def model_store(results: Path) -> ModelStore:
     """The models that all runs of a results folder share."""
     return ModelStore(results / MODELS)
@@ -108,11 +128,14 @@ def record(folder: Path, plan: Plan) -> None:
         replace_file(folder / PLAN, json_bytes(document))
 
 
-def _merge(old: Iterable[Entry], new: Iterable[Entry]) -> list[Entry]:
+def _merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+    asked = {(entry.task, entry.variant) for entry in new}
+    again = {entry.task for entry in new}
+    kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
     # A dict keeps the place of a point that is replaced; sorting keeps each task together.
-    points = {entry.point: entry for entry in (*old, *new)}
+    points = {entry.point: entry for entry in (*kept, *new)}
     tasks: dict[str, int] = {}
-    for entry in points.values():
+    for entry in (*old, *new):
         tasks.setdefault(entry.task, len(tasks))
     return sorted(points.values(), key=lambda entry: tasks[entry.task])
 

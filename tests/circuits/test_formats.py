@@ -27,7 +27,7 @@ def some_circuit(seed: int = 0, *, scored: bool = True) -> Circuit:
     graph = Graph(2, 3)
     draw = torch.Generator().manual_seed(seed)
     scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
-    kept = prune(top_n(scores, graph, 25), graph)
+    kept = prune(top_n(scores, graph, 25), graph, "interchange")
     return Circuit(graph, kept, scores if scored else None, 12, {"task": "toy"})
 
 
@@ -80,7 +80,7 @@ def test_sizes():
     circuit = some_circuit()
     assert circuit.size == len(list(circuit.edges()))
     assert circuit.sparsity == 1 - circuit.size / circuit.graph.n_edges
-    assert circuit.pruned().size == circuit.size
+    assert circuit.pruned("interchange").size == circuit.size
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_published_circuit_loads_and_its_selection_is_reproduced(reference_file,
     assert circuit.size == 756
     assert sum(circuit.nodes().values()) == 81
     # It is what remains of the 800 strongest edges without dead ends.
-    kept = prune(top_n(circuit.scores, circuit.graph, 800), circuit.graph)
+    kept = prune(top_n(circuit.scores, circuit.graph, 800), circuit.graph, "interchange")
     assert torch.equal(kept, circuit.kept)
     wanted = json.loads(gzip.decompress(path.read_bytes()))
     written = to_mib(circuit)

@@ -15,6 +15,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.known import stated, verify
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
+from harness.circuits.select import prune
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.programs_task import checked_program
@@ -91,6 +92,14 @@ def test_every_program_has_a_clear_circuit(name, ablation, inputs):
     assert found.inside > 0.1
     assert found.largest_other < 1e-5
     assert found.alone < 1e-5
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(("ablation", "inputs"), [("zero", "split"), ("interchange", "split")])
+def test_no_true_edge_is_a_dead_end(name, ablation, inputs):
+    """So a method that finds the true circuit is given it."""
+    found = known(name, ablation, inputs)
+    assert torch.equal(prune(found.kept, found.graph, ablation), found.kept)
 
 
 @pytest.mark.parametrize(("name", "ablation"), PUBLISHED)

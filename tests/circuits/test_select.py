@@ -36,7 +36,7 @@ def on_some_path(kept: torch.Tensor) -> torch.Tensor:
 @given(st.integers(0, 10_000), st.floats(0.05, 0.9))
 def test_pruning_keeps_exactly_what_lies_on_a_path(seed, share):
     kept = random_edges(seed, share)
-    assert torch.equal(prune(kept, GRAPH), on_some_path(kept))
+    assert torch.equal(prune(kept, GRAPH, "interchange"), on_some_path(kept))
 
 
 @given(st.integers(0, 10_000), st.integers(0, 60))
@@ -89,7 +89,7 @@ def test_greedy_is_brute_force_greedy(seed, n):
 @pytest.mark.parametrize("rule", ["top_n", "greedy"])
 def test_selected_circuits_have_no_dead_ends(rule):
     scores = torch.randn(GRAPH.allowed.shape, generator=torch.Generator().manual_seed(0))
-    kept = select(scores, GRAPH, 20, Selection(rule=rule))
+    kept = select(scores, GRAPH, 20, Selection(rule=rule), "interchange")
     assert int(kept.sum()) <= 20
     assert torch.equal(kept, on_some_path(kept))
 

@@ -42,7 +42,7 @@ def test_an_ungrouped_circuit_computes_the_same(random_batch):
     draw = torch.Generator().manual_seed(0)
     kept = (torch.rand(graph.allowed.shape, generator=draw) < 0.6) & graph.allowed
     scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
-    spread = ungrouped(Circuit(graph, kept, scores, model.config.d_model))
+    spread = ungrouped(Circuit(graph, kept, scores, model.config.d_model), additive=True)
     assert spread.graph == Graph.of(whole.config)
     assert not spread.kept[~spread.graph.allowed].any()
     torch.testing.assert_close(spread.scores.sum(), scores.sum())
@@ -53,7 +53,24 @@ def test_an_ungrouped_circuit_computes_the_same(random_batch):
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
+def test_ranks_keep_their_order():
+    """A probability is not shared out: every head's edge has its group's, so ranks as it did."""
+    graph, whole = Graph(2, 4, n_groups=2), Graph(2, 4)
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.rand(graph.allowed.shape, generator=draw) * graph.allowed
+    spread = ungrouped(Circuit(graph, graph.allowed, scores), additive=False)
+    assert spread.scores is not None
+    for row, column in whole.edges():
+        name = whole.edge_name(row, column)
+        for head in range(4):
+            for part in "kv":
+                name = name.replace(f"h{head}<{part}>", f"g{head // 2}<{part}>")
+        assert spread.scores[row, column] == scores[graph.edge_index(name)]
+    order = scores[graph.allowed].unique()
+    assert torch.equal(spread.scores[whole.allowed].unique(), order)
+
+
 def test_without_groups_nothing_changes():
     graph = Graph(2, 3)
     circuit = Circuit(graph, graph.allowed)
-    assert ungrouped(circuit) is circuit
+    assert ungrouped(circuit, additive=False) is circuit

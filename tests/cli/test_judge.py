@@ -112,6 +112,40 @@ def test_a_cell_in_another_model_is_said(measuring: Any) -> None:
     assert "now has model" in changed.stderr
 
 
+def test_transfer_to_another_task_in_the_same_model(measuring: Any) -> None:
+    """Other prompts of the same tokens; the model is the one the circuit was found in."""
+    harness = measuring
+    harness("run", "toy", "--methods", "eap", "--limit", "8")
+    store = CellStore(Path("results/toy"))
+    cell = next(one for one in store.ids() if store.result(one)["method"] == "eap")
+    path = harness.task("longer")
+    path.write_text(path.read_text().replace("lengths: [7, 9]", "lengths: [9]"))
+    result = harness("judge", cell, "--on", "longer", "--tests", "none", "--json")
+    found, home = json.loads(result.stdout), judged(harness, cell, "--tests", "none")
+    assert (found["task"], found["same_model"]) == ("longer", True)
+    assert found["model_id"] == home["model_id"] == store.result(cell)["model_id"]
+    assert found["whole"] != home["whole"]  # other prompts
+    assert "training" not in result.stderr
+    other = judged(harness, cell, "--task", "longer", "--tests", "none")  # its own model
+    assert other["model_id"] != home["model_id"]
+    path.write_text(path.read_text().replace('"[]"', '"{}"'))
+    said = harness("judge", cell, "--on", "longer", "--tests", "none", code=2).stderr
+    assert "task 'longer' has other tokens than task 'toy', whose model this is" in said
+
+
+def test_the_circuit_of_a_size(measuring: Any) -> None:
+    harness = measuring
+    harness("run", "toy", "--methods", "eap", "--limit", "8")
+    store = CellStore(Path("results/toy"))
+    cell = next(one for one in store.ids() if store.result(one)["method"] == "eap")
+    point = store.result(cell)["curve"][2]
+    assert point["size_requested"] == 0.5
+    found = judged(harness, cell, "--size", "0.5", "--tests", "none")
+    assert found["size"] == point["size"]
+    wanted = point["faithfulness"]["value"]
+    assert found["circuit"]["faithfulness"]["value"] == pytest.approx(wanted, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -260,6 +260,23 @@ def test_compare_names_the_winner(harness: Any) -> None:
     assert data["tasks"][0]["cmd"]["low"] > 0
 
 
+def test_compare_tells_the_evaluations_of_a_suite_apart(harness: Any) -> None:
+    path = harness.suite("trial", ["toy"], ["good", "weak"])
+    path.write_text(path.read_text() + "evaluations: [{ablation: zero}, {ablation: mean}]\n")
+    harness("run", "trial")
+    text = harness("compare", "good", "weak").stdout
+    assert "| toy, ablation zero |" in text
+    assert "| toy, ablation mean |" in text
+    assert "2 wins, 0 ties, 0 losses" in text
+    data = json.loads(harness("compare", "good", "weak", "--json").stdout)
+    assert [one["variant"] for one in data["tasks"]] == ["ablation zero", "ablation mean"]
+    path.write_text(path.read_text().replace("{ablation: mean}", "{ablation: resample}"))
+    harness("run", "trial")
+    text = harness("compare", "good", "weak").stdout
+    assert "ablation resample" in text
+    assert "ablation mean" not in text  # the suite has it no more
+
+
 def test_plot_writes_a_figure(harness: Any) -> None:
     harness("run", "trial")
     harness("plot", "trial", "-o", "curves.svg")

@@ -200,7 +200,7 @@ def test_sizes_are_reached_from_below(random_batch, monkeypatch):
     )
     found = Acdc(sizes=shares).discover(problem)
     wanted = sorted(int(share * problem.graph.n_edges) for share in shares)
-    sizes = [int(prune(kept, problem.graph).sum()) for kept in found.circuits]
+    sizes = [int(prune(kept, problem.graph, "interchange").sum()) for kept in found.circuits]
     assert all(0.6 * n <= size <= n for size, n in zip(sizes, wanted, strict=True))
     assert len(searched) == len(set(searched)) <= RUNS * len(shares)
 

@@ -14,6 +14,7 @@ from harness.spec.types import Selection
 
 GRAPH = Graph(2, 2)
 TOP = Selection()
+RUN = "interchange"
 
 
 def scores(seed: int) -> torch.Tensor:
@@ -22,31 +23,31 @@ def scores(seed: int) -> torch.Tensor:
 
 
 def test_scores_alone_are_cut_at_the_size():
-    kept = circuit_of(Discovery(scores(0)), GRAPH, 20, TOP)
-    assert torch.equal(kept, prune(top_n(scores(0), GRAPH, 20), GRAPH))
+    kept = circuit_of(Discovery(scores(0)), GRAPH, 20, TOP, RUN)
+    assert torch.equal(kept, prune(top_n(scores(0), GRAPH, 20), GRAPH, RUN))
 
 
 @pytest.mark.parametrize(("n", "seed"), [(1, 1), (7, 1), (9, 2), (20, 2), (30, 2)])
 def test_a_circuit_is_cut_from_the_ranking_made_for_the_nearest_size(n, seed):
     """Nearest in ratio: between 4 and 16 edges the border is 8."""
     found = Discovery(scores(0), {4: scores(1), 16: scores(2)})
-    wanted = prune(top_n(scores(seed), GRAPH, n), GRAPH)
-    assert torch.equal(circuit_of(found, GRAPH, n, TOP), wanted)
+    wanted = prune(top_n(scores(seed), GRAPH, n), GRAPH, RUN)
+    assert torch.equal(circuit_of(found, GRAPH, n, TOP, RUN), wanted)
 
 
 def test_settled_circuits_are_taken_whole_and_never_exceed_the_size():
-    small, large = (prune(top_n(scores(0), GRAPH, n), GRAPH) for n in (25, 40))
+    small, large = (prune(top_n(scores(0), GRAPH, n), GRAPH, RUN) for n in (25, 40))
     assert 0 < int(small.sum()) < int(large.sum())
     found = Discovery(scores(3), circuits=(large, small))
     for n in (int(small.sum()), int(large.sum()) - 1):
-        assert torch.equal(circuit_of(found, GRAPH, n, TOP), small)
-    assert torch.equal(circuit_of(found, GRAPH, int(large.sum()), TOP), large)
-    assert not circuit_of(found, GRAPH, int(small.sum()) - 1, TOP).any()
+        assert torch.equal(circuit_of(found, GRAPH, n, TOP, RUN), small)
+    assert torch.equal(circuit_of(found, GRAPH, int(large.sum()), TOP, RUN), large)
+    assert not circuit_of(found, GRAPH, int(small.sum()) - 1, TOP, RUN).any()
 
 
 def test_all_edges_are_the_whole_model_for_every_method():
     found = Discovery(scores(0), circuits=(torch.zeros_like(GRAPH.allowed),))
-    assert torch.equal(circuit_of(found, GRAPH, GRAPH.n_edges, TOP), GRAPH.allowed)
+    assert torch.equal(circuit_of(found, GRAPH, GRAPH.n_edges, TOP, RUN), GRAPH.allowed)
 
 
 def test_what_cannot_be_ranked_is_refused():

@@ -55,7 +55,7 @@ def agreement_of(kind: str, program: str, ablation: str, inputs: str, seed: int)
     found = make_method(method.kind, method.params).discover(problem)
     known = verify(patched, list(batches(data.pairs("test", 128, 0), 128)), references)
     assert (known.size, known.graph.n_edges) == EDGES[program, ablation, inputs]
-    return known_agreement(known, checked(found, patched.graph, kind), method.selection)
+    return known_agreement(known, checked(found, patched.graph, kind), method.selection, ablation)
 
 
 @every_case

@@ -104,7 +104,7 @@ def test_random_paths_lead_from_input_to_logits(inputs):
         for row, column in path:
             assert graph.allowed[row, column]
             kept[row, column] = True
-        assert torch.equal(prune(kept, graph), kept)
+        assert torch.equal(prune(kept, graph, "interchange"), kept)
         assert path[-1][1] == graph.logits_column
 
 

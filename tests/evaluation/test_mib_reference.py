@@ -154,7 +154,7 @@ def test_circuits_faithfulness_cpr_and_cmd(reference, theirs, order):
     graph, arrays = reference.graph, reference.arrays
     scores = reference.attribution(theirs)
     counts = sizes_to_counts(MIB_SIZES, graph.n_edges)
-    circuits = [prune(top_n(scores, graph, n, order), graph) for n in counts]
+    circuits = [prune(top_n(scores, graph, n, order), graph, "interchange") for n in counts]
     for share, kept in zip(MIB_SIZES, circuits, strict=True):
         assert np.array_equal(kept.numpy(), arrays[f"in_graph/{theirs}/{key}/{share:g}"]), share
     examples = evaluate_circuits(

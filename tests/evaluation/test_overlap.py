@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from math import isnan
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +21,7 @@ from harness.evaluation.overlap import (
     edge_consistency,
     edge_overlap,
     expected_iou,
+    node_consistency,
     node_overlap,
 )
 
@@ -101,15 +103,67 @@ def test_consistency_is_over_all_pairs():
     found = Consistency.of(sets, 3)
     assert found.n == 3
     assert found.mean == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
-    assert (found.low, found.high) == (0, 0.5)
+    assert (found.least, found.most) == (0, 0.5)
     wanted = (2 * expected_iou(1, 2, 3) + expected_iou(2, 2, 3)) / 3
     assert found.expected == pytest.approx(wanted)
     with pytest.raises(ValueError, match="two sets"):
         Consistency.of(sets[:1], 3)
 
 
+def slow_jackknife(sets):
+    """Mean IoU and its half-width, leaving out each of five sets; t of 4 degrees is 2.776."""
+
+    def mean(some):
+        values = [
+            len(a & b) / len(a | b) for a, b in combinations([set(s.nonzero()[:, 0].tolist())
+                                                              for s in some], 2)]  # fmt: skip
+        return sum(values) / len(values)
+
+    left = [mean(sets[:i] + sets[i + 1 :]) for i in range(5)]
+    centre = sum(left) / 5
+    return mean(sets), 2.7764451 * (sum((x - centre) ** 2 for x in left) * 4 / 5) ** 0.5
+
+
+def test_the_interval_leaves_out_each_circuit_in_turn():
+    draw = torch.Generator().manual_seed(0)
+    sets = [torch.rand(30, generator=draw) < 0.6 for _ in range(5)]
+    found, (mean, half) = Consistency.of(sets, 30), slow_jackknife(sets)
+    assert found.mean == pytest.approx(mean, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((mean - half, mean + half), abs=1e-6)
+    same = Consistency.of(sets[:1] * 4, 30)
+    assert (same.mean, same.low, same.high) == (1, 1, 1)
+    assert isnan(Consistency.of(sets[:2], 30).low)
+
+
+def test_the_interval_holds_the_mean_as_often_as_it_says():
+    """Twelve circuits that are dense by luck: 95 % of intervals hold the mean over all such."""
+    rng = np.random.default_rng(0)
+
+    def some(n):
+        kept = np.r_[np.full(15, 0.95), np.full(45, 0.2)] * rng.uniform(0.3, 1, (n, 1))
+        return list(torch.from_numpy(rng.random((n, 60)) < kept))
+
+    def true_mean():
+        x = torch.stack(some(2000)).double()
+        shared = x @ x.T
+        iou = shared / (x.sum(1) + x.sum(1)[:, None] - shared)
+        return float((iou.sum() - iou.trace()) / (2000 * 1999))
+
+    wanted = true_mean()
+    intervals = [Consistency.of(some(12), 60) for _ in range(300)]
+    hits = sum(one.low <= wanted <= one.high for one in intervals)
+    assert 0.92 * 300 <= hits <= 0.98 * 300
+
+
+def test_nodes_are_consistent_too():
+    three = [circuit("input->m0"), circuit("input->m0", "m0->m1"), circuit("input->m0")]
+    found = node_consistency(three)
+    assert found.mean == pytest.approx((0.5 + 1 + 0.5) / 3)
+
+
 def test_other_graphs_are_refused():
     other = circuit("input->m0", graph=Graph(3, 2))
-    for compare in (edge_overlap, node_overlap, lambda a, b: edge_consistency([a, b])):
+    on_pairs = [lambda a, b, of=of: of([a, b]) for of in (edge_consistency, node_consistency)]
+    for compare in (edge_overlap, node_overlap, *on_pairs):
         with pytest.raises(HarnessError, match="circuits of different graphs"):
             compare(circuit("input->m0"), other)

@@ -117,6 +117,43 @@ def test_seeds_of_one_side_only_are_named(tmp_path: Path) -> None:
     assert found.unpaired == ("toy toy seed 1",)
 
 
+# ---------------------------------------------------------------- evaluations of a suite
+def varied(method: str, ablation: str, **changes: Any) -> Any:
+    """A cell of a suite with several evaluations."""
+    task = a_task(evaluation=replace(a_task().evaluation, ablation=ablation))
+    made = cell_of(method)
+    return a_cell(task, made.method, variant=f"ablation {ablation}", **changes)
+
+
+def test_each_evaluation_is_compared_on_its_own(tmp_path: Path) -> None:
+    cells = [varied(m, ablation) for ablation in ("zero", "mean") for m in ("best", "worse")]
+    save(tmp_path / "run", cells)
+    found = compare(*sides(tmp_path, "best", "worse"))
+    assert [one.variant for one in found.tasks] == ["ablation zero", "ablation mean"]
+    assert found.count("A better") == 2
+    assert found.unpaired == ()
+    whole_runs = compare(*sides(tmp_path, "run", "run"))
+    assert [(one.variant, one.method_a) for one in whole_runs.tasks] == [
+        (f"ablation {ablation}", m) for ablation in ("zero", "mean") for m in ("best", "worse")
+    ]
+
+
+def test_an_evaluation_of_one_side_only_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "old", [varied("best", "zero"), cell_of("best")])
+    save(tmp_path / "new", [varied("worse", "zero"), varied("worse", "mean")])
+    found = compare(*sides(tmp_path, "old", "new"))
+    assert [one.variant for one in found.tasks] == ["ablation zero"]
+    assert found.unpaired == ("toy toy", "toy toy ablation mean")
+
+
+def test_evaluations_are_paired_by_seed_within_themselves(tmp_path: Path) -> None:
+    zero = [varied(m, "zero", seed=seed) for m in ("best", "worse") for seed in (0, 1)]
+    save(tmp_path / "run", [*zero, varied("best", "mean"), varied("worse", "mean", seed=1)])
+    found = compare(*sides(tmp_path, "best", "worse"))
+    assert [(one.variant, one.seeds) for one in found.tasks] == [("ablation zero", 2)]
+    assert set(found.unpaired) == {f"toy toy ablation mean seed {seed}" for seed in (0, 1)}
+
+
 # ---------------------------------------------------------------- refusals
 def publish(folder: Path, cell: Any, **changes: Any) -> None:
     record(folder, Plan(folder.name, (cell,)))

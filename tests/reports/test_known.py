@@ -1,4 +1,4 @@
-"""Agreement with true circuits: means over seeds, one overview table per ablation."""
+"""Agreement with true circuits: means over seeds, one overview table per set of choices."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from fake_cells import output
 from stored import cell_of
 
 from harness.reports.known import known_of, known_tables
-from harness.reports.leaderboard import leaderboard
+from harness.reports.leaderboard import Board, Line, leaderboard
 from harness.reports.table import render
 from harness.runs.plan import Plan
 from harness.runs.record import load_cells, record
 from harness.runs.store import CellStore
+from harness.spec.types import CHOICES
 
 KNOWN = {
     "size": 4,
@@ -59,17 +60,49 @@ def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: P
         store.publish(cell.id, replace(made, result=made.result | {"known": known}), {})
     board = leaderboard(load_cells(folder))
     (table,) = known_tables(board.boards)
-    assert table.ablation == "interchange"
+    assert table.choices == {}
     assert table.headers == ["method", "one 4/200", "two 4/200", "mean"]
     assert table.lines == [
         ["best", "1.000 (1/1)", "0.500 (0/1)", "0.750"],
-        ["worse", "0.500 (0/1)", "", "0.500"],
+        ["worse", "0.500 (0/1)", "", "0.500 (1/2 tasks)"],
     ]
     text = render(board, "github")
-    assert "### AUROC on known circuits, interchange ablation (seeds that are exact)" in text
+    assert "### AUROC on known circuits (seeds that are exact)" in text
     assert "AUROC ↑" in text
     for form in ("latex", "html", "csv", "json"):
         assert "0.75" in render(board, form) or form in ("csv", "json")
+
+
+def board_of(task: str, limit: int | None = None, **changed: str) -> Board:
+    """A board of one method; choices and metric are the usual ones but for those given."""
+    usual = dict.fromkeys((*CHOICES, "metric"), "usual") | changed
+    facts = {"choices": usual, "metric": usual["metric"], "edges_total": 9}
+    line = Line("method", "eap", known=known_of([result(KNOWN)]))
+    return Board(task, task, limit, 0.1, facts, (line,))
+
+
+@pytest.mark.parametrize("name", [*CHOICES, "metric"])
+def test_every_choice_and_the_metric_make_a_table_and_are_named_where_they_differ(
+    name: str,
+) -> None:
+    boards = [board_of("one"), board_of("two", **{name: "other"}), board_of("three")]
+    tables = known_tables([*boards, board_of("four", limit=2, **{name: "third"})])
+    assert [table.choices for table in tables] == [{name: "usual"}, {name: "other"}]
+    assert [table.headers[1:-1] for table in tables] == [["one 4/9", "three 4/9"], ["two 4/9"]]
+    assert tables[1].title == f"AUROC on known circuits, {name} other (seeds that are exact)"
+
+
+def test_a_mean_says_over_how_many_tasks_it_is_where_some_are_missing() -> None:
+    nothing = replace(board_of("two").lines[0], known=known_of([result({**WEAK, "auroc": None})]))
+    worse = replace(board_of("two").lines[0], method="worse", known=known_of([result(WEAK)]))
+    boards = [replace(board_of("one"), lines=(*board_of("one").lines, worse)),
+              replace(board_of("two"), lines=(nothing, worse))]  # fmt: skip
+    (table,) = known_tables(boards)
+    assert table.lines == [
+        ["eap", "1.000 (1/1)", "– (0/1)", "1.000 (1/2 tasks)"],
+        ["worse", "0.500 (0/1)", "0.500 (0/1)", "0.500"],
+    ]
+    assert known_tables([replace(boards[0], lines=(nothing,))])[0].lines[0][-1] == "– (0/1 tasks)"
 
 
 def test_without_true_circuits_no_column_speaks_of_them(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fake_cells import a_method, a_model, a_task, loaded
 
 from harness.circuits.formats import load_circuit
 from harness.errors import HarnessError
 from harness.runs.cell import compute_cell
+from harness.runs.circuits import stored_circuit
 from harness.runs.models import ModelStore
 from harness.runs.plan import ModelSource, make_cell
 from harness.runs.store import CellStore
@@ -100,6 +102,39 @@ def test_the_stored_circuit_is_one_of_the_curve(models, tmp_path):
     assert (circuit.scores[~circuit.graph.allowed] == 0).all()
 
 
+def test_the_circuit_of_every_size_is_stored(models, tmp_path):
+    cell = a_cell("activation_patching")
+    stored(cell, models, tmp_path)
+    store = CellStore(tmp_path)
+    curve = store.result(cell.id)["curve"]
+    circuits = [stored_circuit(store, cell.id, point["size_requested"]) for point in curve]
+    assert [circuit.size for circuit in circuits] == [point["size"] for point in curve]
+    assert all(circuit.scores is None for circuit in circuits)
+    one = stored_circuit(store, cell.id)
+    assert (one.source["cut_from"], one.source["scores"]) == ("scores", "additive")
+    assert any(torch.equal(one.kept, circuit.kept) for circuit in circuits)
+
+
+def test_the_stored_scores_are_those_the_stored_circuit_was_cut_from(models, monkeypatch, tmp_path):
+    """Of several rankings, the one made for its size; not the middle one."""
+    from harness.discovery.problem import Discovery
+    from harness.discovery.random import Random
+
+    def several(_, problem):
+        allowed = problem.graph.allowed.double()
+        rankings = {made_for: allowed * made_for for made_for in (2, 6, EDGES)}
+        return Discovery(rankings[2], rankings)
+
+    monkeypatch.setattr(Random, "discover", several)
+    cell = a_cell("random")
+    curve = json.loads(stored(cell, models, tmp_path))["curve"]
+    one = stored_circuit(CellStore(tmp_path), cell.id)
+    requested = next(p["edges_requested"] for p in curve if p["size"] == one.size)
+    assert one.scores.max() == requested
+    assert one.source["cut_from"] == f"scores made for about {requested} edges"
+    assert one.source["scores"] == "ranks"
+
+
 def test_same_cell_same_bytes_and_other_seed_other_discovery(models, tmp_path):
     first, again = (stored(a_cell(), models, tmp_path / name) for name in ("a", "b"))
     assert first == again
@@ -159,8 +194,6 @@ def test_an_unknown_device_is_a_clear_error(models, monkeypatch):
 
 
 def test_scores_that_are_not_finite_are_refused(models, monkeypatch):
-    import torch
-
     from harness.discovery.problem import Discovery
     from harness.discovery.random import Random
 

@@ -1,14 +1,22 @@
 """The record of a run: what belongs to its tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_cells import a_cell, a_method, a_task, output
 
-from harness.errors import NotFound, StoreCorrupt
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.plan import Plan
-from harness.runs.record import entries_of, find_run, load_cells, record, runs_root
+from harness.runs.record import (
+    by_beginning,
+    entries_of,
+    find_run,
+    load_cells,
+    record,
+    runs_root,
+)
 from harness.runs.store import CellStore
 
 
@@ -30,6 +38,34 @@ def test_asking_again_replaces_a_point_and_keeps_the_others(folder: Path) -> Non
     record(folder, plan(changed, added))
     # The changed cell stands in its old place, and the new one beside its task.
     assert [e.id for e in entries_of(folder)] == [changed.id, added.id, two.id]
+
+
+def test_evaluations_that_a_suite_has_no_more_leave_its_record(folder: Path) -> None:
+    """Edited `evaluations`: the old ones' entries go, those of methods not asked for stay."""
+
+    def cells(ablations: tuple[str, ...], methods: tuple[str, ...], task: str = "toy") -> list[Any]:
+        return [
+            a_cell(
+                a_task(task, evaluation=replace(a_task().evaluation, ablation=ablation)),
+                a_method(method),
+                variant=f"ablation {ablation}",
+            )
+            for ablation in ablations
+            for method in methods
+        ]
+
+    other = cells(("zero",), ("a",), task="other")
+    record(folder, plan(*cells(("zero", "mean"), ("a", "b")), *other))
+    record(folder, plan(*cells(("mean", "resample"), ("a",))))
+    left = [(e.task, e.variant, e.method) for e in entries_of(folder)]
+    assert left == [
+        ("toy", "ablation mean", "a"),
+        ("toy", "ablation mean", "b"),
+        ("toy", "ablation resample", "a"),
+        ("other", "ablation zero", "a"),
+    ]
+    record(folder, plan(a_cell(a_task(), a_method("a"))))
+    assert [e.variant for e in entries_of(folder)] == ["", "ablation zero"]
 
 
 def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
@@ -66,6 +102,17 @@ def test_runs_are_found_by_name_or_path(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="runs there: run"):
         find_run(tmp_path, "walk")
     assert runs_root(tmp_path / "nothing") == []
+
+
+def test_a_cell_is_found_by_the_beginning_of_its_id() -> None:
+    cells = {"abc1": "one", "abd2": "two", "b": "three"}
+    assert by_beginning(cells, "abc", "none") == "one"
+    assert by_beginning(cells, "b", "none") == "three"
+    with pytest.raises(HarnessError, match="'ab' begins 2 ids: abc1, abd2; give more characters"):
+        by_beginning(cells, "ab", "none")
+    for nothing in ("", "c", "abc12"):
+        with pytest.raises(NotFound, match="nowhere"):
+            by_beginning(cells, nothing, "nowhere")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"cells": [{}]}', "[]"])

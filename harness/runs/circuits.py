@@ -1,0 +1,42 @@
+"""Circuits of a finished cell: the one that is stored with its scores, or that of a measured size.
+
+`circuit.safetensors` holds the smallest measured circuit that is faithful, and the scores that
+circuits of its size are cut from. Not every method cuts all sizes from one ranking: learned masks
+have one for each target, a search settles on circuits. `circuits.safetensors` holds the circuit of
+every size of the curve, as it was measured. In `source` of the former, `cut_from` says in words
+what its size is cut from (`scores`: all sizes are), and `scores` whether they are sums
+(`Discovery.additive`) or ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isclose
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.formats import load_circuit
+from harness.circuits.packed import unpack
+from harness.errors import HarnessError
+from harness.runs.store import CellStore
+
+ADDITIVE, RANKS = "additive", "ranks"
+"""What `source["scores"]` of a stored circuit says."""
+
+
+def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) -> Circuit:
+    """A finished cell's stored circuit, or without scores the one measured at a share of edges.
+
+    Raises `HarnessError` if no circuit was measured at `size`, `StoreCorrupt` for a broken file.
+    """
+    circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
+    if size is None:
+        return circuit
+    shares = [point["size_requested"] for point in store.result(cell_id)["curve"]]
+    place = next((i for i, share in enumerate(shares) if isclose(share, size)), None)
+    if place is None:
+        raise HarnessError(
+            f"cell {cell_id[:12]} has no circuit of size {size:g}; its sizes, in shares of all "
+            f"edges, are {', '.join(f'{share:g}' for share in shares)}"
+        )
+    _, kept = unpack(store.artifact(cell_id, "circuits.safetensors"))
+    return replace(circuit, kept=kept[place], scores=None)

@@ -1,0 +1,100 @@
+"""Circuits as a user names them: a file, a finished cell, or all cells of a method in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.formats import load_circuit
+from harness.errors import HarnessError
+from harness.runs.circuits import stored_circuit
+from harness.runs.record import Entry, by_beginning, entries_of, find_run, runs_root
+from harness.runs.store import CellStore
+
+
+@dataclass(frozen=True)
+class Given:
+    """A circuit, what the user called it, and the cell it is from, if it is from one."""
+
+    circuit: Circuit
+    name: str
+    entry: Entry | None = None
+
+
+def find_circuit(results: Path, reference: str, size: float | None = None) -> Given:
+    """A circuit by file, by the beginning of a cell's id, or by `run:cell`.
+
+    With `size`, of a cell the circuit that was measured at this share of the edges. Raises
+    `NotFound` if nothing answers to it, `HarnessError` for a broken file, if several do, or if no
+    circuit of that size was measured, `StoreCorrupt` if the cell is not what was published.
+    """
+    if Path(reference).is_file():
+        return Given(load_circuit(Path(reference)), reference)
+    run, _, cell = reference.rpartition(":")
+    folders = [find_run(results, run)] if run else runs_root(results)
+    stored = {
+        cell_id: (folder, cell_id) for folder in folders for cell_id in CellStore(folder).ids()
+    }
+    folder, cell_id = by_beginning(
+        stored,
+        cell,
+        f"{reference!r} is neither a circuit file nor a finished cell of {results}; "
+        "`harness status` lists cells",
+    )
+    return _stored(folder, cell_id, size)
+
+
+def _stored(folder: Path, cell_id: str, size: float | None) -> Given:
+    store = CellStore(folder)
+    store.verify(cell_id)
+    circuit = stored_circuit(store, cell_id, size)
+    entry = next((entry for entry in entries_of(folder) if entry.id == cell_id), None)
+    return Given(circuit, f"{folder.name}:{cell_id[:12]}", entry)
+
+
+def find_circuits(
+    results: Path,
+    reference: str,
+    size: float | None = None,
+    task: str | None = None,
+    variant: str | None = None,
+) -> list[Given]:
+    """As `find_circuit`; `run:method` gives those of all finished cells of the method, by seed.
+
+    They are of one task, model and evaluation of a suite; `task` and `variant` choose among
+    several. Smoke cells stand in only where there is nothing better. Raises as `find_circuit`,
+    and `HarnessError` for cells of several.
+    """
+    run, _, method = reference.rpartition(":")
+    if not run or Path(reference).is_file():
+        return [find_circuit(results, reference, size)]
+    folder = find_run(results, run)
+    entries = [
+        entry
+        for entry in entries_of(folder)
+        if entry.method == method
+        and task in (None, entry.task)
+        and variant in (None, entry.variant)
+        and CellStore(folder).has(entry.id)
+    ]
+    if not entries:
+        return [find_circuit(results, reference, size)]
+    _one_place(reference, entries)
+    full = [entry for entry in entries if entry.limit is None]
+    ordered = sorted(full or entries, key=lambda entry: entry.seed)
+    return [_stored(folder, entry.id, size) for entry in ordered]
+
+
+def _one_place(reference: str, entries: Iterable[Entry]) -> None:
+    """Refuse to mix cells that measure different things."""
+    places = sorted({(entry.task, entry.model, entry.variant) for entry in entries})
+    if len(places) > 1:
+        listed = "; ".join(
+            f"{task} on {model} {variant}".strip() for task, model, variant in places
+        )
+        raise HarnessError(
+            f"{reference!r} has circuits of {len(places)} tasks, models or evaluations ({listed}); "
+            "choose one with --task or --variant, or name cells"
+        )

@@ -1,0 +1,97 @@
+"""What circuits share, as plain JSON data: of one with others, of groups, and between groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from math import isfinite
+from typing import Any
+
+from harness.circuits.circuit import Circuit
+from harness.evaluation.overlap import (
+    components,
+    edge_between,
+    edge_consistency,
+    edge_overlap,
+    node_between,
+    node_consistency,
+    node_overlap,
+)
+from harness.runs.given import Given
+
+
+def overlap_with(given: Given, others: Sequence[Given]) -> dict[str, Any] | None:
+    """Overlap with each other circuit, and pairwise consistency of all; None without others."""
+    if not others:
+        return None
+    circuits = [given.circuit, *(other.circuit for other in others)]
+    return {
+        "with": [
+            {
+                "name": other.name,
+                "edges": _plain(edge_overlap(given.circuit, other.circuit)),
+                "nodes": _plain(node_overlap(given.circuit, other.circuit)),
+            }
+            for other in others
+        ],
+        "consistency": _plain(edge_consistency(circuits)),
+    }
+
+
+def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
+    """Circuits of each group, consistency within those of several, within all, and between groups.
+
+    Raises `HarnessError` if their graphs differ.
+    """
+    circuits = {name: [one.circuit for one in group] for name, group in groups.items()}
+    return {
+        "schema_version": 1,
+        "groups": [
+            {
+                "name": name,
+                "circuits": [_described(one) for one in group],
+                **_consistency(circuits[name]),
+            }
+            for name, group in groups.items()
+        ],
+        "together": _consistency([one for group in circuits.values() for one in group]),
+        "between": [
+            {
+                "a": a,
+                "b": b,
+                "edges": _plain(edge_between(circuits[a], circuits[b])),
+                "nodes": _plain(node_between(circuits[a], circuits[b])),
+            }
+            for a, b in combinations(circuits, 2)
+        ],
+    }
+
+
+def _described(given: Given) -> dict[str, Any]:
+    circuit = given.circuit
+    return {
+        "name": given.name,
+        "source": dict(circuit.source),
+        "seed": None if given.entry is None else given.entry.seed,
+        "size": circuit.size,
+        "edges_total": circuit.graph.n_edges,
+        "nodes": int(components(circuit).sum()),
+    }
+
+
+def _consistency(circuits: Sequence[Circuit]) -> dict[str, Any]:
+    if len(circuits) < 2:
+        return {"edges": None, "nodes": None}
+    return {
+        "edges": _plain(edge_consistency(circuits)),
+        "nodes": _plain(node_consistency(circuits)),
+    }
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    """A dataclass as JSON data: what is not defined is null."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in asdict(found).items()
+    }

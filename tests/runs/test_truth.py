@@ -1,0 +1,121 @@
+"""The true circuit of a compiled model is verified once for all that it depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from fake_cells import a_method
+
+from harness.circuits.known import KnownCircuit, NoTrueCircuit
+from harness.datasets.open import open_data
+from harness.errors import StoreCorrupt
+from harness.runs import truth
+from harness.runs.cell import compute_cell
+from harness.runs.models import ModelStore
+from harness.runs.obtain import obtain_model
+from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.setting import TEST_SEED, prepare, references_of
+from harness.spec.load import Library
+from harness.spec.types import CompileModel, Runtime
+
+
+def a_cell(seed: int = 0, hardness: float = 50.0, limit: int | None = None, **choices: Any) -> Cell:
+    """Random scores on a compiled program: what costs time is the truth."""
+    task = Library().task("xproportion")
+    small = {"sizes": (0.5, 1.0), "discovery_pairs": 16, "test_pairs": 24}
+    evaluation = replace(task.spec.evaluation, **{**small, **choices})
+    task = replace(task, spec=replace(task.spec, evaluation=evaluation))
+    source = ModelSource(CompileModel(hardness=hardness), "compiled", task.folder)
+    return make_cell(task, source, a_method("random"), "method", seed, Runtime(threads=1), limit)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The calls of the brute force."""
+    calls: list[Any] = []
+    real = truth.verify
+    monkeypatch.setattr(truth, "verify", lambda *args: calls.append(args) or real(*args))
+    return calls
+
+
+@pytest.fixture
+def find(tmp_path, counted):
+    """Finds the truth of a cell; returns it and how often it was verified for it."""
+
+    def found(cell: Cell, models: ModelStore | None = None) -> tuple[KnownCircuit, int]:
+        models, before = models or ModelStore(tmp_path), len(counted)
+        data = open_data(cell.task)
+        setting = prepare(cell, data, obtain_model(cell, data, models, print))
+        references = references_of(setting.patched, setting.choices, setting.discovery)
+        pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
+        known = truth.true_circuit(setting, pairs, references, models, print)
+        return known, len(counted) - before
+
+    return found
+
+
+def test_a_second_cell_reuses_it(find, tmp_path):
+    first, verified = find(a_cell())
+    assert verified == 1
+    cells = [a_cell(seed=1), a_cell(limit=4), a_cell(metric="squared_error")]
+    for known, again in [find(cell) for cell in cells]:
+        assert again == 0
+        assert known.graph == first.graph
+        assert torch.equal(known.kept, first.kept)
+        assert torch.equal(known.effects, first.effects)
+        assert (known.alone, known.inside) == (first.alone, first.inside)
+    assert find(a_cell(), ModelStore(tmp_path / "other"))[1] == 1
+
+
+def test_cells_have_the_same_numbers_from_the_store(counted, tmp_path):
+    models, lines = ModelStore(tmp_path), []
+    one, two = (compute_cell(a_cell(), models, lines.append).result["known"] for _ in range(2))
+    assert one == two
+    assert one is not None
+    assert len(counted) == 1
+    assert sum("true circuit" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ablation": "interchange"},
+        {"inputs": "summed"},
+        {"head_bias": "shared"},
+        {"test_pairs": 20},
+        {"hardness": 40.0},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_it_depends_on_makes_it_anew(find, changed):
+    assert find(a_cell(ablation="zero", inputs="split"))[1] == 1
+    assert find(a_cell(**{"ablation": "zero", "inputs": "split", **changed}))[1] == 1
+
+
+def test_a_mean_is_that_of_the_discovery_pairs(find):
+    assert find(a_cell(ablation="mean"))[1] == 1
+    assert find(a_cell(ablation="mean"))[1] == 0
+    assert find(a_cell(ablation="mean", seed=1))[1] == 1
+
+
+def test_that_there_is_none_is_kept_too(find, monkeypatch):
+    def none(*_: Any) -> None:
+        raise NoTrueCircuit("others stand in")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(truth, "verify", none)
+        with pytest.raises(NoTrueCircuit, match="others stand in"):
+            find(a_cell())
+    with pytest.raises(NoTrueCircuit, match="others stand in"):
+        find(a_cell())
+
+
+def test_a_broken_file_is_named(find, tmp_path):
+    find(a_cell())
+    (path,) = (tmp_path / truth.FOLDER).iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(StoreCorrupt, match=rf"{path.name} does not hold a true circuit"):
+        find(a_cell())
