@@ -148,6 +148,8 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
             _models(task, spec, library, suite.folder), _variants(task, spec), methods, seeds
         )
         for source, (variant, varied), (method, role), seed in grid:
+            if _excluded(spec, task_ref, method.name, varied.spec.evaluation):
+                continue
             made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
             cell = replace(made, variant=variant)
             _refuse_twin(cells.get(cell.id), cell)
@@ -156,20 +158,32 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     return Plan(name=spec.name, cells=tuple(cells.values()))
 
 
+def _changes(change: EvaluationChange) -> dict[str, Any]:
+    """What a change of the evaluation says, by field."""
+    values = {field.name: getattr(change, field.name) for field in fields(change)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     """The task under each evaluation of the suite, with what was changed in words."""
     found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
     for change in spec.evaluations or (EvaluationChange(),):
-        given = {
-            field.name: value
-            for field in fields(change)
-            if (value := getattr(change, field.name)) is not None
-        }
+        given = _changes(change)
         evaluation = replace(task.spec.evaluation, **given)
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
         found.setdefault(evaluation, (words, varied))  # equal ones are one computation
     return list(found.values())
+
+
+def _excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
+    """Whether the suite leaves out this cell; a method's file is named as its spec."""
+    return any(
+        one.task in (None, task_ref)
+        and (one.method is None or Path(one.method).stem == method)
+        and all(getattr(evaluation, name) == v for name, v in _changes(one.evaluation).items())
+        for one in spec.exclude
+    )
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:
@@ -183,6 +197,7 @@ def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Load
         tasks=(reference,),
         models=(),
         evaluations=(),
+        exclude=(),
     )
     return replace(grid, spec=spec)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from harness.spec.issues import Issue
+from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
 from harness.spec.yaml_source import Source
 
@@ -61,6 +61,22 @@ def _suite_sizes_ascend(source: Source) -> Iterator[Issue]:
         yield from _ascend(source, _at(change, "sizes"), ("evaluations", index, "sizes"))
 
 
+def _excluded_are_named(source: Source) -> Iterator[Issue]:
+    """An exclusion of what the suite does not have would leave out nothing."""
+    exclusions = _at(source.data, "exclude")
+    for index, one in enumerate(exclusions if isinstance(exclusions, list) else ()):
+        for key, lists in (("task", ("tasks",)), ("method", ("methods", "controls"))):
+            named = [ref for name in lists for ref in _texts(source, name)]
+            wrong = _at(one, key)
+            if isinstance(wrong, str) and wrong not in named:
+                yield source.issue(("exclude", index, key), unknown(f"{key} here", wrong, named))
+
+
+def _texts(source: Source, name: str) -> list[str]:
+    found = _at(source.data, name)
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
 def _ascend(source: Source, sizes: Any, path: tuple[str | int, ...]) -> Iterator[Issue]:
     if not isinstance(sizes, list) or not all(_is_number(size) for size in sizes):
         return
@@ -88,6 +104,6 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "task": (_name_is_file_name, _task_model_shape, _sizes_ascend),
     "model": (_name_is_file_name, _model_shape),
     "method": (_name_is_file_name,),
-    "suite": (_name_is_file_name, _suite_sizes_ascend),
+    "suite": (_name_is_file_name, _suite_sizes_ascend, _excluded_are_named),
     "result": (),
 }

@@ -346,8 +346,17 @@ class EvaluationChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """Cells that a suite leaves out: those that agree with everything given here."""
+
+    task: str | None = None
+    method: str | None = None
+    evaluation: EvaluationChange = EvaluationChange()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A grid tasks × models × methods × seeds × evaluations.
+    """A grid tasks × models × methods × seeds × evaluations, less `exclude`.
 
     No models and no evaluations means each task's own.
     """
@@ -360,6 +369,7 @@ class Suite:
     description: str = ""
     models: tuple[str, ...] = ()
     evaluations: tuple[EvaluationChange, ...] = ()
+    exclude: tuple[Exclusion, ...] = ()
     controls: tuple[str, ...] = ("random_paths",)  # methods shown as sanity rows, never ranked
     seeds: tuple[int, ...] = (0,)
     runtime: Runtime = Runtime()

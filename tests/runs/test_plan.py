@@ -17,7 +17,14 @@ from harness.runs.fields import FIELDS, Part, identity_part
 from harness.runs.plan import ModelSource, Overrides, expand, make_cell, single_task
 from harness.spec import types
 from harness.spec.identity import digest
-from harness.spec.types import EvaluationChange, GeneratorData, LoadModel, Runtime, Selection
+from harness.spec.types import (
+    EvaluationChange,
+    Exclusion,
+    GeneratorData,
+    LoadModel,
+    Runtime,
+    Selection,
+)
 
 CLASSES = [
     value
@@ -319,3 +326,19 @@ def test_a_suite_runs_its_tasks_under_every_evaluation_it_names() -> None:
     assert len({cell.model_id for cell in plan.cells}) == 1  # the model is trained once
     alone = a_cell(replace(a_task(), evaluation=zero))
     assert plan.cells[0].id == alone.id  # the same as a task with that evaluation
+
+
+def test_a_suite_leaves_out_what_it_excludes() -> None:
+    few, many = EvaluationChange(discovery_pairs=7), EvaluationChange(discovery_pairs=9)
+    suite = a_suite(
+        [a_task()],
+        [a_method(), a_method("slow")],
+        evaluations=(few, many),
+        exclude=(Exclusion(method="slow", evaluation=many),),
+    )
+    plan = expand(loaded(suite), FakeLibrary(a_task(), a_method(), a_method("slow")))
+    assert {(cell.method.name, cell.variant) for cell in plan.cells} == {
+        (a_method().name, "discovery_pairs 7"),
+        (a_method().name, "discovery_pairs 9"),
+        ("slow", "discovery_pairs 7"),
+    }

@@ -102,6 +102,7 @@ PARITY: list[tuple[str, str, type]] = [
     ("suite", "", types.Suite),
     ("suite", "runtime", types.Runtime),
     ("suite", "evaluation_change", types.EvaluationChange),
+    ("suite", "exclusion", types.Exclusion),
 ]
 
 
