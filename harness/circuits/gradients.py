@@ -2,6 +2,9 @@
 
 score[w, r] = Σ_examples,positions (x_w - x̃_w) · ∂loss/∂(input of r)
 
+Where heads are normalised on their way to the stream (`post_norms`), x_w - x̃_w is taken through the
+norm to first order at the run of the gradient.
+
 The forward is the plain, fused model: the residual stream is never copied per head. The gradient
 at each q, k, v reader is rebuilt from the gradient at its output (`readers.input_gradients`), and
 one matrix product per layer mixes it with all writers' differences.
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.post_norms import first_order_differences
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
 from harness.models.batch import Batch
@@ -50,12 +54,14 @@ class GradientRun:
     """A forward pass with the gradient of the summed loss at every reader.
 
     `activations` as in a plain run; `reads`: L of reader outputs [R, N, K]; `gradients`: at
-    `reads{layer}` [R, N, K], at `mlp{layer}` [B, T, D], at `final` [B, P, D].
+    `reads{layer}` [R, N, K], at `mlp{layer}` [B, T, D], at `final` [B, P, D]. `attention`: L of
+    attention's outputs [B, T, D], where a norm takes them before the stream does; else empty.
     """
 
     activations: Activations
     reads: tuple[Tensor, ...]
     gradients: dict[str, Tensor]
+    attention: tuple[Tensor, ...] = ()
 
 
 def gradient_run(
@@ -72,7 +78,7 @@ def gradient_run(
     """
     start = model.start(batch.clean) if start is None else start
     store: dict[str, Tensor] = {}
-    heads, mlps, streams, outputs = [], [], [], []
+    heads, mlps, streams, outputs, attention = [], [], [], [], []
     with torch.enable_grad():
         x = start.detach().requires_grad_()
         for layer, block in enumerate(model.layers()):
@@ -82,7 +88,10 @@ def gradient_run(
             q, k, v = block.split(reads.transpose(1, 2), axis=1)
             z = block.attend(q, k, v).transpose(1, 2)
             heads.append(z.detach())
-            after = x + block.project(z)
+            projected = block.project(z)
+            if model.config.post_norms:
+                attention.append(projected.detach())
+            after = x + block.add_attention(projected)
             at_mlp = x if model.config.parallel else after
             streams.append(at_mlp.detach())
             out = block.mlp(_tap(at_mlp, store, f"mlp{layer}"))
@@ -94,7 +103,7 @@ def gradient_run(
         store[f"reads{layer}"] = by_reader(store[f"reads{layer}"])
     written = input_writers(model, batch.clean, graph.inputs)
     activations = Activations(written, tuple(heads), tuple(mlps), (*streams, x.detach()))
-    return GradientRun(activations, tuple(map(by_reader, outputs)), store)
+    return GradientRun(activations, tuple(map(by_reader, outputs)), store, tuple(attention))
 
 
 def by_reader(reads: Tensor) -> Tensor:
@@ -106,7 +115,7 @@ def by_reader(reads: Tensor) -> Tensor:
 def writer_differences(
     model: Transformer, graph: Graph, run: Activations, reference: Activations
 ) -> Tensor:
-    """x_w - x̃_w of every writer: [W, B, T, D]."""
+    """x_w - x̃_w of every writer, of heads before a norm takes them: [W, B, T, D]."""
     differences = run.streams[0].new_empty((graph.n_writers, *run.streams[0].shape))
     differences[: graph.n_inputs] = run.inputs - reference.inputs
     for layer, block in enumerate(model.layers()):
@@ -130,8 +139,31 @@ def edge_scores(
     """Scores [W, R] summed over the batch and over runs.
 
     The runs' gradients are added up at each reader, so that there is one mixing product per
-    layer however many runs there are.
+    layer however many runs there are. With post-norms, whose slopes are each run's own, there is
+    one for each run.
     """
+    if not model.config.post_norms:
+        return _edge_scores(model, graph, batch, runs, differences)
+    return sum_of(
+        _edge_scores(
+            model,
+            graph,
+            batch,
+            [run],
+            first_order_differences(model, graph, run.attention, differences),
+        )
+        for run in runs
+    )
+
+
+def _edge_scores(
+    model: Transformer,
+    graph: Graph,
+    batch: Batch,
+    runs: Sequence[GradientRun],
+    differences: Tensor,
+) -> Tensor:
+    """The same of differences that add up in the stream."""
     scores = differences.new_zeros(graph.n_writers, graph.n_readers)
     flat = differences.flatten(1)
     for layer, block in enumerate(model.layers()):

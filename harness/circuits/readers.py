@@ -26,6 +26,14 @@ def centred(x: Tensor, norm: Norm) -> Tensor:
     return x - x.mean(-1, keepdim=True) if norm.kind == "layernorm" else x
 
 
+def inverse_size(x: Tensor, norm: Norm) -> Tensor | float:
+    """s = 1/√(mean x² + ε), what a norm multiplies centred x [..., D] by: [..., 1]."""
+    if norm.kind == "none":
+        return 1.0
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return (length.square() / x.shape[-1] + norm.eps).rsqrt()
+
+
 class ReaderRun(NamedTuple):
     """One run at one layer: the stream [N, D] that all R readers hold, what they gave [R, N, K],
     and the gradient there [R, N, K].
@@ -69,10 +77,7 @@ class FoldedReaders:
 
     def scale(self, x: Tensor) -> Tensor | float:
         """s of every centred stream in x [..., D]: [..., 1]."""
-        if self.norm.kind == "none":
-            return 1.0
-        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return (length.square() / x.shape[-1] + self.norm.eps).rsqrt()
+        return inverse_size(x, self.norm)
 
     def read(self, x: Tensor) -> Tensor:
         """Outputs [R, N, K] of all readers, each for its own centred stream x [R, N, D]."""

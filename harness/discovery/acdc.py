@@ -63,9 +63,15 @@ class Acdc:
     def discover(self, problem: Problem) -> Discovery:
         """Search once per threshold, or as often as the sizes need.
 
-        Raises `HarnessError` for a threshold that is no number, or an objective that becomes
-        infinite on the way.
+        Raises `HarnessError` for a threshold that is no number, an objective that becomes
+        infinite on the way, or a model whose heads are normalised together.
         """
+        if problem.model.config.post_norms:
+            raise HarnessError(
+                "acdc removes edges by subtracting what they carry, but this model normalises what "
+                "the heads of a layer add (Gemma 2 and 3), so that they cannot be subtracted one "
+                "by one. Choose another method: all others run on such models"
+            )
         if any(math.isnan(threshold) for threshold in self.thresholds):
             raise HarnessError("acdc: a threshold is not a number; give numbers such as 0.01")
         searched: Searched = {}

@@ -16,7 +16,7 @@ eight runs of a group.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -37,11 +37,13 @@ _AT_ONCE = 8
 class _Group(NamedTuple):
     """Writers `rows` whose sum reaches the stream at `point`.
 
-    Points: 2l before the attention of layer l, 2l+1 before its MLP, 2L at the end.
+    Points: 2l before the attention of layer l, 2l+1 before its MLP, 2L at the end. `layer`: of
+    heads, None for others.
     """
 
     rows: slice
     point: int
+    layer: int | None = None
 
 
 def _groups(graph: Graph) -> Iterator[_Group]:
@@ -50,7 +52,7 @@ def _groups(graph: Graph) -> Iterator[_Group]:
         yield _Group(slice(0, graph.n_inputs), 0)
     for layer in range(graph.n_layers):
         after = 2 * layer + 2
-        yield _Group(graph.head_rows(layer), after if graph.parallel else after - 1)
+        yield _Group(graph.head_rows(layer), after if graph.parallel else after - 1, layer)
         yield _Group(slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1), after)
 
 
@@ -69,22 +71,44 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
     below = _Trace.of(model, clean.streams[0], 0)
     total = differences.new_zeros(graph.n_writers, graph.n_readers)
     passed_down: list[Tensor] = []
-    for rows, point in _groups(graph):
-        change = differences[rows].sum(0)
+    for group in _groups(graph):
+        change, point = differences[group.rows].sum(0), group.point
         at_group = torch.zeros_like(change)
         for first in range(0, steps, _AT_ONCE):
             runs = []
             for k in range(first + 1, min(first + _AT_ONCE, steps) + 1):
-                held = _Trace.of(model, clean.streams[point] - (1 - k / steps) * change, point)
+                start, under = _held(model, group, below, clean.streams[point], change, k / steps)
+                held = _Trace.of(model, start, point)
                 final = batch.at_positions(held.end)
                 slopes = held.slopes(loss(model.unembed(final)).sum(), final)
                 at_group += slopes.start
-                runs.append(held.whole_run(slopes, below))
+                runs.append(held.whole_run(slopes, under))
             total += edge_scores(model, graph, batch, runs, differences)
         if point:
             passed_down.append((below.beside[len(passed_down)] * at_group).sum())
     slopes = below.slopes(torch.stack(passed_down).sum(), batch.at_positions(below.end))
     return total + edge_scores(model, graph, batch, [below.whole_run(slopes, below)], differences)
+
+
+@torch.no_grad()
+def _held(
+    model: Transformer,
+    group: _Group,
+    below: _Trace,
+    stream: Tensor,
+    change: Tensor,
+    share: float,
+) -> tuple[Tensor, _Trace]:
+    """The clean stream above a group that is held at a share of its change; the run below."""
+    missing = (1 - share) * change
+    if group.layer is None or not model.config.post_norms:
+        return stream - missing, below
+    block = list(model.layers())[group.layer]
+    clean = below.attention[group.layer]
+    attention = list(below.attention)
+    attention[group.layer] = clean - missing
+    moved = block.add_attention(attention[group.layer]) - block.add_attention(clean)
+    return stream + moved, replace(below, attention=tuple(attention))
 
 
 class _Slopes(NamedTuple):
@@ -101,7 +125,8 @@ class _Trace:
     """The blocks run from a point on, with autograd's tape.
 
     `start`, `end`: streams [B, T, D]. By layer, for those that have one: `streams` before the
-    attention, what its readers gave, `reads` [B, T, R, K], and the MLP's branch `mlps` [B, T, D].
+    attention, what its readers gave, `reads` [B, T, R, K], attention's output [B, T, D], and the
+    MLP's branch `mlps` [B, T, D].
     `beside`: for heads, MLP, heads … what else than the group makes the stream above it [B, T, D].
     """
 
@@ -109,6 +134,7 @@ class _Trace:
     end: Tensor
     streams: tuple[Tensor, ...]
     reads: tuple[Tensor, ...]
+    attention: tuple[Tensor, ...]
     mlps: tuple[Tensor, ...]
     beside: tuple[Tensor, ...]
 
@@ -117,7 +143,7 @@ class _Trace:
     def of(cls, model: Transformer, start: Tensor, point: int) -> _Trace:
         """Run on from the stream at a point (see `_Group`)."""
         x = start = start.detach().requires_grad_()
-        streams, outputs, mlps, beside = [], [], [], []
+        streams, outputs, attention, mlps, beside = [], [], [], [], []
         for layer, block in enumerate(model.layers()):
             if point >= 2 * layer + 2:
                 continue
@@ -126,13 +152,14 @@ class _Trace:
                 streams.append(x)
                 outputs.append(block.read(x))
                 q, k, v = block.split(outputs[-1].transpose(1, 2), axis=1)
-                after = x + block.project(block.attend(q, k, v).transpose(1, 2))
+                attention.append(block.project(block.attend(q, k, v).transpose(1, 2)))
+                after = x + block.add_attention(attention[-1])
             seen = x if model.config.parallel else after
             mlps.append(seen.view_as(seen))  # a branch: its gradient is the reader's alone
             written = block.mlp(mlps[-1])
             beside += [x + written if model.config.parallel else x, after]
             x = after + written
-        return cls(start, x, *map(tuple, (streams, outputs, mlps, beside)))
+        return cls(start, x, *map(tuple, (streams, outputs, attention, mlps, beside)))
 
     def slopes(self, total: Tensor, final: Tensor) -> _Slopes:
         """Gradients of a number; `final` are the read positions of the end [B, P, D]."""
@@ -156,4 +183,5 @@ class _Trace:
             Activations(self.end.detach()[:0], (), (), (*points, self.end.detach())),
             tuple(by_reader(x.detach()) for x in below.reads[lacking] + self.reads),
             {**gradients, "final": slopes.final},
+            tuple(a.detach() for a in below.attention[lacking] + self.attention),
         )
