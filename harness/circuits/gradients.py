@@ -24,6 +24,7 @@ from harness.circuits.post_norms import first_order_differences
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Transformer
 
 Loss = Callable[[Tensor], Tensor]
@@ -136,7 +137,7 @@ def edge_scores(
     runs: Sequence[GradientRun],
     differences: Tensor,
 ) -> Tensor:
-    """Scores [W, R] summed over the batch and over runs.
+    """Scores [W, R] summed over the batch and over runs, at least in single precision.
 
     The runs' gradients are added up at each reader, so that there is one mixing product per
     layer however many runs there are. With post-norms, whose slopes are each run's own, there is
@@ -164,6 +165,7 @@ def _edge_scores(
     differences: Tensor,
 ) -> Tensor:
     """The same of differences that add up in the stream."""
+    differences = single(differences)
     scores = differences.new_zeros(graph.n_writers, graph.n_readers)
     flat = differences.flatten(1)
     for layer, block in enumerate(model.layers()):
@@ -178,11 +180,11 @@ def _edge_scores(
             ]
         )
         rows, columns = graph.before_attention(layer), graph.qkv_columns(layer)
-        scores[:rows, columns] = flat[:rows] @ at_readers.flatten(1).T
+        scores[:rows, columns] = flat[:rows] @ single(at_readers).flatten(1).T
         rows = graph.before_mlp(layer)
-        at_mlp = sum_of(run.gradients[f"mlp{layer}"] for run in runs).reshape(-1)
+        at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs).reshape(-1)
         scores[:rows, graph.mlp_column(layer)] = flat[:rows] @ at_mlp
     read = batch.at_positions(differences).flatten(1)
-    at_final = sum_of(run.gradients["final"] for run in runs).reshape(-1)
+    at_final = sum_of(single(run.gradients["final"]) for run in runs).reshape(-1)
     scores[:, graph.logits_column] = read @ at_final
     return scores

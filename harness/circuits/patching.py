@@ -27,6 +27,7 @@ from harness.circuits.readers import FoldedReaders, centred
 from harness.circuits.reference import Activations, input_writers
 from harness.errors import HarnessError
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Block, Transformer
 
 
@@ -225,20 +226,39 @@ def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -
     return model.unembed(batch.at_positions(model.stream(tokens)))
 
 
-def self_check(
-    patched: PatchedModel, batch: Batch, reference: Activations, tolerance: float = 1e-4
-) -> float:
+ROUNDINGS = 2**10
+COARSEST = 0.5
+
+
+def check_tolerance(dtype: torch.dtype) -> float:
+    """How far two passes that round differently may be apart, in the logits' standard deviation.
+
+        min(ROUNDINGS·ε, COARSEST),   ε = 2^-52, 2^-23, 2^-10, 2^-7 for float64, 32, 16, bfloat16
+
+    that is 2e-13, 1e-4, ½ and ½. The largest difference of random models of 1 to 24 layers is 4 to
+    50 ε, whatever their depth; where a few coordinates dwarf the rest of the stream it is up to
+    1000 ε. In half precision COARSEST rules, which refuses only what is plainly another model: to
+    be sure of a loaded model, run one cell of it in float32.
+    """
+    return min(ROUNDINGS * torch.finfo(dtype).eps, COARSEST)
+
+
+def self_check(patched: PatchedModel, batch: Batch, reference: Activations) -> float:
     """Refuse a model whose patched pass with all edges is not its plain pass.
 
     Returns the largest difference relative to the spread of the logits. Raises
-    `HarnessError` beyond `tolerance` or if logits are not finite.
+    `HarnessError` beyond `check_tolerance` of the model's precision or if logits are not finite.
     """
-    plain = plain_logits(patched.model, batch)
-    found = patched.logits(batch, patched.graph.allowed[None], reference)[0]
+    dtype = patched.model.embedding.dtype
+    plain = single(plain_logits(patched.model, batch))
+    found = single(patched.logits(batch, patched.graph.allowed[None], reference)[0])
     worst = float((found - plain).abs().max() / plain.std().clamp(min=1e-6))
+    tolerance = check_tolerance(dtype)
     if not worst <= tolerance:
+        overflow = dtype == torch.float16 and not torch.isfinite(found + plain).all()
         raise HarnessError(
             f"self-check failed: with all edges kept the patched pass differs from the model by "
             f"{worst:.2e} of the logits' spread (allowed {tolerance:.0e}); the model is refused"
+            + ("; its numbers leave float16's range: use bfloat16 or float32" if overflow else "")
         )
     return worst

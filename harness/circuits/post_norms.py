@@ -35,6 +35,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.readers import centred, inverse_size
 from harness.circuits.reference import Activations
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Norm, Transformer
 
 
@@ -53,10 +54,10 @@ def _bent(norm: Norm, x: Tensor, y: Tensor) -> Tensor:
     """A·y, A = s·(C - s²·x xᵀ/D) with x centred by C and s its inverse size: J = diag(γ)·A."""
     if norm.kind == "none":
         return y
-    x, y = centred(x, norm), centred(y, norm)
+    dtype, x, y = y.dtype, single(centred(x, norm)), single(centred(y, norm))
     scale = inverse_size(x, norm)
     along = (x * y).mean(-1, keepdim=True) * scale * scale
-    return torch.addcmul(y, x, along, value=-1) * scale
+    return (torch.addcmul(y, x, along, value=-1) * scale).to(dtype)
 
 
 @dataclass(frozen=True)

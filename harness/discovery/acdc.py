@@ -14,6 +14,9 @@ objective grew when the edge was tested at that threshold; 0 where even the smal
 one size serve the others), until a circuit, dead ends removed, has at most the wanted number of
 edges and no fewer than `CLOSE` of it.
 
+In half precision a growth below about ε (0.008 in bfloat16, 0.001 in float16) of the logits is
+rounding, and so is the decision; thresholds should be above it.
+
 Cost: one candidate per tested edge at least, each the share of a forward that its plan runs, and
 an unembedding. `harness.discovery.acdc_cost` measures it.
 """

@@ -27,6 +27,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.reference import Activations, collect
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Transformer
 from harness.spec.types import Objective
 
@@ -69,7 +70,7 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
     clean = collect(model, batch.clean, graph.inputs)
     differences = writer_differences(model, graph, clean, problem.references.of(batch))
     below = _Trace.of(model, clean.streams[0], 0)
-    total = differences.new_zeros(graph.n_writers, graph.n_readers)
+    total = single(differences.new_zeros(graph.n_writers, graph.n_readers))
     passed_down: list[Tensor] = []
     for group in _groups(graph):
         change, point = differences[group.rows].sum(0), group.point

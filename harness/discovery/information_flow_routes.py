@@ -25,6 +25,7 @@ from harness.circuits.post_norms import lone_differences
 from harness.circuits.reference import References, collect
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
+from harness.models.precision import single
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _shares(problem: Problem, batch: Batch) -> Tensor:
         run,
         writer_differences(model, graph, run, nothing),  # x_w - 0
     )
-    shares = written.new_zeros(graph.n_writers, graph.n_readers)
+    shares = single(written.new_zeros(graph.n_writers, graph.n_readers))
     for layer in range(graph.n_layers):
         rows = graph.before_attention(layer)
         found = _share_of_each(written[:rows], run.streams[2 * layer])
@@ -67,6 +68,7 @@ def _shares(problem: Problem, batch: Batch) -> Tensor:
 
 def _share_of_each(written: Tensor, stream: Tensor) -> Tensor:
     """Shares of writers [w, B, T, D] in the stream [B, T, D]: [w], summed over pairs."""
+    stream = single(stream)  # what a writer takes away is a small share of the whole
     left = [(stream - x).abs().sum(-1) for x in written]  # one writer's difference at a time
     if not left:
         return stream.new_zeros(0)

@@ -13,8 +13,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import load_circuit
 from harness.circuits.graph import Graph
@@ -25,6 +23,7 @@ from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.evaluation.knockout import check_circuit
 from harness.evaluation.overlap import edge_consistency, edge_overlap, node_overlap
+from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -117,9 +116,7 @@ def judge_circuit(
     unknown split, a circuit of another graph, and all that obtaining the model may raise.
     """
     cell, choices = _cell(request)
-    torch.set_num_threads(cell.runtime.threads)
-    if cell.runtime.device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("device is cuda, but torch sees no CUDA device here")
+    use_runtime(cell.runtime)
     overlaps = _overlaps(request.given, request.against)
     _compare_models(request, cell, log)
     data = open_data(cell.task)
