@@ -19,8 +19,9 @@ To first order, at a run in which every reader sees the same a_l, the slope of t
 
 Cost beside that of the additive pass, whose E·D multiply-adds for mixing stay: a norm for every
 reader and every layer of heads below it, E/(H+1) norms of D numbers per token; in the backward pass
-the heads' half of the mixing again and as many Jacobians. Memory: one more copy of the streams of a
-layer's readers.
+the heads' half of the mixing again and as many Jacobians. Measured on 4 layers of 4 heads (D = 128,
+CPU): evaluation 2.0, a mask's forward and backward 2.5, EAP 1.15 times those of the additive model.
+Memory: one more copy of the streams of a layer's readers.
 """
 
 from __future__ import annotations
