@@ -45,6 +45,7 @@ class HookedRun:
         self.model, self.hold = model, hold or {}
         self.slopes: dict[tuple[int, str], Tensor] = {}
         self.heads: dict[int, Tensor] = {}
+        self.attention: dict[int, Tensor] = {}  # before a norm takes it
         self.mlps: dict[int, Tensor] = {}
         tokens = batch.clean if tokens is None else tokens
         self.embedded = self.hold.get((-1, "inputs"), model.embed(tokens))
@@ -63,7 +64,8 @@ class HookedRun:
             yield block.attention_norm.register_forward_pre_hook(self._tap(layer, "attention"))
             yield block.mlp_norm.register_forward_pre_hook(self._tap(layer, "mlp"))
             yield block.out_map.register_forward_hook(self._heads(layer, block))
-            yield block.mlp_out.register_forward_hook(self._mlp(layer))
+            mlp = block.mlp_post_norm if block.config.post_norms else block.mlp_out
+            yield mlp.register_forward_hook(self._mlp(layer))
         yield self.model.final_norm.register_forward_pre_hook(self._tap(-1, "final"))
 
     def _tap(self, *place):
@@ -80,7 +82,9 @@ class HookedRun:
             z = args[0].detach().unflatten(-1, (block.config.n_heads, -1))
             self.heads[layer] = torch.einsum("bthk,hkd->hbtd", z, block.out_weights())
             held = self.hold.get((layer, "heads"))
-            return None if held is None else held + (0 if module.bias is None else module.bias)
+            out = out if held is None else held + (0 if module.bias is None else module.bias)
+            self.attention[layer] = out.detach()
+            return out
 
         return hook
 
@@ -98,7 +102,7 @@ class HookedRun:
 
     def products(self, differences: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
         """Σ difference · slope of every writer [W] at every norm; 0 for writers that come later."""
-        found = {}
+        found, differences = {}, self._at_stream(differences, graph)
         for (layer, part), slope in self.slopes.items():
             before = {
                 "attention": graph.before_attention(layer),
@@ -107,6 +111,17 @@ class HookedRun:
             }[part]
             product = torch.einsum("wbtd,btd->w", differences, slope)
             found[layer, part] = product * (torch.arange(graph.n_writers) < before)
+        return found
+
+    def _at_stream(self, differences: Tensor, graph: Graph) -> Tensor:
+        """Heads' differences through their layer's norm to first order, where there is one."""
+        found = differences.clone()
+        for layer, block in enumerate(self.model.layers()):
+            if block.config.post_norms:
+                rows, a = graph.head_rows(layer), self.attention[layer]
+                for row in range(rows.start, rows.stop):
+                    at = (a,), (differences[row],)
+                    found[row] = torch.func.jvp(block.attention_post_norm, *at)[1]
         return found
 
 

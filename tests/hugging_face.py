@@ -117,8 +117,6 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name to family and configuration. Windows are shorter than the prompts of the tests."""
 
-POST_NORMS = {name for name, (family, _) in MODELS.items() if family in ("Gemma2", "Gemma3")}
-
 
 def random_theirs(name: str, seed: int = 0, **changes: Any) -> Any:
     """A model of `transformers` in which every parameter is random, biases and norms too."""

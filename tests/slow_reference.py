@@ -57,7 +57,7 @@ class SlowModel:
         self.inputs = inputs
         self.w = dict(model.named_parameters())
 
-    def _norm(self, name: str, x: Tensor) -> Tensor:
+    def norm_of(self, name: str, x: Tensor) -> Tensor:
         c = self.c
         return norm(x, c.norm, self.w.get(f"{name}.weight"), self.w.get(f"{name}.bias"), c.norm_eps)
 
@@ -70,8 +70,8 @@ class SlowModel:
         """Scores [B, T, T] of one head, minus infinity where a key is not seen."""
         c, block = self.c, f"blocks.{layer}"
         if c.qk_norm:
-            q = self._norm(f"{block}.query_norm", q)
-            k = self._norm(f"{block}.key_norm", k)
+            q = self.norm_of(f"{block}.query_norm", q)
+            k = self.norm_of(f"{block}.key_norm", k)
         rotary = c.window_rotary if layer in c.window_layers and c.window_rotary else c.rotary
         scale = 1 / math.sqrt(c.d_head) if c.query_scale is None else c.query_scale
         scores = turned(q, rotary) @ turned(k, rotary).transpose(-1, -2) * scale
@@ -101,6 +101,8 @@ class SlowModel:
     ) -> tuple[list[Tensor], Tensor]:
         """All writers' outputs and the logits, every position, under a mask [W, R].
 
+        With post-norms a head's output is that before its layer's norm, which is taken of the mix
+        that a reader sees; an MLP's is that after its norm.
         `replaced`: what each writer's dropped edges carry (None = zeros). `start`: other token
         embeddings for a graph without input writers.
         """
@@ -117,11 +119,22 @@ class SlowModel:
             "none": ([], (embed if start is None else start) + position),
         }[self.inputs]
 
+        inputs = len(out)
+
         def stream(column: int) -> Tensor:
-            x = constant
+            x, attention = constant, {}
             for row, value in enumerate(out):
                 other = torch.zeros_like(value) if replaced is None else replaced[row]
-                x = x + mask[row, column] * value + (1 - mask[row, column]) * other
+                mixed = mask[row, column] * value + (1 - mask[row, column]) * other
+                layer, place = divmod(row - inputs, c.n_heads + 1)
+                if c.post_norms and row >= inputs and place < c.n_heads:
+                    attention[layer] = attention.get(layer, 0) + mixed
+                else:
+                    x = x + mixed
+            for layer, a in attention.items():
+                bias = self.w.get(f"blocks.{layer}.out_map.bias")
+                whole = a if bias is None else a + bias
+                x = x + self.norm_of(f"blocks.{layer}.attention_post_norm", whole)
             return x
 
         column = 0
@@ -134,7 +147,7 @@ class SlowModel:
                 q, k, v = (
                     self._linear(
                         f"{block}.qkv_map",
-                        self._norm(f"{block}.attention_norm", stream(column + reader)),
+                        self.norm_of(f"{block}.attention_norm", stream(column + reader)),
                         slice(reader * c.d_head, (reader + 1) * c.d_head),
                     )
                     for reader in (head, c.n_heads + group, c.n_heads + c.n_groups + group)
@@ -144,13 +157,14 @@ class SlowModel:
                 heads.append(z @ part.T)
             before = stream(column + c.n_heads + 2 * c.n_groups)
             out += heads
-            if f"{block}.out_map.bias" in self.w:
+            if f"{block}.out_map.bias" in self.w and not c.post_norms:
                 constant = constant + self.w[f"{block}.out_map.bias"]
             column += c.n_heads + 2 * c.n_groups
-            x = self._norm(f"{block}.mlp_norm", before if c.parallel else stream(column))
-            out.append(self._linear(f"{block}.mlp_out", self._hidden(block, x)))
+            x = self.norm_of(f"{block}.mlp_norm", before if c.parallel else stream(column))
+            written = self._linear(f"{block}.mlp_out", self._hidden(block, x))
+            out.append(self.norm_of(f"{block}.mlp_post_norm", written) if c.post_norms else written)
             column += 1
-        final = self._norm("final_norm", stream(column))
+        final = self.norm_of("final_norm", stream(column))
         logits = final @ self.w["embedding" if c.tied else "unembedding"].T
         if c.unembed_bias:
             logits = logits + self.w["unembedding_bias"]
@@ -198,7 +212,22 @@ ARCHITECTURES = {
         "logit_softcap": 3.0,
         "embedding_scale": 1.7,
     },
+    "gemma-like": {
+        "norm": "rmsnorm",
+        "bias": False,
+        "out_bias": True,
+        "positions": "rotary",
+        "rotary": Rotary(base=30.0),
+        "gated": True,
+        "activation": "gelu_tanh",
+        "n_heads": 4,
+        "n_key_value_heads": 2,
+        "post_norms": True,
+    },
+    "post-layernorm-parallel": {"parallel": True, "post_norms": True},
 }
+
+POST_NORMS = [name for name, fields in ARCHITECTURES.items() if "post_norms" in fields]
 
 
 def small_model(

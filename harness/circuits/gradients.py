@@ -2,6 +2,9 @@
 
 score[w, r] = Σ_examples,positions (x_w - x̃_w) · ∂loss/∂(input of r)
 
+Where heads are normalised on their way to the stream (`post_norms`), x_w - x̃_w is taken through the
+norm to first order at the run of the gradient.
+
 The forward is the plain, fused model: the residual stream is never copied per head. The gradient
 at each q, k, v reader is rebuilt from the gradient at its output (`readers.input_gradients`), and
 one matrix product per layer mixes it with all writers' differences.
@@ -16,10 +19,12 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.post_norms import first_order_differences
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
 from harness.circuits.trace import Trace
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Transformer
 
 Loss = Callable[[Tensor], Tensor]
@@ -31,12 +36,14 @@ class GradientRun:
     """A forward pass with the gradient of the summed loss at every reader.
 
     `activations` as in a plain run; `reads`: L of reader outputs [R, N, K]; `gradients`: at
-    `reads{layer}` [R, N, K], at `mlp{layer}` [B, T, D], at `final` [B, P, D].
+    `reads{layer}` [R, N, K], at `mlp{layer}` [B, T, D], at `final` [B, P, D]. `attention`: L of
+    attention's outputs [B, T, D], before any norm that they pass on their way to the stream.
     """
 
     activations: Activations
     reads: tuple[Tensor, ...]
     gradients: dict[str, Tensor]
+    attention: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(
@@ -46,12 +53,14 @@ class GradientRun:
         at_reads: Sequence[Tensor],
         at_mlps: Sequence[Tensor],
         at_final: Tensor,
+        attention: Sequence[Tensor] = (),
     ) -> GradientRun:
         """From what a trace's readers gave and its slopes by layer [B, T, R, K], [B, T, D]."""
         gradients = {f"reads{layer}": by_reader(at) for layer, at in enumerate(at_reads)}
         gradients |= {f"mlp{layer}": at for layer, at in enumerate(at_mlps)}
         outputs = tuple(by_reader(x.detach()) for x in reads)
-        return cls(activations, outputs, {**gradients, "final": at_final})
+        detached = tuple(a.detach() for a in attention)
+        return cls(activations, outputs, {**gradients, "final": at_final}, detached)
 
 
 def gradient_run(
@@ -76,7 +85,9 @@ def gradient_run(
         tuple(m.detach() for m in trace.written),
         stream_points(trace.streams, trace.mlps, trace.end),
     )
-    return GradientRun.of(activations, trace.reads, slopes.reads, slopes.mlps, slopes.final)
+    return GradientRun.of(
+        activations, trace.reads, slopes.reads, slopes.mlps, slopes.final, trace.attention
+    )
 
 
 def stream_points(
@@ -96,7 +107,7 @@ def by_reader(reads: Tensor) -> Tensor:
 def writer_differences(
     model: Transformer, graph: Graph, run: Activations, reference: Activations
 ) -> Tensor:
-    """x_w - x̃_w of every writer: [W, B, T, D]."""
+    """x_w - x̃_w of every writer, of heads before a norm takes them: [W, B, T, D]."""
     differences = run.streams[0].new_empty((graph.n_writers, *run.streams[0].shape))
     differences[: graph.n_inputs] = run.inputs - reference.inputs
     for layer, block in enumerate(model.layers()):
@@ -117,11 +128,35 @@ def edge_scores(
     runs: Sequence[GradientRun],
     differences: Tensor,
 ) -> Tensor:
-    """Scores [W, R] summed over the batch and over runs.
+    """Scores [W, R] summed over the batch and over runs, at least in single precision.
 
     The runs' gradients are added up at each reader, so that there is one mixing product per
-    layer however many runs there are.
+    layer however many runs there are. With post-norms, whose slopes are each run's own, there is
+    one for each run.
     """
+    if not model.config.post_norms:
+        return _edge_scores(model, graph, batch, runs, differences)
+    return sum_of(
+        _edge_scores(
+            model,
+            graph,
+            batch,
+            [run],
+            first_order_differences(model, graph, run.attention, differences),
+        )
+        for run in runs
+    )
+
+
+def _edge_scores(
+    model: Transformer,
+    graph: Graph,
+    batch: Batch,
+    runs: Sequence[GradientRun],
+    differences: Tensor,
+) -> Tensor:
+    """The same of differences that add up in the stream."""
+    differences = single(differences)
     scores = differences.new_zeros(graph.n_writers, graph.n_readers)
     flat = differences.flatten(1)
     for layer, block in enumerate(model.layers()):
@@ -136,11 +171,11 @@ def edge_scores(
             ]
         )
         rows, columns = graph.before_attention(layer), graph.qkv_columns(layer)
-        scores[:rows, columns] = flat[:rows] @ at_readers.flatten(1).T
+        scores[:rows, columns] = flat[:rows] @ single(at_readers).flatten(1).T
         rows = graph.before_mlp(layer)
-        at_mlp = sum_of(run.gradients[f"mlp{layer}"] for run in runs).reshape(-1)
+        at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs).reshape(-1)
         scores[:rows, graph.mlp_column(layer)] = flat[:rows] @ at_mlp
     read = batch.at_positions(differences).flatten(1)
-    at_final = sum_of(run.gradients["final"] for run in runs).reshape(-1)
+    at_final = sum_of(single(run.gradients["final"]) for run in runs).reshape(-1)
     scores[:, graph.logits_column] = read @ at_final
     return scores

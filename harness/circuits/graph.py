@@ -58,12 +58,7 @@ class Graph:
 
     @classmethod
     def of(cls, config: TransformerConfig, inputs: Inputs = "token") -> Graph:
-        """The graph of a model. Raises `HarnessError` if its heads do not add to the stream."""
-        if config.post_norms:
-            raise HarnessError(
-                "this model normalises what attention and MLP write before adding it to the "
-                "stream (Gemma 2 and 3), so heads are not additive and no edge graph is built of it"
-            )
+        """The graph of a model."""
         shared = config.n_groups != config.n_heads
         groups = config.n_groups if shared else None
         return cls(config.n_layers, config.n_heads, config.parallel, groups, inputs)

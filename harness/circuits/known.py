@@ -23,6 +23,7 @@ from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import Activations, References
 from harness.errors import HarnessError
 from harness.models.batch import Batch
+from harness.models.precision import HALF
 
 TOLERANCE = 1e-3
 """In logits, between rounding (float32: about 1e-6) and the effect of an edge that matters."""
@@ -80,8 +81,15 @@ def verify(
     """Find the true edges on these prompts and prove that they are the circuit.
 
     Raises `NoTrueCircuit` if they do not give the whole model's outputs by themselves, or one of
-    them is not needed among them: then there is no single true circuit.
+    them is not needed among them: then there is no single true circuit. `HarnessError` in half
+    precision, whose rounding is beyond the tolerance.
     """
+    dtype = patched.model.embedding.dtype
+    if dtype in HALF:
+        raise HarnessError(
+            f"no ground truth in {str(dtype).removeprefix('torch.')}: rounding alone moves logits "
+            f"by more than {tolerance:g}; use float32"
+        )
     runs = [(batch, references.of(batch)) for batch in batches]
     effects = edge_effects(patched, runs)
     kept = effects > tolerance

@@ -6,7 +6,8 @@ each slot is written once. A reader's mixed stream is not kept but mixed again i
     dM[w, r] = Δ_w · dX_r        and        G_w += m[w, r]·dX_r
 and a writer's own backward takes its slot of G, complete by then. Where streams are centred
 (LayerNorm), gradients at readers are centred too and so is G: the centring of what writers write
-needs no backward of its own.
+needs no backward of its own. Where heads are normalised on their way (`post_norms`), dX_r is taken
+back through the norm of each layer's mix, which is mixed again too.
 
 Cost per token beside the plain forward and its activation backward: 4·E·D multiply-adds (two
 mixes, dM, G). Memory: 2·W·T·D numbers, plus q, k, v and hidden layers of every layer.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.patching import PatchedModel, PatchedRun
+from harness.circuits.post_norms import slope_before
 from harness.circuits.reference import Activations
 from harness.models.batch import Batch
 
@@ -111,13 +113,24 @@ class _Tape:
         # What an unused position holds is never looked at, so no slope comes from there.
         at_final = at_final.where(run.batch.read[..., None], 0)
         read = run.batch.at_positions(run.differences).flatten(2)
-        at_masks[:, :, column] = torch.bmm(read, at_final.flatten(1)[..., None])[..., 0]
-        at_streams = at_final.new_zeros(len(at_final), *run.streams[-1].shape)
-        rows = torch.arange(len(run.batch), device=at_final.device)[:, None]
-        where = (rows.expand_as(run.batch.positions), run.batch.positions.clamp(min=0))
-        for into, at in zip(at_streams, at_final, strict=True):
+        at_writers = torch.empty_like(run.differences)
+        for some, at_read in run.final_parts(at_final):
+            slopes = torch.bmm(read[:, some], at_read.flatten(1)[..., None])
+            at_masks[:, some, column] = slopes[..., 0]
+            at_streams = self._from_positions(at_read)[:, None]
+            masks = run.masks[:, some, column, None, None, None]
+            torch.mul(masks, at_streams, out=at_writers[:, some])
+        return at_writers
+
+    def _from_positions(self, at_read: Tensor) -> Tensor:
+        """Slopes at the read positions [S, B, P, D] as slopes at all [S, B, T, D]."""
+        batch = self.run.batch
+        at_streams = at_read.new_zeros(len(at_read), *self.run.streams[-1].shape)
+        rows = torch.arange(len(batch), device=at_read.device)[:, None]
+        where = (rows.expand_as(batch.positions), batch.positions.clamp(min=0))
+        for into, at in zip(at_streams, at_read, strict=True):
             into.index_put_(where, at, accumulate=True)  # a position may be read twice
-        return run.masks[:, :, column, None, None, None] * at_streams[:, None]
+        return at_streams
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor
@@ -126,18 +139,22 @@ class _Tape:
         if rows == 0:  # without input writers nothing is written before the first heads
             return
         run = self.run
-        written = run.differences[:, :rows].flatten(2)
-        at_masks[:, :rows, columns] = torch.bmm(written, at_streams.transpose(1, 2))
-        for into, mask, at in zip(
-            at_writers[:, :rows], run.masks[:, :rows, columns], at_streams, strict=True
-        ):
-            into.view(rows, -1).addmm_(mask, at)
+        for some, slopes in run.parts(at_streams, rows, columns):
+            written = run.differences[:, some].flatten(2)
+            at_masks[:, some, columns] = torch.bmm(written, slopes.transpose(1, 2))
+            for into, mask, at in zip(
+                at_writers[:, some], run.masks[:, some, columns], slopes, strict=True
+            ):
+                into.view(len(mask), -1).addmm_(mask, at)
 
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
         """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B·T·D]."""
         run, block = self.run, self.run.blocks[layer]
         hidden = self.hidden.pop()
         at_out = at_writer.reshape(-1, at_writer.shape[-1])
+        if block.config.post_norms:
+            out = block.mlp_out(block.activate(hidden[0]))
+            at_out = slope_before(block.mlp_post_norm, out, at_out)
         at_hidden = _elementwise(block.activate, hidden[0], at_out @ block.mlp_out.weight)
         folded, stream = run.patched.mlps[layer], run.mlp_stream(layer)
         at_stream = folded.stream_gradients(stream, hidden, at_hidden[None])

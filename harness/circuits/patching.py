@@ -3,7 +3,9 @@
 Reader r sees  Σ_w x̃_w + Σ_w m[w,r]·(x_w - x̃_w)  with x_w the writer's output in this run and x̃_w
 its counterfactual. The first sum is the counterfactual's residual stream, already known; only
 differences are mixed, one matrix product per attention layer and one per MLP. With all masks
-one this is the plain model, with all masks zero the counterfactual run.
+one this is the plain model, with all masks zero the counterfactual run. Where attention's output is
+normalised before it is added (Gemma 2 and 3), each reader normalises its own mix of heads:
+`harness.circuits.post_norms`.
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
 small: 85 M + 25 M). Memory: one buffer of W·T·D per mask and prompt. `harness.circuits.masked` is
@@ -12,6 +14,7 @@ the same pass with gradients with respect to the masks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,10 +22,12 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.post_norms import PostNorms
 from harness.circuits.readers import FoldedReaders, centred
 from harness.circuits.reference import Activations, input_writers
 from harness.errors import HarnessError
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.models.transformer import Block, Transformer
 
 
@@ -63,7 +68,8 @@ class PatchedModel:
 class PatchedRun:
     """One pass under S masks, layer by layer; `differences` [S, W, B, T, D] fills up on the way.
 
-    Differences and base streams are centred where the model has LayerNorm.
+    Differences and base streams are centred where the model has LayerNorm. With `post`, heads'
+    differences are those before the norm, and base streams lack what attention adds.
     """
 
     patched: PatchedModel
@@ -72,6 +78,7 @@ class PatchedRun:
     reference: Activations
     streams: tuple[Tensor, ...]
     differences: Tensor
+    post: PostNorms | None = None
     blocks: list[Block] = field(default_factory=list)
 
     @classmethod
@@ -86,8 +93,11 @@ class PatchedRun:
         differences = streams[0].new_empty(shape)
         written = input_writers(model, batch.clean, graph.inputs) - reference.inputs
         differences[:, : graph.n_inputs] = centred(written, norm)
+        post = PostNorms.of(model, graph, reference) if model.config.post_norms else None
+        if post is not None:
+            streams = post.without_attention(streams)
         blocks = list(model.layers())
-        return cls(patched, batch, masks, reference, streams, differences, blocks)
+        return cls(patched, batch, masks, reference, streams, differences, post, blocks)
 
     @property
     def graph(self) -> Graph:
@@ -100,8 +110,22 @@ class PatchedRun:
         base + Σ_w m[w,r]·Δ_w.
         """
         masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
-        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks.transpose(1, 2), written.flatten(2))
-        return mixed.view(*mixed.shape[:2], *base.shape)
+        return _mixed(base, masks, written, self.post)
+
+    def parts(
+        self, at_streams: Tensor, rows: int, columns: slice
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The backward of `mixed`: which writers' differences get which slopes [S, r, ·].
+
+        For slopes `at_streams` [S, r, B·T·D] at the readers' streams.
+        """
+        if self.post is None:
+            yield slice(0, rows), at_streams
+            return
+        masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
+        at = at_streams.view(*at_streams.shape[:2], *written.shape[2:])
+        for some, slopes in self.post.parts(masks, written, at):
+            yield some, slopes.flatten(2)
 
     def attention_streams(self, layer: int) -> Tensor:
         """The streams of a layer's q, k, v readers: [R, S·B·T, D]."""
@@ -153,18 +177,35 @@ class PatchedRun:
     def write_mlp(self, layer: int, hidden: Tensor) -> None:
         """Put the difference of an MLP with hidden layer [S·B·T, M] into its slot."""
         block, reference = self.blocks[layer], self.reference.mlps[layer]
-        out = block.mlp_out(block.activate(hidden)).view(-1, *reference.shape)
+        out = block.write_mlp(block.activate(hidden)).view(-1, *reference.shape)
         self.differences[:, self.graph.mlp_row(layer)] = centred(
             out - reference, block.attention_norm
         )
 
     def final(self) -> Tensor:
         """The final reader's stream at the read positions [S, B, P, D]; only these are summed."""
-        read = self.batch.at_positions(self.differences).flatten(2)
+        masks = self.masks[:, :, _only(self.graph.logits_column)]
         base = self.batch.at_positions(self.streams[-1])
-        masks = self.masks[:, :, _only(self.graph.logits_column)].transpose(1, 2)
-        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks, read)
-        return mixed.view(-1, *base.shape)
+        post = None if self.post is None else self.post.at_positions(self.batch)
+        return _mixed(base, masks, self.batch.at_positions(self.differences), post)[:, 0]
+
+    def final_parts(self, at_final: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The same as `parts` for the final reader's stream at the read positions [S, B, P, D]."""
+        if self.post is None:
+            yield slice(0, self.graph.n_writers), at_final
+            return
+        masks = self.masks[:, :, _only(self.graph.logits_column)]
+        read, post = self.batch.at_positions(self.differences), self.post.at_positions(self.batch)
+        for some, slopes in post.parts(masks, read, at_final[:, None]):
+            yield some, slopes[:, 0]
+
+
+def _mixed(base: Tensor, masks: Tensor, written: Tensor, post: PostNorms | None) -> Tensor:
+    """base [..., D] + Σ_w m[w,r]·Δ_w [S, r, ..., D], of masks [S, w, r] and Δ [S, w, ..., D]."""
+    if post is not None:
+        return post.mixed(base, masks, written)
+    mixed = torch.baddbmm(base.reshape(1, 1, -1), masks.transpose(1, 2), written.flatten(2))
+    return mixed.view(*mixed.shape[:2], *base.shape)
 
 
 def _only(column: int) -> slice:
@@ -185,20 +226,39 @@ def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -
     return model.unembed(batch.at_positions(model.stream(tokens)))
 
 
-def self_check(
-    patched: PatchedModel, batch: Batch, reference: Activations, tolerance: float = 1e-4
-) -> float:
+ROUNDINGS = 2**10
+COARSEST = 0.5
+
+
+def check_tolerance(dtype: torch.dtype) -> float:
+    """How far two passes that round differently may be apart, in the logits' standard deviation.
+
+        min(ROUNDINGS·ε, COARSEST),   ε = 2^-52, 2^-23, 2^-10, 2^-7 for float64, 32, 16, bfloat16
+
+    that is 2e-13, 1e-4, ½ and ½. The largest difference of random models of 1 to 24 layers is 4 to
+    50 ε, whatever their depth; where a few coordinates dwarf the rest of the stream it is up to
+    1000 ε. In half precision COARSEST rules, which refuses only what is plainly another model: to
+    be sure of a loaded model, run one cell of it in float32.
+    """
+    return min(ROUNDINGS * torch.finfo(dtype).eps, COARSEST)
+
+
+def self_check(patched: PatchedModel, batch: Batch, reference: Activations) -> float:
     """Refuse a model whose patched pass with all edges is not its plain pass.
 
     Returns the largest difference relative to the spread of the logits. Raises
-    `HarnessError` beyond `tolerance` or if logits are not finite.
+    `HarnessError` beyond `check_tolerance` of the model's precision or if logits are not finite.
     """
-    plain = plain_logits(patched.model, batch)
-    found = patched.logits(batch, patched.graph.allowed[None], reference)[0]
+    dtype = patched.model.embedding.dtype
+    plain = single(plain_logits(patched.model, batch))
+    found = single(patched.logits(batch, patched.graph.allowed[None], reference)[0])
     worst = float((found - plain).abs().max() / plain.std().clamp(min=1e-6))
+    tolerance = check_tolerance(dtype)
     if not worst <= tolerance:
+        overflow = dtype == torch.float16 and not torch.isfinite(found + plain).all()
         raise HarnessError(
             f"self-check failed: with all edges kept the patched pass differs from the model by "
             f"{worst:.2e} of the logits' spread (allowed {tolerance:.0e}); the model is refused"
+            + ("; its numbers leave float16's range: use bfloat16 or float32" if overflow else "")
         )
     return worst

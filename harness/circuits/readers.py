@@ -6,6 +6,9 @@ b̃ = b + βW. So a reader that sees its own residual stream costs one matrix pr
 normalised copy of the stream is written. Since LayerNorm ignores the mean of its input, streams may
 be centred where they are made (`centred`), once per writer instead of once per reader. RMSNorm and
 no norm are the same with less folded in.
+
+In half precision the stream is normalised before the product, as the model does it: x·W̃ could be
+beyond float16, and s would be rounded once for all outputs of a token.
 """
 
 from __future__ import annotations
@@ -18,12 +21,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.models.precision import HALF, at_least_single
 from harness.models.transformer import Block, Norm
 
 
 def centred(x: Tensor, norm: Norm) -> Tensor:
     """x [..., D] without what a LayerNorm ignores, its mean; unchanged for other norms."""
     return x - x.mean(-1, keepdim=True) if norm.kind == "layernorm" else x
+
+
+def inverse_size(x: Tensor, norm: Norm) -> Tensor | float:
+    """s = 1/√(mean x² + ε), what a norm multiplies centred x [..., D] by: [..., 1].
+
+    At least in single precision: squares are soon beyond float16.
+    """
+    if norm.kind == "none":
+        return 1.0
+    precision = at_least_single(x.dtype)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precision)
+    return (length.square() / x.shape[-1] + norm.eps).rsqrt()
 
 
 class ReaderRun(NamedTuple):
@@ -69,25 +85,23 @@ class FoldedReaders:
 
     def scale(self, x: Tensor) -> Tensor | float:
         """s of every centred stream in x [..., D]: [..., 1]."""
-        if self.norm.kind == "none":
-            return 1.0
-        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return (length.square() / x.shape[-1] + self.norm.eps).rsqrt()
+        return inverse_size(x, self.norm)
 
     def read(self, x: Tensor) -> Tensor:
         """Outputs [R, N, K] of all readers, each for its own centred stream x [R, N, D]."""
+        if x.dtype in HALF:
+            return torch.bmm(_times(x, self.scale(x)), self.weights) + self.bias
         return torch.bmm(x, self.weights) * self.scale(x) + self.bias
 
     def read_shared(self, x: Tensor) -> Tensor:
         """Outputs [R, ..., K] of all readers for one centred stream x [..., D]: one product."""
         readers, width, out = self.weights.shape
-        flat = x.flatten(0, -2) @ self.weights.transpose(0, 1).reshape(width, -1)
-        outputs = flat.view(-1, readers, out).transpose(0, 1) * self._flat_scale(x) + self.bias
+        flat, weights = x.flatten(0, -2), self.weights.transpose(0, 1).reshape(width, -1)
+        scale, normed = self.scale(flat), flat
+        if x.dtype in HALF:
+            scale, normed = 1.0, _times(flat, scale)
+        outputs = (normed @ weights).view(-1, readers, out).transpose(0, 1) * scale + self.bias
         return outputs.reshape(readers, *x.shape[:-1], out)
-
-    def _flat_scale(self, x: Tensor) -> Tensor | float:
-        scale = self.scale(x)
-        return scale.reshape(1, -1, 1) if isinstance(scale, Tensor) else scale
 
     def input_gradients(self, runs: Sequence[ReaderRun]) -> Tensor:
         """Gradient at each reader's stream [R, N, D], summed over runs.
@@ -99,7 +113,7 @@ class FoldedReaders:
         normed = [centred(run.stream, self.norm) for run in runs]
         scales = [self.scale(x) for x in normed]
         at_outputs = sum_of(run.gradients * s for run, s in zip(runs, scales, strict=True))
-        at_stream = torch.bmm(at_outputs, self.weights.transpose(1, 2))
+        at_stream = torch.bmm(at_outputs.to(self.weights.dtype), self.weights.transpose(1, 2))
         for run, x, scale in zip(runs, normed, scales, strict=True):
             self._subtract_norm(at_stream, x, scale, run.gradients, run.outputs)
         return at_stream
@@ -107,7 +121,7 @@ class FoldedReaders:
     def stream_gradients(self, x: Tensor, outputs: Tensor, gradients: Tensor) -> Tensor:
         """Gradient at each reader's own centred stream x [R, N, D]: the backward of `read`."""
         scale = self.scale(x)
-        at_stream = torch.bmm(gradients * scale, self.weights.transpose(1, 2))
+        at_stream = torch.bmm(_times(gradients, scale), self.weights.transpose(1, 2))
         self._subtract_norm(at_stream, x, scale, gradients, outputs)
         return at_stream
 
@@ -116,8 +130,14 @@ class FoldedReaders:
     ) -> None:
         """The part of a norm's Jacobian along its input, s²/D·(gradient·(output - b̃))·x."""
         if self.norm.kind != "none":
-            along = (gradients * (out - self.bias)).sum(-1, keepdim=True) / x.shape[-1]
-            at_stream.addcmul_(x, along * scale * scale, value=-1)
+            products = gradients * (out - self.bias)
+            along = products.sum(-1, keepdim=True, dtype=at_least_single(x.dtype)) / x.shape[-1]
+            at_stream.addcmul_(x, (along * scale * scale).to(x.dtype), value=-1)
+
+
+def _times(x: Tensor, scale: Tensor | float) -> Tensor:
+    """x times a scale that may be more precise, rounded once."""
+    return (x * scale).to(x.dtype)
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:

@@ -9,7 +9,8 @@
 A head is stored before its output projection (K numbers instead of D); the projection is
 linear, so differences and means commute with it. Its output bias belongs to no head
 (`head_bias: unattached`) or in equal parts to all heads of its layer (`shared`); that matters only
-under zero ablation, where shared biases go with their heads (interchange and means keep them).
+under zero ablation, where shared biases go with their heads (interchange and means keep them). An
+MLP is stored as it reaches the stream: after its norm, where it has one.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def collect(model: Transformer, tokens: Tensor, inputs: Inputs = "token") -> Act
     for block in model.layers():
         streams.append(x)
         heads.append(block.heads(x))
-        after = x + block.project(heads[-1])
+        after = x + block.add_attention(block.project(heads[-1]))
         streams.append(x if model.config.parallel else after)
         mlps.append(block.mlp(streams[-1]))
         x = after + mlps[-1]
@@ -104,7 +105,8 @@ def assemble(
     x, streams = start, []
     for block, z, m in zip(model.layers(), heads, mlps, strict=True):
         streams.append(x)
-        after = x if without_bias else x + block.project(z)  # without biases z is zero
+        out = torch.zeros_like(x) if without_bias else block.project(z)  # then z is zero
+        after = x + block.add_attention(out)
         streams.append(x if model.config.parallel else after)
         x = after + m
     return Activations(inputs, heads, mlps, (*streams, x), without_bias)

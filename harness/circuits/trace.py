@@ -30,8 +30,8 @@ class Trace:
 
     Points: 2l before the attention of layer l, 2l+1 before its MLP, 2L at the end. `start`, `end`:
     streams [B, T, D]. By layer, for the layers whose attention was run: the stream before it
-    (`streams`) and after it (`after`) [B, T, D], what its readers gave, `reads` [B, T, R, K], and
-    its heads, `heads` [B, T, H, K]. For those whose MLP was run: its branch of the stream, `mlps`,
+    (`streams`) and after it (`after`) [B, T, D], what its readers gave, `reads` [B, T, R, K],
+    its heads, `heads` [B, T, H, K], and their sum before any post-norm, `attention` [B, T, D]. For those whose MLP was run: its branch of the stream, `mlps`,
     and what it wrote, `written` [B, T, D].
     """
 
@@ -41,6 +41,7 @@ class Trace:
     after: tuple[Tensor, ...]
     reads: tuple[Tensor, ...]
     heads: tuple[Tensor, ...]
+    attention: tuple[Tensor, ...]
     mlps: tuple[Tensor, ...]
     written: tuple[Tensor, ...]
 
@@ -49,7 +50,8 @@ class Trace:
     def of(cls, model: Transformer, start: Tensor, point: int = 0) -> Trace:
         """Run on from the stream `start` [B, T, D] at a point."""
         x = start = start.detach().requires_grad_()
-        streams, afters, outputs, heads, mlps, written = [], [], [], [], [], []
+        streams, afters, outputs, heads, attention = [], [], [], [], []
+        mlps, written = [], []
         for layer, block in enumerate(model.layers()):
             if point >= 2 * layer + 2:
                 continue
@@ -59,13 +61,15 @@ class Trace:
                 outputs.append(block.read(x))
                 q, k, v = block.split(outputs[-1].transpose(1, 2), axis=1)
                 heads.append(block.attend(q, k, v).transpose(1, 2))
-                after = x + block.project(heads[-1])
+                attention.append(block.project(heads[-1]))
+                after = x + block.add_attention(attention[-1])
                 afters.append(after)
             seen = x if model.config.parallel else after
             mlps.append(seen.view_as(seen))  # a branch: its gradient is the reader's alone
             written.append(block.mlp(mlps[-1]))
             x = after + written[-1]
-        return cls(start, x, *map(tuple, (streams, afters, outputs, heads, mlps, written)))
+        layers = (streams, afters, outputs, heads, attention, mlps, written)
+        return cls(start, x, *map(tuple, layers))
 
     def slopes(self, total: Tensor, final: Tensor) -> Slopes:
         """Gradients of a number; `final` are the read positions of the end [B, P, D].

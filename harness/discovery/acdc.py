@@ -14,6 +14,9 @@ objective grew when the edge was tested at that threshold; 0 where even the smal
 one size serve the others), until a circuit, dead ends removed, has at most the wanted number of
 edges and no fewer than `CLOSE` of it.
 
+In half precision a growth below about ε (0.008 in bfloat16, 0.001 in float16) of the logits is
+rounding, and so is the decision; thresholds should be above it.
+
 Cost: one candidate per tested edge at least, each the share of a forward that its plan runs, and
 an unembedding. `harness.discovery.acdc_cost` measures it.
 """
@@ -62,9 +65,15 @@ class Acdc:
     def discover(self, problem: Problem) -> Discovery:
         """Search once per threshold, or as often as the sizes need.
 
-        Raises `HarnessError` for a threshold that is no number, or an objective that becomes
-        infinite on the way.
+        Raises `HarnessError` for a threshold that is no number, an objective that becomes
+        infinite on the way, or a model whose heads are normalised together.
         """
+        if problem.model.config.post_norms:
+            raise HarnessError(
+                "acdc removes edges by subtracting what they carry, but this model normalises what "
+                "the heads of a layer add (Gemma 2 and 3), so that they cannot be subtracted one "
+                "by one. Choose another method: all others run on such models"
+            )
         if any(math.isnan(threshold) for threshold in self.thresholds):
             raise HarnessError("acdc: a threshold is not a number; give numbers such as 0.01")
         searched: Searched = {}

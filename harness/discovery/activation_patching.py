@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harness.circuits.gradients import writer_differences
+from harness.circuits.post_norms import attention_outputs, lone_differences
 from harness.circuits.readers import centred
 from harness.circuits.reference import collect
 from harness.discovery.problem import Discovery, Loss, Problem
@@ -65,7 +66,10 @@ class _Patcher:
         self.model, self.graph = problem.model, problem.graph
         self.run = collect(self.model, batch.clean, self.graph.inputs)
         reference = problem.references.of(batch)
-        self.differences = writer_differences(self.model, self.graph, self.run, reference)
+        written = writer_differences(self.model, self.graph, self.run, reference)
+        self.differences = lone_differences(self.model, self.graph, self.run, written)
+        if self.model.config.post_norms:
+            self.outputs = attention_outputs(self.model, self.run)
         self.whole = self._loss(self.run.streams[-1])
         self.blocks = list(self.model.layers())
         self.chunk = max(1, _CHUNK // batch.clean.numel() // self.model.config.d_model)
@@ -94,13 +98,17 @@ class _Patcher:
                 total[rows, first + reader] += self._after_attention(layer, change)
 
     def _heads_change(self, layer: int, fed: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Change [w, B, T, D] of a layer's attention output when the heads `fed` are run anew."""
+        """Change [w, B, T, D] of what attention adds when the heads `fed` of a layer run anew."""
         block = self.blocks[layer]
         shape = torch.broadcast_shapes(q.shape, k.shape, v.shape)
         q, k, v = (x.expand(shape).flatten(0, 1) for x in (q, k, v))
         before = self.run.heads[layer].permute(2, 0, 1, 3)[fed]
         change = block.attend(q, k, v).view(shape) - before[:, None]
-        return torch.einsum("hwbtk,hkd->wbtd", change, block.out_weights()[fed])
+        out = torch.einsum("hwbtk,hkd->wbtd", change, block.out_weights()[fed])
+        if not self.model.config.post_norms:
+            return out
+        a = self.outputs[layer]
+        return block.add_attention(a + out) - block.add_attention(a)
 
     @torch.no_grad()
     def mlp(self, layer: int, total: Tensor) -> None:

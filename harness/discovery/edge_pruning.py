@@ -95,7 +95,7 @@ class ConstrainedMasks:
         cls, settings: EdgePruning, problem: Problem, targets: Sequence[float]
     ) -> ConstrainedMasks:
         """Masks at the start: almost surely all one."""
-        allowed, like = problem.graph.allowed, problem.model.embedding
+        allowed, like = problem.graph.allowed, problem.mask_like
 
         def parameters(count: int) -> Tensor:
             noise = torch.randn(len(targets), count, generator=problem.generator)

@@ -16,6 +16,7 @@ eight runs of a group.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,8 @@ from harness.circuits.reference import Activations, collect
 from harness.circuits.trace import Slopes, Trace
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
+from harness.models.precision import single
+from harness.models.transformer import Transformer
 from harness.spec.types import Objective
 
 _AT_ONCE = 8
@@ -39,10 +42,14 @@ _AT_ONCE = 8
 
 
 class _Group(NamedTuple):
-    """Writers `rows` whose sum reaches the stream at `point` (see `Trace`)."""
+    """Writers `rows` whose sum reaches the stream at `point` (see `Trace`).
+
+    `layer`: of heads, None for others.
+    """
 
     rows: slice
     point: int
+    layer: int | None = None
 
 
 def _groups(graph: Graph) -> Iterator[_Group]:
@@ -51,7 +58,7 @@ def _groups(graph: Graph) -> Iterator[_Group]:
         yield _Group(slice(0, graph.n_inputs), 0)
     for layer in range(graph.n_layers):
         after = 2 * layer + 2
-        yield _Group(graph.head_rows(layer), after if graph.parallel else after - 1)
+        yield _Group(graph.head_rows(layer), after if graph.parallel else after - 1, layer)
         yield _Group(slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1), after)
 
 
@@ -69,24 +76,46 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
     differences = writer_differences(model, graph, clean, problem.references.of(batch))
     below = Trace.of(model, clean.streams[0])
     beside = tuple(_beside(below, graph.parallel))
-    total = differences.new_zeros(graph.n_writers, graph.n_readers)
+    total = single(differences.new_zeros(graph.n_writers, graph.n_readers))
     passed_down: list[Tensor] = []
-    for rows, point in _groups(graph):
-        change = differences[rows].sum(0)
+    for group in _groups(graph):
+        change, point = differences[group.rows].sum(0), group.point
         at_group = torch.zeros_like(change)
         for first in range(0, steps, _AT_ONCE):
             runs = []
             for k in range(first + 1, min(first + _AT_ONCE, steps) + 1):
-                held = Trace.of(model, clean.streams[point] - (1 - k / steps) * change, point)
+                start, under = _held(model, group, below, clean.streams[point], change, k / steps)
+                held = Trace.of(model, start, point)
                 final = batch.at_positions(held.end)
                 slopes = held.slopes(loss(model.unembed(final)).sum(), final)
                 at_group += slopes.start
-                runs.append(_whole_run(held, slopes, below))
+                runs.append(_whole_run(held, slopes, under))
             total += edge_scores(model, graph, batch, runs, differences)
         if point:
             passed_down.append((beside[len(passed_down)] * at_group).sum())
     slopes = below.slopes(torch.stack(passed_down).sum(), batch.at_positions(below.end))
     return total + edge_scores(model, graph, batch, [_whole_run(below, slopes, below)], differences)
+
+
+@torch.no_grad()
+def _held(
+    model: Transformer,
+    group: _Group,
+    below: Trace,
+    stream: Tensor,
+    change: Tensor,
+    share: float,
+) -> tuple[Tensor, Trace]:
+    """The clean stream above a group that is held at a share of its change; the run below."""
+    missing = (1 - share) * change
+    if group.layer is None or not model.config.post_norms:
+        return stream - missing, below
+    block = list(model.layers())[group.layer]
+    clean = below.attention[group.layer]
+    attention = list(below.attention)
+    attention[group.layer] = clean - missing
+    moved = block.add_attention(attention[group.layer]) - block.add_attention(clean)
+    return stream + moved, replace(below, attention=tuple(attention))
 
 
 def _beside(trace: Trace, parallel: bool) -> Iterator[Tensor]:
@@ -109,4 +138,5 @@ def _whole_run(trace: Trace, slopes: Slopes, below: Trace) -> GradientRun:
         (*map(torch.zeros_like, below.reads[lacking]), *slopes.reads),
         (*map(torch.zeros_like, below.mlps[lacking_mlps]), *slopes.mlps),
         slopes.final,
+        below.attention[lacking] + trace.attention,
     )

@@ -1,6 +1,7 @@
 """Information flow routes (Ferrando & Voita 2024): how much of a reader's input a writer is.
 
-With y the stream that a reader sees in the clean run, and x_w what writer w wrote into it,
+With y the stream that a reader sees in the clean run, and x_w what writer w wrote into it (of a
+head whose layer is normalised on its way: what y would lose without the head),
     proximity[w, r] = max(0, ‖y‖₁ - ‖y - x_w‖₁)
     score[w, r]     = mean over pairs and positions of proximity[w, r] / Σ_w proximity[w, r]
 No gradient, no metric, no counterfactual: what the prompt is about does not enter. Readers of one
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor
 
 from harness.circuits.gradients import writer_differences
+from harness.circuits.post_norms import lone_differences
 from harness.circuits.reference import References, collect
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
+from harness.models.precision import single
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ def _shares(problem: Problem, batch: Batch) -> Tensor:
     model, graph = problem.model, problem.graph
     run = collect(model, batch.clean, graph.inputs)
     nothing = References(model, graph, "zero").of(batch)
-    written = writer_differences(model, graph, run, nothing)  # x_w - 0
-    shares = written.new_zeros(graph.n_writers, graph.n_readers)
+    written = lone_differences(
+        model,
+        graph,
+        run,
+        writer_differences(model, graph, run, nothing),  # x_w - 0
+    )
+    shares = single(written.new_zeros(graph.n_writers, graph.n_readers))
     for layer in range(graph.n_layers):
         rows = graph.before_attention(layer)
         found = _share_of_each(written[:rows], run.streams[2 * layer])
@@ -60,6 +68,7 @@ def _shares(problem: Problem, batch: Batch) -> Tensor:
 
 def _share_of_each(written: Tensor, stream: Tensor) -> Tensor:
     """Shares of writers [w, B, T, D] in the stream [B, T, D]: [w], summed over pairs."""
+    stream = single(stream)  # what a writer takes away is a small share of the whole
     left = [(stream - x).abs().sum(-1) for x in written]  # one writer's difference at a time
     if not left:
         return stream.new_zeros(0)

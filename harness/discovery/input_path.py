@@ -23,6 +23,7 @@ from harness.circuits.reference import Activations, collect, input_writers
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
 from harness.models.batch import Batch
+from harness.models.precision import single
 from harness.spec.types import Objective
 
 _AT_ONCE = 8
@@ -67,7 +68,7 @@ def path_scores(
     differences = writer_differences(model, graph, whole, reference)
 
     inner = [point for point in points if point not in ends]
-    total = differences.new_zeros(graph.n_writers, graph.n_readers)
+    total = single(differences.new_zeros(graph.n_writers, graph.n_readers))
     held = list(ends.values())
     ends.clear()
     for point in inner:

@@ -41,7 +41,7 @@ class MaskGradientIg:
     def _slopes(self, problem: Problem, batch: Batch) -> Tensor:
         """∂loss/∂mask [W, R], summed over the steps and the pairs of a batch."""
         loss, reference = problem.loss(self.objective, batch), problem.references.of(batch)
-        whole = problem.graph.allowed.to(reference.streams[0])
+        whole = problem.graph.allowed.to(problem.mask_like)
         total = torch.zeros_like(whole)
         for step in range(self.steps):
             mask = (whole * ((step + 0.5) / self.steps)).requires_grad_()

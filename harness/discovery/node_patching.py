@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.gradients import writer_differences
+from harness.circuits.post_norms import lone_differences
 from harness.circuits.reference import collect
 from harness.discovery.node_attribution import on_edges
 from harness.discovery.problem import Discovery, Loss, Problem
@@ -51,7 +52,8 @@ class _Replacing:
         self.blocks = list(self.model.layers())
         clean = collect(self.model, batch.clean, self.graph.inputs)
         reference = problem.references.of(batch)
-        self.differences = writer_differences(self.model, self.graph, clean, reference)
+        written = writer_differences(self.model, self.graph, clean, reference)
+        self.differences = lone_differences(self.model, self.graph, clean, written)
         self.streams = clean.streams
         self.whole = self._losses(clean.streams[-1][None])
 

@@ -16,6 +16,7 @@ from harness.circuits.reference import References
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.behaviour import DISTANCES, LOSSES
+from harness.models.precision import single
 from harness.models.transformer import Transformer
 from harness.spec.types import Metric, Objective
 
@@ -59,6 +60,14 @@ class Problem:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.embedding.device
+
+    @property
+    def mask_like(self) -> Tensor:
+        """An empty tensor in the precision and on the device that masks are learned in.
+
+        The model's own, but never half precision: steps would be too small to move a mask.
+        """
+        return single(self.model.embedding.new_empty(0))
 
     def resolved(self, objective: Objective) -> str:
         """The loss that an objective means: `metric` is the task's own."""

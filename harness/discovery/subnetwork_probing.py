@@ -61,7 +61,7 @@ class PenalisedMasks:
         cls, problem: Problem, penalties: Sequence[float], learning_rate: float
     ) -> PenalisedMasks:
         """Masks at the start."""
-        like = problem.model.embedding
+        like = problem.mask_like
         edges = like.new_full((len(penalties), problem.graph.n_edges), _START)
         return cls(torch.tensor(penalties).to(like), learning_rate, edges.requires_grad_())
 

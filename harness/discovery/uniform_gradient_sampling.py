@@ -51,7 +51,7 @@ class UniformGradientSampling:
         )
 
         def law(penalties: Sequence[float]) -> WindowMasks:
-            like = problem.model.embedding
+            like = problem.mask_like
             logits = like.new_full((len(penalties), problem.graph.n_edges), _START)
             return WindowMasks(
                 torch.tensor(penalties).to(like), self.learning_rate, logits.requires_grad_()

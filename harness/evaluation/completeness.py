@@ -21,6 +21,7 @@ from harness.circuits.masked import masked_logits
 from harness.evaluation.knockout import Floats, Part, Runner, sample
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
+from harness.models.precision import single
 
 _LEARNING_RATE = 0.2
 _START = 0.0
@@ -78,7 +79,7 @@ def learned_knockout(runner: Runner, kept: Tensor, learner: Learner, seed: int) 
     metric); an edge is in K if P(z > 0) < ½. auto-circuit's same-under-knockout measure, with any
     ablation. Cost: `steps` forward+backwards of two masked passes.
     """
-    like = runner.patched.model.embedding
+    like = single(runner.patched.model.embedding.new_empty(0))  # masks are never in half precision
     generator = torch.Generator(like.device).manual_seed(seed)
     allowed = runner.graph.allowed.to(like.device)
     inside = kept.to(like.device)

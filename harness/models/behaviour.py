@@ -2,7 +2,7 @@
 
 Logits are [..., B, P, V] at the P read positions of a `Batch`; every function returns one
 number per prompt [..., B], the mean over the positions that the prompt uses. Leading axes
-(several circuits at once) pass through.
+(several circuits at once) pass through. Logits in half precision are measured in float32.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from harness.models.batch import Batch
+from harness.models.precision import at_least_single, single
 
 
 def _over_positions(values: Tensor, batch: Batch) -> Tensor:
@@ -52,15 +53,15 @@ def logit_diff(logits: Tensor, batch: Batch) -> Tensor:
     """
     good, bad = _set_weights(batch)
     return _over_positions(
-        _mean_over(_gather(logits, batch.good), good, batch)
-        - _mean_over(_gather(logits, batch.bad), bad, batch),
+        _mean_over(single(_gather(logits, batch.good)), good, batch)
+        - _mean_over(single(_gather(logits, batch.bad)), bad, batch),
         batch,
     )
 
 
 def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
     """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023)."""
-    probabilities = logits.softmax(-1)
+    probabilities = single(logits).softmax(-1)
     good, bad = _set_weights(batch)
     difference = (_gather(probabilities, batch.good) * good).sum(-1) - (
         _gather(probabilities, batch.bad) * bad
@@ -71,19 +72,20 @@ def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
 def accuracy(logits: Tensor, batch: Batch) -> Tensor:
     """Share of read positions whose largest logit is a correct answer (top-1 legal rate)."""
     top = logits.argmax(-1, keepdim=True)
-    return _over_positions((top == batch.good).any(-1).to(logits.dtype), batch)
+    return _over_positions((top == batch.good).any(-1).to(at_least_single(logits.dtype)), batch)
 
 
 def good_mass(logits: Tensor, batch: Batch) -> Tensor:
     """Probability of all correct answers together (for Othello: legal probability mass)."""
-    members = (batch.good >= 0).to(logits.dtype)
-    return _over_positions((_gather(logits.softmax(-1), batch.good) * members).sum(-1), batch)
+    probabilities = single(logits).softmax(-1)
+    members = (batch.good >= 0).to(probabilities.dtype)
+    return _over_positions((_gather(probabilities, batch.good) * members).sum(-1), batch)
 
 
 def agreement(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
     """Share of read positions where circuit and model have the same largest logit."""
     same = logits.argmax(-1) == model_logits.argmax(-1)
-    return _over_positions(same.to(logits.dtype), batch)
+    return _over_positions(same.to(at_least_single(logits.dtype)), batch)
 
 
 def kl(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
@@ -100,7 +102,7 @@ def answer_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy to the uniform distribution over the correct answers, in nats."""
     members = batch.good >= 0
     return _over_positions(
-        -_mean_over(_gather(logits.log_softmax(-1), batch.good), members, batch), batch
+        -_mean_over(_gather(single(logits).log_softmax(-1), batch.good), members, batch), batch
     )
 
 
@@ -110,7 +112,7 @@ def squared_error(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
     Compiled programs write one-hot vectors or a share into their logits; their softmax is nearly
     flat, so that KL hardly sees a wrong answer (Conmy et al. 2023 use squared error there).
     """
-    return _over_positions((logits - model_logits).square().sum(-1), batch)
+    return _over_positions((single(logits) - single(model_logits)).square().sum(-1), batch)
 
 
 Measured = Callable[[Tensor, Tensor, Batch], Tensor]

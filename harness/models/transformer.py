@@ -2,9 +2,9 @@
 
 Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups of heads that share
 keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation), V = d_vocab.
-Each block offers its parts (`read`, `split`, `attend`, `project`; `mlp_in`, `activate`, `mlp_out`)
-separately, so that the patched pass in `harness.circuits` runs the same weights with a different
-residual stream per reader.
+Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `mlp_in`,
+`activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs the same
+weights with a different residual stream per reader.
 """
 
 from __future__ import annotations
@@ -117,6 +117,10 @@ class Block(nn.Module):
         out: Tensor = self.out_map(z.flatten(-2))
         return out
 
+    def add_attention(self, out: Tensor) -> Tensor:
+        """What the stream gets of the heads' summed output [..., D]: all of it, or its norm."""
+        return self.attention_post_norm(out) if self.config.post_norms else out
+
     def activate(self, hidden: Tensor) -> Tensor:
         """What `mlp_in` gives, [..., M] or gated [..., 2M], to what `mlp_out` takes, [..., M]."""
         if self.config.gated:
@@ -124,17 +128,19 @@ class Block(nn.Module):
             return self.activation(gate) * up
         return self.activation(hidden)
 
+    def write_mlp(self, activated: Tensor) -> Tensor:
+        """What `activate` gives [..., M] to what the stream gets of the MLP [..., D]."""
+        out: Tensor = self.mlp_out(activated)
+        return self.mlp_post_norm(out) if self.config.post_norms else out
+
     def mlp(self, x: Tensor) -> Tensor:
-        """The MLP's output [..., D] for its input [..., D]."""
-        out: Tensor = self.mlp_out(self.activate(self.mlp_in(self.mlp_norm(x))))
-        return out
+        """What the MLP adds to the stream [..., D] for its input [..., D]."""
+        return self.write_mlp(self.activate(self.mlp_in(self.mlp_norm(x))))
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """The residual stream [B, T, D] after this block."""
-        out = self.project(self.heads(x, padding))
-        after = x + (self.attention_post_norm(out) if self.config.post_norms else out)
-        out = self.mlp(x if self.config.parallel else after)
-        return after + (self.mlp_post_norm(out) if self.config.post_norms else out)
+        after = x + self.add_attention(self.project(self.heads(x, padding)))
+        return after + self.mlp(x if self.config.parallel else after)
 
     # Per-head views of the weights, for the patched pass.
     def read_weights(self) -> tuple[Tensor, Tensor | None]:

@@ -31,6 +31,7 @@ from harness.runs.atomic import remove_folder
 from harness.runs.circuits import ADDITIVE, RANKS
 from harness.runs.cost import Cost, measured, plain_seconds
 from harness.runs.known import known_agreement
+from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, check_files
@@ -54,9 +55,7 @@ CIRCUIT_FAITHFULNESS = 0.95
 
 def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> CellOutput:
     """All numbers of a cell. Raises `HarnessError` for a task or model that cannot be measured."""
-    torch.set_num_threads(cell.runtime.threads)
-    if cell.runtime.device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("runtime.device is cuda, but torch sees no CUDA device here")
+    use_runtime(cell.runtime)
     data = open_data(cell.task)
     check_files(cell)
     model = obtain_model(cell, data, models, log)

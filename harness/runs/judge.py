@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, self_check
 from harness.datasets.open import open_data
@@ -22,6 +20,7 @@ from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.evaluation.knockout import check_circuit
 from harness.runs.given import Given
+from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model, require_fit
 from harness.runs.overlap import overlap_with
@@ -78,9 +77,7 @@ def judge_circuit(
     unknown split, a circuit of another graph, and all that obtaining the model may raise.
     """
     cell, choices = _cell(request)
-    torch.set_num_threads(cell.runtime.threads)
-    if cell.runtime.device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("device is cuda, but torch sees no CUDA device here")
+    use_runtime(cell.runtime)
     overlaps = overlap_with(request.given, request.against)
     _compare_models(request, cell, log)
     data = _data(request)

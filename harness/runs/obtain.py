@@ -16,6 +16,7 @@ from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
 from harness.models.config import TransformerConfig
 from harness.models.loading.location import checkpoint_folder
+from harness.models.precision import at_least_single
 from harness.models.train import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.models import ModelStore
@@ -29,7 +30,10 @@ Log = Callable[[str], None]
 
 
 def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Transformer:
-    """The cell's model, frozen, on its device and in its precision."""
+    """The cell's model, frozen, on its device and in its precision.
+
+    In half precision a trained model is one trained in float32, rounded.
+    """
     runtime = cell.runtime
     if isinstance(cell.model, LoadModel):
         folder = checkpoint_folder(cell.model, cell.model_folder)
@@ -91,7 +95,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         scratch=models.scratch(cell.model_id),
         log=log,
         device=cell.runtime.device,
-        dtype=getattr(torch, cell.runtime.dtype),
+        dtype=at_least_single(getattr(torch, cell.runtime.dtype)),
     )
     model, history = trainer.run()
     seconds = time.perf_counter() - began

@@ -328,7 +328,7 @@ class Runtime:
     """Where and how precisely numbers are computed; all of it is part of a cell's identity."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     threads: int = 2
 
 

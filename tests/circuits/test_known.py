@@ -301,3 +301,11 @@ def test_our_compilation_needs_the_same_edges_as_theirs(published):
         theirs = known_of(loaded(weights, facts), stored_pairs(stored, (3, 4, 5)), ablation,
                           "split")  # fmt: skip
         assert set(known(name, ablation, "split").edges()) == set(theirs.edges())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_has_no_ground_truth(dtype):
+    model = compiled("reverse").model.to(dtype)
+    patched = PatchedModel(model, Graph.of(model.config, "split"))
+    with pytest.raises(HarnessError, match="float16: rounding alone moves logits"):
+        verify(patched, [], References(model, patched.graph, "zero"))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 from torch import Tensor
 
 from harness.circuits.graph import Graph
@@ -127,7 +127,7 @@ class _Again(torch.autograd.Function):
             return gradient((ctx.case.logits(masks) * grads[0]).sum(), masks), None
 
 
-@pytest.mark.parametrize("name", ["gpt2-like", "grouped"])
+@pytest.mark.parametrize("name", ["gpt2-like", "grouped", *POST_NORMS])
 def test_gradcheck(name, random_batch):
     """[12] PyTorch's own check: every logit's slope along a random direction of the masks."""
     case = Case(name, random_batch(n=2, length=4))
@@ -160,7 +160,7 @@ def test_no_edges_give_the_corrupted_run(name, inputs, random_batch):
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["gpt2-like", "parallel"])
+@pytest.mark.parametrize("name", ["gpt2-like", "parallel", *POST_NORMS])
 def test_head_biases_matter_under_zero_ablation_alone(name, random_batch):
     """[15] Shared or unattached: equal under interchange, and not under zero ablation."""
     batch = random_batch()
@@ -176,7 +176,7 @@ def test_head_biases_matter_under_zero_ablation_alone(name, random_batch):
     assert change.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["gpt2-like", "grouped", "parallel"])
+@pytest.mark.parametrize("name", ["gpt2-like", "grouped", "parallel", "post-layernorm-parallel"])
 def test_shared_head_biases_are_those_of_a_model_that_has_them_in_its_values(name, random_batch):
     """[15] Attention weights sum to 1: a value's bias that is mapped to b/H is a shared b.
 

@@ -7,21 +7,28 @@ from dataclasses import replace
 import pytest
 import torch
 from acdc_cases import SEVERAL, agrees, full_objective, one_by_one, problem_of
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_order import readers_in_order
 from harness.discovery.acdc_search import Search
+from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES
 
 
 # ---------------------------------------------------------------- the same circuit
 @pytest.mark.parametrize("threshold", [3e-3, 0.03])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in POST_NORMS])
 def test_circuit_and_growths_are_those_of_the_slow_search(name, threshold, random_batch):
     seed = int(1000 * threshold)
     problem = problem_of(small_model(name, seed=seed), random_batch(n=2, length=4, seed=seed))
     agrees(problem, threshold, SEVERAL)
+
+
+@pytest.mark.parametrize("name", POST_NORMS)
+def test_heads_that_are_normalised_together_are_refused(name, random_batch):
+    with pytest.raises(HarnessError, match="cannot be subtracted one by one"):
+        Acdc().discover(problem_of(small_model(name), random_batch()))
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_slopes_add_up_along_the_inputs(name, random_batch):
     ]
     total = float(ends[0] - ends[1])
     error = [
-        float(scores_of("eap_ig", problem, steps=steps)[0].sum()) - total for steps in (32, 64)
+        float(scores_of("eap_ig", problem, steps=steps)[0].sum()) - total for steps in (64, 128)
     ]
     assert abs(error[1]) < 0.05 * abs(total)
     assert abs(error[1]) < 0.6 * abs(error[0])

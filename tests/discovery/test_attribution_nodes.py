@@ -96,7 +96,9 @@ def test_information_flow_is_the_share_of_proximity(name, inputs, random_batch):
     problem = problem_of(name, batch, inputs=inputs)
     model, graph = problem.model, problem.graph
     everything = graph.allowed.double()
-    written, _ = SlowModel(model, inputs).writers(batch.clean, everything, None)
+    slow = SlowModel(model, inputs)
+    written, _ = slow.writers(batch.clean, everything, None)
+    written = losses(slow, graph, written) if model.config.post_norms else written
     streams = plain_streams(model, batch.clean)
     wanted = torch.zeros(graph.allowed.shape, dtype=torch.float64)
     for column, reader in enumerate(graph.readers):
@@ -120,11 +122,23 @@ def test_information_flow_is_the_share_of_proximity(name, inputs, random_batch):
     assert shares.max() < 1 + 1e-12  # less where no writer is near at some position
 
 
+def losses(slow, graph, written):
+    """What the stream loses without each writer, a head being taken out before its layer's norm."""
+    lost = list(written)
+    for layer in range(graph.n_layers):
+        rows = range(graph.head_rows(layer).start, graph.head_rows(layer).stop)
+        whole = sum(written[row] for row in rows) + slow.w[f"blocks.{layer}.out_map.bias"]
+        norm = f"blocks.{layer}.attention_post_norm"
+        for row in rows:
+            lost[row] = slow.norm_of(norm, whole) - slow.norm_of(norm, whole - written[row])
+    return lost
+
+
 def plain_streams(model, tokens):
     """What every layer's attention (`a0`) and MLP (`m0`) and `logits` read, by plain blocks."""
     x, streams = model.start(tokens), {}
     for layer, block in enumerate(model.layers()):
-        after = x + block.project(block.heads(x))
+        after = x + block.add_attention(block.project(block.heads(x)))
         streams[f"a{layer}"] = x
         streams[f"m{layer}"] = x if model.config.parallel else after
         x = block(x)

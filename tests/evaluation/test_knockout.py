@@ -163,6 +163,20 @@ def test_a_learned_knockout_is_worse_than_random_ones(runner, kept):
     assert torch.equal(found.edges, again.edges)
 
 
+def test_a_knockout_is_learned_in_half_precision(random_batch, kept):
+    """With a mask in float32: what is found is, but for few edges, what float32 finds."""
+    half, single = (
+        learned_knockout(
+            runner_of(small_model("gpt2-like", dtype=torch.bfloat16).to(dtype), random_batch(n=6)),
+            kept,
+            Learner(steps=40),
+            seed=0,
+        ).edges
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert int((half ^ single).sum()) <= 0.1 * int(single.sum())
+
+
 def test_a_knockout_is_learned_for_squared_error_too(random_batch, kept):
     choices = dataclasses.replace(CHOICES, metric="squared_error")
     runner = runner_of(small_model("gpt2-like"), random_batch(n=6), choices)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hugging_face import MODELS, POST_NORMS, random_theirs, saved
+from hugging_face import MODELS, random_theirs, saved
 
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, plain_logits
@@ -160,8 +160,8 @@ def test_yarn_scales_cosines_and_sines(tmp_path):
 # ---------------------------------------------------------------- circuits of loaded models
 ONE_PER_FAMILY = sorted({family: name for name, (family, _) in MODELS.items()}.values())
 WITH_GRAPH = [
-    *(name for name in ONE_PER_FAMILY if name not in POST_NORMS),
-    *("pythia", "mistral-window", "llama3", "qwen2-window"),
+    *ONE_PER_FAMILY,
+    *("pythia", "mistral-window", "llama3", "qwen2-window", "gemma2-tight-caps", "gemma3"),
 ]
 
 
@@ -175,13 +175,6 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, tmp_path, random
     found = PatchedModel(model, graph).logits(batch, graph.allowed[None], reference)[0]
     plain = plain_logits(model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
-
-
-@pytest.mark.parametrize("name", ["gemma2", "gemma3"])
-def test_models_with_post_norms_have_no_graph_yet(name, tmp_path):
-    saved(name, tmp_path)
-    with pytest.raises(HarnessError, match="heads are not additive"):
-        Graph.of(load_model(tmp_path).config)
 
 
 def config_json(tmp_path, model_type, **fields):

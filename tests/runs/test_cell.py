@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fake_cells import a_method, a_model, a_task, loaded
+from rounding import kl_bound
 
 from harness.circuits.formats import load_circuit
 from harness.errors import HarnessError
@@ -168,6 +169,67 @@ def test_double_precision_agrees_with_single(models):
     # They are trained apart, so only their sanity can be compared.
     assert double["whole"]["faithfulness"]["value"] == 1
     assert double["edges_total"] == single["edges_total"]
+
+
+HALVES = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+
+
+def in_single_and(dtype, method, models):
+    return [
+        compute(a_cell(method, runtime=replace(USUAL, dtype=one)), models)
+        for one in ("float32", dtype)
+    ]
+
+
+@HALVES
+def test_half_precision_is_near_single(dtype, models):
+    """Of the same trained weights and the same random circuits, every number of the curve.
+
+    Logits of this model are about 0.1, and off by less than ε/2.
+    """
+    single, half = (one.result for one in in_single_and(dtype, "random_paths", models))
+    error = torch.finfo(getattr(torch, dtype)).eps / 2
+    points = [(one["empty"], one["whole"], *one["curve"]) for one in (single, half)]
+    assert half["curve"] != single["curve"]
+    for exact, rounded in zip(*points, strict=True):
+        assert rounded.get("size") == exact.get("size")
+        logit_diff, kl = (exact[name]["value"] for name in ("logit_diff", "kl"))
+        assert abs(rounded["logit_diff"]["value"] - logit_diff) < error
+        assert abs(rounded["kl"]["value"] - kl) < kl_bound(kl, error)
+
+
+@HALVES
+def test_half_precision_ranks_edges_as_single_does(dtype, models, tmp_path):
+    scores = []
+    for index, output in enumerate(in_single_and(dtype, "eap", models)):
+        path = tmp_path / f"{index}.safetensors"
+        path.write_bytes(output.tensors["circuit.safetensors"])
+        circuit = load_circuit(path)
+        scores.append(circuit.scores[circuit.graph.allowed])
+    assert not torch.equal(*scores)
+    ranks = torch.stack([x.argsort().argsort().double() for x in scores])
+    assert torch.corrcoef(ranks)[0, 1] > 0.95
+
+
+@HALVES
+def test_a_model_for_half_precision_is_trained_in_single(dtype, models):
+    cells = [a_cell(runtime=replace(USUAL, dtype=one)) for one in ("float32", dtype)]
+    for cell in cells:
+        compute(cell, models)
+    one, other = ((models.path(cell.model_id) / "model.safetensors").read_bytes() for cell in cells)
+    assert cells[0].model_id != cells[1].model_id
+    assert one == other
+
+
+@HALVES
+def test_a_precision_that_torch_has_not_got_is_a_clear_error(dtype, models, monkeypatch):
+    def lacking(*_):
+        raise RuntimeError('"baddbmm" not implemented for this type\nand more')
+
+    monkeypatch.setattr("torch.baddbmm", lacking)
+    wanted = f"runtime.dtype is {dtype}, but torch cannot compute in it on cpu here .*for this type"
+    with pytest.raises(HarnessError, match=rf"{wanted}\); choose float32"):
+        compute(a_cell(runtime=replace(USUAL, dtype=dtype)), models)
 
 
 def test_limit_takes_fewer_pairs_and_is_marked(models):

@@ -138,7 +138,9 @@ def with_runtime(runtime: Runtime) -> Any:
     return make_cell(loaded(a_task()), source, a_method(), "method", 0, runtime)
 
 
-@pytest.mark.parametrize("change", [{"threads": 3}, {"dtype": "float64"}, {"device": "cuda"}])
+@pytest.mark.parametrize(
+    "change", [{"threads": 3}, {"dtype": "float64"}, {"dtype": "bfloat16"}, {"device": "cuda"}]
+)
 def test_the_runtime_changes_cell_and_model(change: dict[str, Any]) -> None:
     before, after = with_runtime(Runtime()), with_runtime(Runtime(**change))
     assert before.id != after.id

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import pytest
 from fake_cells import a_method, a_task, loaded
+from rounding import kl_bound
 
 from harness.errors import HarnessError
 from harness.runs import weights
@@ -69,6 +70,17 @@ def test_a_fresh_file_is_always_read(folder):
     assert weight_digests(SPEC, folder) != first
 
 
+def cell_of(folder, method="eap", dtype="float64", **params):
+    """A cell that measures the model in a folder's `model` on a few pairs."""
+    task = a_task(model=SPEC)
+    choices = replace(task.evaluation, sizes=(0.5, 1.0), discovery_pairs=8, test_pairs=8)
+    task = replace(task, evaluation=choices)
+    source = ModelSource(SPEC, "loaded", folder)
+    runtime = Runtime(threads=1, dtype=dtype)
+    found = a_method(method, **params)
+    return make_cell(loaded(task, folder), source, found, "method", 0, runtime)
+
+
 def test_a_model_of_transformers_is_measured(tmp_path):
     """From its folder, through a cell, by a method, to faithfulness 1 of all edges."""
     pytest.importorskip("transformers")
@@ -78,12 +90,7 @@ def test_a_model_of_transformers_is_measured(tmp_path):
     from harness.runs.models import ModelStore
 
     saved("llama", tmp_path / "model")
-    task = a_task(model=SPEC)
-    choices = replace(task.evaluation, sizes=(0.5, 1.0), discovery_pairs=8, test_pairs=8)
-    task = replace(task, evaluation=choices)
-    source = ModelSource(SPEC, "llama", tmp_path)
-    runtime = Runtime(threads=1, dtype="float64")
-    cell = make_cell(loaded(task, tmp_path), source, a_method("eap"), "method", 0, runtime)
+    cell = cell_of(tmp_path)
     result = compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None).result
     assert result["curve"][-1]["faithfulness"]["value"] == pytest.approx(1)
     # Σ over layers (H + 2G + 1)·writers before + H, and the writers to the logits.
@@ -91,6 +98,63 @@ def test_a_model_of_transformers_is_measured(tmp_path):
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(HarnessError, match="changed since the run was planned"):
         compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "params"),
+    [
+        ("gemma2", "edge_pruning", {"steps": 5, "batch_size": 4}),
+        ("gemma3-linear", "eap_ig", {"steps": 2}),
+    ],
+)
+def test_a_gemma_is_measured(name, method, params, tmp_path):
+    """Models that normalise heads together, from folder to curve; the anchors hold exactly."""
+    pytest.importorskip("transformers")
+    from hugging_face import saved
+
+    from harness.runs.cell import compute_cell
+    from harness.runs.models import ModelStore
+
+    saved(name, tmp_path / "model")
+    cell = cell_of(tmp_path, method, **params)
+    result = compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None).result
+    half, whole = result["curve"]
+    assert whole["faithfulness"]["value"] == 1
+    assert whole["kl"]["value"] == pytest.approx(0, abs=1e-12)
+    assert half["kl"]["value"] > 1e-6
+    assert 0 < half["size"] < result["edges_total"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
+def test_a_checkpoint_in_half_precision_is_measured_in_it(name, dtype, tmp_path):
+    """Its weights are the same numbers in any runtime, so curves differ by rounding alone."""
+    pytest.importorskip("transformers")
+    import torch
+    from hugging_face import random_theirs
+
+    from harness.models.checkpoint import load_model
+    from harness.runs.cell import compute_cell
+    from harness.runs.models import ModelStore
+
+    half = getattr(torch, dtype)
+    random_theirs(name).to(half).save_pretrained(tmp_path / "model")
+    assert load_model(tmp_path / "model").embedding.dtype == half  # as stored
+    rounded, exact = (
+        compute_cell(
+            cell_of(tmp_path, "random_paths", one),
+            ModelStore(tmp_path / "models"),
+            lambda text: None,
+        ).result
+        for one in (dtype, "float64")
+    )
+    error = 4 * torch.finfo(half).eps  # of logits whose spread is about 1
+    for one, other in zip(rounded["curve"], exact["curve"], strict=True):
+        assert one["size"] == other["size"]
+        assert abs(one["logit_diff"]["value"] - other["logit_diff"]["value"]) < error
+        kl = other["kl"]["value"]
+        assert abs(one["kl"]["value"] - kl) < kl_bound(kl, error)
+    assert rounded["curve"] != exact["curve"]
 
 
 def test_a_model_with_too_small_a_vocabulary_is_refused(tmp_path):

@@ -1,0 +1,24 @@
+"""What is kept in single precision though a model runs in half of it.
+
+A model in bfloat16 (8 significant bits) or float16 (11, and nothing beyond 65504) rounds its
+weights and activations. What is summed over many of them, or moved in small steps, is not rounded
+so: measures, losses, scores, sizes of streams, and masks that are learned. Slopes are in the
+model's own precision: in float16 those below 6e-8 vanish, bfloat16 has the range of float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HALF = frozenset({torch.bfloat16, torch.float16})
+
+
+def at_least_single(dtype: torch.dtype) -> torch.dtype:
+    """float32 for the half precisions, the precision itself for others."""
+    return torch.float32 if dtype in HALF else dtype
+
+
+def single(x: Tensor) -> Tensor:
+    """x in `at_least_single` precision; x itself where it is already."""
+    return x.to(at_least_single(x.dtype))
