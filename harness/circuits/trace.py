@@ -30,9 +30,9 @@ class Trace:
 
     Points: 2l before the attention of layer l, 2l+1 before its MLP, 2L at the end. `start`, `end`:
     streams [B, T, D]. By layer, for the layers whose attention was run: the stream before it
-    (`streams`) and after it (`after`) [B, T, D], what its readers gave, `reads` [B, T, R, K],
-    its heads, `heads` [B, T, H, K], and their sum before any post-norm, `attention` [B, T, D]. For those whose MLP was run: its branch of the stream, `mlps`,
-    and what it wrote, `written` [B, T, D].
+    (`streams`) and after it (`after`) [B, T, D], what its readers gave, `reads` [B, T, R, K], its
+    heads, `heads` [B, T, H, K], and their sum before any post-norm, `attention` [B, T, D]. For
+    those whose MLP was run: its branch of the stream, `mlps`, and what it wrote, `written`.
     """
 
     start: Tensor

@@ -2,7 +2,8 @@
 
 Pure numpy. Arrays end in the axis of the A answers, in their order; leading axes pass through.
 Bhaskar et al. 2024 (Edge Pruning) score greater-than with these, on the answers' tokens alone. Its
-exact match is `agreement` (`harness.models.behaviour`).
+exact match is `agreement` (`harness.models.behaviour`). A task chooses them with
+`evaluation.measures`; `harness.evaluation.ordered_answers` reads them from logits.
 """
 
 from __future__ import annotations
@@ -10,10 +11,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from harness.evaluation.measures import Measure
+
 Floats = NDArray[np.float64]
 
 WINDOW = 10
 """Answers on each side that `prob_diff_10` looks at."""
+
+MEASURES = (
+    Measure(
+        "prob_diff_10",
+        "±10 probability difference",
+        "up",
+        "Σ_{0 < a - y ≤ 10} p_a - Σ_{0 < y - a ≤ 10} p_a over ordered answers a, y the prompt's "
+        "own, p the softmax over the answers' tokens alone",
+        "Edge Pruning (Bhaskar et al. 2024)",
+    ),
+    Measure(
+        "kendall_tau",
+        "Kendall τ",
+        "up",
+        "τ_b = (C - D) / √((C + D + T_1)(C + D + T_2)) of circuit's and model's probabilities of "
+        "the ordered answers: pairs ordered alike, differently, tied in one only",
+        "Edge Pruning (Bhaskar et al. 2024); Kendall 1945",
+    ),
+)
 
 _MOST_PAIRS = 1 << 22  # pairs of answers compared at once
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.evaluation import ground_truth, measures
+from harness.evaluation import answer_measures, ground_truth, measures
 
-MEASURES = (*measures.MEASURES, *ground_truth.MEASURES)
+MEASURES = (*measures.MEASURES, *answer_measures.MEASURES, *ground_truth.MEASURES)

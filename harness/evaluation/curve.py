@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
 from harness.errors import HarnessError
+from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.models import behaviour
 from harness.models.batch import Batch
 from harness.spec.types import Evaluation
@@ -44,7 +45,7 @@ PER_EXAMPLE = (
 
 @dataclass(frozen=True)
 class Examples:
-    """Values [C, n] of C circuits on n prompt pairs, one array per name in `PER_EXAMPLE`."""
+    """Values [C, n] of C circuits on n prompt pairs by name: `PER_EXAMPLE`, and those chosen."""
 
     values: dict[str, Floats]
 
@@ -62,12 +63,15 @@ def evaluate_circuits(
 ) -> Examples:
     """Run every circuit (bool [W, R]) on every prompt pair; all else is ablated.
 
-    Raises `HarnessError` naming the first prompt pair for which a measure is not finite.
+    Raises `HarnessError` naming the first prompt pair for which a measure is not finite, or if
+    the task chose a measure over ordered answers and has none (`OrderedAnswers`).
     """
+    ordered = OrderedAnswers.of(batches, choices.measures)
+    names = PER_EXAMPLE if ordered is None else (*PER_EXAMPLE, *ordered.names)
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     n = sum(len(batch) for batch in batches)
-    found = {name: np.full((len(unique), n), np.nan) for name in PER_EXAMPLE}
+    found = {name: np.full((len(unique), n), np.nan) for name in names}
     for batch in batches:
         rows = batch.rows.cpu().numpy()
         reference = references.of(batch)
@@ -79,7 +83,10 @@ def evaluate_circuits(
         for start in range(0, len(masks), chunk):
             part = masks[start : start + chunk].to(whole.device)
             logits = patched.logits(batch, part, reference)
-            for name, value in _read(logits, whole, batch, choices).items():
+            values = _read(logits, whole, batch, choices)
+            if ordered is not None:
+                values |= ordered.read(logits, whole, batch)
+            for name, value in values.items():
                 found[name][start : start + len(part), rows] = value.double().cpu().numpy()
     _check_finite(found)
     return Examples({name: array[place] for name, array in found.items()})
@@ -91,7 +98,7 @@ def _check_finite(found: dict[str, Floats]) -> None:
         if len(bad):
             raise HarnessError(
                 f"{name} of test pair {bad[0, 1]} is not a finite number: the model's logits "
-                "overflow there, or its good and bad answers are the same"
+                "overflow there, its good and bad answers are the same, or all answers tie"
             )
 
 

@@ -8,7 +8,7 @@ circuit and outside, so that the node is gone from both, as in Wang et al. 2023.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,9 +50,8 @@ class Runner:
         """The task's metric of each circuit (bool [W, R]) on each prompt pair: [C, n]."""
         if not circuits:
             return np.empty((0, self.n))
-        found = evaluate_circuits(
-            self.patched, self.batches, self.references, circuits, self.choices
-        )
+        alone = replace(self.choices, measures=())
+        found = evaluate_circuits(self.patched, self.batches, self.references, circuits, alone)
         return found.values["metric"]
 
     def gaps(self, kept: Tensor, knockouts: Sequence[Tensor]) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.evaluation import measures
-from harness.evaluation.curve import PER_EXAMPLE, Examples, Floats
+from harness.evaluation.curve import Examples, Floats
 from harness.evaluation.statistics import estimate, shared_resamples
 
 
@@ -30,7 +30,7 @@ class Summary:
         row = self.examples.row(index)
         found = {
             name: estimate(row[name].mean(), self.weights @ row[name], self.n, "mean")
-            for name in PER_EXAMPLE
+            for name in row
         }
         found["faithfulness"] = estimate(
             self._faithful[index], self._faithful_samples[:, index], self.n, "ratio_of_means"

@@ -15,7 +15,7 @@ from harness.models.batch import Batch
 from harness.models.precision import at_least_single, single
 
 
-def _over_positions(values: Tensor, batch: Batch) -> Tensor:
+def over_positions(values: Tensor, batch: Batch) -> Tensor:
     """Mean of [..., B, P] over the positions in use."""
     return values.where(batch.read, 0).sum(-1) / batch.read.sum(-1)
 
@@ -52,7 +52,7 @@ def logit_diff(logits: Tensor, batch: Batch) -> Tensor:
     prompt from the corrupted one.
     """
     good, bad = _set_weights(batch)
-    return _over_positions(
+    return over_positions(
         _mean_over(single(_gather(logits, batch.good)), good, batch)
         - _mean_over(single(_gather(logits, batch.bad)), bad, batch),
         batch,
@@ -66,26 +66,26 @@ def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
     difference = (_gather(probabilities, batch.good) * good).sum(-1) - (
         _gather(probabilities, batch.bad) * bad
     ).sum(-1)
-    return _over_positions(difference, batch)
+    return over_positions(difference, batch)
 
 
 def accuracy(logits: Tensor, batch: Batch) -> Tensor:
     """Share of read positions whose largest logit is a correct answer (top-1 legal rate)."""
     top = logits.argmax(-1, keepdim=True)
-    return _over_positions((top == batch.good).any(-1).to(at_least_single(logits.dtype)), batch)
+    return over_positions((top == batch.good).any(-1).to(at_least_single(logits.dtype)), batch)
 
 
 def good_mass(logits: Tensor, batch: Batch) -> Tensor:
     """Probability of all correct answers together (for Othello: legal probability mass)."""
     probabilities = single(logits).softmax(-1)
     members = (batch.good >= 0).to(probabilities.dtype)
-    return _over_positions((_gather(probabilities, batch.good) * members).sum(-1), batch)
+    return over_positions((_gather(probabilities, batch.good) * members).sum(-1), batch)
 
 
 def agreement(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
     """Share of read positions where circuit and model have the same largest logit."""
     same = logits.argmax(-1) == model_logits.argmax(-1)
-    return _over_positions(same.to(at_least_single(logits.dtype)), batch)
+    return over_positions(same.to(at_least_single(logits.dtype)), batch)
 
 
 def kl(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
@@ -95,13 +95,13 @@ def kl(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
     of large sums. Rounding below zero is cut off, since KL is never negative.
     """
     p, q = model_logits.double().log_softmax(-1), logits.double().log_softmax(-1)
-    return _over_positions((p.exp() * (p - q)).sum(-1).clamp(min=0), batch)
+    return over_positions((p.exp() * (p - q)).sum(-1).clamp(min=0), batch)
 
 
 def answer_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy to the uniform distribution over the correct answers, in nats."""
     members = batch.good >= 0
-    return _over_positions(
+    return over_positions(
         -_mean_over(_gather(single(logits).log_softmax(-1), batch.good), members, batch), batch
     )
 
@@ -112,7 +112,7 @@ def squared_error(logits: Tensor, model_logits: Tensor, batch: Batch) -> Tensor:
     Compiled programs write one-hot vectors or a share into their logits; their softmax is nearly
     flat, so that KL hardly sees a wrong answer (Conmy et al. 2023 use squared error there).
     """
-    return _over_positions((single(logits) - single(model_logits)).square().sum(-1), batch)
+    return over_positions((single(logits) - single(model_logits)).square().sum(-1), batch)
 
 
 Measured = Callable[[Tensor, Tensor, Batch], Tensor]

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median_low
 from typing import Any, Literal
 
 from harness.reports.known import Known, known_of
-from harness.reports.resample import Estimate, area_draws, examples, mean_draws, over_seeds
+from harness.reports.resample import (
+    Estimate,
+    area_draws,
+    chosen_measures,
+    examples,
+    mean_draws,
+    over_seeds,
+)
 from harness.reports.resample import faithfulness_draws as f_draws
 from harness.runs.record import StoredCell
 from harness.spec.identity import digest
@@ -40,6 +47,7 @@ class Line:
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
     accuracy: Estimate | None = None
+    chosen: Mapping[str, Estimate] = field(default_factory=dict)  # what the task's `measures` add
     known: Known | None = None  # where the true circuit is known
     seconds: float | None = None
     cost_fb: float | None = None
@@ -65,6 +73,11 @@ class Board:
     facts: Mapping[str, Any] | None  # of the caption; None when no cell has a result
     lines: tuple[Line, ...]
     variant: str = ""  # what the suite changed in the task's evaluation
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Measures that the task adds to the table."""
+        return () if self.facts is None else chosen_measures(self.facts)
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,10 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         faithfulness=at_size("faithfulness", [f_draws(d)[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),
+        chosen={
+            name: at_size(name, [mean_draws(d.chosen[name][index]) for d in data])
+            for name in data[0].chosen
+        },
         known=known_of(results),
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
@@ -202,16 +219,16 @@ def _median(sizes: Sequence[int | None]) -> int | None:
 
 
 def _whole(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("whole", WHOLE, result["whole"]), size=result["edges_total"])
+    return replace(_sanity("whole", WHOLE, result), size=result["edges_total"])
 
 
 def _empty(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("empty", EMPTY, result["empty"]), size=0)
+    return replace(_sanity("empty", EMPTY, result), size=0)
 
 
-def _sanity(kind: Kind, name: str, measured: Mapping[str, Any]) -> Line:
+def _sanity(kind: Literal["whole", "empty"], name: str, result: Mapping[str, Any]) -> Line:
     def estimate(key: str) -> Estimate:
-        stored = measured[key]
+        stored = result[kind][key]
         return Estimate(stored["value"], stored["low"], stored["high"])
 
     return Line(
@@ -220,6 +237,7 @@ def _sanity(kind: Kind, name: str, measured: Mapping[str, Any]) -> Line:
         faithfulness=estimate("faithfulness"),
         kl=estimate("kl"),
         accuracy=estimate("accuracy"),
+        chosen={key: estimate(key) for key in chosen_measures(result)},
     )
 
 

@@ -36,6 +36,8 @@ def record(board: Board, line: Line) -> dict[str, Any]:
         ("accuracy", line.accuracy),
     ):
         found |= _ends(name, estimate)
+    for name in board.chosen:
+        found |= _ends(name, line.chosen.get(name))
     return found | {
         **(known.NOTHING if line.known is None else line.known.record()),
         "seconds": line.seconds,

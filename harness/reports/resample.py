@@ -7,9 +7,10 @@ change with the seed), and differences between methods are paired by example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,15 @@ class Examples:
     empty: Array  # [n]
     kl: Array  # [K, n]
     accuracy: Array  # [K, n]
+    chosen: Mapping[str, Array]  # [K, n] by name: what the task's `measures` say
+
+
+def chosen_measures(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the task's `evaluation.measures` adds to rows and tables.
+
+    Results that were stored before tasks could choose have none.
+    """
+    return tuple(result["identity"]["task"]["evaluation"].get("measures", ()))
 
 
 def examples(cell: StoredCell) -> Examples:
@@ -66,6 +76,7 @@ def examples(cell: StoredCell) -> Examples:
         empty=tensors["empty/metric"],
         kl=tensors["curve/kl"],
         accuracy=tensors["curve/accuracy"],
+        chosen={name: tensors[f"curve/{name}"] for name in chosen_measures(cell.result)},
     )
 
 

@@ -1,7 +1,8 @@
 """Result rows: one per cell and circuit size, the form in which numbers leave the harness.
 
-Column names and their order are a public contract. What does not apply is null. Rows are derived
-from the store and can be rebuilt at any time.
+Column names and their order are a public contract. What does not apply is null. Measures that a
+task adds (`evaluation.measures`) are columns after these, where a task among the rows adds some.
+Rows are derived from the store and can be rebuilt at any time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.reports.resample import chosen_measures
 from harness.runs.record import StoredCell
 
 if TYPE_CHECKING:
@@ -45,14 +47,23 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
+def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
+    """`COLUMNS`, then the measures that tasks among the cells add, by kind."""
+    results = [cell.result for cell in cells if cell.result is not None]
+    chosen = (name for result in results for name in chosen_measures(result))
+    return {**COLUMNS, **dict.fromkeys(chosen, REAL)}
+
+
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
     """Rows of all cells; a cell without a result has one row that says so."""
-    return [row for cell in cells for row in _cell_rows(cell)]
+    cells = list(cells)
+    names = columns_of(cells)
+    return [row for cell in cells for row in _cell_rows(cell, names)]
 
 
-def _cell_rows(cell: StoredCell) -> list[Row]:
+def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
     entry = cell.entry
-    blank: Row = dict.fromkeys(COLUMNS)
+    blank: Row = dict.fromkeys(names)
     blank |= {
         "task": entry.task,
         "model": entry.model,
@@ -84,6 +95,7 @@ def _cell_rows(cell: StoredCell) -> list[Row]:
             "logit_diff": value(point["logit_diff"]),
             "accuracy": value(point["accuracy"]),
             "faithfulness": value(point["faithfulness"]),
+            **{name: value(point[name]) for name in chosen_measures(cell.result)},
         }
         for point in cell.result["curve"]
     ]
@@ -100,7 +112,8 @@ def frame(cells: Iterable[StoredCell]) -> polars.DataFrame:
     import polars as pl
 
     kinds = {TEXT: pl.String(), WHOLE: pl.Int64(), REAL: pl.Float64()}
-    schema = {name: kinds[kind] for name, kind in COLUMNS.items()}
+    cells = list(cells)
+    schema = {name: kinds[kind] for name, kind in columns_of(cells).items()}
     return pl.DataFrame(rows(cells), schema=schema, orient="row")
 
 

@@ -6,15 +6,16 @@ The text formats round for people. CSV and JSON keep every digit and the interva
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.evaluation.catalogue import MEASURES
 from harness.reports import known
 from harness.reports.known import known_tables
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.records import as_data, record
 from harness.reports.resample import Estimate
-from harness.reports.rows import COLUMNS, rows
+from harness.reports.rows import columns_of, rows
 from harness.reports.text import (
     Format,
     csv_text,
@@ -37,6 +38,7 @@ LEGEND = (
 )
 SHOWN_AREAS = ("cmd", "cpr", "cmd_log")  # tables for people; CSV and JSON have all
 SOLVED = 0.9  # below this accuracy on test a caption says that the task is unsolved
+TITLES = {measure.name: measure for measure in MEASURES}  # of what a task's `measures` add
 AREA_TITLES = {
     "cmd": "CMD ↓",
     "cpr": "CPR ↑",
@@ -51,8 +53,8 @@ def render(board: Leaderboard, form: Format) -> str:
         return json.dumps(as_data(board), allow_nan=False, indent=1) + "\n"
     if form == "csv":
         records = [record(b, line) for b in board.boards for line in b.lines]
-        headers = list(records[0]) if records else ["task", "model", "method"]
-        return csv_text(headers, records)
+        headers = dict.fromkeys(name for one in records for name in one)
+        return csv_text(list(headers) or ["task", "model", "method"], records)
     if form == "html":
         return _html_page(board)
     return _document(board, form)
@@ -60,13 +62,14 @@ def render(board: Leaderboard, form: Format) -> str:
 
 def render_rows(cells: Iterable[StoredCell], form: Format) -> str:
     """The tidy rows in one format, ending with a newline."""
-    records = rows(cells)
+    cells = list(cells)
+    records, names = rows(cells), list(columns_of(cells))
     if form == "json":
         return json.dumps(records, allow_nan=False, indent=1) + "\n"
     if form == "csv":
-        return csv_text(list(COLUMNS), records)
-    lines = [[_field(record[name]) for name in COLUMNS] for record in records]
-    return grid(list(COLUMNS), lines, form) + "\n"
+        return csv_text(names, records)
+    lines = [[_field(record[name]) for name in names] for record in records]
+    return grid(names, lines, form) + "\n"
 
 
 def _field(value: object) -> str:
@@ -119,7 +122,8 @@ def _grid(board: Board, form: Format) -> str:
     headers = headers_of(board)
     left = [index for index, name in enumerate(headers) if name in ("#", "method", "seeds")]
     with_known = _has_known(board)
-    return grid(headers, [_cells(line, with_known) for line in board.lines], form, left=left)
+    lines = [_cells(line, board.chosen, with_known) for line in board.lines]
+    return grid(headers, lines, form, left=left)
 
 
 def _title(board: Board, all_boards: Leaderboard) -> str:
@@ -178,6 +182,7 @@ def headers_of(board: Board) -> list[str]:
         f"f{at} ↑",
         f"KL{at} ↓",
         f"accuracy{at} ↑",
+        *(f"{TITLES[name].title}{at} {TITLES[name].arrow}" for name in board.chosen),
         *(known.COLUMNS if _has_known(board) else ()),
         "cost",
         "seeds",
@@ -194,7 +199,7 @@ def _known_fields(line: Line, shown: bool) -> list[str]:
     return [""] * len(known.COLUMNS) if line.known is None else line.known.fields()
 
 
-def _cells(line: Line, with_known: bool) -> list[str]:
+def _cells(line: Line, chosen: Sequence[str], with_known: bool) -> list[str]:
     name = f"{line.method} (control)" if line.kind == "control" else line.method
     return [
         _rank(line),
@@ -205,6 +210,7 @@ def _cells(line: Line, with_known: bool) -> list[str]:
         _estimate(line.faithfulness),
         _estimate(line.kl),
         _estimate(line.accuracy),
+        *(_estimate(line.chosen.get(name)) for name in chosen),
         *_known_fields(line, with_known),
         number(line.cost_fb, 2),
         _seeds(line),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
 from harness.models.train import quality
@@ -60,6 +61,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     model = obtain_model(cell, data, models, log)
     setting = prepare(cell, data, model)
+    # Refused before the search, not after it.
+    OrderedAnswers.of(setting.test, setting.choices.measures)
     references = references_of(setting.patched, setting.choices, setting.discovery)
     first = setting.test[0]
     self_check(setting.patched, first, references.of(first))
@@ -82,7 +85,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         {
             "circuit.safetensors": to_safetensors(_kept_circuit(setting, found, circuits, result)),
             "circuits.safetensors": pack(circuits, setting.graph),
-            "examples.safetensors": _example_arrays(examples),
+            "examples.safetensors": _example_arrays(examples, setting.choices.measures),
         },
         {
             "seconds": seconds,
@@ -227,13 +230,13 @@ def _model_quality(setting: Setting, data: TaskData) -> dict[str, Any]:
     return found
 
 
-def _example_arrays(examples: Examples) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def _example_arrays(
+    examples: Examples, chosen: Sequence[str]
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     """Per-example values, for paired comparison and intervals over seeds."""
-    metric, kl, accuracy = (examples.values[name] for name in ("metric", "kl", "accuracy"))
+    metric, names = examples.values["metric"], ("metric", "kl", "accuracy", *chosen)
     return {
-        "curve/metric": metric[:-2],
-        "curve/kl": kl[:-2],
-        "curve/accuracy": accuracy[:-2],
+        **{f"curve/{name}": examples.values[name][:-2] for name in names},
         "empty/metric": metric[-2],
         "whole/metric": metric[-1],
     }

@@ -49,8 +49,8 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     types.ProgramData: _all(_I, "vocabulary lengths program output kind causal seed shares"),
     types.Evaluation: _all(
         _I,
-        "granularity component ablation positions direction set inputs head_bias metric sizes "
-        "discovery_pairs test_pairs",
+        "granularity component ablation positions direction set inputs head_bias metric measures "
+        "sizes discovery_pairs test_pairs",
     ),
     types.Architecture: _all(
         _I,

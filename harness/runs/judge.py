@@ -138,7 +138,8 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
     if entry is not None and entry.task == task.spec.name:
         # A suite may have changed the task's choices.
         stored = entry.identity["task"]["evaluation"]
-        choices = Evaluation(**{**stored, "sizes": tuple(stored["sizes"])})
+        listed = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+        choices = Evaluation(**{**stored, **listed})
     if entry is not None and entry.limit is not None and request.pairs is None:
         choices = replace(
             choices,

@@ -15,6 +15,7 @@ Ablation = Literal["interchange", "mean", "mean_positional", "zero", "resample"]
 HeadBias = Literal["unattached", "shared"]
 Metric = Literal["logit_diff", "prob_diff", "squared_error"]
 Objective = Literal["metric", "logit_diff", "prob_diff", "cross_entropy", "kl", "squared_error"]
+ExtraMeasure = Literal["prob_diff", "agreement", "good_mass", "prob_diff_10", "kendall_tau"]
 Inputs = Literal["token", "summed", "split", "none"]
 ModelFormat = Literal["auto", "harness", "huggingface", "transformer_lens"]
 
@@ -166,7 +167,10 @@ Data = GeneratorData | TemplateData | FileData | ProgramData
 # ---------------------------------------------------------------- task: evaluation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """The six choices that define a faithfulness score, the metric, and how much is measured."""
+    """The six choices that define a faithfulness score, the metric, and how much is measured.
+
+    `measures`: what rows and tables show besides.
+    """
 
     granularity: Literal["edge"]
     component: Literal["heads_qkv_mlps"]
@@ -177,6 +181,7 @@ class Evaluation:
     inputs: Inputs = "token"
     head_bias: HeadBias = "unattached"
     metric: Metric = "logit_diff"
+    measures: tuple[ExtraMeasure, ...] = ()
     sizes: tuple[float, ...] = MIB_SIZES
     discovery_pairs: int = 128
     test_pairs: int = 256

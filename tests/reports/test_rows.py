@@ -1,11 +1,20 @@
 """Result rows: a public contract."""
 
+import csv
+import io
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pytest
+from fake_cells import a_cell, a_task
 from stored import cell_of, stored
 
-from harness.reports.rows import COLUMNS, frame, rows, write_parquet
+from harness.reports.leaderboard import leaderboard
+from harness.reports.rows import COLUMNS, columns_of, frame, rows, write_parquet
+from harness.reports.table import render, render_rows
 
 CONTRACT = (
     "task, model, method, granularity, ablation, seed, n_examples, edges_total, size, sparsity, "
@@ -41,6 +50,51 @@ def test_rows_say_exactly_what_the_results_say(tmp_path: Path) -> None:
             assert row[name] == point[name]["value"]
         assert row["logit_diff"] == point["metric"]["value"]
         assert row["cmd"] == result["summary"]["cmd"]["value"]
+
+
+def chosen(*names: str) -> Any:
+    evaluation = replace(a_task().evaluation, measures=names)
+    return a_cell(a_task("years", evaluation=evaluation), cell_of("best").method)
+
+
+def test_measures_that_a_task_adds_are_columns_behind_the_others(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [cell_of("best"), chosen("kendall_tau", "agreement")])
+    found = rows(cells)
+    assert list(columns_of(cells)) == [*COLUMNS, "kendall_tau", "agreement"]
+    assert all(list(row) == list(columns_of(cells)) for row in found)
+    assert {row["kendall_tau"] for row in found if row["task"] == "toy"} == {None}
+    result = cells[1].result
+    assert result is not None
+    years = [row for row in found if row["task"] == "years"]
+    for row, point in zip(years, result["curve"], strict=True):
+        assert row["kendall_tau"] == point["kendall_tau"]["value"]
+        assert row["agreement"] == point["agreement"]["value"]
+    assert frame(cells).schema["kendall_tau"] == pl.Float64
+    header = render_rows(cells, "csv").splitlines()[0]
+    assert header == CONTRACT.replace(" ", "") + ",kendall_tau,agreement"
+    assert columns_of(cells[:1]) == COLUMNS
+
+
+def test_the_leaderboard_has_them_at_the_stated_size(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [chosen("prob_diff_10", "agreement"), cell_of("best")])
+    board = leaderboard(cells)
+    text = render(board, "github")
+    assert "| ±10 probability difference @10% ↑ | agreement @10% ↑ |" in " ".join(text.split())
+    result = cells[0].result
+    assert result is not None
+    line = next(one for one in board.boards[0].lines if one.kind == "method")
+    point = result["curve"][1]["prob_diff_10"]
+    found = line.chosen["prob_diff_10"]
+    assert found.value == point["value"]
+    assert (found.low, found.high) == pytest.approx((point["low"], point["high"]), abs=1e-2)
+    whole = next(one for one in board.boards[0].lines if one.kind == "whole")
+    assert whole.chosen["agreement"].value == result["whole"]["agreement"]["value"]
+    data = json.loads(render(board, "json"))["boards"]
+    assert data[0]["lines"][0]["prob_diff_10"] == point["value"]
+    assert "prob_diff_10" not in data[1]["lines"][0]
+    lines = list(csv.DictReader(io.StringIO(render(board, "csv"))))
+    assert {line["prob_diff_10"] == "" for line in lines if line["task"] == "toy"} == {True}
+    assert {line["prob_diff_10"] == "" for line in lines if line["task"] == "years"} == {False}
 
 
 def test_cells_without_result_have_one_row_of_nulls(tmp_path: Path) -> None:

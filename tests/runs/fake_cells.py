@@ -175,6 +175,8 @@ def output(cell: Cell, good: float | None = None, header: Mapping[str, Any] | No
         "curve/kl": 1 - np.broadcast_to(share, curve.shape),
         "curve/accuracy": (curve > 0).astype(np.float64),
     }
+    chosen = cell.task.spec.evaluation.measures
+    tensors |= {f"curve/{name}": curve / (7 + place) for place, name in enumerate(chosen)}
     result = {**(header or cell.header()), **_numbers(cell, sizes, tensors, n)}
     circuit = {"scores": rng.normal(size=EDGES)}
     return CellOutput(
@@ -193,6 +195,8 @@ def output(cell: Cell, good: float | None = None, header: Mapping[str, Any] | No
 def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[str, Any]:
     weights = shared_resamples(n)
     stack = np.vstack([t["curve/metric"], t["empty/metric"], t["whole/metric"]])
+
+    chosen = cell.task.spec.evaluation.measures
 
     def faithful(m: Any) -> Any:
         return measures.faithfulness(m, m[..., -2:-1], m[..., -1:])
@@ -213,6 +217,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
             "agreement": mean(accuracy),
             "good_mass": mean(accuracy),
             "faithfulness": estimate(value[index], draws[:, index], n, "ratio_of_means"),
+            **{name: mean(stack[index] / (7 + i)) for i, name in enumerate(chosen)},
         }
 
     realised = [round(size * EDGES) for size in sizes]

@@ -22,6 +22,7 @@ from harness.runs.circuits import stored_circuit
 from harness.runs.models import ModelStore
 from harness.runs.plan import ModelSource, make_cell
 from harness.runs.store import CellStore
+from harness.spec.load import Library
 from harness.spec.types import Runtime, Target
 
 EDGES = 1 * 2 * 3 * 1 + (1 + 2) + 4  # one layer of two heads: q, k, v; MLP; logits
@@ -101,6 +102,33 @@ def test_the_stored_circuit_is_one_of_the_curve(models, tmp_path):
     assert circuit.size in [point["size"] for point in output.result["curve"]]
     assert circuit.scores is not None
     assert (circuit.scores[~circuit.graph.allowed] == 0).all()
+
+
+def test_a_task_with_ordered_answers_has_their_measures(tmp_path):
+    """The shipped task on a small model: in the curve, for the anchors, and by example."""
+    task = Library().task("greater_than")
+    small = {"sizes": (0.5, 1.0), "discovery_pairs": 8, "test_pairs": 16}
+    task = replace(task, spec=replace(task.spec, evaluation=replace(task.spec.evaluation, **small)))
+    model = replace(a_model(), training=replace(a_model().training, steps=2, warmup_steps=1))
+    source = ModelSource(model, "tiny", task.folder)
+    cell = make_cell(task, source, a_method("random"), "method", 0, USUAL, None)
+    models = ModelStore(tmp_path / "models")
+    result = json.loads(stored(cell, models, tmp_path / "run"))
+    assert result["whole"]["kendall_tau"]["value"] == pytest.approx(1, abs=1e-3)
+    assert result["curve"][-1]["prob_diff_10"] == result["whole"]["prob_diff_10"]
+    examples = CellStore(tmp_path / "run").tensors(cell.id, "examples.safetensors")
+    for name in ("prob_diff_10", "kendall_tau", "agreement"):
+        for index, point in enumerate(result["curve"]):
+            mean = examples[f"curve/{name}"][index].mean()
+            assert mean == pytest.approx(point[name]["value"], abs=1e-12)
+
+
+def test_a_measure_that_a_task_cannot_have_is_refused_before_the_search(models, monkeypatch):
+    from harness.discovery.random import Random
+
+    monkeypatch.setattr(Random, "discover", lambda *_: pytest.fail("it searched"))
+    with pytest.raises(HarnessError, match=r"evaluation.measures: kendall_tau need one ordered"):
+        compute(a_cell("random", measures=("kendall_tau",)), models)
 
 
 def test_the_circuit_of_every_size_is_stored(models, tmp_path):

@@ -1,0 +1,152 @@
+"""Measures over ordered answers, from logits: what a loop over prompts gives; refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from slow_reference import small_model
+from toy_task import CHOICES
+
+from harness.circuits.graph import Graph
+from harness.circuits.patching import PatchedModel, plain_logits
+from harness.circuits.reference import References
+from harness.datasets.open import open_data
+from harness.errors import HarnessError
+from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_10
+from harness.evaluation.curve import PER_EXAMPLE, evaluate_circuits
+from harness.evaluation.ordered_answers import ORDERED, OrderedAnswers
+from harness.evaluation.summary import Summary
+from harness.models.batch import batches
+from harness.spec.load import Library
+
+ANSWERS = [7, 2, 9, 4, 1, 10]  # token ids, in the order of the list
+NAMES = ("prob_diff_10", "kendall_tau")
+
+
+def ordered(batch, places):
+    """The batch with the answers up to a place as bad ones, those after it as good ones."""
+    n = len(places)
+    bad, good = torch.full((n, 1, 6), -1), torch.full((n, 1, 6), -1)
+    for row, place in enumerate(places):
+        bad[row, 0, : place + 1] = torch.tensor(ANSWERS[: place + 1])
+        good[row, 0, : 5 - place] = torch.tensor(ANSWERS[place + 1 :])
+    return replace(batch, good=good, bad=bad)
+
+
+@pytest.fixture
+def batch(random_batch):
+    return ordered(random_batch(n=5), [0, 1, 4, 2, 2])
+
+
+def test_the_list_is_that_of_all_prompts(batch):
+    found = OrderedAnswers.of([batch, batch.take(torch.tensor([1, 2]))], (*NAMES, "agreement"))
+    assert found is not None
+    assert found.tokens.tolist() == ANSWERS
+    assert found.names == NAMES
+    assert OrderedAnswers.of([batch], ("agreement", "good_mass")) is None
+
+
+def test_what_is_read_is_the_measure_of_each_prompt(batch):
+    draw = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 5, 1, 11, generator=draw).double() * 3
+    whole = torch.randn(5, 1, 11, generator=draw).double() * 3
+    found = OrderedAnswers.of([batch], NAMES)
+    assert found is not None
+    values = found.read(logits, whole, batch)
+    for circuit in range(3):
+        for row, place in enumerate([0, 1, 4, 2, 2]):
+            p, q = (np.exp(x[row, 0, ANSWERS].numpy()) for x in (logits[circuit], whole))
+            wanted = prob_diff_10(p / p.sum(), np.array(place))
+            assert values["prob_diff_10"][circuit, row] == pytest.approx(float(wanted))
+            wanted = kendall_tau(p, q)
+            assert values["kendall_tau"][circuit, row] == pytest.approx(float(wanted))
+
+
+def test_a_mean_over_the_positions_in_use(batch):
+    """Two read positions, the second unused in some prompts."""
+    twice = replace(
+        batch,
+        positions=torch.cat([batch.positions, torch.tensor([[1], [-1], [2], [-1], [0]])], 1),
+        good=batch.good.expand(-1, 2, -1).clone(),
+        bad=batch.bad.expand(-1, 2, -1).clone(),
+    )
+    twice.bad[[1, 3], 1] = -1
+    twice.good[[1, 3], 1] = -1
+    draw = torch.Generator().manual_seed(1)
+    logits, whole = (torch.randn(*shape, generator=draw) for shape in ((2, 5, 2, 11), (5, 2, 11)))
+    found = OrderedAnswers.of([twice], NAMES)
+    assert found is not None
+    both = found.read(logits, whole, twice)
+    first, second = (
+        found.read(logits[..., i : i + 1, :], whole[:, i : i + 1], batch) for i in (0, 1)
+    )
+    for name in NAMES:
+        for row in range(5):
+            one, other = first[name][:, row], second[name][:, row]
+            wanted = one if row in (1, 3) else (one + other) / 2
+            torch.testing.assert_close(both[name][:, row], wanted)
+
+
+def test_a_curve_carries_them_beside_the_usual_ones(batch):
+    model = small_model("gpt2-like")
+    graph = Graph.of(model.config)
+    circuits = [torch.zeros_like(graph.allowed), graph.allowed]
+    references = References(model, graph, "interchange")
+    patched = PatchedModel(model, graph)
+    found, usual = (
+        evaluate_circuits(
+            patched, [batch], references, circuits, replace(CHOICES, measures=measures)
+        )
+        for measures in ((*NAMES, "agreement"), ())
+    )
+    assert set(found.values) == {*PER_EXAMPLE, *NAMES}
+    assert set(usual.values) == set(PER_EXAMPLE)
+    for name in PER_EXAMPLE:
+        np.testing.assert_array_equal(found.values[name], usual.values[name])
+    np.testing.assert_allclose(found.values["kendall_tau"][1], 1)
+    plain = plain_logits(model, batch)[None]
+    corrupted = plain_logits(model, batch, corrupted=True)[None]
+    reader = OrderedAnswers.of([batch], NAMES)
+    assert reader is not None
+    for row, logits in enumerate((corrupted, plain)):
+        values = reader.read(logits, plain[0], batch)["prob_diff_10"][0]
+        np.testing.assert_allclose(found.values["prob_diff_10"][row], values, atol=1e-10)
+    summary = Summary(found, (), [])
+    wanted = found.values["prob_diff_10"][1].mean()
+    assert summary.point(-1)["prob_diff_10"]["value"] == pytest.approx(wanted)
+
+
+def test_prompts_without_one_ordered_list_are_refused(batch, random_batch):
+    with pytest.raises(
+        HarnessError, match=r"measures: kendall_tau need one ordered .*: .* 3 lists"
+    ):
+        OrderedAnswers.of([random_batch(n=3)], ("kendall_tau",))
+    other = batch.take(torch.tensor([1]))
+    other = replace(other, bad=other.bad.flip(-1).roll(2, -1))
+    with pytest.raises(HarnessError, match="2 lists"):
+        OrderedAnswers.of([batch, other], NAMES)
+    none = replace(batch, bad=torch.full_like(batch.bad, -1))
+    with pytest.raises(HarnessError, match="a prompt without bad answers"):
+        OrderedAnswers.of([none], NAMES)
+
+
+def test_the_years_of_the_shipped_task_are_in_order():
+    task = Library().task("greater_than")
+    assert set(ORDERED) <= set(task.spec.evaluation.measures)
+    data = open_data(task)
+    given = list(batches(data.pairs("test", 64, 0), 64))
+    found = OrderedAnswers.of(given, task.spec.evaluation.measures)
+    assert found is not None
+    assert data.tokenizer.decode(found.tokens.tolist()).split() == [f"{y:02}" for y in range(2, 99)]
+    for batch in given:
+        for row in range(len(batch)):
+            prompt = data.tokenizer.decode(batch.clean[row].tolist()).split()
+            place = int((batch.bad[row, 0] >= 0).sum()) - 1
+            assert f"{place + 2:02}" in prompt
+
+
+def test_every_ordered_measure_is_in_the_catalogue():
+    assert {measure.name for measure in MEASURES} == set(ORDERED)
