@@ -1,8 +1,9 @@
 """Prompt pairs for training masks: small batches in random order, with what the frozen model says.
 
-The counterfactual activations and the whole model's logits of a pair never change. Where they fit
-into a budget they are computed once; beyond it they are computed anew for every batch, so that
-memory does not grow with the number of pairs.
+The counterfactual activations and the whole model's logits of a pair never change. A training that
+sees pairs again computes them once where they fit into a budget. Beyond it, and where no pair
+comes twice, they are computed anew for every batch, so that memory does not grow with the number
+of pairs.
 """
 
 from __future__ import annotations
@@ -35,18 +36,26 @@ class Prompts(NamedTuple):
         )
 
 
+def steps_per_epoch(problem: Problem, size: int) -> int:
+    """Steps of at most `size` pairs of one length in which every pair comes once."""
+    return sum(-(-len(batch) // size) for batch in problem.batches)
+
+
 class PromptSource:
     """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
 
     The order is a function of the seed and the epoch alone, so that a training that was stopped
-    sees the same prompts when it goes on.
+    sees the same prompts when it goes on. `steps` are those that will be asked for.
     """
 
-    def __init__(self, problem: Problem, size: int, seed: int, budget: int = BUDGET) -> None:
+    def __init__(
+        self, problem: Problem, size: int, seed: int, steps: int, budget: int = BUDGET
+    ) -> None:
         self.problem, self.size, self.seed = problem, size, seed
-        self.per_epoch = sum(-(-len(batch) // size) for batch in problem.batches)
+        self.per_epoch = steps_per_epoch(problem, size)
         self._epoch, self._order = -1, list[tuple[int, Tensor]]()
-        self._cache = self._fill() if self._numbers() <= budget else None
+        again = steps > self.per_epoch
+        self._cache = self._fill() if again and self._numbers() <= budget else None
 
     def at(self, step: int) -> Prompts:
         """The prompts of a step."""

@@ -9,7 +9,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.models.batch import Batch, batches
+from harness.models.batch import Batch, Batches
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -25,13 +25,13 @@ LARGEST_BATCH = 128
 
 @dataclass(frozen=True)
 class Setting:
-    """A cell's model and data, as tensors."""
+    """A cell's model and data."""
 
     cell: Cell
     choices: Evaluation
     patched: PatchedModel
-    discovery: tuple[Batch, ...]
-    test: tuple[Batch, ...]
+    discovery: Batches
+    test: Batches
     digests: dict[str, str]
 
     @property
@@ -62,12 +62,12 @@ def prepare(cell: Cell, data: TaskData, model: Transformer) -> Setting:
     )
 
 
-def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -> tuple[Batch, ...]:
+def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
     """Batches of one length each, so large that the writers of one fit into a budget."""
     longest = int(pairs.lengths.max(initial=1))
     width = patched.graph.n_writers * longest * patched.model.config.d_model
     size = max(1, min(LARGEST_BATCH, WRITERS_BUFFER // width))
-    return tuple(batches(pairs, size, device, seed))
+    return Batches(pairs, size, device, seed)
 
 
 def references_of(

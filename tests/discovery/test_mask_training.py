@@ -286,8 +286,8 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
 def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
     model = small_model("gpt2-like")
     problem = problem_of(model, random_batch(n=5), random_batch(n=3, length=4))
-    kept = PromptSource(problem, 2, seed=1)
-    anew = PromptSource(problem, 2, seed=1, budget=0)
+    kept = PromptSource(problem, 2, seed=1, steps=100)
+    anew = PromptSource(problem, 2, seed=1, steps=100, budget=0)
     seen = []
     for step in range(2 * kept.per_epoch):
         one, two = kept.at(step), anew.at(step)
