@@ -112,6 +112,6 @@ def _partners(pairs: PromptPairs, seed: int) -> Ids:
     rng = np.random.default_rng([seed, len(pairs)])
     partners = np.arange(len(pairs), dtype=np.int32)
     for length in np.unique(pairs.lengths):
-        members = rng.permutation(np.flatnonzero(pairs.lengths == length))
+        members = rng.permutation(np.flatnonzero(pairs.lengths == length).astype(np.int32))
         partners[members] = np.roll(members, -1)
     return partners
