@@ -168,5 +168,6 @@ def too_few(split: str, found: int, wanted: int) -> HarnessError:
     """Return the error of a split with fewer distinct prompts than asked for."""
     return HarnessError(
         f"split {split!r} has only {found} distinct prompts, {wanted} were asked for; "
-        "ask for fewer or give the task more words, lengths or a larger share"
+        "ask for fewer or give the task more words, lengths or a larger share (discovery pairs may "
+        "come again: evaluation.discovery_repeats)"
     )

@@ -9,6 +9,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.repeats import pairs_with_repeats
 from harness.models.batch import Batch, Batches
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
@@ -49,7 +50,11 @@ def prepare(cell: Cell, data: TaskData, model: Transformer) -> Setting:
     """The pairs that a cell's method looks at and those that circuits are measured on."""
     choices = cell.task.spec.evaluation
     patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
-    discovery = data.pairs("train", limited(choices.discovery_pairs, cell), cell.seed)
+    wanted = limited(choices.discovery_pairs, cell)
+    if choices.discovery_repeats:
+        discovery = pairs_with_repeats(data, "train", wanted, cell.seed)
+    else:
+        discovery = data.pairs("train", wanted, cell.seed)
     test = data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED)
     device = cell.runtime.device
     return Setting(

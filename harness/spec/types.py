@@ -179,6 +179,7 @@ class Evaluation:
     metric: Metric = "logit_diff"
     sizes: tuple[float, ...] = MIB_SIZES
     discovery_pairs: int = 128
+    discovery_repeats: bool = False
     test_pairs: int = 256
 
 
@@ -342,6 +343,7 @@ class EvaluationChange:
     metric: Metric | None = None
     sizes: tuple[float, ...] | None = None
     discovery_pairs: int | None = None
+    discovery_repeats: bool | None = None
     test_pairs: int | None = None
 
 

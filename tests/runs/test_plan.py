@@ -82,7 +82,7 @@ def test_the_identity_moves_with_identity_fields_only(cls: Any, name: str) -> No
 
 # ---------------------------------------------------------------- ids of cells
 BASE = a_cell()
-GOLDEN_ID = "55188f50d01540dc25ee4bae94cd5d62eed3b24782e1542e8f2ea22648df2f37"
+GOLDEN_ID = "1593a0c33e663acb51048e0ebe2a8642aa492d99acb9b7a0e59fe007d48ff7d5"
 GOLDEN_MODEL_ID = "b18ca461792606453988149abe41b7322de63805ce6817501c45db8561c9f4d2"
 
 
