@@ -98,8 +98,8 @@ def _prompts_table(found: dict[str, Any]) -> str:
     ]
     keys = ("method", "prompts", "seconds", "cost_ms", "ratio", "peak_mib", "prompts_mib")
     return (
-        f"{found['task']}, {found['model']} with random weights, {found['edges']} edges, "
-        f"{found['threads']} threads\n\n"
+        f"{found['task']} ({found['distinct']:,} distinct prompts), {found['model']}, "
+        f"{found['edges']} edges, random weights, threads: {found['threads']}\n\n"
         + _table(found["rows"], headers, keys, ("", ",", ".2f", ".4f", ".2f", ".0f", ".1f"))
     )
 

@@ -22,6 +22,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
+from harness.datasets.repeats import count_prompts, pairs_with_repeats
 from harness.discovery.edge_pruning import EdgePruning
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import steps_per_epoch
@@ -76,8 +77,8 @@ class Workload:
         return f"{config.n_layers} layers of {config.n_heads} heads, d_model {config.d_model}"
 
     def pairs(self, count: int) -> PromptPairs:
-        """So many pairs of the task."""
-        return self.data.pairs("train", count, 0)
+        """So many pairs of the task; prompts come again only where it has fewer."""
+        return pairs_with_repeats(self.data, "train", count, 0)
 
     def problem(self, pairs: PromptPairs) -> Problem:
         """Discovery on pairs, as a cell has it."""
@@ -121,8 +122,9 @@ def bench_prompts(
 ) -> dict[str, Any]:
     """Measure the named rows (default: all) for each number of prompts.
 
-    Returns `{"task", "model", "edges", "threads", "rows": [{"method", "prompts", "seconds",
-    "cost_ms", "ratio", "peak_mib", "prompts_mib"}]}`:
+    Returns `{"task", "model", "edges", "threads", "distinct", "rows": [{"method", "prompts",
+    "seconds", "cost_ms", "ratio", "peak_mib", "prompts_mib"}]}`:
+        distinct     different prompts among the most prompts
         seconds      wall time
         cost_ms      milliseconds for each prompt: processor time of all threads, which neighbours
                      move less than wall time; wall time on CUDA
@@ -131,8 +133,8 @@ def bench_prompts(
         peak_mib     most memory above model and prompts at any moment
         prompts_mib  memory of the prompts themselves; in row `pairs` also part of the peak
     The fewest prompts have the median seconds and cost of their own process, and ratio 1.
-    Raises `NotFound` for an unknown task or row, `HarnessError` for counts that do not ascend, a
-    task without so many pairs, or one whose model is not made here.
+    Raises `NotFound` for an unknown task or row, `HarnessError` for counts that do not ascend and
+    for a task whose model is not made here.
     """
     if unknown := [row for row in rows if row not in ROWS]:
         raise NotFound(f"no row {unknown[0]!r} for prompts; known: {', '.join(ROWS)}")
@@ -141,7 +143,6 @@ def bench_prompts(
             f"numbers of prompts must ascend from at least 1, not {list(bench.counts)}"
         )
     work = Workload(bench)
-    work.pairs(bench.counts[-1])  # if there are not so many, it is said at once
     found: list[dict[str, Any]] = []
     for name in [row for row in ROWS if not rows or row in rows]:
         for count in bench.counts:
@@ -152,6 +153,7 @@ def bench_prompts(
         "model": work.shape,
         "edges": work.patched.graph.n_edges,
         "threads": bench.threads,
+        "distinct": count_prompts(work.pairs(bench.counts[-1])),
         "rows": found,
     }
 
