@@ -136,8 +136,10 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     except HarnessError as error:
         return [(("data",), str(error))]
     problems: list[Problem] = []
+    choices = task.evaluation
+    distinct = 1 if choices.discovery_repeats else choices.discovery_pairs
     wanted = {
-        "train": (task.evaluation.discovery_pairs, ("evaluation", "discovery_pairs")),
+        "train": (distinct, ("evaluation", "discovery_pairs")),
         "test": (task.evaluation.test_pairs, ("evaluation", "test_pairs")),
     }
     for split in data.splits:

@@ -76,7 +76,7 @@ class FileTask:
         if not 1 <= n <= len(members):
             raise too_few(split, len(members), n)
         rng = pair_rng(self._shares, split, seed)
-        return self._pairs.take(rng.permutation(members)[:n])
+        return self._pairs.take(rng.permutation(members)[:n]).narrowed()
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int

@@ -8,8 +8,8 @@ the prompts were made.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from harness.datasets.tokenizer import Tokenizer
 
 Ints = NDArray[np.int64]
+Ids = NDArray[np.signedinteger[Any]]
 Objective = Literal["next_token", "answer"]
 
 NO_TARGET = -100  # value of `TrainingBatch.targets` where nothing is trained
+_PADDING = {"positions": -1, "good": -1, "bad": -1}  # of the other arrays: 0
+_DIGEST_ROWS = 1 << 12
 
 
 @dataclass(frozen=True)
 class PromptPairs:
-    """n prompt pairs; all arrays are int64.
+    """n prompt pairs; all arrays are signed integers, narrow ones where there can be many pairs.
 
     `clean`, `corrupted` [n, T]: token ids, right padded with 0 up to the longest prompt.
     `lengths` [n]: tokens of each prompt (both twins have the same).
@@ -35,49 +38,98 @@ class PromptPairs:
     correct answer, `bad` those to contrast with.
     """
 
-    clean: Ints
-    corrupted: Ints
-    lengths: Ints
-    positions: Ints
-    good: Ints
-    bad: Ints
+    clean: Ids
+    corrupted: Ids
+    lengths: Ids
+    positions: Ids
+    good: Ids
+    bad: Ids
 
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._arrays().values())
+
     def take(self, indices: Any) -> PromptPairs:
         """Return the pairs at `indices` (integers, booleans or a slice), in that order."""
-        return PromptPairs(*(getattr(self, field.name)[indices] for field in fields(self)))
+        return PromptPairs(*(array[indices] for array in self._arrays().values()))
 
-    def buckets(self, size: int) -> Iterator[tuple[Ints, PromptPairs]]:
-        """Yield (indices, pairs) of at most `size` pairs of one length, without any padding."""
+    def narrowed(self) -> PromptPairs:
+        """Return the same pairs, each array in the narrowest integers that hold its values.
+
+        Memory of many pairs is that of their token ids: two bytes instead of eight each, where
+        the vocabulary has some hundreds of tokens.
+        """
+        return PromptPairs(*(_narrow(array) for array in self._arrays().values()))
+
+    def cuts(self, size: int) -> list[Ids]:
+        """Return the indices of buckets: at most `size` pairs of one length, shortest first."""
         if size < 1:
             raise ValueError(f"bucket size must be at least 1, not {size}")
+        found: list[Ids] = []
         for length in np.unique(self.lengths):
-            members = np.flatnonzero(self.lengths == length)
-            for start in range(0, len(members), size):
-                indices = members[start : start + size]
-                chosen = self.take(indices)
-                yield (
-                    indices,
-                    PromptPairs(
-                        chosen.clean[:, :length],
-                        chosen.corrupted[:, :length],
-                        chosen.lengths,
-                        chosen.positions,
-                        chosen.good,
-                        chosen.bad,
-                    ),
-                )
+            members = _narrow(np.flatnonzero(self.lengths == length))
+            found += [members[start : start + size] for start in range(0, len(members), size)]
+        return found
+
+    def unpadded(self, indices: Ids) -> PromptPairs:
+        """Return the pairs at `indices`, which all have one length, without any padding."""
+        chosen = self.take(indices)
+        length = int(chosen.lengths[0])
+        clean, corrupted = chosen.clean[:, :length], chosen.corrupted[:, :length]
+        return replace(chosen, clean=clean, corrupted=corrupted)
+
+    def buckets(self, size: int) -> Iterator[tuple[Ids, PromptPairs]]:
+        """Yield (indices, pairs) of at most `size` pairs of one length, without any padding."""
+        for indices in self.cuts(size):
+            yield indices, self.unpadded(indices)
 
     def digest(self) -> str:
-        """Return the sha256 (hex) of names, shapes and contents, the same on every platform."""
+        """Return the sha256 (hex) of names, shapes and contents, the same on every platform.
+
+        How wide the integers are makes no difference.
+        """
         total = hashlib.sha256()
-        for field in fields(self):
-            array = np.ascontiguousarray(getattr(self, field.name), dtype="<i8")
-            total.update(f"{field.name}{array.shape}".encode())
-            total.update(array.tobytes())
+        for name, array in self._arrays().items():
+            total.update(f"{name}{array.shape}".encode())
+            for start in range(0, len(array), _DIGEST_ROWS):
+                total.update(array[start : start + _DIGEST_ROWS].astype("<i8").tobytes())
         return total.hexdigest()
+
+    def _arrays(self) -> dict[str, Ids]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def join_pairs(parts: Sequence[PromptPairs]) -> PromptPairs:
+    """Return the pairs of all parts, in order; narrower arrays are padded to the widest."""
+    names = [field.name for field in fields(PromptPairs)]
+    return PromptPairs(
+        *(
+            _stacked([getattr(part, name) for part in parts], _PADDING.get(name, 0))
+            for name in names
+        )
+    )
+
+
+def _stacked(arrays: Sequence[Ids], fill: int) -> Ids:
+    """Return arrays [n_i, ...] below each other, padded with `fill` where one is smaller."""
+    shape = np.max([array.shape for array in arrays], axis=0)
+    shape[0] = sum(len(array) for array in arrays)
+    out: Ids = np.full(shape, fill, dtype=np.result_type(*arrays))
+    start = 0
+    for array in arrays:
+        place = (slice(start, start + len(array)), *(slice(size) for size in array.shape[1:]))
+        out[place] = array
+        start += len(array)
+    return out
+
+
+def _narrow(array: Ids) -> Ids:
+    low, high = int(array.min(initial=-1)), int(array.max(initial=0))
+    return array.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(-high - 1)))
 
 
 @dataclass(frozen=True)

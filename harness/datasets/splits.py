@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.pairs import Ints
+from harness.datasets.pairs import Ids, Ints
 from harness.errors import HarnessError
 from harness.spec.issues import unknown
 
@@ -70,8 +70,8 @@ def share_problems(shares: Mapping[str, float]) -> list[str]:
     return problems
 
 
-def hash_rows(tokens: Ints, lengths: Ints, seed: int) -> Hashes:
-    """Return a 64-bit hash of every row's first `lengths` tokens; int64 [n, T], [n] -> uint64 [n].
+def hash_rows(tokens: Ids, lengths: Ids, seed: int) -> Hashes:
+    """Return a 64-bit hash of every row's first `lengths` tokens; [n, T], [n] -> uint64 [n].
 
     Multilinear hashing with seeded random multipliers, then a bijective mixer: two different
     rows collide with probability about 2^-63.
@@ -81,7 +81,7 @@ def hash_rows(tokens: Ints, lengths: Ints, seed: int) -> Hashes:
         0, 2**64, size=width + 1, dtype=np.uint64
     )
     # id + 1, so that padding (0) is not the token 0
-    values = (tokens + 1).astype(np.uint64)
+    values = tokens.astype(np.uint64) + np.uint64(1)
     values[np.arange(width) >= lengths[:, None]] = 0
     return _mix(values @ (multipliers[1:] | np.uint64(1)) + multipliers[0])
 

@@ -7,12 +7,13 @@ what is the same for all: seeding, keeping the rows of the wanted split, droppin
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch
+from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, join_pairs
 from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
 from harness.datasets.splits import Hashes, Shares
 from harness.datasets.tokenizer import Tokenizer
@@ -79,7 +80,8 @@ class StreamData:
             rows = self.source.draw(rng, count, split, paired=True)
             return take(rows, self.source.split_of(rows, self.shares) == index)
 
-        return self.source.pairs(distinct(draw, n, split, at_most=at_most))
+        drawn = distinct(draw, n, split, at_most=at_most)
+        return join_pairs([self.source.pairs(rows).narrowed() for rows in drawn])
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int
@@ -113,29 +115,43 @@ class StreamData:
         return take(join(parts), slice(0, size))
 
 
-def distinct(draw: Callable[[int], Rows], n: int, split: str, *, at_most: bool) -> Rows:
-    """Draw rows until n have distinct prompts; HarnessError if they run out (see `TaskData`)."""
+def distinct(draw: Callable[[int], Rows], n: int, split: str, *, at_most: bool) -> Iterator[Rows]:
+    """Yield n rows with distinct prompts, in the parts in which they are drawn.
+
+    Of the rows of earlier parts only 8 bytes each are kept. HarnessError if prompts run out (see
+    `TaskData`).
+    """
     if n < 1:
         raise HarnessError(f"at least one pair must be asked for, not {n}")
-    kept: list[Rows] = []
-    seen: Hashes = np.zeros(0, dtype=np.uint64)
+    seen: Hashes = np.zeros(0, dtype=np.uint64)  # ascending
     idle = 0
     count = n * 3 // 2 + 64
     while len(seen) < n:
         count = min(count, LARGEST_DRAW)
         rows = draw(count)
         first = first_of_each(rows)
-        keys = prompt_keys(rows)
-        first = first[~np.isin(keys[first], seen)]
+        keys = prompt_keys(rows)[first]
+        new = ~_among(keys, seen)
+        first, keys = first[new][: n - len(seen)], keys[new][: n - len(seen)]
         idle = 0 if len(first) else idle + count
         if idle >= PATIENCE:
             if at_most and len(seen):
-                break
+                return
             raise too_few(split, len(seen), n)
-        seen = np.concatenate([seen, keys[first]])
-        kept.append(take(rows, first))
+        keys.sort()
+        seen = np.insert(seen, np.searchsorted(seen, keys), keys)
+        if len(first):
+            yield take(rows, first)
         count *= 2
-    return take(join(kept), slice(0, n))
+
+
+def _among(keys: Hashes, ascending: Hashes) -> NDArray[np.bool_]:
+    """Return which keys are among others: a search for each key, however many others there are."""
+    if not len(ascending):
+        return np.zeros(len(keys), dtype=np.bool_)
+    places = np.searchsorted(ascending, keys).clip(max=len(ascending) - 1)
+    found: NDArray[np.bool_] = ascending[places] == keys
+    return found
 
 
 def training_rng(shares: Shares, seed: int, part: int) -> np.random.Generator:
@@ -152,5 +168,6 @@ def too_few(split: str, found: int, wanted: int) -> HarnessError:
     """Return the error of a split with fewer distinct prompts than asked for."""
     return HarnessError(
         f"split {split!r} has only {found} distinct prompts, {wanted} were asked for; "
-        "ask for fewer or give the task more words, lengths or a larger share"
+        "ask for fewer or give the task more words, lengths or a larger share (discovery pairs may "
+        "come again: evaluation.discovery_repeats)"
     )

@@ -21,12 +21,13 @@ from harness.datasets.pairs import (
     PromptPairs,
     TrainingBatch,
     answer_batch,
+    join_pairs,
     next_token_targets,
     pick_answers,
 )
 from harness.datasets.rows import Rows, first_of_each, join, take
 from harness.datasets.splits import SPLITS, Shares, hash_rows
-from harness.datasets.stream import StreamData, pair_rng, too_few
+from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
 from harness.datasets.template_answers import AnswerTokens, leave_out_words
 from harness.datasets.template_plan import Plan, show
 from harness.datasets.template_read import read_plan
@@ -235,7 +236,9 @@ class TemplateTask(StreamData):
         found = len(rows["lengths"])
         if n > found and not (at_most and found):
             raise too_few(split, found, n)
-        return self.source.pairs(take(rows, rng.permutation(found)[:n]))
+        chosen = rng.permutation(found)[:n]
+        parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
+        return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
 
 
 def template_splits(data: TemplateData) -> tuple[str, ...]:

@@ -14,9 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
 from harness.discovery.problem import Discovery, Problem
+from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 
@@ -32,11 +34,16 @@ class Eap:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""
         problem.needs_slope("eap", self.objective)
-        model, graph = problem.model, problem.graph
+        graph = problem.graph
         total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
         for batch in problem.batches:
-            reference = problem.references.of(batch)
-            run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))
-            differences = writer_differences(model, graph, run.activations, reference)
-            total -= edge_scores(model, graph, batch, [run], differences).double().cpu()
+            total -= self._growth(problem, batch)
         return Discovery(total / problem.n_pairs, additive=True)
+
+    def _growth(self, problem: Problem, batch: Batch) -> Tensor:
+        """How much the loss summed over a batch would shrink [W, R]; its runs end here."""
+        model, graph = problem.model, problem.graph
+        reference = problem.references.of(batch)
+        run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))
+        differences = writer_differences(model, graph, run.activations, reference)
+        return edge_scores(model, graph, batch, [run], differences).double().cpu()

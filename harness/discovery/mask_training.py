@@ -14,7 +14,8 @@ step, so that a training that was stopped goes on as if it had not been.
 Cost of a step on B prompts and one set, in plain forward+backwards of these prompts: for each draw
 the masked forward, its activation backward and the mixing of writers; and, where they are not kept
 from before, one plain forward each for the whole model and for the counterfactual
-(`harness bench`).
+(`harness bench`). Memory: that of one step, and at most `prompts.BUDGET` for what is kept; beside
+it only the token ids of all prompts.
 """
 
 from __future__ import annotations
@@ -157,10 +158,11 @@ Task = Callable[[Tensor, int], Tensor]
 def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGET) -> Task:
     """The mean objective of a step's prompts under each mask, through the patched pass.
 
-    `budget`: numbers that may be kept of the prompts' counterfactual and whole model.
+    `budget`: numbers that may be kept of the prompts' counterfactual and whole model, where the
+    training sees prompts again.
     """
     graph, device = problem.graph, problem.device
-    source = PromptSource(problem, training.batch_size, seed, budget)
+    source = PromptSource(problem, training.batch_size, seed, training.steps, budget)
     measure = LOSSES[problem.resolved(training.objective)]
     place = graph.allowed.flatten().nonzero().flatten().to(device)
 

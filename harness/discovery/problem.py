@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,13 +28,14 @@ Loss = Callable[[Tensor], Tensor]
 class Problem:
     """Find the edges that matter for `metric` on these prompt pairs.
 
-    `references` gives what a dropped edge carries; `generator` is the only source of chance.
-    `sizes` are the numbers of edges at which circuits will be measured. `scratch` is a folder
-    for checkpoints; it outlives a kill.
+    `batches` may be made anew each time they are gone through: hold one at a time, so that memory
+    does not grow with the number of pairs. `references` gives what a dropped edge carries;
+    `generator` is the only source of chance. `sizes` are the numbers of edges at which circuits
+    will be measured. `scratch` is a folder for checkpoints; it outlives a kill.
     """
 
     patched: PatchedModel
-    batches: tuple[Batch, ...]
+    batches: Sequence[Batch]
     references: References
     metric: Metric
     generator: torch.Generator

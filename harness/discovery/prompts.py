@@ -1,12 +1,15 @@
 """Prompt pairs for training masks: small batches in random order, with what the frozen model says.
 
-The counterfactual activations and the whole model's logits of a pair never change. Where they fit
-into a budget they are computed once; beyond it they are computed anew for every batch, so that
-memory does not grow with the number of pairs.
+The counterfactual activations and the whole model's logits of a pair never change. A training that
+sees pairs again computes them once where they fit into a budget. Beyond it, and where no pair
+comes twice, they are computed anew for every batch, so that memory does not grow with the number
+of pairs.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -35,25 +38,52 @@ class Prompts(NamedTuple):
         )
 
 
+def steps_per_epoch(problem: Problem, size: int) -> int:
+    """Steps of at most `size` pairs of one length in which every pair comes once."""
+    return sum(-(-len(batch) // size) for batch in problem.batches)
+
+
+class _Order(NamedTuple):
+    """The order of an epoch: 4 bytes for each pair.
+
+    `rows`: the pairs of each batch, shuffled; cut into small batches that are numbered on from
+    batch to batch, `ends` being one past the last of each. `parts`: these numbers, shuffled.
+    """
+
+    rows: list[Tensor]
+    parts: Tensor
+    ends: list[int]
+
+    def at(self, place: int, size: int) -> tuple[int, Tensor]:
+        """(batch, rows) of a small batch of at most `size` pairs."""
+        part = int(self.parts[place])
+        index = bisect_right(self.ends, part)
+        first = (part - (self.ends[index - 1] if index else 0)) * size
+        return index, self.rows[index][first : first + size].long()
+
+
 class PromptSource:
     """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
 
     The order is a function of the seed and the epoch alone, so that a training that was stopped
-    sees the same prompts when it goes on.
+    sees the same prompts when it goes on. `steps` are those that will be asked for.
     """
 
-    def __init__(self, problem: Problem, size: int, seed: int, budget: int = BUDGET) -> None:
+    def __init__(
+        self, problem: Problem, size: int, seed: int, steps: int, budget: int = BUDGET
+    ) -> None:
         self.problem, self.size, self.seed = problem, size, seed
-        self.per_epoch = sum(-(-len(batch) // size) for batch in problem.batches)
-        self._epoch, self._order = -1, list[tuple[int, Tensor]]()
-        self._cache = self._fill() if self._numbers() <= budget else None
+        self.per_epoch = steps_per_epoch(problem, size)
+        self._epoch, self._order = -1, _Order([], torch.empty(0), [])
+        again = steps > self.per_epoch
+        self._cache = self._fill() if again and self._numbers() <= budget else None
 
     def at(self, step: int) -> Prompts:
         """The prompts of a step."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
-        index, rows = self._order[place]
+        index, rows = self._order.at(place, self.size)
         if self._cache is None:
             return self._made(self.problem.batches[index].take(rows))
         return self._cache[index].take(rows)
@@ -73,12 +103,11 @@ class PromptSource:
         whole = plain_logits(self.problem.model, batch)
         return Prompts(batch, self.problem.references.of(batch), whole)
 
-    def _shuffled(self, epoch: int) -> list[tuple[int, Tensor]]:
-        """(batch, rows) of all small batches in random order."""
+    def _shuffled(self, epoch: int) -> _Order:
         draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
-        parts = [
-            (index, rows)
-            for index, batch in enumerate(self.problem.batches)
-            for rows in torch.randperm(len(batch), generator=draw).split(self.size)
+        rows = [
+            torch.randperm(len(batch), generator=draw, dtype=torch.int32)
+            for batch in self.problem.batches
         ]
-        return [parts[place] for place in torch.randperm(len(parts), generator=draw).tolist()]
+        ends = list(accumulate(-(-len(one) // self.size) for one in rows))
+        return _Order(rows, torch.randperm(ends[-1], generator=draw), ends)

@@ -1,16 +1,19 @@
-"""Prompt pairs as tensors, in batches of equal length, so that no pass ever sees padding."""
+"""Prompt pairs as tensors, in batches of equal length, so that no pass ever sees padding.
+
+A batch is made when it is looked at. Of pairs that are not looked at there are only token ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.pairs import PromptPairs
+from harness.datasets.pairs import Ids, PromptPairs
 
 
 @dataclass(frozen=True)
@@ -58,38 +61,57 @@ class Batch:
         return x[..., batch, index, :]
 
 
-def batches(pairs: PromptPairs, size: int, device: str = "cpu", seed: int = 0) -> Iterator[Batch]:
-    """Cut prompt pairs into batches of at most `size` pairs of one length.
+class Batches(Sequence[Batch]):
+    """Prompt pairs in batches of at most `size` pairs of one length, shortest first.
 
-    `seed` draws each pair's partner among all pairs of its length, whatever the batch size.
+    May be gone through any number of times; each batch is made anew on `device`, so that tensors
+    live as long as somebody holds the batch. `seed` draws each pair's partner among all pairs of
+    its length, whatever the batch size. Kept for each pair: its arrays in `pairs`, and 8 bytes.
     """
-    partners = _partners(pairs, seed)
 
-    def tensor(values: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+    def __init__(self, pairs: PromptPairs, size: int, device: str = "cpu", seed: int = 0) -> None:
+        self.pairs, self.device = pairs, device
+        self._cuts = pairs.cuts(size)
+        self._partners = _partners(pairs, seed)
 
-    for rows, part in pairs.buckets(size):
-        alone = bool((partners[rows] == rows).any())
-        other = pairs.clean[partners[rows], : part.clean.shape[1]]
-        yield Batch(
-            clean=tensor(part.clean),
-            corrupted=tensor(part.corrupted),
-            positions=tensor(part.positions),
-            good=tensor(part.good),
-            bad=tensor(part.bad),
-            rows=tensor(rows),
-            other=None if alone else tensor(other),
+    def __len__(self) -> int:
+        return len(self._cuts)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Batch, ...]: ...
+    def __getitem__(self, index: int | slice) -> Batch | tuple[Batch, ...]:
+        if isinstance(index, slice):
+            return tuple(map(self._made, self._cuts[index]))
+        return self._made(self._cuts[index])
+
+    def _made(self, rows: Ids) -> Batch:
+        part, partners = self.pairs.unpadded(rows), self._partners[rows]
+        alone = bool((partners == rows).any())
+        other = self.pairs.clean[partners, : part.clean.shape[1]]
+        return Batch(
+            clean=self._tensor(part.clean),
+            corrupted=self._tensor(part.corrupted),
+            positions=self._tensor(part.positions),
+            good=self._tensor(part.good),
+            bad=self._tensor(part.bad),
+            rows=self._tensor(rows),
+            other=None if alone else self._tensor(other),
         )
 
+    def _tensor(self, values: Ids) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(self.device)
 
-def _partners(pairs: PromptPairs, seed: int) -> NDArray[np.int64]:
+
+def _partners(pairs: PromptPairs, seed: int) -> Ids:
     """For each pair another one of its length (itself where there is no other): [n].
 
     The pairs of a length are put in random order, and each takes the next one's prompt.
     """
     rng = np.random.default_rng([seed, len(pairs)])
-    partners = np.arange(len(pairs))
+    partners = np.arange(len(pairs), dtype=np.int32)
     for length in np.unique(pairs.lengths):
-        members = rng.permutation(np.flatnonzero(pairs.lengths == length))
+        members = rng.permutation(np.flatnonzero(pairs.lengths == length).astype(np.int32))
         partners[members] = np.roll(members, -1)
     return partners

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
 from harness.errors import HarnessError
 from harness.models import behaviour
-from harness.models.batch import batches
+from harness.models.batch import Batches
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
@@ -49,7 +49,7 @@ def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict
     One float64 [n] per name in `QUALITY`, in the order of the pairs.
     """
     found = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
-    for batch in batches(pairs, EVALUATION_BATCH, device):
+    for batch in Batches(pairs, EVALUATION_BATCH, device):
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
         for name, define in QUALITY.items():
             found[name][batch.rows.cpu()] = define(logits, batch).double().cpu()

@@ -12,7 +12,6 @@ below a floor where the denominator's multiply-adds (weight gradients) run slowe
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from harness.circuits.graph import Graph
 from harness.errors import NotFound
 from harness.models.config import TransformerConfig
 from harness.runs.bench_subject import IG_STEPS, MODELS, Bench, Subject
-from harness.runs.cost import measured
+from harness.runs.cost import in_fresh_process, measured
 
 
 def floors(config: TransformerConfig, length: int) -> dict[str, float]:
@@ -75,7 +74,7 @@ def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
                 "cost_fb": seconds[name] / seconds["plain"],
                 "floor_fb": least[name],
                 "seconds": seconds[name],
-                "peak_mib": _peak_in_fresh_process(bench, name),
+                "peak_mib": in_fresh_process(_peak, bench, name),
             }
             for name in chosen
         ],
@@ -94,12 +93,6 @@ def _in_turns(runs: dict[str, Callable[[], object]], bench: Bench) -> dict[str, 
             own = isinstance(found, float)  # it has timed a part of what it ran
             times[name].append(cast(float, found) if own else time.perf_counter() - began)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
-
-
-def _peak_in_fresh_process(bench: Bench, name: str) -> float:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak, (bench, name))
 
 
 def _peak(bench: Bench, name: str) -> float:

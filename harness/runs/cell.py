@@ -19,6 +19,7 @@ from harness.circuits.reference import References
 from harness.circuits.select import sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
+from harness.datasets.repeats import count_prompts
 from harness.discovery.found import checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
@@ -193,7 +194,8 @@ def _result(setting: Setting, summary: Summary, sizes: list[int], data: TaskData
         "choices": {name: getattr(choices, name) for name in CHOICES},
         "metric": choices.metric,
         "n_examples": summary.n,
-        "n_discovery": sum(len(batch) for batch in setting.discovery),
+        "n_discovery": len(setting.discovery.pairs),
+        "n_discovery_prompts": count_prompts(setting.discovery.pairs),
         "edges_total": n_edges,
         "model_quality": _model_quality(setting, data),
         "whole": summary.point(-1),

@@ -8,13 +8,16 @@ same prompts, so that it can be compared between machines.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -25,6 +28,8 @@ from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 
 _SAMPLING_SECONDS = 0.002
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -88,6 +93,12 @@ def _give_back_free_memory() -> None:
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def in_fresh_process(function: Callable[..., Found], *given: Any) -> Found:
+    """What a function of a module returns or raises in a process that has run nothing else."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
 
 
 def plain_forward_backward(model: Transformer, tokens: Tensor) -> None:

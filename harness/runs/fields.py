@@ -50,7 +50,7 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     types.Evaluation: _all(
         _I,
         "granularity component ablation positions direction set inputs head_bias metric measures "
-        "sizes discovery_pairs test_pairs",
+        "sizes discovery_pairs discovery_repeats test_pairs",
     ),
     types.Architecture: _all(
         _I,
@@ -80,7 +80,7 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     types.Exclusion: _all(_G, "task method evaluation"),
     # What it changes stands in the evaluation of each cell's task.
     types.EvaluationChange: _all(
-        _G, "ablation inputs head_bias metric sizes discovery_pairs test_pairs"
+        _G, "ablation inputs head_bias metric sizes discovery_pairs discovery_repeats test_pairs"
     ),
 }
 

@@ -9,7 +9,8 @@ from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.models.batch import Batch, batches
+from harness.datasets.repeats import pairs_with_repeats
+from harness.models.batch import Batch, Batches
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -25,13 +26,13 @@ LARGEST_BATCH = 128
 
 @dataclass(frozen=True)
 class Setting:
-    """A cell's model and data, as tensors."""
+    """A cell's model and data."""
 
     cell: Cell
     choices: Evaluation
     patched: PatchedModel
-    discovery: tuple[Batch, ...]
-    test: tuple[Batch, ...]
+    discovery: Batches
+    test: Batches
     digests: dict[str, str]
 
     @property
@@ -49,7 +50,11 @@ def prepare(cell: Cell, data: TaskData, model: Transformer) -> Setting:
     """The pairs that a cell's method looks at and those that circuits are measured on."""
     choices = cell.task.spec.evaluation
     patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
-    discovery = data.pairs("train", limited(choices.discovery_pairs, cell), cell.seed)
+    wanted = limited(choices.discovery_pairs, cell)
+    if choices.discovery_repeats:
+        discovery = pairs_with_repeats(data, "train", wanted, cell.seed)
+    else:
+        discovery = data.pairs("train", wanted, cell.seed)
     test = data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED)
     device = cell.runtime.device
     return Setting(
@@ -62,12 +67,12 @@ def prepare(cell: Cell, data: TaskData, model: Transformer) -> Setting:
     )
 
 
-def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -> tuple[Batch, ...]:
+def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
     """Batches of one length each, so large that the writers of one fit into a budget."""
     longest = int(pairs.lengths.max(initial=1))
     width = patched.graph.n_writers * longest * patched.model.config.d_model
     size = max(1, min(LARGEST_BATCH, WRITERS_BUFFER // width))
-    return tuple(batches(pairs, size, device, seed))
+    return Batches(pairs, size, device, seed)
 
 
 def references_of(

@@ -184,6 +184,7 @@ class Evaluation:
     measures: tuple[ExtraMeasure, ...] = ()
     sizes: tuple[float, ...] = MIB_SIZES
     discovery_pairs: int = 128
+    discovery_repeats: bool = False
     test_pairs: int = 256
 
 
@@ -347,6 +348,7 @@ class EvaluationChange:
     metric: Metric | None = None
     sizes: tuple[float, ...] | None = None
     discovery_pairs: int | None = None
+    discovery_repeats: bool | None = None
     test_pairs: int | None = None
 
 

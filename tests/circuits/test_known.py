@@ -20,7 +20,7 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.programs_task import checked_program
 from harness.errors import HarnessError
-from harness.models.batch import batches
+from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
@@ -67,7 +67,7 @@ def known(name, ablation, inputs):
 
 def known_of(model, pairs, ablation, inputs):
     graph = Graph.of(model.config, inputs)
-    given = list(batches(pairs, 64))
+    given = list(Batches(pairs, 64))
     return verify(PatchedModel(model, graph), given, References(model, graph, ablation))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from harness.datasets.pairs import (
     NO_TARGET,
     PromptPairs,
     answer_batch,
+    join_pairs,
     next_token_targets,
     padded,
     pick_answers,
@@ -71,6 +75,38 @@ def test_digest_is_frozen() -> None:
     assert make([2, 3]).digest() == (
         "48ac16284f99865715fc9d01ba1ac1eb7011f83d1935a25c89250781bebf2844"
     )
+
+
+def test_narrow_pairs_are_equal_and_of_the_fewest_bytes() -> None:
+    pairs = make([2, 3])
+    narrow = pairs.narrowed()
+    assert narrow.digest() == pairs.digest()
+    assert narrow.nbytes == pairs.nbytes // 8
+    for last, size in ((127, 1), (128, 2), (2**15 - 1, 2), (2**15, 4), (2**31, 8)):
+        wide = replace(pairs, clean=np.array([[-1, 0], [last, 1]]))
+        assert wide.narrowed().clean.itemsize == size
+        np.testing.assert_array_equal(wide.narrowed().clean, wide.clean)
+    empty = pairs.take([]).narrowed()
+    assert (len(empty), empty.clean.dtype) == (0, np.int8)
+
+
+def test_joined_pairs_are_padded_as_if_made_together() -> None:
+    pairs = make([2, 3, 4, 2])
+    parts = [pairs.take([0]), pairs.take([]), pairs.take([1, 2, 3])]
+    parts[0] = replace(parts[0], clean=parts[0].clean[:, :2], good=np.array([[[0, 300]]]))
+    joined = join_pairs([parts[0].narrowed(), *parts[1:]])
+    np.testing.assert_array_equal(joined.clean, pairs.clean)
+    np.testing.assert_array_equal(joined.good[:, 0], [[0, 300], [1, -1], [2, -1], [3, -1]])
+    for name in ("corrupted", "lengths", "positions", "bad"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(pairs, name))
+
+
+def test_digest_of_many_pairs_is_that_of_all_rows_at_once() -> None:
+    pairs = make([3] * 5000)
+    total = hashlib.sha256()
+    for name, array in vars(pairs).items():
+        total.update(f"{name}{array.shape}".encode() + array.astype("<i8").tobytes())
+    assert pairs.digest() == pairs.narrowed().digest() == total.hexdigest()
 
 
 def test_next_token_targets_end_with_the_answer() -> None:

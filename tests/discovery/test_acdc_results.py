@@ -19,7 +19,7 @@ from harness.discovery.acdc_cost import sampled_cost
 from harness.discovery.acdc_order import writers_in_order
 from harness.discovery.acdc_search import Speculation
 from harness.errors import HarnessError
-from harness.models.batch import Batch, batches
+from harness.models.batch import Batch, Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
@@ -231,7 +231,7 @@ def test_refusals(random_batch):
 def test_the_true_circuits_of_compiled_programs(name, ablation):
     task = Library().task(name)
     model = compile_program(checked_program(task.spec.data)).model
-    given = list(batches(open_data(task).pairs("train", 48, 0), 64))
+    given = list(Batches(open_data(task).pairs("train", 48, 0), 64))
     problem = problem_of(model, *given, ablation=ablation, inputs="split")
     truth = verify(problem.patched, given, problem.references)
     found = Acdc(thresholds=(1e-3,), objective="squared_error").discover(problem)

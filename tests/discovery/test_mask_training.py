@@ -14,7 +14,7 @@ from harness.circuits import hard_concrete
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
-from harness.discovery import mask_training
+from harness.discovery import mask_training, prompts
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.mask_training import MaskRun, Training, optimise
 from harness.discovery.problem import Problem
@@ -286,8 +286,8 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
 def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
     model = small_model("gpt2-like")
     problem = problem_of(model, random_batch(n=5), random_batch(n=3, length=4))
-    kept = PromptSource(problem, 2, seed=1)
-    anew = PromptSource(problem, 2, seed=1, budget=0)
+    kept = PromptSource(problem, 2, seed=1, steps=100)
+    anew = PromptSource(problem, 2, seed=1, steps=100, budget=0)
     seen = []
     for step in range(2 * kept.per_epoch):
         one, two = kept.at(step), anew.at(step)
@@ -301,6 +301,33 @@ def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
     for epoch in (first, second):
         places = [(length, row) for length, *rows in epoch for row in rows]
         assert len(places) == len(set(places)) == 8
+
+
+@pytest.mark.parametrize(
+    ("steps", "budget", "kept"),
+    [(7, 2**28, True), (6, 2**28, False), (7, 0, False)],
+    ids=["pairs come again", "no pair comes twice", "beyond the budget"],
+)
+def test_runs_of_prompts_are_kept_only_if_they_fit_and_come_again(
+    steps, budget, kept, random_batch, monkeypatch
+):
+    sizes = (5, 3, 1)  # in steps of two: 3 + 2 + 1 in each epoch
+    model = small_model("gpt2-like")
+    problem = problem_of(model, *(random_batch(n, length=n + 2) for n in sizes))
+    runs = []
+    real = prompts.plain_logits
+
+    def counted(model, batch):
+        runs.append(len(batch))
+        return real(model, batch)
+
+    monkeypatch.setattr(prompts, "plain_logits", counted)
+    source = PromptSource(problem, 2, seed=1, steps=steps, budget=budget)
+    assert source.per_epoch == prompts.steps_per_epoch(problem, 2) == 6
+    assert runs == (list(sizes) if kept else [])
+    for step in range(12):
+        source.at(step)
+    assert len(runs) == (3 if kept else 12)
 
 
 def test_node_masks_multiply_their_edges(random_batch):

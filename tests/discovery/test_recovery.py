@@ -16,7 +16,7 @@ from harness.datasets.programs_task import checked_program
 from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models.batch import batches
+from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.runs.known import known_agreement
@@ -47,13 +47,13 @@ def agreement_of(kind: str, program: str, ablation: str, inputs: str, seed: int)
     references = References(model, patched.graph, ablation)
     problem = Problem(
         patched,
-        tuple(batches(data.pairs("train", 128, seed), 128, seed=seed)),
+        Batches(data.pairs("train", 128, seed), 128, seed=seed),
         references,
         "logit_diff",
         torch.Generator().manual_seed(seed),
     )
     found = make_method(method.kind, method.params).discover(problem)
-    known = verify(patched, list(batches(data.pairs("test", 128, 0), 128)), references)
+    known = verify(patched, list(Batches(data.pairs("test", 128, 0), 128)), references)
     assert (known.size, known.graph.n_edges) == EDGES[program, ablation, inputs]
     return known_agreement(known, checked(found, patched.graph, kind), method.selection, ablation)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.datasets.pairs import PromptPairs
-from harness.models.batch import batches
+from harness.models.batch import Batches
 
 
 def pairs_of(lengths):
@@ -24,7 +25,7 @@ def pairs_of(lengths):
 def test_every_pair_once_without_padding(lengths, size):
     pairs = pairs_of(lengths)
     rows = []
-    for batch in batches(pairs, size):
+    for batch in Batches(pairs, size):
         assert len(batch) <= size
         assert (batch.clean > 0).all()
         rows += batch.rows.tolist()
@@ -37,20 +38,44 @@ def test_every_pair_once_without_padding(lengths, size):
 def test_partners_are_other_prompts_of_the_same_length_whatever_the_batch_size(size):
     pairs = pairs_of([3] * 9 + [4] * 2)
     found = {}
-    for batch in batches(pairs, size, seed=5):
+    for batch in Batches(pairs, size, seed=5):
         for row, other in zip(batch.rows.tolist(), batch.other.tolist(), strict=True):
             found[row] = other
             assert other != pairs.clean[row, : len(other)].tolist()
     whole = {
         row: other
-        for batch in batches(pairs, 100, seed=5)
+        for batch in Batches(pairs, 100, seed=5)
         for row, other in zip(batch.rows.tolist(), batch.other.tolist(), strict=True)
     }
     assert found == whole
-    different = next(iter(batches(pairs, 100, seed=6))).other
+    different = next(iter(Batches(pairs, 100, seed=6))).other
     assert different.tolist() != [whole[row] for row in range(9)]
 
 
+def test_batches_are_made_anew_and_hold_no_tensors():
+    pairs = pairs_of([3, 4, 3, 4, 4])
+    found = Batches(pairs, 2, seed=5)
+    assert [len(batch) for batch in found] == [2, 2, 1]
+    assert not any(isinstance(value, torch.Tensor) for value in vars(found).values())
+    first, again = found[0], found[0]
+    assert first is not again
+    first.clean.zero_()  # what was handed out is nobody else's
+    assert again.clean.tolist() == pairs.clean[[0, 2], :3].tolist()
+    for one, other in zip(found[1:], list(found)[1:], strict=True):
+        assert one.clean.tolist() == other.clean.tolist()
+        assert one.other.tolist() == other.other.tolist()
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_narrow_pairs_make_the_same_batches():
+    pairs = pairs_of([3, 4, 3])
+    for wide, narrow in zip(Batches(pairs, 2), Batches(pairs.narrowed(), 2), strict=True):
+        for name, tensor in vars(narrow).items():
+            assert tensor is None or tensor.dtype == torch.int64
+            assert tensor is getattr(wide, name) or torch.equal(tensor, getattr(wide, name))
+
+
 def test_a_length_with_one_pair_has_no_partner():
-    last = list(batches(pairs_of([3, 3, 4]), 10))[-1]
+    last = list(Batches(pairs_of([3, 3, 4]), 10))[-1]
     assert last.other is None

@@ -227,6 +227,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
         "metric": "logit_diff",
         "n_examples": n,
         "n_discovery": n,
+        "n_discovery_prompts": n,
         "edges_total": EDGES,
         "model_quality": {
             "test": {"accuracy": mean(ones), "good_mass": mean(ones), "loss": mean(0 * ones)}

@@ -16,6 +16,8 @@ from fake_cells import a_method, a_model, a_task, loaded
 from rounding import kl_bound
 
 from harness.circuits.formats import load_circuit
+from harness.datasets import stream
+from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.runs.cell import compute_cell
 from harness.runs.circuits import stored_circuit
@@ -266,6 +268,27 @@ def test_limit_takes_fewer_pairs_and_is_marked(models):
     assert result["smoke"]
     assert (result["n_examples"], result["n_discovery"]) == (5, 5)
     assert cell.id != a_cell().id
+
+
+def test_discovery_prompts_may_come_again_and_the_result_says_so(models, monkeypatch):
+    monkeypatch.setattr(stream, "PATIENCE", 5000)
+    task = Library().task("known/reverse")
+    distinct = len(open_data(task).pairs("train", 1000, 0, at_most=True))
+
+    def result(**choices):
+        evaluation = replace(task.spec.evaluation, test_pairs=4, **choices)
+        changed = replace(task, spec=replace(task.spec, evaluation=evaluation))
+        source = ModelSource(task.spec.model, "reverse", task.folder)
+        cell = make_cell(changed, source, a_method("random"), "method", 0, USUAL)
+        return compute(cell, models).result
+
+    with pytest.raises(HarnessError, match=r"come again: evaluation\.discovery_repeats"):
+        result(discovery_pairs=distinct + 9)
+    found = result(discovery_pairs=distinct + 9, discovery_repeats=True)
+    assert (found["n_discovery"], found["n_discovery_prompts"]) == (distinct + 9, distinct)
+    once = result(discovery_pairs=distinct)
+    assert once["n_discovery"] == once["n_discovery_prompts"] == distinct
+    assert once["data_digest"]["discovery"] != found["data_digest"]["discovery"]
 
 
 def test_the_model_is_trained_once_and_then_found(tmp_path):

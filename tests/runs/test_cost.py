@@ -72,7 +72,7 @@ def test_floors_of_gpt2_small_by_hand():
 
 
 def test_the_bench_has_every_row_with_its_floor(monkeypatch):
-    monkeypatch.setattr(bench, "_peak_in_fresh_process", lambda *_: 1.0)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda *_: 1.0)
     settings = Bench(model="small-random", batch=2, length=6, threads=1, repeats=1)
     found = bench.run_bench(settings)
     assert list(found) == ["model", "batch", "threads", "plain_fb_seconds", "rows"]
