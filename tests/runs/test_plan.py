@@ -89,7 +89,7 @@ def test_the_identity_moves_with_identity_fields_only(cls: Any, name: str) -> No
 
 # ---------------------------------------------------------------- ids of cells
 BASE = a_cell()
-GOLDEN_ID = "6ffa24a3ff81db96d6db64d3524b72df11ceff0a7c4d7c1ce3a0b65fa8bf96df"
+GOLDEN_ID = "57bbe118b98d2466b39ba547febd1603475ef06ed38bf6af74a6afd5f47332a9"
 GOLDEN_MODEL_ID = "b18ca461792606453988149abe41b7322de63805ce6817501c45db8561c9f4d2"
 
 

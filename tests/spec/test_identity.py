@@ -42,7 +42,7 @@ GOLDEN = [
 
 
 SPECS = {
-    "tiny": "9fd5d05900574aa8ddcf6c127cd18a9a767bf59fd258f29de4d3df361a1affd4",
+    "tiny": "8ebef32ae93cdebfb325584508f45f5467650b91512e4392c8cfca45f839fd71",
     "tiny_model": "9b0b50083dd2ec15136014bbe0de5607da917741313d7242206a57f87e49b81e",
     "tiny_method": "9eb30171b5387788ede82caa1d86b7836923880b91a8080c395df64d3b2641a2",
     "tiny_suite": "d2ee411a5f643e2ed2f28b96f6a15c1feef6b6f60ff9003356a12270a20e356a",
