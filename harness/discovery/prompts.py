@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.circuits.patching import plain_logits
 from harness.circuits.reference import Activations
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
+from harness.models.batch import Batch, small_batches
 
 BUDGET = 2**28
 """Numbers kept for all pairs together: 1 GiB in float32."""
@@ -76,9 +76,4 @@ class PromptSource:
     def _shuffled(self, epoch: int) -> list[tuple[int, Tensor]]:
         """(batch, rows) of all small batches in random order."""
         draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
-        parts = [
-            (index, rows)
-            for index, batch in enumerate(self.problem.batches)
-            for rows in torch.randperm(len(batch), generator=draw).split(self.size)
-        ]
-        return [parts[place] for place in torch.randperm(len(parts), generator=draw).tolist()]
+        return small_batches(self.problem.batches, self.size, draw)

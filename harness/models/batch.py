@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,18 @@ def batches(pairs: PromptPairs, size: int, device: str = "cpu", seed: int = 0) -
             rows=tensor(rows),
             other=None if alone else tensor(other),
         )
+
+
+def small_batches(
+    given: Sequence[Batch], size: int, generator: torch.Generator
+) -> list[tuple[int, Tensor]]:
+    """(batch, rows) of parts of at most `size` pairs, every pair in one part, in random order."""
+    parts = [
+        (index, rows)
+        for index, batch in enumerate(given)
+        for rows in torch.randperm(len(batch), generator=generator).split(size)
+    ]
+    return [parts[place] for place in torch.randperm(len(parts), generator=generator).tolist()]
 
 
 def _partners(pairs: PromptPairs, seed: int) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     model = obtain_model(cell, data, models, log)
     setting = prepare(cell, data, model)
-    references = references_of(setting.patched, setting.choices, setting.discovery)
+    references = references_of(setting.patched, setting.choices, setting.discovery, cell.seed)
     first = setting.test[0]
     self_check(setting.patched, first, references.of(first))
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
@@ -74,7 +74,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     summary = Summary(examples, setting.choices.sizes, sizes)
     result = _result(setting, summary, sizes, data) | {
         "known": _known(setting, data, references, found, log),
-        "notes": {name: float(value) for name, value in found.notes.items()},
+        "notes": {
+            name: float(value) for name, value in {**references.notes, **found.notes}.items()
+        },
     }
     remove_folder(models.scratch(cell.id))
     return CellOutput(
