@@ -1,16 +1,19 @@
-"""The patched pass as a function of its mask, with gradients: what masks are learned through.
+"""The patched pass with gradients, at its mask and at its counterfactual: what both are learned by.
 
 Forward and backward keep one buffer each, of every writer's difference and of the gradient there;
 each slot is written once. A reader's mixed stream is not kept but mixed again in the backward pass
 (one product). For readers in reverse order, with dX the gradient at a reader's stream:
     dM[w, r] = Δ_w · dX_r        and        G_w += m[w, r]·dX_r
-and a writer's own backward takes its slot of G, complete by then. Where streams are centred
-(LayerNorm), gradients at readers are centred too and so is G: the centring of what writers write
-needs no backward of its own. Where heads are normalised on their way (`post_norms`), dX_r is taken
-back through the norm of each layer's mix, which is mixed again too.
+and a writer's own backward takes its slot of G, complete by then. The counterfactual is every
+reader's base stream, which gets Σ dX over the readers of one place, and what is subtracted from
+every writer, which gets -G. Where streams are centred (LayerNorm), gradients at readers are centred
+too and so is G: the centring of what writers write needs no backward of its own. Where heads are
+normalised on their way (`post_norms`), dX_r is taken back through the norm of each layer's mix,
+which is mixed again too.
 
 Cost per token beside the plain forward and its activation backward: 4·E·D multiply-adds (two
-mixes, dM, G). Memory: 2·W·T·D numbers, plus q, k, v and hidden layers of every layer.
+mixes, dM, G), and R·D additions for the counterfactual. Memory: 2·W·T·D numbers, plus q, k, v and
+hidden layers of every layer.
 """
 
 from __future__ import annotations
@@ -33,20 +36,30 @@ def masked_logits(
 ) -> Tensor:
     """Logits [S, B, P, V] under float masks [S, W, R], differentiable with respect to the masks.
 
-    The model must be frozen. Gradients at impossible edges are zero. They can be taken once: the
-    backward pass gives its buffers back as it goes.
+    And with respect to the tensors of `reference`, each as a variable of its own. The model must be
+    frozen. Gradients at impossible edges are zero. They can be taken once: the backward pass gives
+    its buffers back as it goes.
     """
     masks = masks.to(reference.streams[0])
-    final: Tensor = _MaskedStream.apply(masks, patched, batch, reference)  # type: ignore[no-untyped-call]
+    tensors = (reference.inputs, *reference.heads, *reference.mlps, *reference.streams)
+    final: Tensor = _MaskedStream.apply(masks, patched, batch, reference, *tensors)  # type: ignore[no-untyped-call]
     return patched.model.unembed(final)
 
 
 class _MaskedStream(torch.autograd.Function):
-    """masks [S, W, R] → the final reader's stream at the read positions [S, B, P, D]."""
+    """masks [S, W, R] → the final reader's stream at the read positions [S, B, P, D].
+
+    The counterfactual's tensors are given once more, so that autograd sees them.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, masks: Tensor, patched: PatchedModel, batch: Batch, reference: Activations
+        ctx: Any,
+        masks: Tensor,
+        patched: PatchedModel,
+        batch: Batch,
+        reference: Activations,
+        *tensors: Tensor,
     ) -> Tensor:
         run = PatchedRun.start(patched, batch, masks.detach(), reference)
         ctx.tape = _Tape(run, [], [])
@@ -56,11 +69,33 @@ class _MaskedStream(torch.autograd.Function):
         return run.final()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tape, ctx.tape = ctx.tape, None
         if tape is None:
             raise RuntimeError("masked logits can be differentiated once; run the pass again")
-        return tape.backward(grads[0]), None, None, None
+        at_tensors = ctx.needs_input_grad[4:]
+        if any(at_tensors):
+            tape.at_reference = _AtReference([], [], [])
+        at_masks = tape.backward(grads[0])
+        found = tape.at_reference.tensors() if tape.at_reference else [None] * len(at_tensors)
+        return at_masks, None, None, None, *found
+
+
+@dataclass
+class _AtReference:
+    """Gradients at the counterfactual's tensors as the backward pass meets them, last layer first.
+
+    They are summed over the masks.
+    """
+
+    heads: list[Tensor]
+    mlps: list[Tensor]
+    streams: list[Tensor]
+    inputs: Tensor | None = None
+
+    def tensors(self) -> list[Tensor | None]:
+        """In the order of `masked_logits`."""
+        return [self.inputs, *self.heads[::-1], *self.mlps[::-1], *self.streams[::-1]]
 
 
 @dataclass
@@ -70,6 +105,7 @@ class _Tape:
     run: PatchedRun
     heads: list[tuple[Tensor, Tensor]]
     hidden: list[Tensor]
+    at_reference: _AtReference | None = None
 
     def attention(self, layer: int) -> None:
         streams = self.run.attention_streams(layer)
@@ -105,6 +141,8 @@ class _Tape:
                 at_masks,
                 at_writers,
             )
+        if self.at_reference:
+            self.at_reference.inputs = -at_writers[:, : graph.n_inputs].sum(0)
         return at_masks
 
     def _from_logits(self, at_final: Tensor, at_masks: Tensor) -> Tensor:
@@ -130,15 +168,19 @@ class _Tape:
         where = (rows.expand_as(batch.positions), batch.positions.clamp(min=0))
         for into, at in zip(at_streams, at_read, strict=True):
             into.index_put_(where, at, accumulate=True)  # a position may be read twice
+        if self.at_reference:
+            self.at_reference.streams.append(at_streams.sum(0))
         return at_streams
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor
     ) -> None:
         """Pass gradients at readers' streams [S, r, B·T·D] on to their edges and writers."""
+        run = self.run
+        if self.at_reference:
+            self.at_reference.streams.append(at_streams.sum((0, 1)).view_as(run.streams[0]))
         if rows == 0:  # without input writers nothing is written before the first heads
             return
-        run = self.run
         for some, slopes in run.parts(at_streams, rows, columns):
             written = run.differences[:, some].flatten(2)
             at_masks[:, some, columns] = torch.bmm(written, slopes.transpose(1, 2))
@@ -150,6 +192,8 @@ class _Tape:
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
         """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B·T·D]."""
         run, block = self.run, self.run.blocks[layer]
+        if self.at_reference:
+            self.at_reference.mlps.append(-at_writer.sum(0))
         hidden = self.hidden.pop()
         at_out = at_writer.reshape(-1, at_writer.shape[-1])
         if block.config.post_norms:
@@ -167,6 +211,8 @@ class _Tape:
         weights = block.out_weights()  # [H, K, D]
         at = at_writers.transpose(0, 1).reshape(len(weights), -1, weights.shape[-1])
         at_z = torch.bmm(at, weights.transpose(1, 2)).view(z.shape)
+        if self.at_reference:
+            self.at_reference.heads.append(-at_z.sum(1).permute(1, 2, 0, 3))
         (at_reads,) = torch.autograd.grad(z, reads, at_z)
         folded, streams = run.patched.attention[layer], run.attention_streams(layer)
         at_streams = folded.stream_gradients(streams, reads.detach(), at_reads)

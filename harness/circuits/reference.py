@@ -4,6 +4,7 @@
     resample         its output on another clean prompt of the same length
     mean             its mean output over clean prompts and their positions
     mean_positional  its mean output over clean prompts at the same position
+    optimal          a constant learned to cost least, see `harness.circuits.optimal`
     zero             nothing
 
 A head is stored before its output projection (K numbers instead of D); the projection is
@@ -15,7 +16,7 @@ MLP is stored as it reaches the stream: after its norm, where it has one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,7 +89,6 @@ def collect(model: Transformer, tokens: Tensor, inputs: Inputs = "token") -> Act
     return Activations(written, tuple(heads), tuple(mlps), (*streams, x))
 
 
-@torch.no_grad()
 def assemble(
     model: Transformer,
     start: Tensor,
@@ -99,7 +99,7 @@ def assemble(
 ) -> Activations:
     """The activations in which every writer writes the given constant; no writer is run.
 
-    `start` [B, T, D] is the stream before the first block.
+    `start` [B, T, D] is the stream before the first block. Differentiable.
     """
     heads, mlps = tuple(heads), tuple(mlps)
     x, streams = start, []
@@ -112,11 +112,79 @@ def assemble(
     return Activations(inputs, heads, mlps, (*streams, x), without_bias)
 
 
+@dataclass(frozen=True)
+class Constants:
+    """What every writer writes whatever the prompt: at each of P positions, or at all if P = 1.
+
+    inputs [e, 1, P, D]; heads L of [1, P, H, K]; mlps L of [1, P, D].
+    """
+
+    inputs: Tensor
+    heads: tuple[Tensor, ...]
+    mlps: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Constants:
+        """From `tensors()`."""
+        layers = len(tensors) // 2
+        return cls(tensors[0], tuple(tensors[1 : layers + 1]), tuple(tensors[layers + 1 :]))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The inputs', then all heads', then all MLPs'."""
+        return (self.inputs, *self.heads, *self.mlps)
+
+    @classmethod
+    def zero(cls, model: Transformer, graph: Graph) -> Constants:
+        """Nothing."""
+        like, config = model.embedding, model.config
+        head = like.new_zeros(1, 1, config.n_heads, config.d_head)
+        mlp = like.new_zeros(1, 1, config.d_model)
+        layers = config.n_layers
+        return cls(mlp.expand(graph.n_inputs, 1, 1, -1), (head,) * layers, (mlp,) * layers)
+
+    def first(self, length: int) -> Constants:
+        """Those of the first `length` positions. Raises `HarnessError` if there are too few."""
+        positions = self.mlps[0].shape[1]
+        if positions == 1:
+            return self
+        if positions < length:
+            raise HarnessError(
+                f"ablation 'mean_positional' has no mean for position {length - 1}: no prompt that "
+                "the means are taken over is that long; raise the number of discovery pairs"
+            )
+        cut = slice(None, length)
+        return Constants(
+            self.inputs[:, :, cut],
+            tuple(z[:, cut] for z in self.heads),
+            tuple(m[:, cut] for m in self.mlps),
+        )
+
+    def run(
+        self, model: Transformer, inputs: Inputs, batch: Batch, without_bias: bool = False
+    ) -> Activations:
+        """The run of a batch in which all writers write these; differentiable."""
+        here, (n, length) = self.first(batch.clean.shape[1]), batch.clean.shape
+        written = here.inputs.expand(-1, n, length, -1).contiguous()
+        heads = [z.expand(n, length, -1, -1) for z in here.heads]
+        mlps = [m.expand(n, length, -1) for m in here.mlps]
+        start = _start(model, inputs, batch, written)
+        return assemble(model, start, written, heads, mlps, without_bias)
+
+
+def _start(model: Transformer, inputs: Inputs, batch: Batch, written: Tensor) -> Tensor:
+    """The stream at the start: the input writers' constants and what belongs to no writer."""
+    if inputs == "none":
+        return model.start(batch.clean)
+    total = written.sum(0)
+    return total + model.position(total.shape[1]) if inputs == "token" else total
+
+
 class References:
     """Makes the counterfactual of each batch under one ablation.
 
-    `mean_over` are the batches whose clean prompts give the means (needed for means only).
-    Raises `HarnessError` if an ablation lacks what it needs.
+    `mean_over` are the batches whose clean prompts give the means (needed for means only);
+    `constants` are those of `optimal`; `notes` are numbers about how they were found, for the
+    record. Raises `HarnessError` if an ablation lacks what it needs.
     """
 
     def __init__(
@@ -127,20 +195,32 @@ class References:
         *,
         mean_over: Iterable[Batch] = (),
         head_bias: HeadBias = "unattached",
+        constants: Constants | None = None,
+        notes: Mapping[str, float] | None = None,
     ) -> None:
         self.model, self.inputs, self.ablation = model, graph.inputs, ablation
+        self.notes = dict(notes or {})
         self._without_bias = ablation == "zero" and head_bias == "shared"
-        self._means: Activations | None = None
+        self._constants = Constants.zero(model, graph)
         if ablation in ("mean", "mean_positional"):
-            self._means = _writer_means(model, mean_over, self.inputs, ablation)
+            positional = ablation == "mean_positional"
+            self._constants = writer_means(model, mean_over, self.inputs, positional=positional)
+        if ablation == "optimal":
+            if constants is None:
+                raise HarnessError(
+                    "ablation 'optimal' needs learned constants: give those of "
+                    "harness.circuits.optimal.learn_constants"
+                )
+            self._constants = constants
 
+    @torch.no_grad()
     def of(self, batch: Batch) -> Activations:
         """Counterfactual activations for the prompts of a batch."""
         if self.ablation == "interchange":
             return self._run(batch, batch.corrupted)
         if self.ablation == "resample":
             return self._run(batch, _others(batch))
-        return self._constant(batch)
+        return self._constants.run(self.model, self.inputs, batch, self._without_bias)
 
     def _run(self, batch: Batch, tokens: Tensor) -> Activations:
         run = collect(self.model, tokens, self.inputs)
@@ -149,30 +229,6 @@ class References:
         change = self.model.embed(batch.clean) - self.model.embed(tokens)
         streams = tuple(x + change for x in run.streams)
         return Activations(run.inputs, run.heads, run.mlps, streams)
-
-    def _constant(self, batch: Batch) -> Activations:
-        config, (n, length) = self.model.config, batch.clean.shape
-        like = self.model.embedding.new_zeros(n, length, config.d_model)
-        shape = (n, length, config.n_heads, config.d_head)
-        count = len(input_writers(self.model, batch.clean[:1, :1], self.inputs))
-        if self._means is None:
-            inputs = like.new_zeros(count, *like.shape)
-            heads = [like.new_zeros(shape)] * config.n_layers
-            mlps = [like] * config.n_layers
-        else:
-            means = _first(self._means, length)
-            inputs = means.inputs.expand(count, *like.shape).contiguous()
-            heads = [z.expand(shape) for z in means.heads]
-            mlps = [m.expand_as(like) for m in means.mlps]
-        start = self._start(batch, inputs)
-        return assemble(self.model, start, inputs, heads, mlps, self._without_bias)
-
-    def _start(self, batch: Batch, inputs: Tensor) -> Tensor:
-        """The stream at the start: the input writers' constants and what belongs to no writer."""
-        if self.inputs == "none":
-            return self.model.start(batch.clean)
-        total = inputs.sum(0)
-        return total + self.model.position(total.shape[1]) if self.inputs == "token" else total
 
 
 def _others(batch: Batch) -> Tensor:
@@ -185,30 +241,14 @@ def _others(batch: Batch) -> Tensor:
     return batch.other
 
 
-def _first(means: Activations, length: int) -> Activations:
-    """Means of the first `length` positions; means over all positions as they are."""
-    if means.mlps[0].shape[1] == 1:
-        return means
-    if means.mlps[0].shape[1] < length:
-        raise HarnessError(
-            f"ablation 'mean_positional' has no mean for position {length - 1}: no prompt that "
-            "the means are taken over is that long; raise the number of discovery pairs"
-        )
-    cut = slice(None, length)
-    return Activations(
-        means.inputs[:, :, cut],
-        tuple(z[:, cut] for z in means.heads),
-        tuple(m[:, cut] for m in means.mlps),
-        (),
-    )
-
-
-def _writer_means(
-    model: Transformer, batches: Iterable[Batch], inputs: Inputs, ablation: Ablation
-) -> Activations:
+@torch.no_grad()
+def writer_means(
+    model: Transformer, batches: Iterable[Batch], inputs: Inputs, *, positional: bool = False
+) -> Constants:
     """Mean of every writer over clean prompts (and positions), summed in float64.
 
     One position where all positions share a mean, else as many as the longest prompt has.
+    Raises `HarnessError` without prompts.
     """
     total: list[Tensor] = []
     count = torch.zeros(0)
@@ -218,8 +258,8 @@ def _writer_means(
         total = sums if not total else [_longer(a, b) for a, b in zip(total, sums, strict=True)]
         count = _longer(count, torch.full((batch.clean.shape[1],), float(len(batch))))
     if not total:
-        raise HarnessError(f"ablation {ablation!r} needs prompts to take the mean over")
-    if ablation == "mean":
+        raise HarnessError("the means that dropped edges carry need prompts to be taken over")
+    if not positional:
         total, count = [x.sum(0, keepdim=True) for x in total], count.sum(0, keepdim=True)
     means = [
         (x / count.to(x).view(-1, *[1] * (x.ndim - 1)))[None].to(model.embedding.dtype)
@@ -227,8 +267,7 @@ def _writer_means(
     ]
     first = len(means) - 2 * model.config.n_layers
     written = torch.stack(means[:first]) if first else means[-1].new_empty(0, *means[-1].shape)
-    layers = first + model.config.n_layers
-    return Activations(written, tuple(means[first:layers]), tuple(means[layers:]), ())
+    return Constants.of([written, *means[first:]])
 
 
 def _longer(a: Tensor, b: Tensor) -> Tensor:

@@ -18,20 +18,22 @@ In half precision a growth below about ε (0.008 in bfloat16, 0.001 in float16) 
 rounding, and so is the decision; thresholds should be above it.
 
 Cost: one candidate per tested edge at least, each the share of a forward that its plan runs, and
-an unembedding. `harness.discovery.acdc_cost` measures it.
+an unembedding. `harness.discovery.acdc_cost` measures it. A search that was stopped goes on
+(`acdc_resume`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.circuits.select import prune, sizes_to_counts
+from harness.discovery.acdc_resume import checkpoint_of
 from harness.discovery.acdc_search import Search, SearchResult
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
@@ -84,11 +86,20 @@ class Acdc:
         else:
             counts = sizes_to_counts(tuple(self.sizes), problem.graph.n_edges)
             circuits = [self._reach(problem, n, searched) for n in sorted(set(counts))]
-        notes = _notes(searched)
-        return Discovery(ranked(searched), circuits=tuple(circuits), notes=notes)
+        return Discovery(
+            ranked(searched),
+            circuits=tuple(circuits),
+            notes=_notes(searched),
+            earlier_seconds=sum(result.earlier_seconds for result in searched.values()),
+        )
 
     def search(self, problem: Problem, threshold: float) -> SearchResult:
-        """One search, with its progress."""
+        """One search with its progress; it goes on where a stopped one was."""
+        checkpoint = checkpoint_of(problem, self.objective, threshold, self.speculate)
+        at = checkpoint.load()
+        earlier = checkpoint.earlier_seconds
+        if at is not None and at.readers == problem.graph.n_readers:
+            return replace(at.found, earlier_seconds=earlier)
         with tqdm(
             total=problem.graph.n_edges,
             unit="edge",
@@ -96,7 +107,11 @@ class Acdc:
             disable=None,
             leave=False,
         ) as bar:
-            return Search(problem, self.objective, threshold, self.speculate).run(bar)
+            search = Search(problem, self.objective, threshold, self.speculate)
+            if at is not None:
+                search.resume(at)
+                bar.update(search.tally.tested + search.tally.untested)
+            return replace(search.run(bar, checkpoint.save), earlier_seconds=earlier)
 
     def _reach(self, problem: Problem, n: int, searched: Searched) -> Tensor:
         """The largest circuit found with at most n edges, after a bisection for it."""

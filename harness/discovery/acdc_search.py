@@ -13,8 +13,10 @@ run of one candidate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,13 +77,23 @@ class Tally:
 @dataclass(frozen=True)
 class SearchResult:
     """Kept edges bool [W, R]; growth of the objective when each kept or removed edge was tested
-    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done.
+    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done; seconds
+    spent before the search was resumed.
     """
 
     kept: Tensor
     growth: Tensor
     objective: float
     tally: Tally = field(default_factory=Tally)
+    earlier_seconds: float = 0.0
+
+
+class Partway(NamedTuple):
+    """A search that has decided its first `readers` readers, and its speculation's `share`."""
+
+    found: SearchResult
+    readers: int
+    share: float
 
 
 class Search:
@@ -100,25 +112,50 @@ class Search:
         self.needs = Needs.at_start(self.graph)
         self.growth = torch.full(self.graph.allowed.shape, torch.nan, dtype=torch.float64)
         self.speculation, self.tally = Speculation(speculate), Tally()
-        self.current = 0.0
+        self.current, self.readers = 0.0, 0
 
     @property
     def kept(self) -> Tensor:
         """Edges not yet removed: bool [W, R]."""
         return self.needs.kept
 
-    def run(self, bar: Any) -> SearchResult:
-        """Visit every reader; `bar` counts edges."""
-        for column in readers_in_order(self.graph):
+    @property
+    def finished(self) -> bool:
+        """Whether every reader has been decided."""
+        return self.readers == self.graph.n_readers
+
+    def run(self, bar: Any, save: Callable[[Search], None] = lambda _: None) -> SearchResult:
+        """Visit every reader that is left; `bar` counts edges, `save` is called after each."""
+        for column in islice(readers_in_order(self.graph), self.readers, None):
             before = self.tally.tested + self.tally.untested
             self.visit(column)
+            self.readers += 1
             bar.update(self.tally.tested + self.tally.untested - before)
             bar.set_postfix(kept=int(self.kept.sum()), objective=f"{self.current:.4g}")
+            save(self)
         return self.result()
 
     def result(self) -> SearchResult:
         """What has been found so far."""
         return SearchResult(self.kept.clone(), self.growth, self.current, self.tally)
+
+    def partway(self) -> Partway:
+        """What a search that goes on from here needs."""
+        return Partway(self.result(), self.readers, self.speculation.share)
+
+    def resume(self, at: Partway) -> None:
+        """Stand, to the last bit, where another search of the same problem stood.
+
+        Its decisions are made again without a test. Only for a search that has not begun.
+        """
+        for column in islice(readers_in_order(self.graph), at.readers):
+            visit = self.begin(column)
+            self.kept[:, column] = at.found.kept[:, column]
+            if visit is not None:
+                visit.end()
+        self.readers, self.speculation.share = at.readers, at.share
+        self.growth, self.current = at.found.growth.clone(), at.found.objective
+        self.tally = replace(at.found.tally)
 
     def visit(self, column: int) -> None:
         """Decide all edges into one reader."""

@@ -37,10 +37,9 @@ from harness.discovery.problem import Problem
 from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES
-from harness.models.checkpoint import load_state, save_state
+from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
 
-SAVE_SECONDS = 30.0
 SETS_BUFFER = 2**24
 """Numbers in the writers of all sets that are trained side by side."""
 

@@ -8,8 +8,6 @@ of pairs.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -43,25 +41,6 @@ def steps_per_epoch(problem: Problem, size: int) -> int:
     return sum(-(-len(batch) // size) for batch in problem.batches)
 
 
-class _Order(NamedTuple):
-    """The order of an epoch: 4 bytes for each pair.
-
-    `rows`: the pairs of each batch, shuffled; cut into small batches that are numbered on from
-    batch to batch, `ends` being one past the last of each. `parts`: these numbers, shuffled.
-    """
-
-    rows: list[Tensor]
-    parts: Tensor
-    ends: list[int]
-
-    def at(self, place: int, size: int) -> tuple[int, Tensor]:
-        """(batch, rows) of a small batch of at most `size` pairs."""
-        part = int(self.parts[place])
-        index = bisect_right(self.ends, part)
-        first = (part - (self.ends[index - 1] if index else 0)) * size
-        return index, self.rows[index][first : first + size].long()
-
-
 class PromptSource:
     """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
 
@@ -74,7 +53,7 @@ class PromptSource:
     ) -> None:
         self.problem, self.size, self.seed = problem, size, seed
         self.per_epoch = steps_per_epoch(problem, size)
-        self._epoch, self._order = -1, _Order([], torch.empty(0), [])
+        self._epoch, self._order = -1, Shuffled([], torch.empty(0), [], size)
         again = steps > self.per_epoch
         self._cache = self._fill() if again and self._numbers() <= budget else None
 
@@ -83,7 +62,7 @@ class PromptSource:
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
-        index, rows = self._order.at(place, self.size)
+        index, rows = self._order.at(place)
         if self._cache is None:
             return self._made(self.problem.batches[index].take(rows))
         return self._cache[index].take(rows)
@@ -103,11 +82,6 @@ class PromptSource:
         whole = plain_logits(self.problem.model, batch)
         return Prompts(batch, self.problem.references.of(batch), whole)
 
-    def _shuffled(self, epoch: int) -> _Order:
+    def _shuffled(self, epoch: int) -> Shuffled:
         draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
-        rows = [
-            torch.randperm(len(batch), generator=draw, dtype=torch.int32)
-            for batch in self.problem.batches
-        ]
-        ends = list(accumulate(-(-len(one) // self.size) for one in rows))
-        return _Order(rows, torch.randperm(ends[-1], generator=draw), ends)
+        return Shuffled.of(self.problem.batches, self.size, draw)

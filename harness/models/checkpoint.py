@@ -33,6 +33,9 @@ from harness.models.loading.translation import Source, Translation, build_model
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
 
+SAVE_SECONDS = 30.0
+"""How often a long training or search saves its state."""
+
 _READERS: Mapping[str | None, Callable[[Fields, Collection[str]], Translation]] = {
     "huggingface": huggingface,
     "transformer_lens": transformer_lens,

@@ -83,7 +83,7 @@ class Workload:
     def problem(self, pairs: PromptPairs) -> Problem:
         """Discovery on pairs, as a cell has it."""
         batches = batched(self.patched, pairs, self.device, 0)
-        references = references_of(self.patched, self.choices, batches)
+        references = references_of(self.patched, self.choices, batches, 0)
         generator = torch.Generator().manual_seed(0)
         return Problem(self.patched, batches, references, self.choices.metric, generator)
 

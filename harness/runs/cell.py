@@ -64,7 +64,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     setting = prepare(cell, data, model)
     # Refused before the search, not after it.
     OrderedAnswers.of(setting.test, setting.choices.measures)
-    references = references_of(setting.patched, setting.choices, setting.discovery)
+    references = references_of(setting.patched, setting.choices, setting.discovery, cell.seed)
     first = setting.test[0]
     self_check(setting.patched, first, references.of(first))
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
@@ -78,7 +78,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     summary = Summary(examples, setting.choices.sizes, sizes)
     result = _result(setting, summary, sizes, data) | {
         "known": _known(setting, data, references, found, models, log),
-        "notes": {name: float(value) for name, value in found.notes.items()},
+        "notes": {
+            name: float(value) for name, value in {**references.notes, **found.notes}.items()
+        },
     }
     remove_folder(models.scratch(cell.id))
     return CellOutput(

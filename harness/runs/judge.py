@@ -93,7 +93,7 @@ def judge_circuit(
     test = batched(patched, pairs, cell.runtime.device, TEST_SEED)
     found_on = data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True)
     discovery = batched(patched, found_on, cell.runtime.device, cell.seed)
-    references = references_of(patched, choices, discovery)
+    references = references_of(patched, choices, discovery, cell.seed)
     self_check(patched, test[0], references.of(test[0]))
     return {
         **_place(request, cell, choices),

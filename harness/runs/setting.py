@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.circuits.graph import Graph
+from harness.circuits.optimal import learn_constants
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.datasets.pairs import PromptPairs, TaskData
@@ -76,15 +77,21 @@ def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -
 
 
 def references_of(
-    patched: PatchedModel, choices: Evaluation, discovery: Iterable[Batch]
+    patched: PatchedModel, choices: Evaluation, discovery: Sequence[Batch], seed: int
 ) -> References:
-    """What dropped edges carry under the choices; means are those of the discovery pairs."""
+    """What dropped edges carry under the choices; means are those of the discovery pairs.
+
+    Learned constants are learned here, on these pairs and from the cell's seed: they are the same
+    wherever a cell's numbers are made.
+    """
+    model, graph = patched.model, patched.graph
+    if choices.ablation == "optimal":
+        learned = learn_constants(patched, discovery, seed, choices.metric)
+        return References(
+            model, graph, "optimal", constants=learned.constants, notes=learned.notes()
+        )
     return References(
-        patched.model,
-        patched.graph,
-        choices.ablation,
-        mean_over=discovery,
-        head_bias=choices.head_bias,
+        model, graph, choices.ablation, mean_over=discovery, head_bias=choices.head_bias
     )
 
 

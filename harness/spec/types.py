@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Ablation = Literal["interchange", "mean", "mean_positional", "zero", "resample"]
+Ablation = Literal["interchange", "mean", "mean_positional", "optimal", "zero", "resample"]
 HeadBias = Literal["unattached", "shared"]
 Metric = Literal["logit_diff", "prob_diff", "squared_error"]
 Objective = Literal["metric", "logit_diff", "prob_diff", "cross_entropy", "kl", "squared_error"]

@@ -1,6 +1,7 @@
 """`harness judge`: a circuit file and a stored cell, judged in a small trained model."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import save_circuit
 from harness.circuits.graph import Graph
+from harness.circuits.optimal import learn_constants
 from harness.evaluation import judge as evaluation
 from harness.evaluation.completeness import Learner
 from harness.runs.store import CellStore
@@ -79,8 +81,15 @@ def test_overlap_with_other_circuits(harness: Any) -> None:
     assert "pairwise IoU of 3 circuits" in text
 
 
-def test_a_stored_cell_has_the_numbers_of_its_cell(measuring: Any) -> None:
+@pytest.mark.parametrize("ablation", ["interchange", "optimal"])
+def test_a_stored_cell_has_the_numbers_of_its_cell(
+    ablation: str, measuring: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = partial(learn_constants, steps=20)
+    monkeypatch.setattr("harness.runs.setting.learn_constants", few)
     harness = measuring
+    path = harness.task("toy")
+    path.write_text(path.read_text().replace("ablation: interchange", f"ablation: {ablation}"))
     harness.suite("real", ["toy"], ["eap"])
     harness("run", "real", "--seeds", "1")
     store = CellStore(Path("results/real"))

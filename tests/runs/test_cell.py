@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fake_cells import a_method, a_model, a_task, loaded
 from rounding import kl_bound
 
 from harness.circuits.formats import load_circuit
+from harness.circuits.optimal import learn_constants
 from harness.datasets import stream
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
@@ -50,6 +52,12 @@ def a_cell(method="eap", seed=0, limit=None, runtime=USUAL, **choices):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     return ModelStore(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Constants are learned for fewer steps than usual."""
+    monkeypatch.setattr("harness.runs.setting.learn_constants", partial(learn_constants, steps=150))
 
 
 def compute(cell, models):
@@ -176,10 +184,16 @@ def test_same_cell_same_bytes_and_other_seed_other_discovery(models, tmp_path):
 
 @pytest.mark.parametrize(
     "choices",
-    [{"ablation": "zero"}, {"ablation": "mean"}, {"ablation": "resample"}, {"metric": "prob_diff"}],
+    [
+        {"ablation": "zero"},
+        {"ablation": "mean"},
+        {"ablation": "resample"},
+        {"ablation": "optimal"},
+        {"metric": "prob_diff"},
+    ],
     ids=lambda choices: "-".join(choices.values()),
 )
-def test_other_choices_run_and_differ(choices, models):
+def test_other_choices_run_and_differ(choices, models, few_steps):
     usual = compute(a_cell(), models).result
     other = compute(a_cell(**choices), models).result
     whole, empty = other["whole"], other["empty"]
@@ -191,6 +205,20 @@ def test_other_choices_run_and_differ(choices, models):
     )
     assert other["curve"] != usual["curve"]
     assert {**other["choices"], "metric": other["metric"]}.items() >= choices.items()
+
+
+def test_learned_constants_are_those_of_the_cell_whatever_the_method(models, tmp_path, few_steps):
+    """Equal bytes twice; another method measures the same empty circuit and the same constants."""
+    cell = a_cell(ablation="optimal")
+    first, again = (stored(cell, models, tmp_path / name) for name in ("a", "b"))
+    assert first == again
+    one = json.loads(first)
+    two = compute(a_cell("eap_ig", ablation="optimal"), models).result
+    mean = compute(a_cell(ablation="mean"), models).result
+    assert one["empty"] == two["empty"] != mean["empty"]
+    assert one["notes"] == two["notes"]
+    assert one["notes"]["optimal/distance"] < one["notes"]["optimal/distance_of_means"]
+    assert mean["notes"] == {}
 
 
 def test_double_precision_agrees_with_single(models):

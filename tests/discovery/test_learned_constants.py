@@ -1,0 +1,43 @@
+"""Every method runs under learned constants: of an ablation it sees the counterfactual alone."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+from slow_reference import small_model
+
+from harness.circuits.graph import Graph
+from harness.circuits.optimal import learn_constants
+from harness.circuits.patching import PatchedModel
+from harness.circuits.reference import References
+from harness.discovery.found import checked
+from harness.discovery.problem import Problem
+from harness.discovery.registry import BUILT_IN, make_method
+
+
+def few_steps(kind):
+    """Params that make a training short, with masks that are not all one at its start."""
+    known = {field.name for field in fields(make_method(kind, {}))}
+    if not {"batch_size", "steps"} <= known:
+        return {}
+    return {"steps": 8} | ({"start": 0.0} if "start" in known else {})
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_scores_are_finite_and_follow_the_constants(kind, random_batch):
+    """They depend on the constants where they depend on any ablation."""
+    model, batch = small_model("gpt2-like"), random_batch()
+    patched = PatchedModel(model, Graph.of(model.config))
+    found = {}
+    for steps in (0, 40):  # means, and what was learned from there
+        learned = learn_constants(patched, [batch], 0, steps=steps)
+        references = References(model, patched.graph, "optimal", constants=learned.constants)
+        problem = Problem(
+            patched, (batch,), references, "logit_diff", torch.Generator().manual_seed(0)
+        )
+        found[steps] = make_method(kind, few_steps(kind)).discover(problem)
+        checked(found[steps], patched.graph, kind)
+    same = torch.equal(found[0].scores, found[40].scores)
+    assert same == (kind in {"random", "random_paths", "information_flow_routes"})
