@@ -90,8 +90,8 @@ def _text(found: Mapping[str, Any]) -> str:
             one = pair[kind]
             note = f"{_range(one)}; {share(one['of_smaller'])} of the smaller"
             rows.append([f"{kind}, {pair['a']} with {pair['b']}", share(one["mean"]), note])
-        if len(found["between"]) > 1:
-            together = found["together"][kind]
+        together = found["together"][kind]
+        if together is not None and together["n"] > 2:
             rows.append([f"{kind}, all {together['n']}", *consistency_shown(together)])
     table = grid(["circuits", "mean IoU", "range"], rows, "github")
     note = "± is half of the 95 % jackknife interval over circuits."

@@ -40,11 +40,13 @@ def overlap_with(given: Given, others: Sequence[Given]) -> dict[str, Any] | None
 
 
 def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
-    """Circuits of each group, consistency within those of several, within all, and between groups.
+    """Circuits of each group, consistency within those of several, and overlap between groups.
 
-    Raises `HarnessError` if their graphs differ.
+    Where every group is one circuit, `together` is the consistency of all of them; else their mean
+    would mix two things, and it is null. Raises `HarnessError` if their graphs differ.
     """
     circuits = {name: [one.circuit for one in group] for name, group in groups.items()}
+    single = all(len(group) == 1 for group in circuits.values())
     return {
         "schema_version": 1,
         "groups": [
@@ -55,7 +57,7 @@ def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
             }
             for name, group in groups.items()
         ],
-        "together": _consistency([one for group in circuits.values() for one in group]),
+        "together": _consistency([group[0] for group in circuits.values()] if single else []),
         "between": [
             {
                 "a": a,

@@ -85,7 +85,7 @@ def test_two_methods_within_and_between(harness: Any) -> None:
     assert (between["edges"]["least"], between["edges"]["most"]) == pytest.approx(
         (min(ious), max(ious))
     )
-    assert found["together"]["edges"]["n"] == 5
+    assert found["together"] == {"edges": None, "nodes": None}
 
 
 def test_files_and_cells_of_two_tasks(harness: Any) -> None:
@@ -95,10 +95,12 @@ def test_files_and_cells_of_two_tasks(harness: Any) -> None:
     found = overlap(harness, one[:8], f"run:{two[:8]}", "whole.json")
     assert [group["edges"] for group in found["groups"]] == [None] * 3
     assert [pair["edges"]["pairs"] for pair in found["between"]] == [1] * 3
+    assert found["together"]["edges"]["n"] == 3
     kept = circuits[-1].kept, others[-1].kept
     shared, smaller = int((kept[0] & kept[1]).sum()), min(int(one.sum()) for one in kept)
     assert found["between"][0]["edges"]["of_smaller"] == pytest.approx(shared / smaller)
     assert found["between"][1]["edges"]["of_smaller"] == 1
+    assert "| edges, all 3 " in harness("overlap", one[:8], two[:8], "whole.json").stdout
     text = harness("overlap", one[:8], "whole.json").stdout
     assert f"edges, {one[:8]} with whole.json" in text
     assert "1.000 of the smaller" in text
