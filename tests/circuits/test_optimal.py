@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.graph import Graph
 from harness.circuits.masked import masked_logits
@@ -16,7 +16,9 @@ from harness.circuits.reference import Constants, References, writer_means
 from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES
 
-every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize(
+    "name", [name for name in ARCHITECTURES if name not in POST_NORMS]
+)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])
 
 
@@ -222,3 +224,9 @@ def test_refusals(random_batch):
     model.unembedding[0, 0] = torch.nan
     with pytest.raises(HarnessError, match="ablation 'optimal': the mean kl of circuits is nan"):
         learn_constants(patched, [batch], 0, steps=1)
+
+
+@pytest.mark.parametrize("name", POST_NORMS)
+def test_models_with_post_norms_are_refused(name, random_batch):
+    with pytest.raises(HarnessError, match="choose mean"):
+        learn_constants(patched_of(small_model(name)), [random_batch()], 0)

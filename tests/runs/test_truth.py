@@ -49,7 +49,7 @@ def find(tmp_path, counted):
         models, before = models or ModelStore(tmp_path), len(counted)
         data = open_data(cell.task)
         setting = prepare(cell, data, obtain_model(cell, data, models, print))
-        references = references_of(setting.patched, setting.choices, setting.discovery)
+        references = references_of(setting.patched, setting.choices, setting.discovery, 0)
         pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
         known = truth.true_circuit(setting, pairs, references, models, print)
         return known, len(counted) - before
