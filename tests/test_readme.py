@@ -46,6 +46,8 @@ METHOD_SPECS = sorted((ROOT / "specs" / "methods").glob("*.yaml"))
 ONLY_PARSED = {
     "harness bench": "a model of the size of GPT-2 small",
     "harness run known_circuits": "trains masks, for seven tasks and five seeds",
+    "harness bench --prompts 1000,100000 --threads 1": "minutes",
+    "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
     "harness run edge_pruning": "trains four models, and masks for three seeds",
     "harness run mib": "needs GPT-2",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",

@@ -93,7 +93,7 @@ def _batch_table(found: dict[str, Any]) -> str:
 
 def _prompts_table(found: dict[str, Any]) -> str:
     headers = [
-        *("method", "prompts", "seconds", "ms of each prompt", "ratio to the fewest"),
+        *("method", "prompts", "seconds", "ms of each prompt ↓", "ratio to the fewest"),
         *("peak MiB", "MiB of prompts"),
     ]
     keys = ("method", "prompts", "seconds", "cost_ms", "ratio", "peak_mib", "prompts_mib")
