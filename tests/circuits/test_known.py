@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from edge_by_edge import EdgeByEdge, model_weights_from, weights_of
+from edge_by_edge import EdgeByEdge, weights_of
+from other_compiler import PROGRAMS, Published
 
 from harness.circuits.graph import Graph
 from harness.circuits.known import stated, verify
@@ -22,7 +22,6 @@ from harness.datasets.programs_task import checked_program
 from harness.errors import HarnessError
 from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
-from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.spec.load import Library
 
@@ -224,56 +223,16 @@ def test_an_edge_with_no_name_in_the_graph_is_refused():
 
 
 # ---------------------------------------------------------------- programs of another compiler
-@pytest.fixture(params=["reverse", "xproportion"])
+@pytest.fixture(params=PROGRAMS)
 def published(request, reference_file):
-    """Another compiler's program: name, weights, prompts by length, facts."""
-    folder = reference_file("tracr")
-    with np.load(folder / f"{request.param}_weights.npz") as file:
-        weights = {name: file[name] for name in file.files}
-    facts = json.loads((folder / f"{request.param}.json").read_text(encoding="utf-8"))
-    with np.load(folder / f"{request.param}_pairs.npz") as file:
-        stored = {name: file[name] for name in file.files}
-    return request.param, weights, stored, facts
-
-
-def loaded(weights, facts):
-    config = facts["config"]
-    names = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab", "n_ctx")
-    shape = TransformerConfig(**{name: config[name] for name in names}, norm="none", bias=False,
-                              activation="relu", causal=False)  # fmt: skip
-    assert not any(array.any() for name, array in weights.items() if ".b_" in name)
-    model = Transformer(shape)
-    arrays = model_weights_from(weights)
-    # Fewer outputs than tokens: the other logits are 0.
-    rows = np.zeros((shape.d_vocab, shape.d_model), dtype=np.float32)
-    rows[: len(arrays["unembedding"])] = arrays["unembedding"]
-    arrays["unembedding"] = rows
-    model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in arrays.items()})
-    return model.requires_grad_(False)
-
-
-def stored_pairs(stored, lengths):
-    """Stored prompts, 32 of each length, read after BOS; answers do not matter here."""
-    width = max(lengths) + 1
-
-    def rows(name):
-        return np.concatenate(
-            [np.pad(stored[f"{name}_{n}"][:32], ((0, 0), (0, width - n - 1))) for n in lengths]
-        )
-
-    clean = rows("clean")
-    sizes = np.concatenate([np.full(len(stored[f"clean_{n}"][:32]), n + 1) for n in lengths])
-    columns = np.arange(1, width)
-    positions = np.where(columns < sizes[:, None], columns, -1)
-    good = np.ones((*positions.shape, 1), dtype=np.int64)
-    return PromptPairs(clean, rows("corrupted"), sizes, positions, good, 0 * good)
+    """Another compiler's program."""
+    return Published.of(request.param, reference_file)
 
 
 def test_published_weights_give_the_published_outputs(published):
-    _, weights, _, facts = published
-    model = loaded(weights, facts)
-    assert len(facts["samples"]) > 100
-    for sample in facts["samples"]:
+    model = published.model()
+    assert len(published.facts["samples"]) > 100
+    for sample in published.facts["samples"]:
         outputs = np.array(sample["output"])
         logits = model(torch.tensor([sample["input_ids"]]))[0].numpy()
         np.testing.assert_allclose(logits[:, : outputs.shape[1]], outputs, atol=1e-5)
@@ -283,11 +242,10 @@ def test_published_weights_give_the_published_outputs(published):
 @pytest.mark.parametrize("lengths", [(3, 4, 5), (5,)])
 @pytest.mark.parametrize("inputs", ["split", "summed"])
 def test_published_true_edges_are_found(published, ablation, lengths, inputs):
-    _, weights, stored, facts = published
-    found = known_of(loaded(weights, facts), stored_pairs(stored, lengths), ablation, inputs)
+    found = known_of(published.model(), published.pairs(lengths), ablation, inputs)
     data = "lengths_3_to_5" if len(lengths) == 3 else "length_5"
     form = {"split": "split_embedding", "summed": "single_input"}[inputs]
-    wanted = facts["necessary_edges"][data][form][ablation]
+    wanted = published.facts["necessary_edges"][data][form][ablation]
     assert set(found.edges()) == set(wanted["edges"])
     assert found.graph.n_edges == wanted["edges_total"]
     assert found.smallest_effect == pytest.approx(
@@ -296,11 +254,9 @@ def test_published_true_edges_are_found(published, ablation, lengths, inputs):
 
 
 def test_our_compilation_needs_the_same_edges_as_theirs(published):
-    name, weights, stored, facts = published
     for ablation in ("zero", "interchange"):
-        theirs = known_of(loaded(weights, facts), stored_pairs(stored, (3, 4, 5)), ablation,
-                          "split")  # fmt: skip
-        assert set(known(name, ablation, "split").edges()) == set(theirs.edges())
+        theirs = known_of(published.model(), published.pairs((3, 4, 5)), ablation, "split")
+        assert set(known(published.name, ablation, "split").edges()) == set(theirs.edges())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
