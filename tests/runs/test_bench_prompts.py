@@ -110,4 +110,4 @@ def test_what_cannot_be_measured_is_said() -> None:
         with pytest.raises(HarnessError, match="must ascend from at least 1"):
             bench_prompts.bench_prompts(PromptBench(counts))
     with pytest.raises(HarnessError, match="does not say what its model is made of"):
-        bench_prompts.bench_prompts(PromptBench((4,), task="known/reverse"))
+        bench_prompts.bench_prompts(PromptBench((4,), task="known/reverse", threads=1))
