@@ -135,8 +135,8 @@ _INPUTS = {
 def _without_each(kept: Tensor, edges: Tensor) -> Tensor:
     """`kept` once for each of `edges`, without it: bool [S, W, R], in the order of a mask."""
     places = edges.nonzero()
-    masks = kept.repeat(len(places), 1, 1)
-    masks[torch.arange(len(places)), places[:, 0], places[:, 1]] = False
+    masks = kept.expand(len(places), *kept.shape).clone()
+    masks[torch.arange(len(places)), *places.T] = False
     return masks
 
 

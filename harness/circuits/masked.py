@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.circuits.mixing import add_writer_slopes, mask_slopes
 from harness.circuits.patching import PatchedModel, PatchedRun
 from harness.circuits.reference import Activations
 from harness.models.batch import Batch
@@ -31,6 +32,7 @@ def masked_logits(
 ) -> Tensor:
     """Logits [S, B, P, V] under float masks [S, W, R], differentiable with respect to the masks.
 
+    Masks are [S, T, W, R] where each position has its own edges.
     The model must be frozen. Gradients at impossible edges are zero. They can be taken once: the
     backward pass gives its buffers back as it goes.
     """
@@ -40,7 +42,7 @@ def masked_logits(
 
 
 class _MaskedStream(torch.autograd.Function):
-    """masks [S, W, R] → the final reader's stream at the read positions [S, B, P, D]."""
+    """masks of S sets → the final reader's stream at the read positions [S, B, P, D]."""
 
     @staticmethod
     def forward(
@@ -83,7 +85,7 @@ class _Tape:
         self.run.write_mlp(layer, hidden[0])
 
     def backward(self, at_final: Tensor) -> Tensor:
-        """Gradient of the masks [S, W, R] from the one at the final streams [S, B, P, D]."""
+        """Gradient of the masks, of their shape, from the one at the final streams [S, B, P, D]."""
         run, graph = self.run, self.run.graph
         at_masks = torch.zeros_like(run.masks)
         at_writers = self._from_logits(at_final, at_masks)
@@ -110,41 +112,38 @@ class _Tape:
         run, column = self.run, self.run.graph.logits_column
         # What an unused position holds is never looked at, so no slope comes from there.
         at_final = at_final.where(run.batch.read[..., None], 0)
-        read = run.batch.at_positions(run.differences).flatten(2)
-        at_masks[:, :, column] = torch.bmm(read, at_final.flatten(1)[..., None])[..., 0]
-        at_streams = at_final.new_zeros(len(at_final), *run.streams[-1].shape)
-        rows = torch.arange(len(run.batch), device=at_final.device)[:, None]
-        where = (rows.expand_as(run.batch.positions), run.batch.positions.clamp(min=0))
-        for into, at in zip(at_streams, at_final, strict=True):
-            into.index_put_(where, at, accumulate=True)  # a position may be read twice
-        return run.masks[:, :, column, None, None, None] * at_streams[:, None]
+        at_streams = run.batch.from_positions(at_final)
+        if run.graph.positions is None:
+            read = run.batch.at_positions(run.differences).flatten(2)
+            at_masks[:, :, column] = torch.bmm(read, at_final.flatten(1)[..., None])[..., 0]
+            return run.masks[:, :, column, None, None, None] * at_streams[:, None]
+        slopes = mask_slopes(run.differences, at_streams[:, None], of_positions=True)
+        at_masks[..., column] = slopes[..., 0]
+        weights = run.masks[..., column].transpose(1, 2)[:, :, None, :, None]  # [S, W, 1, T, 1]
+        return weights * at_streams[:, None]
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor
     ) -> None:
-        """Pass gradients at readers' streams [S, r, B·T·D] on to their edges and writers."""
+        """Pass gradients at readers' streams [S, r, B, T, D] on to their edges and writers."""
         if rows == 0:  # without input writers nothing is written before the first heads
             return
-        run = self.run
-        written = run.differences[:, :rows].flatten(2)
-        at_masks[:, :rows, columns] = torch.bmm(written, at_streams.transpose(1, 2))
-        for into, mask, at in zip(
-            at_writers[:, :rows], run.masks[:, :rows, columns], at_streams, strict=True
-        ):
-            into.view(rows, -1).addmm_(mask, at)
+        run, own = self.run, self.run.graph.positions is not None
+        at_masks[..., :rows, columns] = mask_slopes(run.differences[:, :rows], at_streams, own)
+        add_writer_slopes(at_writers[:, :rows], run.masks[..., :rows, columns], at_streams)
 
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
-        """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B·T·D]."""
+        """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B, T, D]."""
         run, block = self.run, self.run.blocks[layer]
         hidden = self.hidden.pop()
         at_out = at_writer.reshape(-1, at_writer.shape[-1])
         at_hidden = _elementwise(block.activate, hidden[0], at_out @ block.mlp_out.weight)
         folded, stream = run.patched.mlps[layer], run.mlp_stream(layer)
         at_stream = folded.stream_gradients(stream, hidden, at_hidden[None])
-        return at_stream.view(len(run.masks), 1, -1)
+        return at_stream.view(len(run.masks), 1, *at_writer.shape[1:])
 
     def _attention(self, layer: int, at_writers: Tensor) -> Tensor:
-        """From a layer's head writers [S, H, B, T, D] to its readers' streams [S, R, B·T·D]."""
+        """From a layer's head writers [S, H, B, T, D] to its readers' streams [S, R, B, T, D]."""
         run, block = self.run, self.run.blocks[layer]
         reads, z = self.heads.pop()
         weights = block.out_weights()  # [H, K, D]
@@ -153,8 +152,8 @@ class _Tape:
         (at_reads,) = torch.autograd.grad(z, reads, at_z)
         folded, streams = run.patched.attention[layer], run.attention_streams(layer)
         at_streams = folded.stream_gradients(streams, reads.detach(), at_reads)
-        sets = len(run.masks)
-        return at_streams.view(len(at_streams), sets, -1).transpose(0, 1).contiguous()
+        by_set = at_streams.view(len(at_streams), len(run.masks), *at_writers.shape[2:])
+        return by_set.transpose(0, 1).contiguous()
 
 
 def _elementwise(function: Callable[[Tensor], Tensor], x: Tensor, at: Tensor) -> Tensor:

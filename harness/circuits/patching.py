@@ -3,7 +3,8 @@
 Reader r sees  Σ_w x̃_w + Σ_w m[w,r]·(x_w - x̃_w)  with x_w the writer's output in this run and x̃_w
 its counterfactual. The first sum is the counterfactual's residual stream, already known; only
 differences are mixed, one matrix product per attention layer and one per MLP. With all masks
-one this is the plain model, with all masks zero the counterfactual run.
+one this is the plain model, with all masks zero the counterfactual run. Where each position has its
+own edges (`Graph.positions`), so has the mask: at token t the mix is that of m[t,w,r].
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
 small: 85 M + 25 M). Memory: one buffer of W·T·D per mask and prompt. `harness.circuits.masked` is
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.mixing import mix
 from harness.circuits.readers import FoldedReaders, centred
 from harness.circuits.reference import Activations, input_writers
 from harness.errors import HarnessError
@@ -50,7 +52,9 @@ class PatchedModel:
     def logits(self, batch: Batch, masks: Tensor, reference: Activations) -> Tensor:
         """Logits [S, B, P, V] at the read positions, for S masks [S, W, R] at once.
 
-        Runs the clean prompts of `batch`; what a mask drops comes from `reference`.
+        Masks are [S, T, W, R] where each position has its own. Runs the clean prompts of `batch`;
+        what a mask drops comes from `reference`. Raises `HarnessError` for prompts that have
+        not as many tokens as the graph has positions.
         """
         run = PatchedRun.start(self, batch, masks.to(reference.streams[0]), reference)
         for layer in range(self.model.config.n_layers):
@@ -80,6 +84,7 @@ class PatchedRun:
     ) -> PatchedRun:
         """The run before the first layer: only the input writers have written."""
         model, graph = patched.model, patched.graph
+        _check_length(graph, batch)
         norm = model.final_norm  # all norms of a model are of one kind
         streams = tuple(centred(x, norm) for x in reference.streams)
         shape = (len(masks), graph.n_writers, *streams[0].shape)
@@ -99,9 +104,7 @@ class PatchedRun:
 
         base + Σ_w m[w,r]·Δ_w.
         """
-        masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
-        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks.transpose(1, 2), written.flatten(2))
-        return mixed.view(*mixed.shape[:2], *base.shape)
+        return mix(base, self.masks[..., :rows, columns], self.differences[:, :rows])
 
     def attention_streams(self, layer: int) -> Tensor:
         """The streams of a layer's q, k, v readers: [R, S·B·T, D]."""
@@ -160,11 +163,21 @@ class PatchedRun:
 
     def final(self) -> Tensor:
         """The final reader's stream at the read positions [S, B, P, D]; only these are summed."""
-        read = self.batch.at_positions(self.differences).flatten(2)
+        masks = self.masks[..., _only(self.graph.logits_column)]
+        if self.graph.positions is not None:
+            masks = masks[:, self.batch.positions.clamp(min=0)]  # [S, B, P, W, 1]
         base = self.batch.at_positions(self.streams[-1])
-        masks = self.masks[:, :, _only(self.graph.logits_column)].transpose(1, 2)
-        mixed = torch.baddbmm(base.reshape(1, 1, -1), masks, read)
-        return mixed.view(-1, *base.shape)
+        return mix(base, masks, self.batch.at_positions(self.differences))[:, 0]
+
+
+def _check_length(graph: Graph, batch: Batch) -> None:
+    length = batch.clean.shape[1]
+    if graph.positions is not None and length != graph.positions.count:
+        raise HarnessError(
+            f"a prompt of {length} tokens, and a graph with edges of their own at "
+            f"{graph.positions.count} positions: with `positions: per_token` all prompts must "
+            "have one length"
+        )
 
 
 def _only(column: int) -> slice:

@@ -33,7 +33,7 @@ class Eap:
         """Score all edges from one gradient per batch."""
         problem.needs_slope("eap", self.objective)
         model, graph = problem.model, problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             reference = problem.references.of(batch)
             run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))

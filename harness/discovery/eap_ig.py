@@ -53,7 +53,7 @@ class EapIg:
         if self._points(problem) == (1.0,):  # one step under zero ablation
             problem.needs_slope("eap_ig", self.objective)
         graph = problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._batch(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self._runs(problem)))

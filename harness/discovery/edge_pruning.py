@@ -78,8 +78,8 @@ class ConstrainedMasks:
     settings: EdgePruning
     targets: Tensor  # [S]
     edges: Tensor  # [S, E]
-    nodes: Tensor | None  # [S, W]
-    writers: Tensor  # row of each edge's writer [E]
+    nodes: Tensor | None  # [S, W], or [S, T·W] where each position has its own edges
+    writers: Tensor  # each edge's writer among these [E]
     multipliers: Tensor  # λ₁, λ₂ [2, S]
 
     @classmethod
@@ -97,8 +97,8 @@ class ConstrainedMasks:
             settings,
             torch.tensor(targets).to(like),
             parameters(problem.graph.n_edges),
-            parameters(problem.graph.n_writers) if settings.nodes else None,
-            allowed.nonzero()[:, 0].to(like.device),
+            parameters(allowed[..., 0].numel()) if settings.nodes else None,
+            allowed.flatten(0, -2).nonzero()[:, 0].to(like.device),
             like.new_zeros(2, len(targets)).requires_grad_(),
         )
 

@@ -67,7 +67,7 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
     clean = collect(model, batch.clean, graph.inputs)
     differences = writer_differences(model, graph, clean, problem.references.of(batch))
     below = _Trace.of(model, clean.streams[0], 0)
-    total = differences.new_zeros(graph.n_writers, graph.n_readers)
+    total = differences.new_zeros(graph.allowed.shape)
     passed_down: list[Tensor] = []
     for rows, point in _groups(graph):
         change = differences[rows].sum(0)

@@ -67,7 +67,7 @@ def path_scores(
     differences = writer_differences(model, graph, whole, reference)
 
     inner = [point for point in points if point not in ends]
-    total = differences.new_zeros(graph.n_writers, graph.n_readers)
+    total = differences.new_zeros(graph.allowed.shape)
     held = list(ends.values())
     ends.clear()
     for point in inner:

@@ -33,7 +33,7 @@ class MaskGradientIg:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from `steps` gradients of the mask per batch."""
         graph = problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._slopes(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self.steps))
