@@ -99,7 +99,7 @@ class SlowModel:
         replaced: list[Tensor] | None,
         start: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """All writers' outputs and the logits, every position, under a mask [W, R].
+        """All writers' outputs and the logits, every position, under a mask [W, R] or [T, W, R].
 
         `replaced`: what each writer's dropped edges carry (None = zeros). `start`: other token
         embeddings for a graph without input writers.
@@ -121,7 +121,8 @@ class SlowModel:
             x = constant
             for row, value in enumerate(out):
                 other = torch.zeros_like(value) if replaced is None else replaced[row]
-                x = x + mask[row, column] * value + (1 - mask[row, column]) * other
+                m = mask[..., row, column, None]  # one number, or one of each position [T, 1]
+                x = x + m * value + (1 - m) * other
             return x
 
         column = 0

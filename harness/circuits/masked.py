@@ -120,7 +120,7 @@ class _Tape:
         slopes = mask_slopes(run.differences, at_streams[:, None], of_positions=True)
         at_masks[..., column] = slopes[..., 0]
         weights = run.masks[..., column].transpose(1, 2)[:, :, None, :, None]  # [S, W, 1, T, 1]
-        return weights * at_streams[:, None]
+        return (weights * at_streams[:, None]).contiguous()
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor

@@ -43,12 +43,13 @@ def mask_slopes(writers: Tensor, at_streams: Tensor, of_positions: bool) -> Tens
 
 
 def add_writer_slopes(into: Tensor, masks: Tensor, at_streams: Tensor) -> None:
-    """Add the gradient of the writers, Σ_r m[w, r]·at_r, to `into` [S, w, B, T, D]."""
+    """Add the gradient of the writers, Σ_r m[w, r]·at_r, to `into` [S, w, B, T, D], in place."""
     for slots, mask, at in zip(into, masks, at_streams, strict=True):
         if masks.ndim == 3:
             slots.view(len(slots), -1).addmm_(mask, at.flatten(1))
         else:
-            _by_token(slots).baddbmm_(_of_tokens(mask, slots.shape[1]), _by_token(at))
+            tokens = slots.view(len(slots), -1, slots.shape[-1]).transpose(0, 1)  # never a copy
+            tokens.baddbmm_(_of_tokens(mask, slots.shape[1]), _by_token(at))
 
 
 def _by_token(x: Tensor) -> Tensor:
