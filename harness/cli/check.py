@@ -24,6 +24,8 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
             return _task_issues(library.task(str(path)))
         if kind == "method":
             return _method_issues(library.method(str(path)))
+        if kind == "suite":
+            return _suite_issues(library.suite(str(path)), library)
     except SpecError as error:
         return cast("list[Issue]", error.issues)
     return []
@@ -62,6 +64,27 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
     from harness.datasets.check import check_task
 
     return check_task(task)
+
+
+def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
+    """Methods that cannot find what the evaluation of some task asks for."""
+    from harness.discovery.registry import per_token_problem
+    from harness.runs.plan import variants
+
+    def kind(ref: str) -> str:
+        return library.method(str(library.find("method", ref, suite.folder))).spec.kind
+
+    tasks = [library.task(str(library.find("task", ref, suite.folder))) for ref in suite.spec.tasks]
+    every = [one for task in tasks for _, one in variants(task, suite.spec)]
+    if all(one.spec.evaluation.positions != "per_token" for one in every):
+        return []
+    refs = {"methods": suite.spec.methods, "controls": suite.spec.controls}
+    places = [(key, index, ref) for key, given in refs.items() for index, ref in enumerate(given)]
+    return [
+        suite.source.issue((key, index), problem)
+        for key, index, ref in places
+        if (problem := per_token_problem([kind(ref)]))
+    ]
 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:

@@ -20,6 +20,7 @@ from harness.datasets.tokenizer import Tokenizer
 Ints = NDArray[np.int64]
 Objective = Literal["next_token", "answer"]
 
+_SHOWN = 6  # lengths in a message
 NO_TARGET = -100  # value of `TrainingBatch.targets` where nothing is trained
 
 
@@ -127,6 +128,20 @@ class TaskData(Protocol):
     ) -> TrainingBatch:
         """Return `size` clean prompts of split train; equal arguments, equal batch."""
         ...
+
+
+def mixed_lengths(*drawn: PromptPairs) -> str | None:
+    """Why positions cannot have edges of their own: prompts of several lengths. None if of one."""
+    lengths = sorted({int(length) for pairs in drawn for length in np.unique(pairs.lengths)})
+    if len(lengths) <= 1:
+        return None
+    shown = ", ".join(str(length) for length in lengths[:_SHOWN])
+    more = f" and {len(lengths) - _SHOWN} other numbers of" if len(lengths) > _SHOWN else ""
+    return (
+        f"per_token needs prompts of one length, and these have {shown}{more} tokens; choose "
+        "`all`, or make all prompts equally long (a single number in `lengths`; templates and "
+        "words of as many tokens; rows of one length)"
+    )
 
 
 def padded(rows: list[list[int]], fill: int, width: int = 1) -> Ints:

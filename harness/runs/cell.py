@@ -37,6 +37,7 @@ from harness.runs.setting import (
     TEST_SEED,
     Setting,
     batched,
+    draw,
     limited,
     prepare,
     references_of,
@@ -58,8 +59,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         raise HarnessError("runtime.device is cuda, but torch sees no CUDA device here")
     data = open_data(cell.task)
     check_files(cell)
+    drawn = draw(cell, data)  # what is wrong with them is said before a model is trained
     model = obtain_model(cell, data, models, log)
-    setting = prepare(cell, data, model)
+    setting = prepare(cell, drawn, model)
     references = references_of(setting.patched, setting.choices, setting.discovery)
     first = setting.test[0]
     self_check(setting.patched, first, references.of(first))

@@ -79,7 +79,7 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     | _all(_G, "tasks methods models evaluations controls seeds runtime"),
     # What it changes stands in the evaluation of each cell's task.
     types.EvaluationChange: _all(
-        _G, "ablation inputs head_bias metric sizes discovery_pairs test_pairs"
+        _G, "ablation positions inputs head_bias metric sizes discovery_pairs test_pairs"
     ),
 }
 

@@ -17,7 +17,6 @@ import torch
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.formats import load_circuit
-from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, self_check
 from harness.datasets.open import open_data
 from harness.errors import HarnessError, NotFound
@@ -29,7 +28,14 @@ from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.record import Entry, entries_of, find_run, runs_root
-from harness.runs.setting import TEST_SEED, batched, references_of
+from harness.runs.setting import (
+    TEST_SEED,
+    Drawn,
+    batched,
+    check_lengths,
+    graph_of,
+    references_of,
+)
 from harness.runs.store import CellStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
@@ -125,15 +131,18 @@ def judge_circuit(
     data = open_data(cell.task)
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
+    wanted = request.pairs or choices.test_pairs
+    drawn = Drawn(
+        data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True),
+        data.pairs(request.split, wanted, TEST_SEED, at_most=request.pairs is None),
+    )
+    check_lengths(choices, drawn)
     model = obtain_model(cell, data, models, log)
-    patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
+    patched = PatchedModel(model, graph_of(model.config, choices, drawn))
     check_circuit(request.given.circuit, patched)
 
-    wanted = request.pairs or choices.test_pairs
-    pairs = data.pairs(request.split, wanted, TEST_SEED, at_most=request.pairs is None)
-    test = batched(patched, pairs, cell.runtime.device, TEST_SEED)
-    found_on = data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True)
-    discovery = batched(patched, found_on, cell.runtime.device, cell.seed)
+    test = batched(patched, drawn.test, cell.runtime.device, TEST_SEED)
+    discovery = batched(patched, drawn.discovery, cell.runtime.device, cell.seed)
     references = references_of(patched, choices, discovery)
     self_check(patched, test[0], references.of(test[0]))
     return {

@@ -16,6 +16,7 @@ HeadBias = Literal["unattached", "shared"]
 Metric = Literal["logit_diff", "prob_diff", "squared_error"]
 Objective = Literal["metric", "logit_diff", "prob_diff", "cross_entropy", "kl", "squared_error"]
 Inputs = Literal["token", "summed", "split", "none"]
+EdgePositions = Literal["all", "per_token"]
 ModelFormat = Literal["auto", "harness", "huggingface", "transformer_lens"]
 
 MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -171,7 +172,7 @@ class Evaluation:
     granularity: Literal["edge"]
     component: Literal["heads_qkv_mlps"]
     ablation: Ablation
-    positions: Literal["all"]
+    positions: EdgePositions
     direction: Literal["noising"]
     set: Literal["complement"]
     inputs: Inputs = "token"
@@ -337,6 +338,7 @@ class EvaluationChange:
     """What a suite changes in its tasks' evaluation; null leaves the task's own choice."""
 
     ablation: Ablation | None = None
+    positions: EdgePositions | None = None
     inputs: Inputs | None = None
     head_bias: HeadBias | None = None
     metric: Metric | None = None
