@@ -71,19 +71,21 @@ def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
     from harness.discovery.registry import per_token_problem
     from harness.runs.plan import variants
 
-    def kind(ref: str) -> str:
-        return library.method(str(library.find("method", ref, suite.folder))).spec.kind
-
-    tasks = [library.task(str(library.find("task", ref, suite.folder))) for ref in suite.spec.tasks]
-    every = [one for task in tasks for _, one in variants(task, suite.spec)]
-    if all(one.spec.evaluation.positions != "per_token" for one in every):
+    spec, folder = suite.spec, suite.folder
+    try:
+        tasks = [library.task(str(library.find("task", ref, folder))) for ref in spec.tasks]
+        refs = [("methods", *one) for one in enumerate(spec.methods)]
+        refs += [("controls", *one) for one in enumerate(spec.controls)]
+        methods = [library.method(str(library.find("method", ref, folder))) for *_, ref in refs]
+    except SpecError:
+        return []  # a broken task or method is no mistake of the suite
+    evaluations = [one.spec.evaluation for task in tasks for _, one in variants(task, spec)]
+    if all(evaluation.positions != "per_token" for evaluation in evaluations):
         return []
-    refs = {"methods": suite.spec.methods, "controls": suite.spec.controls}
-    places = [(key, index, ref) for key, given in refs.items() for index, ref in enumerate(given)]
     return [
         suite.source.issue((key, index), problem)
-        for key, index, ref in places
-        if (problem := per_token_problem([kind(ref)]))
+        for (key, index, _), method in zip(refs, methods, strict=True)
+        if (problem := per_token_problem([method.spec.kind]))
     ]
 
 
