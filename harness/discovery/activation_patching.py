@@ -3,7 +3,9 @@
 score[w, r] = mean over pairs of loss(model with edge w→r carrying x̃_w) - loss(model).
 
 All other edges are kept, so nothing before reader r changes and everything after it is the plain
-model: per edge only r itself and the layers above are run, many edges in one batch.
+model: per edge only r itself and the layers above are run, many edges in one batch. Where each
+position has its own edges, score[t, w, r] is that of the edge at position t alone; these need not
+add up to score[w, r].
 Cost: per edge one forward from the reader's layer on (0.36 of the model on average for GPT-2
 small's edges). The reference that gradient methods approximate.
 """

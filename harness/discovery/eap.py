@@ -6,6 +6,7 @@ that is, how much the loss (-metric) would grow, to first order, if the edge car
 Cost: one forward for the counterfactual, one forward and one backward of activations, one mixing
 product, whatever the number of edges. `harness bench` measures it beside the floor (about 0.8
 plain forward+backwards for GPT-2 small).
+Where each position has its own edges, score[t, w, r] is the part of position t of that sum.
 Positive = the edge helps. EAP-IG's library has the same sign, divided once more by the batch size.
 """
 

@@ -15,6 +15,7 @@ score[w, r] = - mean over pairs and runs of Σ_positions (x_w - x̃_w) · ∂los
 `clean_corrupted`: the two ends alone, each once, whatever `steps` is.
     Cost: two forwards and activation backwards, one mixing product: 1.2 plain forward+backwards.
 
+Where each position has its own edges, the sums are over pairs and runs alone.
 The differences are always those of the two end runs. All three take distances to the whole model
 (kl, squared_error) as objective, since they look away from it. Memory: readers' outputs of up to
 eight runs and their gradients.

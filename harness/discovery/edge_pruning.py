@@ -7,7 +7,8 @@ the sparsity that is steered:
     expected   s = 1 - mean over edges of P(z > 0), in closed form (default)
     sampled    s = 1 - mean over edges of the drawn z, as published; its gradient vanishes where
                masks are saturated, so that AdamW's weight decay has to move them
-With node masks an edge's mask is its own times that of its writer, and P(z > 0) the product.
+With node masks an edge's mask is its own times that of its writer, and P(z > 0) the product. Where
+each position has its own edges, so has each writer its node masks.
 
 Edges are ranked by P(z > 0), so that circuits of any size can be cut from one training; by
 default one training is made for each size that will be measured.

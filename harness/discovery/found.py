@@ -16,7 +16,7 @@ from harness.spec.types import Selection
 
 
 def circuit_of(found: Discovery, graph: Graph, n: int, selection: Selection) -> Tensor:
-    """A circuit of at most n edges, dead ends removed: bool [W, R].
+    """A circuit of at most n edges, dead ends removed: bool like the graph's edges.
 
     Where the method settled on circuits, the largest of them with at most n edges; the empty one
     if none is that small. Else the scores'
@@ -35,7 +35,7 @@ def circuit_of(found: Discovery, graph: Graph, n: int, selection: Selection) -> 
 
 
 def ranking_for(found: Discovery, n: int) -> Tensor:
-    """The scores [W, R] that circuits of n edges are cut from."""
+    """The scores that circuits of n edges are cut from."""
     if not found.rankings:
         return found.scores
     nearest = min(found.rankings, key=lambda made_for: abs(math.log(made_for / max(n, 1))))
@@ -69,7 +69,8 @@ def checked(found: Discovery, graph: Graph, method: str) -> Discovery:
 
 def _check_shape(given: Tensor, graph: Graph, method: str, what: str) -> None:
     if given.shape != graph.allowed.shape:
+        places = "" if graph.positions is None else "positions, "
         raise HarnessError(
             f"method {method!r} gave {what} of shape {tuple(given.shape)}; the graph "
-            f"has {tuple(graph.allowed.shape)} (writers, readers)"
+            f"has {tuple(graph.allowed.shape)} ({places}writers, readers)"
         )

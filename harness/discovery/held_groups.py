@@ -61,7 +61,7 @@ def n_groups(graph: Graph) -> int:
 
 @torch.enable_grad()
 def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int) -> Tensor:
-    """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch: [W, R]."""
+    """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch, by edge."""
     model, graph = problem.model, problem.graph
     loss = problem.loss(objective, batch)
     clean = collect(model, batch.clean, graph.inputs)

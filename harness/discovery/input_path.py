@@ -41,7 +41,7 @@ def riemann_points(problem: Problem, steps: int) -> tuple[float, ...]:
 def path_scores(
     problem: Problem, batch: Batch, objective: Objective, points: tuple[float, ...]
 ) -> Tensor:
-    """Σ_points Σ_pairs,positions (x_w - x̃_w)·∂loss/∂(input of r) at the point: [W, R].
+    """Σ_points Σ_pairs,positions (x_w - x̃_w)·∂loss/∂(input of r) at the point, for each edge.
 
     The differences are those of the two ends. Cost: one forward for each end that is not among
     the points, one forward and one backward of activations per point, one mixing product per

@@ -39,7 +39,7 @@ class MaskGradientIg:
         return Discovery(total / (problem.n_pairs * self.steps))
 
     def _slopes(self, problem: Problem, batch: Batch) -> Tensor:
-        """∂loss/∂mask [W, R], summed over the steps and the pairs of a batch."""
+        """∂loss/∂mask, of its shape, summed over the steps and the pairs of a batch."""
         loss, reference = problem.loss(self.objective, batch), problem.references.of(batch)
         whole = problem.graph.allowed.to(reference.streams[0])
         total = torch.zeros_like(whole)
