@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +52,16 @@ def test_partners_are_other_prompts_of_the_same_length_whatever_the_batch_size(s
     assert found == whole
     different = next(iter(batches(pairs, 100, seed=6))).other
     assert different.tolist() != [whole[row] for row in range(9)]
+
+
+def test_values_go_back_to_the_positions_they_were_read_at(random_batch):
+    """The transpose of reading: <read x, y> = <x, y put back>, also for a position read twice."""
+    batch = replace(random_batch(), positions=torch.tensor([[3, 1], [2, 2], [4, 0]]))
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *batch.clean.shape, 5, generator=draw, dtype=torch.float64)
+    y = torch.randn(2, 3, 2, 5, generator=draw, dtype=torch.float64)
+    found, wanted = (x * batch.from_positions(y)).sum(), (batch.at_positions(x) * y).sum()
+    torch.testing.assert_close(found, wanted, rtol=1e-13, atol=1e-13)
 
 
 def test_a_length_with_one_pair_has_no_partner():
