@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
+from harness.circuits.positions import Positions
 from harness.circuits.reference import References
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
@@ -15,10 +16,24 @@ from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 
 
-def problem_of(model, *batches, ablation="interchange", inputs="token", head_bias="unattached"):
-    """A problem for a model or the name of a small one."""
+def positions_of(model, *batches) -> Positions:
+    """Positions of prompts of one length, read where these batches are."""
+    read = {at for batch in batches for at in batch.positions.flatten().tolist() if at >= 0}
+    return Positions(batches[0].clean.shape[1], tuple(sorted(read)), model.config.causal)
+
+
+def problem_of(
+    model,
+    *batches,
+    ablation="interchange",
+    inputs="token",
+    head_bias="unattached",
+    per_token=False,
+):
+    """A problem for a model or the name of a small one; `per_token`: edges of each position."""
     model = small_model(model) if isinstance(model, str) else model
-    graph = Graph.of(model.config, inputs)
+    positions = positions_of(model, *batches) if per_token else None
+    graph = Graph.of(model.config, inputs, positions)
     return Problem(
         PatchedModel(model, graph),
         batches,

@@ -27,8 +27,8 @@ class EdgeByEdge:
         position = np.broadcast_to(self.w["pos_embed.W_pos"][: tokens.shape[1]], token.shape)
         return {"tok": token, "pos": position} if self.split else {"input": token + position}
 
-    def edges(self) -> list[str]:
-        """Every edge that the computation allows."""
+    def edges(self, positions: int | None = None) -> list[str]:
+        """Every edge that the computation allows; `…@t` of each position where these are given."""
         writers, found = list(self.inputs(np.zeros((1, 1), dtype=int))), []
         for layer in range(self.n_layers):
             heads = [f"a{layer}.h{head}" for head in range(self.n_heads)]
@@ -36,7 +36,10 @@ class EdgeByEdge:
             writers += heads
             found += [f"{w}->m{layer}" for w in writers]
             writers.append(f"m{layer}")
-        return found + [f"{w}->logits" for w in writers]
+        found += [f"{w}->logits" for w in writers]
+        if positions is None:
+            return found
+        return [f"{edge}@{at}" for at in range(positions) for edge in found]
 
     def run(self, tokens, dropped=frozenset(), instead=None):
         """Outputs and every writer; a dropped edge carries `instead[writer]`, or nothing."""
@@ -45,10 +48,13 @@ class EdgeByEdge:
         def stream(reader):
             total = np.zeros_like(next(iter(wrote.values())))
             for writer, value in wrote.items():
-                if f"{writer}->{reader}" not in dropped:
-                    total = total + value
-                elif instead is not None:
-                    total = total + instead[writer]
+                other = 0 if instead is None else instead[writer]
+                edge = f"{writer}->{reader}"
+                if edge in dropped:
+                    total = total + other
+                    continue
+                here = [f"{edge}@{at}" in dropped for at in range(tokens.shape[1])]
+                total = total + np.where(np.array(here)[:, None], other, value)
             return total
 
         for layer in range(self.n_layers):
@@ -71,13 +77,14 @@ class EdgeByEdge:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         return weights / weights.sum(-1, keepdims=True) @ v
 
-    def true_edges(self, prompts, ablation):
+    def true_edges(self, prompts, ablation, positions=None):
         """The necessary edges and how far outputs move: (names, least by one, most by another).
 
         `prompts`: (clean, corrupted, read), each [n, T], of one length each; outputs count where
-        `read` is true. Checks that the true edges alone are enough.
+        `read` is true. `positions`: of prompts of one length, for edges of each. Checks that the
+        true edges alone are enough.
         """
-        moves = dict.fromkeys(self.edges(), 0.0)
+        moves = dict.fromkeys(self.edges(positions), 0.0)
         for clean, corrupted, read in prompts:
             whole, _ = self.run(clean)
             instead = None if ablation == "zero" else self.run(corrupted)[1]

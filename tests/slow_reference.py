@@ -99,7 +99,7 @@ class SlowModel:
         replaced: list[Tensor] | None,
         start: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """All writers' outputs and the logits, every position, under a mask [W, R].
+        """All writers' outputs and the logits, every position, under a mask [W, R] or [T, W, R].
 
         With post-norms a head's output is that before its layer's norm, which is taken of the mix
         that a reader sees; an MLP's is that after its norm.
@@ -125,7 +125,8 @@ class SlowModel:
             x, attention = constant, {}
             for row, value in enumerate(out):
                 other = torch.zeros_like(value) if replaced is None else replaced[row]
-                mixed = mask[row, column] * value + (1 - mask[row, column]) * other
+                m = mask[..., row, column, None]  # one number, or one of each position [T, 1]
+                mixed = m * value + (1 - m) * other
                 layer, place = divmod(row - inputs, c.n_heads + 1)
                 if c.post_norms and row >= inputs and place < c.n_heads:
                     attention[layer] = attention.get(layer, 0) + mixed

@@ -31,7 +31,7 @@ from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.cli.main import VERBS, main
 from harness.discovery.problem import Problem
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
 from harness.evaluation.catalogue import MEASURES
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
@@ -350,6 +350,14 @@ def test_choices_are_those_of_the_specs() -> None:
     kinds = get_type_hints(types.Evaluation)
     for name, values in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section("Choices"), re.MULTILINE):
         assert tuple(re.findall(r"`(\w+)`", values)) == get_args(kinds[name]), name
+
+
+def test_methods_for_edges_of_each_position_are_those_of_the_code() -> None:
+    named = re.search(
+        r"Methods that score such\nedges: ([^.]*)\.", section("Edges of each position")
+    )
+    assert named
+    assert tuple(re.findall(r"`(\w+)`", named[1])) == PER_TOKEN
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:

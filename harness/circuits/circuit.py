@@ -16,6 +16,7 @@ from harness.spec.types import Ablation
 class Circuit:
     """`kept` bool [W, R]; `scores` float [W, R] or None; `d_model` and `source` travel with files.
 
+    Both are [T, W, R] where each position has its own edges.
     `source` says what it was found on and how (task, model, method, cell …), as plain strings.
     """
 
@@ -42,13 +43,14 @@ class Circuit:
 
     def edges(self) -> Iterator[str]:
         """Names of the kept edges, in the order of the field's files."""
-        kept = self.kept.tolist()
-        for row, column in self.graph.edges():
-            if kept[row][column]:
-                yield self.graph.edge_name(row, column)
+        kept = self.kept.cpu().numpy()
+        for edge in self.graph.edges():
+            if kept[edge]:
+                yield self.graph.edge_name(*edge)
 
     def nodes(self) -> dict[str, bool]:
-        """Every node, `logits` last, and whether any kept edge touches it."""
-        touched = self.graph.owners[self.kept.any(0)].any(0)
-        touched[:-1] |= self.kept.any(1)
+        """Every node, `logits` last, and whether any kept edge touches it (at any position)."""
+        kept = self.graph.by_place(self.kept).any(0)
+        touched = self.graph.owners[kept.any(0)].any(0)
+        touched[:-1] |= kept.any(1)
         return dict(zip((*self.graph.writers, "logits"), touched.tolist(), strict=True))

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.graph import Graph
+from harness.circuits.positions import Positions
 from harness.errors import HarnessError
 
 OUR_FORMAT = "circuit-harness/circuit/1"
@@ -97,13 +99,13 @@ def _unknown_suffix(path: Path) -> HarnessError:
 # ---------------------------------------------------------------- ours
 def to_json(circuit: Circuit) -> dict[str, Any]:
     """Every scored or kept edge as [name, score or null, kept]."""
-    scores = None if circuit.scores is None else circuit.scores.tolist()
-    kept = circuit.kept.tolist()
+    scores = None if circuit.scores is None else circuit.scores.numpy()
+    kept = circuit.kept.numpy()
     edges = []
-    for row, column in circuit.graph.edges():
-        score = None if scores is None else scores[row][column]
-        if kept[row][column] or score is not None:
-            edges.append([circuit.graph.edge_name(row, column), score, kept[row][column]])
+    for edge in circuit.graph.edges():
+        score = None if scores is None else float(scores[edge])
+        if kept[edge] or score is not None:
+            edges.append([circuit.graph.edge_name(*edge), score, bool(kept[edge])])
     return {"format": OUR_FORMAT, **_header(circuit), "edges": edges}
 
 
@@ -112,7 +114,7 @@ def from_json(data: dict[str, Any]) -> Circuit:
     _check_header(data)
     rows = [(name, score, kept) for name, score, kept in data["edges"]]
     scored = any(score is not None for _, score, _ in rows)
-    graph = Graph(**data["graph"])
+    graph = graph_of(data["graph"])
     kept, scores = _fill(graph, rows)
     return Circuit(graph, kept, scores if scored else None, data["d_model"], data["source"])
 
@@ -120,10 +122,27 @@ def from_json(data: dict[str, Any]) -> Circuit:
 def _header(circuit: Circuit) -> dict[str, Any]:
     return {
         "granularity": GRANULARITY,
-        "graph": asdict(circuit.graph),
+        "graph": graph_fields(circuit.graph),
         "d_model": circuit.d_model,
         "source": dict(circuit.source),
     }
+
+
+def graph_fields(graph: Graph) -> dict[str, Any]:
+    """The graph as plain data; files of shared edges do not speak of positions."""
+    fields = asdict(graph)
+    if graph.positions is None:
+        del fields["positions"]
+    return fields
+
+
+def graph_of(fields: dict[str, Any]) -> Graph:
+    """Inverse of `graph_fields`."""
+    positions = fields.get("positions")
+    if positions is None:
+        return Graph(**fields)
+    read = tuple(positions["read"])
+    return Graph(**{**fields, "positions": Positions(**{**positions, "read": read})})
 
 
 def _check_header(header: dict[str, Any]) -> None:
@@ -148,7 +167,7 @@ def _load_safetensors(path: Path) -> Circuit:
         kept = torch.as_tensor(file.get_tensor("kept")).bool()
         scores = torch.as_tensor(file.get_tensor("scores")) if "scores" in file.keys() else None  # noqa: SIM118
     _check_header(header)
-    graph = Graph(**header["graph"])
+    graph = graph_of(header["graph"])
     _check_shape(graph, "kept", kept)
     if scores is not None:
         _check_shape(graph, "scores", scores)
@@ -158,6 +177,12 @@ def _load_safetensors(path: Path) -> Circuit:
 # ---------------------------------------------------------------- EAP-IG / MIB
 def mib_config(circuit: Circuit) -> dict[str, Any]:
     """The `cfg` of a file. Raises `HarnessError` for a graph that the form cannot say."""
+    if circuit.graph.positions is not None:
+        raise HarnessError(
+            "the MIB form knows edges that all token positions share; this circuit has edges of "
+            f"its own at each of {circuit.graph.n_places} positions (`positions: per_token`); save "
+            "it as .json or .safetensors of this harness instead"
+        )
     if circuit.graph.inputs != "token" or circuit.graph.n_groups is not None:
         raise HarnessError(
             "the MIB form knows one writer 'input', the token embedding, and keys and values of "
@@ -240,19 +265,19 @@ def from_mib_tensors(data: dict[str, Any]) -> Circuit:
 
 def _fill(graph: Graph, rows: list[tuple[str, float | None, bool]]) -> tuple[Tensor, Tensor]:
     """Matrices `kept` and `scores` from named edges."""
-    kept = [[False] * graph.n_readers for _ in range(graph.n_writers)]
-    scores = [[0.0] * graph.n_readers for _ in range(graph.n_writers)]
+    kept = np.zeros(graph.allowed.shape, np.bool_)
+    scores = np.zeros(graph.allowed.shape, np.float32)
     for name, score, inside in rows:
-        row, column = graph.edge_index(name)
+        edge = graph.edge_index(name)
         if score is not None and not math.isfinite(score):
             raise HarnessError(f"the score of {name} is {score}, not a number")
         if not isinstance(inside, bool):
             raise HarnessError(f"{name} must be in the graph or not, not {inside!r}")
-        kept[row][column], scores[row][column] = inside, score or 0.0
-    return torch.tensor(kept), torch.tensor(scores)
+        kept[edge], scores[edge] = inside, score or 0.0
+    return torch.from_numpy(kept), torch.from_numpy(scores)
 
 
 def _check_shape(graph: Graph, name: str, values: Tensor) -> None:
-    wanted = (graph.n_writers, graph.n_readers)
+    wanted = tuple(graph.allowed.shape)
     if tuple(values.shape) != wanted:
         raise HarnessError(f"{name} has shape {tuple(values.shape)}, the graph needs {wanted}")

@@ -2,8 +2,9 @@
 
 score[w, r] = Σ_examples,positions (x_w - x̃_w) · ∂loss/∂(input of r)
 
-Where heads are normalised on their way to the stream (`post_norms`), x_w - x̃_w is taken through the
-norm to first order at the run of the gradient.
+Where each position has its own edges, score[t, w, r] is the sum over examples alone. Where heads
+are normalised on their way to the stream (`post_norms`), x_w - x̃_w is taken through the norm to
+first order at the run of the gradient.
 
 The forward is the plain, fused model: the residual stream is never copied per head. The gradient
 at each q, k, v reader is rebuilt from the gradient at its output (`readers.input_gradients`), and
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.mixing import mask_slopes
 from harness.circuits.post_norms import first_order_differences
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
@@ -130,6 +132,8 @@ def edge_scores(
 ) -> Tensor:
     """Scores [W, R] summed over the batch and over runs, at least in single precision.
 
+    They are [T, W, R] where positions have edges of their own.
+
     The runs' gradients are added up at each reader, so that there is one mixing product per
     layer however many runs there are. With post-norms, whose slopes are each run's own, there is
     one for each run.
@@ -156,9 +160,8 @@ def _edge_scores(
     differences: Tensor,
 ) -> Tensor:
     """The same of differences that add up in the stream."""
-    differences = single(differences)
-    scores = differences.new_zeros(graph.n_writers, graph.n_readers)
-    flat = differences.flatten(1)
+    differences, own = single(differences), graph.positions is not None
+    scores = differences.new_zeros(graph.allowed.shape)
     for layer, block in enumerate(model.layers()):
         at_readers = FoldedReaders.attention(block).input_gradients(
             [
@@ -171,11 +174,26 @@ def _edge_scores(
             ]
         )
         rows, columns = graph.before_attention(layer), graph.qkv_columns(layer)
-        scores[:rows, columns] = flat[:rows] @ single(at_readers).flatten(1).T
+        at_readers = single(at_readers).unflatten(1, batch.clean.shape)
+        scores[..., :rows, columns] = _products(differences[:rows], at_readers, own)
         rows = graph.before_mlp(layer)
-        at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs).reshape(-1)
-        scores[:rows, graph.mlp_column(layer)] = flat[:rows] @ at_mlp
-    read = batch.at_positions(differences).flatten(1)
-    at_final = sum_of(single(run.gradients["final"]) for run in runs).reshape(-1)
-    scores[:, graph.logits_column] = read @ at_final
+        at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs)
+        scores[..., :rows, graph.mlp_column(layer)] = _products(differences[:rows], at_mlp, own)
+    at_final = sum_of(single(run.gradients["final"]) for run in runs)
+    read = batch.at_positions(differences)
+    if own:
+        read, at_final = differences, batch.from_positions(at_final[None])[0]
+    scores[..., graph.logits_column] = _products(read, at_final, own)
     return scores
+
+
+def _products(writers: Tensor, at_readers: Tensor, of_positions: bool) -> Tensor:
+    """Σ writer · gradient for writers [w, B, T, D] and readers [r, B, T, D]: [w, r].
+
+    At one reader [B, T, D]: [w]. `of_positions`: not summed over positions, which come first.
+    """
+    if not of_positions:
+        return writers.flatten(1) @ at_readers.flatten(-3).movedim(0, -1)
+    if at_readers.ndim == 3:
+        return _products(writers, at_readers[None], of_positions)[..., 0]
+    return mask_slopes(writers[None], at_readers[None], of_positions)[0]

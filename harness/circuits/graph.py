@@ -12,6 +12,10 @@ the field's files (EAP-IG, MIB).
     split   `tok` and `pos`, one each
     none    no writer: the clean embeddings reach every reader, whatever is ablated
 
+Edges are shared by all token positions, or each position has its own (`Graph.positions`): then an
+edge is (position, writer, reader), T times as many, and `a0.h1->m1@3` is what m1 reads of a0.h1 at
+position 3, counted from 0.
+
 Counts: W = e + L(H+1) writers with e input writers, R = L(H+2G+1) + 1 readers with G key/value
 groups (G = H without sharing); GPT-2 small with `token` has 157, 445 and 32,491 edges.
 """
@@ -26,6 +30,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from harness.circuits.positions import Positions
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.spec.types import Inputs
@@ -47,7 +52,9 @@ class Graph:
     """All edges writer → reader of a model with L layers of H heads.
 
     `n_groups`: key/value groups, None where every head has its own. `parallel`: attention and
-    MLP of a layer read the same residual stream (no edges between).
+    MLP of a layer read the same residual stream (no edges between). `positions`: those that have
+    edges of their own, None where all share them; matrices over edges are [W, R] or [T, W, R], and
+    an edge's index is (row, column) or (position, row, column).
     """
 
     n_layers: int
@@ -55,13 +62,19 @@ class Graph:
     parallel: bool = False
     n_groups: int | None = None
     inputs: Inputs = "token"
+    positions: Positions | None = None
 
     @classmethod
-    def of(cls, config: TransformerConfig, inputs: Inputs = "token") -> Graph:
+    def of(
+        cls,
+        config: TransformerConfig,
+        inputs: Inputs = "token",
+        positions: Positions | None = None,
+    ) -> Graph:
         """The graph of a model."""
         shared = config.n_groups != config.n_heads
         groups = config.n_groups if shared else None
-        return cls(config.n_layers, config.n_heads, config.parallel, groups, inputs)
+        return cls(config.n_layers, config.n_heads, config.parallel, groups, inputs, positions)
 
     @property
     def groups(self) -> int:
@@ -125,8 +138,46 @@ class Graph:
         return self.n_readers - 1
 
     @cached_property
+    def key_value_columns(self) -> Tensor:
+        """Which readers are keys or values, which other positions look at: bool [R]."""
+        columns = torch.zeros(self.n_readers, dtype=torch.bool)
+        for layer in range(self.n_layers):
+            columns[self.qkv_columns(layer)] = True
+            columns[self.qkv_columns(layer).start + torch.arange(self.n_heads)] = False
+        return columns
+
+    # ------------------------------------------------------------ places: positions, or all as one
+    @property
+    def n_places(self) -> int:
+        """Positions with edges of their own, T; 1 where they share them."""
+        return 1 if self.positions is None else self.positions.count
+
+    @cached_property
+    def looked_at(self) -> Tensor:
+        """Whether keys and values of a place (row) are looked at from another: bool [P, P]."""
+        one = torch.ones(1, 1, dtype=torch.bool)
+        return one if self.positions is None else self.positions.looked_at()
+
+    @cached_property
+    def answers(self) -> Tensor:
+        """Places where answers are read: bool [P]."""
+        one = torch.ones(1, dtype=torch.bool)
+        return one if self.positions is None else self.positions.answers()
+
+    def by_place(self, values: Tensor) -> Tensor:
+        """A matrix over edges as [P, W, R], whether positions share edges or not."""
+        return values.reshape(self.n_places, self.n_writers, self.n_readers)
+
+    @cached_property
     def allowed(self) -> Tensor:
-        """Which edges exist: bool [W, R]."""
+        """Which edges exist: bool [W, R], or [T, W, R] where each position has its own."""
+        if self.positions is None:
+            return self._allowed_at_one
+        return self._allowed_at_one.repeat(self.positions.count, 1, 1)
+
+    @cached_property
+    def _allowed_at_one(self) -> Tensor:
+        """Which writers each reader can read: bool [W, R]."""
         allowed = torch.zeros(self.n_writers, self.n_readers, dtype=torch.bool)
         for layer in range(self.n_layers):
             allowed[: self.before_attention(layer), self.qkv_columns(layer)] = True
@@ -172,20 +223,38 @@ class Graph:
             names.append(f"m{layer}")
         return (*names, "logits")
 
-    def edge_name(self, row: int, column: int) -> str:
-        """`a3.h1->m5`, `m0->a4.h2<q>`."""
-        return f"{self.writers[row]}->{self.readers[column]}"
+    def edge_name(self, *edge: int) -> str:
+        """The name of an edge's index: `a3.h1->m5`, `m0->a4.h2<q>`, or with its position `…@3`."""
+        *place, row, column = edge
+        name = f"{self.writers[row]}->{self.readers[column]}"
+        return f"{name}@{place[0]}" if place else name
 
-    def edge_index(self, name: str) -> tuple[int, int]:
-        """Row and column of an edge name; raises `HarnessError` if there is no such edge."""
-        writer, arrow, reader = name.partition("->")
+    def edge_index(self, name: str) -> tuple[int, ...]:
+        """The index of an edge name; raises `HarnessError` if there is no such edge."""
+        place, ends = self._place(name)
+        writer, arrow, reader = ends.partition("->")
         row, column = self._row(writer), self._column(reader)
-        if not arrow or row is None or column is None or not self.allowed[row, column]:
-            raise HarnessError(
-                f"no edge {name!r} in a graph of {self.n_layers} layers with {self.n_heads} heads"
-                + (f" in {self.n_groups} key/value groups" if self.n_groups else "")
-            )
-        return row, column
+        if not arrow or place is None or row is None or column is None:
+            raise self._no_edge(name)
+        if not self._allowed_at_one[row, column]:
+            raise self._no_edge(name)
+        return (*place, row, column)
+
+    def _no_edge(self, name: str) -> HarnessError:
+        groups = f" in {self.n_groups} key/value groups" if self.n_groups else ""
+        places = f" at positions @0 to @{self.n_places - 1}" if self.positions else ""
+        return HarnessError(
+            f"no edge {name!r} in a graph of {self.n_layers} layers with {self.n_heads} heads"
+            f"{groups}{places}"
+        )
+
+    def _place(self, name: str) -> tuple[tuple[int, ...] | None, str]:
+        """The position that a name must end with where there are any, and the name before it."""
+        if self.positions is None:
+            return (), name
+        ends, _, place = name.rpartition("@")
+        known = re.fullmatch(_NUMBER, place) and int(place) < self.positions.count
+        return (int(place),) if known else None, ends
 
     def _row(self, name: str) -> int | None:
         if name in _INPUT_NAMES[self.inputs]:
@@ -214,11 +283,19 @@ class Graph:
         """Place of a layer's first q, k or v reader among its columns."""
         return {"q": 0, "k": self.n_heads, "v": self.n_heads + self.groups}[part]
 
-    def edges(self) -> Iterator[tuple[int, int]]:
-        """Every edge as (row, column), in the order of the field's JSON files.
+    def edges(self) -> Iterator[tuple[int, ...]]:
+        """Every edge's index, in the order of the field's JSON files at each position.
 
         By layer: writer, then head, then q, k, v; then all writers to the MLP; last to logits.
         """
+        if self.positions is None:
+            yield from self._edges_at_one()
+            return
+        for place in range(self.positions.count):
+            for row, column in self._edges_at_one():
+                yield place, row, column
+
+    def _edges_at_one(self) -> Iterator[tuple[int, int]]:
         for layer in range(self.n_layers):
             columns = self._columns_by_head(layer)
             for row in range(self.before_attention(layer)):

@@ -6,6 +6,9 @@ and are the ground truth only if they also give the whole model's outputs by the
 them can be left out. That is so for a compiled program, where the edges' effects are far apart;
 it depends on the ablation, on the graph's input writers and on the prompts.
 
+Where each position has its own edges, a true edge is one at a position; positions may stand in for
+each other, and then there is no ground truth.
+
 Cost: one patched forward of all prompts per edge, so for small models only.
 """
 
@@ -40,9 +43,9 @@ class NoTrueCircuit(HarnessError):
 class KnownCircuit:
     """The true edges of a model, and how clearly they are told from the others.
 
-    `kept` bool [W, R]; `effects` float64 [W, R], 0 at impossible edges. `alone`: largest move of a
-    logit when all other edges are ablated at once. `inside`: smallest of the largest moves when
-    one more edge is; infinite for the empty circuit.
+    `kept` bool and `effects` float64 like the graph's edges, 0 at impossible ones. `alone`: largest
+    move of a logit when all other edges are ablated at once. `inside`: smallest of the largest
+    moves when one more edge is; infinite for the empty circuit.
     """
 
     graph: Graph
@@ -111,7 +114,8 @@ def verify(
 
 
 def edge_effects(patched: PatchedModel, runs: Sequence[tuple[Batch, Activations]]) -> Tensor:
-    """Largest move of a logit when one edge is ablated: float64 [W, R], 0 at impossible edges.
+    """Largest move of a logit when one edge is ablated: float64 like the graph's edges,
+    0 at impossible ones.
 
     `runs`: batches, each with the counterfactual that ablation puts in.
     """
@@ -145,17 +149,17 @@ _INPUTS = {
 
 
 def _without_each(kept: Tensor, edges: Tensor) -> Tensor:
-    """`kept` once for each of `edges`, without it: bool [S, W, R], in the order of a mask."""
+    """`kept` once for each of `edges`, without it: S masks, in the order of a mask."""
     places = edges.nonzero()
-    masks = kept.repeat(len(places), 1, 1)
-    masks[torch.arange(len(places)), places[:, 0], places[:, 1]] = False
+    masks = kept.expand(len(places), *kept.shape).clone()
+    masks[torch.arange(len(places)), *places.T] = False
     return masks
 
 
 def _moves(
     patched: PatchedModel, runs: Sequence[tuple[Batch, Activations]], masks: Tensor
 ) -> Tensor:
-    """How far each mask [S, W, R] moves a logit of the whole model at most: float64 [S]."""
+    """How far each of S masks moves a logit of the whole model at most: float64 [S]."""
     worst = torch.zeros(len(masks), dtype=torch.float64)
     for batch, reference in runs:
         whole = plain_logits(patched.model, batch)

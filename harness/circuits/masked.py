@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.circuits.mixing import add_writer_slopes, mask_slopes
 from harness.circuits.patching import PatchedModel, PatchedRun
 from harness.circuits.post_norms import slope_before
 from harness.circuits.reference import Activations
@@ -36,9 +37,9 @@ def masked_logits(
 ) -> Tensor:
     """Logits [S, B, P, V] under float masks [S, W, R], differentiable with respect to the masks.
 
-    And with respect to the tensors of `reference`, each as a variable of its own. The model must be
-    frozen. Gradients at impossible edges are zero. They can be taken once: the backward pass gives
-    its buffers back as it goes.
+    Masks are [S, T, W, R] where each position has its own edges. And with respect to the tensors of
+    `reference`, each as a variable of its own. The model must be frozen. Gradients at impossible
+    edges are zero. They can be taken once: the backward pass gives its buffers back as it goes.
     """
     masks = masks.to(reference.streams[0])
     tensors = (reference.inputs, *reference.heads, *reference.mlps, *reference.streams)
@@ -47,7 +48,7 @@ def masked_logits(
 
 
 class _MaskedStream(torch.autograd.Function):
-    """masks [S, W, R] → the final reader's stream at the read positions [S, B, P, D].
+    """masks of S sets → the final reader's stream at the read positions [S, B, P, D].
 
     The counterfactual's tensors are given once more, so that autograd sees them.
     """
@@ -121,7 +122,7 @@ class _Tape:
         self.run.write_mlp(layer, hidden[0])
 
     def backward(self, at_final: Tensor) -> Tensor:
-        """Gradient of the masks [S, W, R] from the one at the final streams [S, B, P, D]."""
+        """Gradient of the masks, of their shape, from the one at the final streams [S, B, P, D]."""
         run, graph = self.run, self.run.graph
         at_masks = torch.zeros_like(run.masks)
         at_writers = self._from_logits(at_final, at_masks)
@@ -150,47 +151,42 @@ class _Tape:
         run, column = self.run, self.run.graph.logits_column
         # What an unused position holds is never looked at, so no slope comes from there.
         at_final = at_final.where(run.batch.read[..., None], 0)
-        read = run.batch.at_positions(run.differences).flatten(2)
         at_writers = torch.empty_like(run.differences)
         for some, at_read in run.final_parts(at_final):
-            slopes = torch.bmm(read[:, some], at_read.flatten(1)[..., None])
-            at_masks[:, some, column] = slopes[..., 0]
-            at_streams = self._from_positions(at_read)[:, None]
-            masks = run.masks[:, some, column, None, None, None]
-            torch.mul(masks, at_streams, out=at_writers[:, some])
+            at_streams = run.batch.from_positions(at_read)
+            if self.at_reference:
+                self.at_reference.streams.append(at_streams.sum(0))
+            at_masks[..., some, column] = self._read_slopes(some, at_read, at_streams)
+            masks = _by_writer(run.masks[..., some, column])
+            torch.mul(masks, at_streams[:, None], out=at_writers[:, some])
         return at_writers
 
-    def _from_positions(self, at_read: Tensor) -> Tensor:
-        """Slopes at the read positions [S, B, P, D] as slopes at all [S, B, T, D]."""
-        batch = self.run.batch
-        at_streams = at_read.new_zeros(len(at_read), *self.run.streams[-1].shape)
-        rows = torch.arange(len(batch), device=at_read.device)[:, None]
-        where = (rows.expand_as(batch.positions), batch.positions.clamp(min=0))
-        for into, at in zip(at_streams, at_read, strict=True):
-            into.index_put_(where, at, accumulate=True)  # a position may be read twice
-        if self.at_reference:
-            self.at_reference.streams.append(at_streams.sum(0))
-        return at_streams
+    def _read_slopes(self, some: slice, at_read: Tensor, at_streams: Tensor) -> Tensor:
+        """Gradient of the final reader's masks [S, w], or [S, T, w], of some writers.
+
+        From that at the read positions [S, B, P, D], which is `at_streams` [S, B, T, D] at all.
+        """
+        batch, written = self.run.batch, self.run.differences
+        if self.run.graph.positions is None:
+            read = batch.at_positions(written[:, some]).flatten(2)
+            return torch.bmm(read, at_read.flatten(1)[..., None])[..., 0]
+        return mask_slopes(written[:, some], at_streams[:, None], of_positions=True)[..., 0]
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor
     ) -> None:
-        """Pass gradients at readers' streams [S, r, B·T·D] on to their edges and writers."""
-        run = self.run
+        """Pass gradients at readers' streams [S, r, B, T, D] on to their edges and writers."""
+        run, own = self.run, self.run.graph.positions is not None
         if self.at_reference:
-            self.at_reference.streams.append(at_streams.sum((0, 1)).view_as(run.streams[0]))
+            self.at_reference.streams.append(at_streams.sum((0, 1)))
         if rows == 0:  # without input writers nothing is written before the first heads
             return
         for some, slopes in run.parts(at_streams, rows, columns):
-            written = run.differences[:, some].flatten(2)
-            at_masks[:, some, columns] = torch.bmm(written, slopes.transpose(1, 2))
-            for into, mask, at in zip(
-                at_writers[:, some], run.masks[:, some, columns], slopes, strict=True
-            ):
-                into.view(len(mask), -1).addmm_(mask, at)
+            at_masks[..., some, columns] = mask_slopes(run.differences[:, some], slopes, own)
+            add_writer_slopes(at_writers[:, some], run.masks[..., some, columns], slopes)
 
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
-        """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B·T·D]."""
+        """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B, T, D]."""
         run, block = self.run, self.run.blocks[layer]
         if self.at_reference:
             self.at_reference.mlps.append(-at_writer.sum(0))
@@ -202,10 +198,10 @@ class _Tape:
         at_hidden = _elementwise(block.activate, hidden[0], at_out @ block.mlp_out.weight)
         folded, stream = run.patched.mlps[layer], run.mlp_stream(layer)
         at_stream = folded.stream_gradients(stream, hidden, at_hidden[None])
-        return at_stream.view(len(run.masks), 1, -1)
+        return at_stream.view(len(run.masks), 1, *at_writer.shape[1:])
 
     def _attention(self, layer: int, at_writers: Tensor) -> Tensor:
-        """From a layer's head writers [S, H, B, T, D] to its readers' streams [S, R, B·T·D]."""
+        """From a layer's head writers [S, H, B, T, D] to its readers' streams [S, R, B, T, D]."""
         run, block = self.run, self.run.blocks[layer]
         reads, z = self.heads.pop()
         weights = block.out_weights()  # [H, K, D]
@@ -216,8 +212,15 @@ class _Tape:
         (at_reads,) = torch.autograd.grad(z, reads, at_z)
         folded, streams = run.patched.attention[layer], run.attention_streams(layer)
         at_streams = folded.stream_gradients(streams, reads.detach(), at_reads)
-        sets = len(run.masks)
-        return at_streams.view(len(at_streams), sets, -1).transpose(0, 1).contiguous()
+        by_set = at_streams.view(len(at_streams), len(run.masks), *at_writers.shape[2:])
+        return by_set.transpose(0, 1).contiguous()
+
+
+def _by_writer(masks: Tensor) -> Tensor:
+    """One reader's masks [S, w] or [S, T, w] as factors of what writers wrote [S, w, B, T, D]."""
+    if masks.ndim == 2:
+        return masks[:, :, None, None, None]
+    return masks.transpose(1, 2)[:, :, None, :, None]
 
 
 def _elementwise(function: Callable[[Tensor], Tensor], x: Tensor, at: Tensor) -> Tensor:

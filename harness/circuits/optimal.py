@@ -108,9 +108,9 @@ def learn_constants(
 
 
 def random_masks(graph: Graph, dropped: Tensor, generator: torch.Generator) -> Tensor:
-    """Masks bool [S, W, R] that lack each edge with probability `dropped` [S]."""
+    """S masks bool like the graph's edges, that lack each edge with probability `dropped` [S]."""
     drawn = torch.rand(len(dropped), *graph.allowed.shape, generator=generator)
-    return (drawn >= dropped[:, None, None]) & graph.allowed
+    return (drawn >= dropped.view(-1, *[1] * graph.allowed.ndim)) & graph.allowed
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ its counterfactual. The first sum is the counterfactual's residual stream, alrea
 differences are mixed, one matrix product per attention layer and one per MLP. With all masks
 one this is the plain model, with all masks zero the counterfactual run. Where attention's output is
 normalised before it is added (Gemma 2 and 3), each reader normalises its own mix of heads:
-`harness.circuits.post_norms`.
+`harness.circuits.post_norms`. Where each position has its own edges (`Graph.positions`), so has the
+mask: at token t the mix is that of m[t,w,r].
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
 small: 85 M + 25 M). Memory: one buffer of W·T·D per mask and prompt. `harness.circuits.masked` is
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.mixing import mix
 from harness.circuits.post_norms import PostNorms
 from harness.circuits.readers import FoldedReaders, centred
 from harness.circuits.reference import Activations, input_writers
@@ -55,7 +57,9 @@ class PatchedModel:
     def logits(self, batch: Batch, masks: Tensor, reference: Activations) -> Tensor:
         """Logits [S, B, P, V] at the read positions, for S masks [S, W, R] at once.
 
-        Runs the clean prompts of `batch`; what a mask drops comes from `reference`.
+        Masks are [S, T, W, R] where each position has its own. Runs the clean prompts of `batch`;
+        what a mask drops comes from `reference`. Raises `HarnessError` for prompts that have
+        not as many tokens as the graph has positions.
         """
         run = PatchedRun.start(self, batch, masks.to(reference.streams[0]), reference)
         for layer in range(self.model.config.n_layers):
@@ -87,6 +91,7 @@ class PatchedRun:
     ) -> PatchedRun:
         """The run before the first layer: only the input writers have written."""
         model, graph = patched.model, patched.graph
+        _check_length(graph, batch)
         norm = model.final_norm  # all norms of a model are of one kind
         streams = tuple(centred(x, norm) for x in reference.streams)
         shape = (len(masks), graph.n_writers, *streams[0].shape)
@@ -109,23 +114,21 @@ class PatchedRun:
 
         base + Σ_w m[w,r]·Δ_w.
         """
-        masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
+        masks, written = self.masks[..., :rows, columns], self.differences[:, :rows]
         return _mixed(base, masks, written, self.post)
 
     def parts(
         self, at_streams: Tensor, rows: int, columns: slice
     ) -> Iterator[tuple[slice, Tensor]]:
-        """The backward of `mixed`: which writers' differences get which slopes [S, r, ·].
+        """The backward of `mixed`: which writers' differences get which slopes [S, r, B, T, D].
 
-        For slopes `at_streams` [S, r, B·T·D] at the readers' streams.
+        For slopes `at_streams` [S, r, B, T, D] at the readers' streams.
         """
         if self.post is None:
             yield slice(0, rows), at_streams
             return
-        masks, written = self.masks[:, :rows, columns], self.differences[:, :rows]
-        at = at_streams.view(*at_streams.shape[:2], *written.shape[2:])
-        for some, slopes in self.post.parts(masks, written, at):
-            yield some, slopes.flatten(2)
+        masks, written = self.masks[..., :rows, columns], self.differences[:, :rows]
+        yield from self.post.parts(masks, written, at_streams)
 
     def attention_streams(self, layer: int) -> Tensor:
         """The streams of a layer's q, k, v readers: [R, S·B·T, D]."""
@@ -184,28 +187,41 @@ class PatchedRun:
 
     def final(self) -> Tensor:
         """The final reader's stream at the read positions [S, B, P, D]; only these are summed."""
-        masks = self.masks[:, :, _only(self.graph.logits_column)]
         base = self.batch.at_positions(self.streams[-1])
         post = None if self.post is None else self.post.at_positions(self.batch)
-        return _mixed(base, masks, self.batch.at_positions(self.differences), post)[:, 0]
+        written = self.batch.at_positions(self.differences)
+        return _mixed(base, self._final_masks(), written, post)[:, 0]
 
     def final_parts(self, at_final: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The same as `parts` for the final reader's stream at the read positions [S, B, P, D]."""
         if self.post is None:
             yield slice(0, self.graph.n_writers), at_final
             return
-        masks = self.masks[:, :, _only(self.graph.logits_column)]
         read, post = self.batch.at_positions(self.differences), self.post.at_positions(self.batch)
-        for some, slopes in post.parts(masks, read, at_final[:, None]):
+        for some, slopes in post.parts(self._final_masks(), read, at_final[:, None]):
             yield some, slopes[:, 0]
+
+    def _final_masks(self) -> Tensor:
+        """The final reader's masks [S, W, 1]; where positions have their own, [S, B, P, W, 1]."""
+        masks = self.masks[..., _only(self.graph.logits_column)]
+        if self.graph.positions is None:
+            return masks
+        return masks[:, self.batch.positions.clamp(min=0)]
 
 
 def _mixed(base: Tensor, masks: Tensor, written: Tensor, post: PostNorms | None) -> Tensor:
-    """base [..., D] + Σ_w m[w,r]·Δ_w [S, r, ..., D], of masks [S, w, r] and Δ [S, w, ..., D]."""
-    if post is not None:
-        return post.mixed(base, masks, written)
-    mixed = torch.baddbmm(base.reshape(1, 1, -1), masks.transpose(1, 2), written.flatten(2))
-    return mixed.view(*mixed.shape[:2], *base.shape)
+    """What readers see of Δ [S, w, B, T, D] under masks, heads normalised together or not."""
+    return mix(base, masks, written) if post is None else post.mixed(base, masks, written)
+
+
+def _check_length(graph: Graph, batch: Batch) -> None:
+    length = batch.clean.shape[1]
+    if graph.positions is not None and length != graph.positions.count:
+        raise HarnessError(
+            f"a prompt of {length} tokens, and a graph with edges of their own at "
+            f"{graph.positions.count} positions: with `positions: per_token` all prompts must "
+            "have one length"
+        )
 
 
 def _only(column: int) -> slice:

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.mixing import add_mixed, mix
 from harness.circuits.readers import centred, inverse_size
 from harness.circuits.reference import Activations
 from harness.models.batch import Batch
@@ -98,23 +99,23 @@ class PostNorms:
         return tuple(found)
 
     def mixed(self, base: Tensor, masks: Tensor, written: Tensor) -> Tensor:
-        """What readers see [S, r, ..., D].
+        """What readers see [S, r, B, T, D].
 
-        `base` [..., D] is the counterfactual stream without attention, `masks` [S, w, r] and
-        `written` [S, w, ..., D] those of the w writers before the readers.
+        `base` [B, T, D] is the counterfactual stream without attention, `masks` (the shapes of
+        `harness.circuits.mixing`) and `written` [S, w, B, T, D] those of the w writers before the
+        readers.
         """
-        total = base.repeat(len(masks), masks.shape[2], *[1] * base.ndim)  # never base itself
-        flat, additive = total.flatten(2), written.flatten(2)
+        total = base.repeat(len(masks), masks.shape[-1], *[1] * base.ndim)  # never base itself
         for rows in self._additive(written.shape[1]):
-            flat.baddbmm_(masks[:, rows].transpose(1, 2), additive[:, rows])
+            add_mixed(total, masks[..., rows, :], written[:, rows])
         for layer in self._layers(written.shape[1]):
             total += self.norms[layer](self._attention(layer, masks, written))
         return centred(total, self.norms[0])  # all norms of a model are of one kind
 
     def parts(self, masks: Tensor, written: Tensor, at: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """The backward of `mixed`: rows of writers, and slopes [S, r, ..., D] for them.
+        """The backward of `mixed`: rows of writers, and slopes [S, r, B, T, D] for them.
 
-        For slopes `at` [S, r, ..., D] at what the readers see; centred where the norm centres.
+        For slopes `at` [S, r, B, T, D] at what the readers see; centred where the norm centres.
         """
         for rows in self._additive(written.shape[1]):
             yield rows, at
@@ -123,12 +124,9 @@ class PostNorms:
             yield self.graph.head_rows(layer), slope_before(self.norms[layer], seen, at)
 
     def _attention(self, layer: int, masks: Tensor, written: Tensor) -> Tensor:
-        """ã_l + Σ_h m·Δ_h as each reader sees it, before the norm: [S, r, ..., D]."""
-        rows, base = self.graph.head_rows(layer), self.base[layer]
-        mixed = torch.baddbmm(
-            base.reshape(1, 1, -1), masks[:, rows].transpose(1, 2), written[:, rows].flatten(2)
-        )
-        return mixed.view(*mixed.shape[:2], *base.shape)
+        """ã_l + Σ_h m·Δ_h as each reader sees it, before the norm: [S, r, B, T, D]."""
+        rows = self.graph.head_rows(layer)
+        return mix(self.base[layer], masks[..., rows, :], written[:, rows])
 
     def _additive(self, rows: int) -> list[slice]:
         """The input writers and the MLPs among the first `rows` writers, where there are any."""

@@ -1,6 +1,7 @@
 """From scores per edge to circuits: ranking, greedy growth, removal of dead ends.
 
-Scores are [W, R] with any value at impossible edges; kept edges are bool [W, R].
+Scores are [W, R] with any value at impossible edges; kept edges are bool [W, R]. Both are [T, W, R]
+where each position has its own edges.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import heapq
 import torch
 from torch import Tensor
 
+from harness.circuits.flow import fed_nodes, feeding_readers
 from harness.circuits.graph import Graph
 from harness.circuits.reference import OF_A_RUN
 from harness.spec.types import Ablation, Selection
@@ -21,7 +23,7 @@ def strength(scores: Tensor, order: str) -> Tensor:
 
 
 def top_n(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Tensor:
-    """The n strongest edges; ties go to the edge that comes first by row, then column."""
+    """The n strongest edges; ties go to the edge that comes first by position, row, column."""
     allowed = graph.allowed
     ranked = strength(scores, order)[allowed].argsort(descending=True, stable=True)
     chosen = torch.zeros(len(ranked), dtype=torch.bool)
@@ -37,27 +39,34 @@ def greedy(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Ten
     Guarantees that every chosen edge leads to the logits (Hanna et al. 2024).
     """
     ranks = strength(scores, order).masked_fill(~graph.allowed, -torch.inf).cpu()
-    columns = [nodes.nonzero().flatten().tolist() for nodes in graph.owners.T]
-    kept = torch.zeros_like(graph.allowed)
-    entered = {graph.n_writers}
-    heap: list[tuple[float, int, int]] = []
+    ranks, allowed = graph.by_place(ranks), graph.by_place(graph.allowed)
+    kept = torch.zeros_like(allowed)
+    nodes = torch.zeros(graph.n_places, graph.n_writers + 1, dtype=torch.bool)
+    offered = torch.zeros(graph.n_places, graph.n_readers, dtype=torch.bool)
+    heap: list[tuple[float, int, int, int]] = []
 
-    def offer(node: int) -> None:
-        for column in columns[node]:
-            rows = graph.allowed[:, column].nonzero().flatten().tolist()
-            for row in rows:
-                heapq.heappush(heap, (-float(ranks[row, column]), row, column))
+    def enter(entered: Tensor) -> None:
+        """Offer all edges into readers that the nodes [P, W+1] are the first to hear of."""
+        nodes.logical_or_(entered)
+        new = feeding_readers(entered, graph) & ~offered
+        offered.logical_or_(new)
+        for place, column in new.nonzero().tolist():
+            for row in allowed[place, :, column].nonzero().flatten().tolist():
+                heapq.heappush(heap, (-float(ranks[place, row, column]), place, row, column))
 
-    offer(graph.n_writers)
+    logits = torch.zeros_like(nodes)
+    logits[:, -1] = graph.answers
+    enter(logits)
     for _ in range(n):
         if not heap:
             break
-        _, row, column = heapq.heappop(heap)
-        kept[row, column] = True
-        if row not in entered:
-            entered.add(row)
-            offer(row)
-    return kept
+        _, place, row, column = heapq.heappop(heap)
+        kept[place, row, column] = True
+        if not nodes[place, row]:
+            writer = torch.zeros_like(nodes)
+            writer[place, row] = True
+            enter(writer)
+    return kept.view(graph.allowed.shape)
 
 
 def prune(kept: Tensor, graph: Graph, ablation: Ablation) -> Tensor:
@@ -69,19 +78,20 @@ def prune(kept: Tensor, graph: Graph, ablation: Ablation) -> Tensor:
     Under the other ablations such a writer computes something from its biases and from what the
     dropped edges carry, which need not be what it is replaced by; its edges stay. A head counts
     as reached when any of its q, k, v is. Without input writers (`inputs: none`) every node is.
-    The circuit's logits are the same before and after, but for rounding.
+    Where positions have edges of their own, a path goes from one to another through keys and values
+    alone, and ends where an answer is read. The circuit's logits are the same before and after, but
+    for rounding.
     """
-    kept = kept & graph.allowed
+    kept = graph.by_place(kept & graph.allowed)
     deaf_differ = ablation not in OF_A_RUN
     while True:
-        reached = graph.owners[kept.any(0)].any(0) | deaf_differ
-        reached[: graph.n_inputs or graph.n_writers] = True  # inputs need nothing
-        alive = reached[:-1] & kept.any(1)  # reached, and read by somebody
-        owner_alive = (graph.owners[:, :-1] & alive).any(1)
-        owner_alive[graph.logits_column] = True
-        smaller = kept & alive[:, None] & owner_alive[None, :]
+        reached = fed_nodes(kept.any(1), graph)[:, :-1] | deaf_differ
+        reached[:, : graph.n_inputs or graph.n_writers] = True  # inputs need nothing
+        alive = reached & kept.any(2)  # reached, and read by somebody
+        heard = feeding_readers(torch.cat([alive, graph.answers[:, None]], 1), graph)
+        smaller = kept & alive[:, :, None] & heard[:, None, :]
         if torch.equal(smaller, kept):
-            return kept
+            return kept.view(graph.allowed.shape)
         kept = smaller
 
 

@@ -38,13 +38,13 @@ def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:
 
 
 def _spread(values: Tensor, graph: Graph, share: float | None = None) -> Tensor:
-    """Columns [W, R] of groups repeated for each of their heads, times `share` if given."""
+    """Columns [..., R] of groups repeated for each of their heads, times `share` if given."""
     each = graph.n_heads // graph.groups
     parts = []
     for layer in range(graph.n_layers):
-        columns = values[:, graph.qkv_columns(layer)]
-        q, shared = columns[:, : graph.n_heads], columns[:, graph.n_heads :]
-        repeated = shared.repeat_interleave(each, 1)
+        columns = values[..., graph.qkv_columns(layer)]
+        q, shared = columns[..., : graph.n_heads], columns[..., graph.n_heads :]
+        repeated = shared.repeat_interleave(each, -1)
         parts += [q, repeated if share is None else repeated * share]
-        parts.append(values[:, graph.mlp_column(layer), None])
-    return torch.cat([*parts, values[:, graph.logits_column, None]], 1)
+        parts.append(values[..., graph.mlp_column(layer), None])
+    return torch.cat([*parts, values[..., graph.logits_column, None]], -1)

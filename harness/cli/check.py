@@ -24,6 +24,8 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
             return _task_issues(library.task(str(path)))
         if kind == "method":
             return _method_issues(library.method(str(path)))
+        if kind == "suite":
+            return _suite_issues(library.suite(str(path)), library)
     except SpecError as error:
         return cast("list[Issue]", error.issues)
     return []
@@ -62,6 +64,33 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
     from harness.datasets.check import check_task
 
     return check_task(task)
+
+
+def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
+    """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
+    from harness.discovery.registry import per_token_problem
+    from harness.runs.plan import excluded, variants
+
+    spec, folder = suite.spec, suite.folder
+    try:
+        tasks = [library.task(str(library.find("task", ref, folder))) for ref in spec.tasks]
+        refs = [("methods", *one) for one in enumerate(spec.methods)]
+        refs += [("controls", *one) for one in enumerate(spec.controls)]
+        methods = [library.method(str(library.find("method", ref, folder))) for *_, ref in refs]
+    except SpecError:
+        return []  # a broken task or method is no mistake of the suite
+    own = [
+        (ref, one.spec.evaluation)
+        for ref, task in zip(spec.tasks, tasks, strict=True)
+        for _, one in variants(task, spec)
+        if one.spec.evaluation.positions == "per_token"
+    ]
+    return [
+        suite.source.issue((key, index), problem)
+        for (key, index, _), method in zip(refs, methods, strict=True)
+        if (problem := per_token_problem([method.spec.kind]))
+        and not all(excluded(spec, ref, method.spec.name, choices) for ref, choices in own)
+    ]
 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:

@@ -14,7 +14,7 @@ from harness.datasets.check_template import template_problems
 from harness.datasets.files import open_file
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.datasets.pairs import TaskData
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.programs_task import program_problems
 from harness.datasets.registry import generator, wrong_tokenizer
 from harness.datasets.splits import share_problems
@@ -130,24 +130,33 @@ def _file_problems(data: FileData, loaded: Loaded[Task]) -> list[Problem]:
 
 
 def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem]:
-    """Return what only drawing shows: empty splits, too few pairs for the evaluation."""
+    """Return what only drawing shows: empty splits, too few pairs, prompts of several lengths."""
     try:
         data = opened()
     except HarnessError as error:
         return [(("data",), str(error))]
     problems: list[Problem] = []
     choices = task.evaluation
-    distinct = 1 if choices.discovery_repeats else choices.discovery_pairs
+    repeats, own = choices.discovery_repeats, choices.positions == "per_token"
+    drawn: list[PromptPairs] = []
     wanted = {
-        "train": (distinct, ("evaluation", "discovery_pairs")),
-        "test": (task.evaluation.test_pairs, ("evaluation", "test_pairs")),
+        # One prompt is enough to repeat; of lengths only those show that are drawn.
+        "train": (
+            1 if repeats and not own else choices.discovery_pairs,
+            ("evaluation", "discovery_pairs"),
+        ),
+        "test": (choices.test_pairs, ("evaluation", "test_pairs")),
     }
     for split in data.splits:
         n, place = wanted.get(split, (1, ("data", "shares")))
         try:
-            data.pairs(split, n, 0)
+            pairs = data.pairs(split, n, 0, at_most=repeats and split == "train")
         except HarnessError as error:
             problems.append((place if _any_pair(data, split) else ("data", "shares"), str(error)))
+        else:
+            drawn += [pairs] if split in wanted else []
+    if own and (text := mixed_lengths(*drawn)):
+        problems.append((("evaluation", "positions"), text))
     return problems
 
 

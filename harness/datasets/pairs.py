@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 Ids = NDArray[np.signedinteger[Any]]
 Objective = Literal["next_token", "answer"]
 
+_SHOWN = 6  # lengths in a message
 NO_TARGET = -100  # value of `TrainingBatch.targets` where nothing is trained
 _PADDING = {"positions": -1, "good": -1, "bad": -1}  # of the other arrays: 0
 _DIGEST_ROWS = 1 << 12
@@ -179,6 +180,20 @@ class TaskData(Protocol):
     ) -> TrainingBatch:
         """Return `size` clean prompts of split train; equal arguments, equal batch."""
         ...
+
+
+def mixed_lengths(*drawn: PromptPairs) -> str | None:
+    """Why positions cannot have edges of their own: prompts of several lengths. None if of one."""
+    lengths = sorted({int(length) for pairs in drawn for length in np.unique(pairs.lengths)})
+    if len(lengths) <= 1:
+        return None
+    shown = ", ".join(str(length) for length in lengths[:_SHOWN])
+    more = f" and {len(lengths) - _SHOWN} other numbers of" if len(lengths) > _SHOWN else ""
+    return (
+        f"per_token needs prompts of one length, and these have {shown}{more} tokens; choose "
+        "`all`, or make all prompts equally long (a single number in `lengths`; templates and "
+        "words of as many tokens; rows of one length)"
+    )
 
 
 def padded(rows: list[list[int]], fill: int, width: int = 1) -> Ints:

@@ -3,13 +3,16 @@
 score[w, r] = mean over pairs of loss(model with edge w→r carrying x̃_w) - loss(model).
 
 All other edges are kept, so nothing before reader r changes and everything after it is the plain
-model: per edge only r itself and the layers above are run, many edges in one batch.
+model: per edge only r itself and the layers above are run, many edges in one batch. Where each
+position has its own edges, score[t, w, r] is that of the edge at position t alone; these need not
+add up to score[w, r].
 Cost: per edge one forward from the reader's layer on (0.36 of the model on average for GPT-2
 small's edges). The reference that gradient methods approximate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +30,8 @@ from harness.spec.types import Objective
 _CHUNK = 2**21
 """Numbers in the residual streams of one chunk of edges: 8 MiB, which stays near the caches."""
 
+_Index = tuple[slice | Tensor, ...]
+
 
 @dataclass(frozen=True)
 class ActivationPatching:
@@ -37,7 +42,7 @@ class ActivationPatching:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges by running the model with each of them replaced."""
         model, graph = problem.model, problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         with tqdm(
             total=graph.n_edges * len(problem.batches),
             unit="edge",
@@ -51,9 +56,10 @@ class ActivationPatching:
                     patcher.attention(layer, total)
                     patcher.mlp(layer, total)
                     rows = graph.before_attention(layer), graph.before_mlp(layer)
-                    bar.update(model.config.n_read_maps * rows[0] + rows[1])
+                    at_one = model.config.n_read_maps * rows[0] + rows[1]
+                    bar.update(graph.n_places * at_one)
                 patcher.logits(total)
-                bar.update(graph.n_writers)
+                bar.update(graph.n_places * graph.n_writers)
         return Discovery(total / problem.n_pairs, additive=True)
 
 
@@ -74,8 +80,22 @@ class _Patcher:
         self.blocks = list(self.model.layers())
         self.chunk = max(1, _CHUNK // batch.clean.numel() // self.model.config.d_model)
 
-    def _chunks(self, rows: int) -> list[slice]:
-        return [slice(at, min(at + self.chunk, rows)) for at in range(0, rows, self.chunk)]
+    def _edges(self, rows: int) -> Iterator[tuple[_Index, Tensor]]:
+        """All edges of the first writers into a reader, in chunks of w.
+
+        Where their scores stand in [W] or [T, W], and what each takes out of a stream [w, B, T, D].
+        """
+        count = rows * self.graph.n_places
+        for at in range(0, count, self.chunk):
+            end = min(at + self.chunk, count)
+            if self.graph.positions is None:
+                yield (slice(at, end),), self.differences[at:end]
+            else:
+                edges = torch.arange(at, end)
+                place, row = edges // rows, edges % rows
+                here = torch.arange(self.graph.n_places) == place[:, None]
+                removed = self.differences[row.to(self.differences.device)]
+                yield (place, row), removed * here[:, None, :, None].to(removed)
 
     @torch.no_grad()
     def attention(self, layer: int, total: Tensor) -> None:
@@ -84,9 +104,9 @@ class _Patcher:
         clean = block.split(block.read(stream).permute(2, 0, 1, 3), axis=0)  # [H, B, T, K] each
         first = self.graph.qkv_columns(layer).start
         part_of = [0] * self.graph.n_heads + [1] * self.graph.groups + [2] * self.graph.groups
-        for rows in self._chunks(self.graph.before_attention(layer)):
-            patched = centred(stream - self.differences[rows], block.attention_norm)
-            # What each reader gives without writer w: [H, w, B, T, K] each.
+        for scores, removed in self._edges(self.graph.before_attention(layer)):
+            patched = centred(stream - removed, block.attention_norm)
+            # What each reader gives without an edge: [H, w, B, T, K] each.
             new = block.split(self.patched.attention[layer].read_shared(patched), axis=0)
             for reader, part in enumerate(part_of):
                 fed = self.graph.owners[first + reader, self.graph.head_rows(layer)]
@@ -95,7 +115,7 @@ class _Patcher:
                     for other in range(3)
                 )
                 change = self._heads_change(layer, fed, q, k, v)
-                total[rows, first + reader] += self._after_attention(layer, change)
+                total[*scores, first + reader] += self._after_attention(layer, change)
 
     def _heads_change(self, layer: int, fed: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Change [w, B, T, D] of what attention adds when the heads `fed` of a layer run anew."""
@@ -114,17 +134,17 @@ class _Patcher:
     def mlp(self, layer: int, total: Tensor) -> None:
         """All edges into a layer's MLP."""
         block, stream = self.blocks[layer], self.run.streams[2 * layer + 1]
-        for rows in self._chunks(self.graph.before_mlp(layer)):
-            out = block.mlp(stream - self.differences[rows])
+        for scores, removed in self._edges(self.graph.before_mlp(layer)):
+            out = block.mlp(stream - removed)
             after = self.run.streams[2 * layer + 2] + (out - self.run.mlps[layer])
-            total[rows, self.graph.mlp_column(layer)] += self._above(layer, after)
+            total[*scores, self.graph.mlp_column(layer)] += self._above(layer, after)
 
     @torch.no_grad()
     def logits(self, total: Tensor) -> None:
         """All edges into the logits."""
-        for rows in self._chunks(self.graph.n_writers):
-            patched = self.run.streams[-1] - self.differences[rows]
-            total[rows, self.graph.logits_column] += self._gained(patched)
+        for scores, removed in self._edges(self.graph.n_writers):
+            gained = self._gained(self.run.streams[-1] - removed)
+            total[*scores, self.graph.logits_column] += gained
 
     def _after_attention(self, layer: int, change: Tensor) -> Tensor:
         """Loss gained when a layer's attention output changes by [w, B, T, D]."""

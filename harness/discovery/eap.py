@@ -6,6 +6,7 @@ that is, how much the loss (-metric) would grow, to first order, if the edge car
 Cost: one forward for the counterfactual, one forward and one backward of activations, one mixing
 product, whatever the number of edges. `harness bench` measures it beside the floor (about 0.8
 plain forward+backwards for GPT-2 small).
+Where each position has its own edges, score[t, w, r] is the part of position t of that sum.
 Positive = the edge helps. EAP-IG's library has the same sign, divided once more by the batch size.
 """
 
@@ -34,14 +35,13 @@ class Eap:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""
         problem.needs_slope("eap", self.objective)
-        graph = problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(problem.graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._growth(problem, batch)
         return Discovery(total / problem.n_pairs, additive=True)
 
     def _growth(self, problem: Problem, batch: Batch) -> Tensor:
-        """How much the loss summed over a batch would shrink [W, R]; its runs end here."""
+        """How much the loss summed over a batch would shrink, by edge; its runs end here."""
         model, graph = problem.model, problem.graph
         reference = problem.references.of(batch)
         run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))

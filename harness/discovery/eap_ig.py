@@ -15,6 +15,7 @@ score[w, r] = - mean over pairs and runs of Σ_positions (x_w - x̃_w) · ∂los
 `clean_corrupted`: the two ends alone, each once, whatever `steps` is.
     Cost: two forwards and activation backwards, one mixing product: 1.2 plain forward+backwards.
 
+Where each position has its own edges, the sums are over pairs and runs alone.
 The differences are always those of the two end runs. All three take distances to the whole model
 (kl, squared_error) as objective, since they look away from it. Memory: readers' outputs of up to
 eight runs and their gradients.
@@ -53,7 +54,7 @@ class EapIg:
         if self._points(problem) == (1.0,):  # one step under zero ablation
             problem.needs_slope("eap_ig", self.objective)
         graph = problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._batch(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self._runs(problem)), additive=True)

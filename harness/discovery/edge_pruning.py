@@ -7,7 +7,8 @@ the sparsity that is steered:
     expected   s = 1 - mean over edges of P(z > 0), in closed form (default)
     sampled    s = 1 - mean over edges of the drawn z, as published; its gradient vanishes where
                masks are saturated, so that AdamW's weight decay has to move them
-With node masks an edge's mask is its own times that of its writer, and P(z > 0) the product.
+With node masks an edge's mask is its own times that of its writer, and P(z > 0) the product. Where
+each position has its own edges, so has each writer its node masks.
 
 Edges are ranked by P(z > 0), so that circuits of any size can be cut from one training; by
 default one training is made for each size that will be measured.
@@ -86,8 +87,8 @@ class ConstrainedMasks:
     settings: EdgePruning
     targets: Tensor  # [S]
     edges: Tensor  # [S, E]
-    nodes: Tensor | None  # [S, W]
-    writers: Tensor  # row of each edge's writer [E]
+    nodes: Tensor | None  # [S, W], or [S, T·W] where each position has its own edges
+    writers: Tensor  # each edge's writer among these [E]
     multipliers: Tensor  # λ₁, λ₂ [2, S]
 
     @classmethod
@@ -105,8 +106,8 @@ class ConstrainedMasks:
             settings,
             torch.tensor(targets).to(like),
             parameters(problem.graph.n_edges),
-            parameters(problem.graph.n_writers) if settings.nodes else None,
-            allowed.nonzero()[:, 0].to(like.device),
+            parameters(allowed[..., 0].numel()) if settings.nodes else None,
+            allowed.flatten(0, -2).nonzero()[:, 0].to(like.device),
             like.new_zeros(2, len(targets)).requires_grad_(),
         )
 

@@ -18,11 +18,12 @@ from harness.spec.types import Ablation, Selection
 def circuit_of(
     found: Discovery, graph: Graph, n: int, selection: Selection, ablation: Ablation
 ) -> Tensor:
-    """A circuit of at most n edges, the ablation's dead ends removed (`prune`): bool [W, R].
+    """A circuit of at most n edges, the ablation's dead ends removed (`prune`).
 
-    Where the method settled on circuits, the largest of them with at most n edges; the empty one
-    if none is that small. Else the scores' strongest edges, from the ranking made for a number of
-    edges nearest to n (in ratio). All edges are the whole model for every method.
+    Bool like the graph's edges. Where the method settled on circuits, the largest of them with at
+    most n edges; the empty one if none is that small. Else the scores' strongest edges, from the
+    ranking made for a number of edges nearest to n (in ratio). All edges are the whole model for
+    every method.
     """
     if n >= graph.n_edges:
         return graph.allowed.clone()
@@ -36,7 +37,7 @@ def circuit_of(
 
 
 def ranking_for(found: Discovery, n: int) -> Tensor:
-    """The scores [W, R] that circuits of n edges are cut from."""
+    """The scores that circuits of n edges are cut from."""
     return found.rankings[_nearest(found, n)] if found.rankings else found.scores
 
 
@@ -81,7 +82,8 @@ def checked(found: Discovery, graph: Graph, method: str) -> Discovery:
 
 def _check_shape(given: Tensor, graph: Graph, method: str, what: str) -> None:
     if given.shape != graph.allowed.shape:
+        places = "" if graph.positions is None else "positions, "
         raise HarnessError(
             f"method {method!r} gave {what} of shape {tuple(given.shape)}; the graph "
-            f"has {tuple(graph.allowed.shape)} (writers, readers)"
+            f"has {tuple(graph.allowed.shape)} ({places}writers, readers)"
         )

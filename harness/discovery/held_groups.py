@@ -69,14 +69,14 @@ def n_groups(graph: Graph) -> int:
 
 @torch.enable_grad()
 def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int) -> Tensor:
-    """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch: [W, R]."""
+    """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch, by edge."""
     model, graph = problem.model, problem.graph
     loss = problem.loss(objective, batch)
     clean = collect(model, batch.clean, graph.inputs)
     differences = writer_differences(model, graph, clean, problem.references.of(batch))
     below = Trace.of(model, clean.streams[0])
     beside = tuple(_beside(below, graph.parallel))
-    total = single(differences.new_zeros(graph.n_writers, graph.n_readers))
+    total = single(differences.new_zeros(graph.allowed.shape))
     passed_down: list[Tensor] = []
     for group in _groups(graph):
         change, point = differences[group.rows].sum(0), group.point

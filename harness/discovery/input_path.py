@@ -42,7 +42,7 @@ def riemann_points(problem: Problem, steps: int) -> tuple[float, ...]:
 def path_scores(
     problem: Problem, batch: Batch, objective: Objective, points: tuple[float, ...]
 ) -> Tensor:
-    """Σ_points Σ_pairs,positions (x_w - x̃_w)·∂loss/∂(input of r) at the point: [W, R].
+    """Σ_points Σ_pairs,positions (x_w - x̃_w)·∂loss/∂(input of r) at the point, for each edge.
 
     The differences are those of the two ends. Cost: one forward for each end that is not among
     the points, one forward and one backward of activations per point, one mixing product per
@@ -68,7 +68,7 @@ def path_scores(
     differences = writer_differences(model, graph, whole, reference)
 
     inner = [point for point in points if point not in ends]
-    total = single(differences.new_zeros(graph.n_writers, graph.n_readers))
+    total = single(differences.new_zeros(graph.allowed.shape))
     held = list(ends.values())
     ends.clear()
     for point in inner:

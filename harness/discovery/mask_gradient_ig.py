@@ -33,13 +33,13 @@ class MaskGradientIg:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from `steps` gradients of the mask per batch."""
         graph = problem.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         for batch in problem.batches:
             total -= self._slopes(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self.steps), additive=True)
 
     def _slopes(self, problem: Problem, batch: Batch) -> Tensor:
-        """∂loss/∂mask [W, R], summed over the steps and the pairs of a batch."""
+        """∂loss/∂mask, of its shape, summed over the steps and the pairs of a batch."""
         loss, reference = problem.loss(self.objective, batch), problem.references.of(batch)
         whole = problem.graph.allowed.to(problem.mask_like)
         total = torch.zeros_like(whole)

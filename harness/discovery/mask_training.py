@@ -97,7 +97,7 @@ class Training:
 
 
 class Trained(NamedTuple):
-    """One set's scores [W, R], the edges it is expected to keep, and its law's last report."""
+    """One set's scores, the edges it is expected to keep, and its law's last report."""
 
     scores: Tensor
     expected_edges: float

@@ -106,9 +106,10 @@ def _sloped() -> str:
 class Discovery:
     """What a method found.
 
-    `scores` float [W, R] rank all edges; positive helps, 0 at impossible edges; means over prompt
-    pairs where they are sums over pairs. `rankings` are further scores, each made for circuits of
-    about so many edges: a circuit is cut from the nearest one. `circuits` bool [W, R] are what
+    `scores` float of the shape of `problem.graph.allowed` ([W, R], or [T, W, R] where each
+    position has its own edges) rank all edges; positive helps, 0 at impossible edges; means over
+    prompt pairs where they are sums over pairs. `rankings` are further scores, each made for
+    circuits of about so many edges: a circuit is cut from the nearest one. `circuits` bool are what
     the method itself settled on; where there are any, a circuit of n edges is the largest of
     them with at most n. `additive`: the score of an edge into keys or values that heads share is
     the sum of what edges into those of each head would score (attribution, to first order), not a

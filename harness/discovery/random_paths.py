@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.circuits.paths import random_path
+from harness.circuits.paths import Walks
 from harness.discovery.problem import Discovery, Problem
 
 
@@ -20,20 +20,25 @@ from harness.discovery.problem import Discovery, Problem
 class RandomPaths:
     """Rank edges by the random path that first used them. Cost: nothing is run.
 
-    Paths are drawn until they cover half of the edges (then every node is long connected);
-    the others follow in random order.
+    Paths are drawn until they cover half of the edges that lie on any (then every node is long
+    connected); the others follow in random order.
     """
 
     def discover(self, problem: Problem) -> Discovery:
         """Scores in (0, 1], falling in the order in which edges were drawn."""
         graph, generator = problem.graph, problem.generator
-        order: dict[tuple[int, int], None] = {}
-        while len(order) < graph.n_edges / 2:
-            order.update(dict.fromkeys(random_path(graph, generator)))
+        walks = Walks(graph)
+        order: dict[tuple[int, ...], None] = {}
+        half = int(walks.live.sum()) / 2
+        while len(order) < half:
+            order.update(dict.fromkeys(walks.path(generator)))
+        live = walks.live.view(graph.allowed.shape).numpy()
         rest = [edge for edge in graph.edges() if edge not in order]
-        for index in torch.randperm(len(rest), generator=generator).tolist():
-            order[rest[index]] = None
-        scores = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
-        for place, (row, column) in enumerate(order):
-            scores[row, column] = 1 - place / graph.n_edges
+        for lively in (True, False):  # what lies on no path comes last
+            edges = [edge for edge in rest if live[edge] == lively]
+            for index in torch.randperm(len(edges), generator=generator).tolist():
+                order[edges[index]] = None
+        scores = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+        for place, edge in enumerate(order):
+            scores[edge] = 1 - place / graph.n_edges
         return Discovery(scores)

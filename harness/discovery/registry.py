@@ -7,7 +7,7 @@ imported until it is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +37,19 @@ BUILT_IN = {
     ),
 }
 
+PER_TOKEN = (
+    "random",
+    "random_paths",
+    "activation_patching",
+    "eap",
+    "eap_ig",
+    "mask_gradient_ig",
+    "edge_pruning",
+    "subnetwork_probing",
+    "uniform_gradient_sampling",
+)
+"""Built-in kinds that score edges of each position on its own (`positions: per_token`)."""
+
 
 def _plug_ins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
@@ -45,6 +58,21 @@ def _plug_ins() -> dict[str, EntryPoint]:
 def kinds() -> tuple[str, ...]:
     """Every kind of method that can be named in a spec."""
     return (*BUILT_IN, *(name for name in sorted(_plug_ins()) if name not in BUILT_IN))
+
+
+def per_token_problem(wanted: Iterable[str]) -> str | None:
+    """Why kinds of methods cannot be used with `positions: per_token`; None if all can.
+
+    A plug-in is let through: the shape of what it finds is checked once it has run.
+    """
+    asked = set(wanted)
+    unable = [kind for kind in BUILT_IN if kind in asked and kind not in PER_TOKEN]
+    if not unable:
+        return None
+    return (
+        f"{', '.join(unable)} cannot score the edges of each position on its own (`positions: "
+        f"per_token`); these kinds of methods can: {', '.join(PER_TOKEN)}"
+    )
 
 
 def plug_in(kind: str) -> str | None:

@@ -61,7 +61,7 @@ def evaluate_circuits(
     circuits: Sequence[Tensor],
     choices: Evaluation,
 ) -> Examples:
-    """Run every circuit (bool [W, R]) on every prompt pair; all else is ablated.
+    """Run every circuit (bool like the graph's edges) on every prompt pair; all else is ablated.
 
     Raises `HarnessError` naming the first prompt pair for which a measure is not finite, or if
     the task chose a measure over ordered answers and has none (`OrderedAnswers`).

@@ -47,7 +47,7 @@ class Runner:
         return sum(len(batch) for batch in self.batches)
 
     def metric(self, circuits: Sequence[Tensor]) -> Floats:
-        """The task's metric of each circuit (bool [W, R]) on each prompt pair: [C, n]."""
+        """The task's metric of each circuit (bool like the graph's) on each prompt pair: [C, n]."""
         if not circuits:
             return np.empty((0, self.n))
         alone = replace(self.choices, measures=())
@@ -68,7 +68,8 @@ def check_circuit(circuit: Circuit, patched: PatchedModel) -> None:
     if circuit.graph != patched.graph:
         raise HarnessError(
             f"the circuit's graph is {circuit.graph}, the model's is {patched.graph}: it is a "
-            "circuit of another model, or was found with other `inputs`"
+            "circuit of another model, or was found with other `inputs` or `positions`, or prompts "
+            "of another length"
         )
     width = patched.model.config.d_model
     if circuit.d_model not in (0, width):
@@ -81,29 +82,32 @@ def check_circuit(circuit: Circuit, patched: PatchedModel) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Something that can be knocked out: a name and its edges, bool [W, R]."""
+    """Something that can be knocked out: a name and its edges, bool like the graph's."""
 
     name: str
     edges: Tensor
 
 
 def edge_parts(kept: Tensor, graph: Graph) -> list[Part]:
-    """Every edge of a circuit alone, by row, then column."""
+    """Every edge of a circuit alone, by position where each has its own, row, then column."""
     parts = []
-    for row, column in kept.nonzero().tolist():
+    for edge in kept.nonzero().tolist():
         edges = torch.zeros_like(kept)
-        edges[row, column] = True
-        parts.append(Part(graph.edge_name(row, column), edges))
+        edges[tuple(edge)] = True
+        parts.append(Part(graph.edge_name(*edge), edges))
     return parts
 
 
 def node_parts(kept: Tensor, graph: Graph) -> list[Part]:
-    """Every head and MLP that a circuit reads from: all its edges of the whole graph."""
+    """Every head and MLP that a circuit reads from: all its edges of the whole graph.
+
+    At all positions, also where each has edges of its own.
+    """
     parts = []
     for row in range(graph.n_inputs, graph.n_writers):
-        if kept[row].any():
+        if kept[..., row, :].any():
             edges = torch.zeros_like(kept)
-            edges[row] = graph.allowed[row]
+            edges[..., row, :] = graph.allowed[..., row, :]
             parts.append(Part(graph.writers[row], edges))
     return parts
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.circuits.paths import random_path
+from harness.circuits.paths import Walks
 from harness.evaluation.knockout import Floats, Part, Runner
 
 _TRIES = 1000
@@ -44,14 +44,14 @@ def random_effects(runner: Runner, kept: Tensor, count: int, generator: torch.Ge
     The circuit C is inflated by one random path from input to logits; one random edge of the path
     that C lacks is dropped again. Empty if no path has an edge that C lacks.
     """
-    inflated, dropped = [], []
+    inflated, dropped, walks = [], [], Walks(runner.graph)
     for _ in range(count):
-        found = _inflate(runner, kept, generator)
+        found = _inflate(walks, kept, generator)
         if found is None:
             break
-        larger, (row, column) = found
+        larger, edge = found
         smaller = larger.clone()
-        smaller[row, column] = False
+        smaller[edge] = False
         inflated.append(larger)
         dropped.append(smaller)
     values = runner.metric([*inflated, *dropped])
@@ -59,11 +59,11 @@ def random_effects(runner: Runner, kept: Tensor, count: int, generator: torch.Ge
 
 
 def _inflate(
-    runner: Runner, kept: Tensor, generator: torch.Generator
-) -> tuple[Tensor, tuple[int, int]] | None:
+    walks: Walks, kept: Tensor, generator: torch.Generator
+) -> tuple[Tensor, tuple[int, ...]] | None:
     """The circuit with a random path, and one of the edges that this added."""
     for _ in range(_TRIES):
-        path = random_path(runner.graph, generator)
+        path = walks.path(generator)
         added = [edge for edge in path if not kept[edge]]
         if added:
             larger = kept.clone()

@@ -169,7 +169,8 @@ def require_same_graph(a: Circuit, b: Circuit) -> None:
     if a.graph != b.graph:
         raise HarnessError(
             f"circuits of different graphs cannot be compared: {a.graph} and {b.graph}; "
-            "both must have been found in models of one shape with the same `inputs`"
+            "both must have been found in models of one shape with the same `inputs` and "
+            "`positions`"
         )
 
 

@@ -60,6 +60,18 @@ class Batch:
         batch = torch.arange(len(self), device=x.device)[:, None]
         return x[..., batch, index, :]
 
+    def from_positions(self, x: Tensor) -> Tensor:
+        """Values x [S, B, P, D] of the read positions added up where they are read: [S, B, T, D].
+
+        The transpose of `at_positions`: what x holds at an unused position counts at position 0.
+        """
+        spread = x.new_zeros(len(x), *self.clean.shape, x.shape[-1])
+        rows = torch.arange(len(self), device=x.device)[:, None]
+        where = (rows.expand_as(self.positions), self.positions.clamp(min=0))
+        for into, one in zip(spread, x, strict=True):
+            into.index_put_(where, one, accumulate=True)  # a position may be read twice
+        return spread
+
 
 class Batches(Sequence[Batch]):
     """Prompt pairs in batches of at most `size` pairs of one length, shortest first.

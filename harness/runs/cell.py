@@ -40,6 +40,7 @@ from harness.runs.plan import Cell, check_files
 from harness.runs.setting import (
     TEST_SEED,
     Setting,
+    draw,
     limited,
     prepare,
     references_of,
@@ -60,8 +61,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     use_runtime(cell.runtime)
     data = open_data(cell.task)
     check_files(cell)
+    drawn = draw(cell, data)  # what is wrong with them is said before a model is trained
     model = obtain_model(cell, data, models, log)
-    setting = prepare(cell, data, model)
+    setting = prepare(cell, drawn, model)
     # Refused before the search, not after it.
     OrderedAnswers.of(setting.test, setting.choices.measures)
     references = references_of(setting.patched, setting.choices, setting.discovery, cell.seed)

@@ -80,7 +80,9 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     types.Exclusion: _all(_G, "task method evaluation"),
     # What it changes stands in the evaluation of each cell's task.
     types.EvaluationChange: _all(
-        _G, "ablation inputs head_bias metric sizes discovery_pairs discovery_repeats test_pairs"
+        _G,
+        "ablation positions inputs head_bias metric sizes discovery_pairs discovery_repeats "
+        "test_pairs",
     ),
 }
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, self_check
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
@@ -25,7 +24,14 @@ from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model, require_fit
 from harness.runs.overlap import overlap_with
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.setting import TEST_SEED, batched, references_of
+from harness.runs.setting import (
+    TEST_SEED,
+    Drawn,
+    batched,
+    check_lengths,
+    graph_of,
+    references_of,
+)
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
@@ -83,16 +89,19 @@ def judge_circuit(
     data = _data(request)
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
+    wanted = request.pairs or choices.test_pairs
+    drawn = Drawn(
+        data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True),
+        data.pairs(request.split, wanted, TEST_SEED, at_most=request.pairs is None),
+    )
+    check_lengths(choices, drawn)
     model = obtain_model(cell, open_data(cell.task), models, log)
     require_fit(model, data)
-    patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
+    patched = PatchedModel(model, graph_of(model.config, choices, drawn))
     check_circuit(request.given.circuit, patched)
 
-    wanted = request.pairs or choices.test_pairs
-    pairs = data.pairs(request.split, wanted, TEST_SEED, at_most=request.pairs is None)
-    test = batched(patched, pairs, cell.runtime.device, TEST_SEED)
-    found_on = data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True)
-    discovery = batched(patched, found_on, cell.runtime.device, cell.seed)
+    test = batched(patched, drawn.test, cell.runtime.device, TEST_SEED)
+    discovery = batched(patched, drawn.discovery, cell.runtime.device, cell.seed)
     references = references_of(patched, choices, discovery, cell.seed)
     self_check(patched, test[0], references.of(test[0]))
     return {

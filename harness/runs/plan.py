@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.discovery.registry import per_token_problem
 from harness.errors import HarnessError
 from harness.runs.fields import identity_part
 from harness.runs.weights import weight_digests
@@ -145,17 +146,29 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     for task_ref in spec.tasks:
         task = library.task(_reference(task_ref, suite.folder))
         grid = itertools.product(
-            _models(task, spec, library, suite.folder), _variants(task, spec), methods, seeds
+            _models(task, spec, library, suite.folder), variants(task, spec), methods, seeds
         )
         for source, (variant, varied), (method, role), seed in grid:
-            if _excluded(spec, task_ref, method.name, varied.spec.evaluation):
+            if excluded(spec, task_ref, method.name, varied.spec.evaluation):
                 continue
             made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
             cell = replace(made, variant=variant)
             _refuse_twin(cells.get(cell.id), cell)
             _refuse_namesake(points.setdefault(cell.place, cell), cell)
             cells[cell.id] = cell
+    _refuse_methods(cells.values())
     return Plan(name=spec.name, cells=tuple(cells.values()))
+
+
+def _refuse_methods(cells: Iterable[Cell]) -> None:
+    """Refuse methods that cannot find what the cells' evaluation asks for, before any is run."""
+    own = [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"]
+    if problem := per_token_problem(cell.method.kind for cell in own):
+        tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in own))
+        raise HarnessError(
+            f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
+            "out of the suite with `exclude`"
+        )
 
 
 def _changes(change: EvaluationChange) -> dict[str, Any]:
@@ -164,7 +177,7 @@ def _changes(change: EvaluationChange) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
+def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     """The task under each evaluation of the suite, with what was changed in words."""
     found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
     for change in spec.evaluations or (EvaluationChange(),):
@@ -176,7 +189,7 @@ def _variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]
     return list(found.values())
 
 
-def _excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
+def excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
     """Whether the suite leaves out this cell; a method's file is named as its spec."""
     return any(
         one.task in (None, task_ref)

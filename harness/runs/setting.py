@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from harness.circuits.graph import Graph
 from harness.circuits.optimal import learn_constants
 from harness.circuits.patching import PatchedModel
+from harness.circuits.positions import Positions
 from harness.circuits.reference import References
-from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
+from harness.errors import HarnessError
 from harness.models.batch import Batch, Batches
+from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -47,25 +53,58 @@ class Setting:
         return self.patched.graph
 
 
-def prepare(cell: Cell, data: TaskData, model: Transformer) -> Setting:
+class Drawn(NamedTuple):
     """The pairs that a cell's method looks at and those that circuits are measured on."""
+
+    discovery: PromptPairs
+    test: PromptPairs
+
+
+def draw(cell: Cell, data: TaskData) -> Drawn:
+    """A cell's pairs; no model is needed.
+
+    Raises `HarnessError` where the choices ask for prompts of one length and there are several.
+    """
     choices = cell.task.spec.evaluation
-    patched = PatchedModel(model, Graph.of(model.config, choices.inputs))
     wanted = limited(choices.discovery_pairs, cell)
     if choices.discovery_repeats:
         discovery = pairs_with_repeats(data, "train", wanted, cell.seed)
     else:
         discovery = data.pairs("train", wanted, cell.seed)
-    test = data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED)
+    drawn = Drawn(discovery, data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED))
+    check_lengths(choices, drawn)
+    return drawn
+
+
+def prepare(cell: Cell, drawn: Drawn, model: Transformer) -> Setting:
+    """The model and its graph, and the pairs in batches."""
+    choices = cell.task.spec.evaluation
+    patched = PatchedModel(model, graph_of(model.config, choices, drawn))
     device = cell.runtime.device
     return Setting(
         cell,
         choices,
         patched,
-        batched(patched, discovery, device, cell.seed),
-        batched(patched, test, device, TEST_SEED),
-        {"discovery": discovery.digest(), "test": test.digest()},
+        batched(patched, drawn.discovery, device, cell.seed),
+        batched(patched, drawn.test, device, TEST_SEED),
+        {"discovery": drawn.discovery.digest(), "test": drawn.test.digest()},
     )
+
+
+def check_lengths(choices: Evaluation, drawn: Drawn) -> None:
+    """Refuse edges of each position for prompts of several lengths: raises `HarnessError`."""
+    if choices.positions == "per_token" and (problem := mixed_lengths(*drawn)):
+        raise HarnessError(f"evaluation.positions: {problem}")
+
+
+def graph_of(config: TransformerConfig, choices: Evaluation, drawn: Drawn) -> Graph:
+    """The model's edges under the choices; where positions have their own, those of the pairs."""
+    if choices.positions == "all":
+        return Graph.of(config, choices.inputs)
+    read = {int(at) for pairs in drawn for at in np.unique(pairs.positions) if at >= 0}
+    length = int(drawn.test.lengths[0])
+    positions = Positions(length, tuple(sorted(read)), config.causal)
+    return Graph.of(config, choices.inputs, positions)
 
 
 def batched(patched: PatchedModel, pairs: PromptPairs, device: str, seed: int) -> Batches:

@@ -1,11 +1,11 @@
 """The true circuit of a model, verified once for all cells that share it, and kept.
 
-    <models>/truths/<key>.safetensors   kept uint8 and effects float64 [W, R], alone, inside
+    <models>/truths/<key>.safetensors   kept uint8 and effects float64 by edge, alone, inside
 
 `key` is the digest of all that the truth depends on: the model (its id, with runtime and code),
-what a dropped edge carries, the prompts, and the tolerance. Not of the metric, the method or the
-seed: but for means, whose prompts are the discovery pairs, these do not matter. A model that has
-no single true circuit is kept too, with the reason.
+what an edge is and what a dropped one carries, the prompts, and the tolerance. Not of the metric,
+the method or the seed: but for means, whose prompts are the discovery pairs, these do not matter.
+A model that has no single true circuit is kept too, with the reason.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def depends_on(setting: Setting, pairs: PromptPairs) -> Mapping[str, Any]:
     return {
         "model": setting.cell.model_id,
         "ablation": choices.ablation,
+        "positions": choices.positions,
         "inputs": choices.inputs,
         "head_bias": choices.head_bias,
         "pairs": pairs.digest(),

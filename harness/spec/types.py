@@ -17,6 +17,7 @@ Metric = Literal["logit_diff", "prob_diff", "squared_error"]
 Objective = Literal["metric", "logit_diff", "prob_diff", "cross_entropy", "kl", "squared_error"]
 ExtraMeasure = Literal["prob_diff", "agreement", "good_mass", "prob_diff_10", "kendall_tau"]
 Inputs = Literal["token", "summed", "split", "none"]
+EdgePositions = Literal["all", "per_token"]
 ModelFormat = Literal["auto", "harness", "huggingface", "transformer_lens"]
 
 MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -175,7 +176,7 @@ class Evaluation:
     granularity: Literal["edge"]
     component: Literal["heads_qkv_mlps"]
     ablation: Ablation
-    positions: Literal["all"]
+    positions: EdgePositions
     direction: Literal["noising"]
     set: Literal["complement"]
     inputs: Inputs = "token"
@@ -343,6 +344,7 @@ class EvaluationChange:
     """What a suite changes in its tasks' evaluation; null leaves the task's own choice."""
 
     ablation: Ablation | None = None
+    positions: EdgePositions | None = None
     inputs: Inputs | None = None
     head_bias: HeadBias | None = None
     metric: Metric | None = None

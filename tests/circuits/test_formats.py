@@ -19,6 +19,7 @@ from harness.circuits.formats import (
     to_safetensors,
 )
 from harness.circuits.graph import Graph
+from harness.circuits.positions import Positions
 from harness.circuits.select import prune, top_n
 from harness.errors import HarnessError
 
@@ -29,6 +30,13 @@ def some_circuit(seed: int = 0, *, scored: bool = True) -> Circuit:
     scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
     kept = prune(top_n(scores, graph, 25), graph, "interchange")
     return Circuit(graph, kept, scores if scored else None, 12, {"task": "toy"})
+
+
+def circuit_of_positions() -> Circuit:
+    graph = Graph(1, 2, positions=Positions(3, (0, 2), causal=False))
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(1))
+    kept = top_n(scores, graph, 20)
+    return Circuit(graph, kept, scores * graph.allowed, 12, {"task": "toy"})
 
 
 def same(a: Circuit, b: Circuit) -> bool:
@@ -56,6 +64,30 @@ def test_our_forms_keep_missing_scores_and_the_source(tmp_path, name):
     found = load_circuit(tmp_path / name)
     assert same(found, circuit)
     assert dict(found.source) == {"task": "toy"}
+
+
+@pytest.mark.parametrize("name", ["c.safetensors", "c.json", "c.json.gz"])
+def test_our_forms_keep_edges_of_each_position(tmp_path, name):
+    circuit = circuit_of_positions()
+    save_circuit(circuit, tmp_path / name)
+    found = load_circuit(tmp_path / name)
+    assert same(found, circuit)
+    assert found.graph.positions.read == (0, 2)  # not compared with the graph
+    assert list(found.edges()) == list(circuit.edges())
+    assert all(edge[-2:] in ("@0", "@1", "@2") for edge in found.edges())
+    assert same(found.pruned("interchange"), circuit.pruned("interchange"))
+
+
+@pytest.mark.parametrize(("name", "mib"), [("c.json", True), ("c.pt", False)])
+def test_edges_of_each_position_have_no_mib_form(tmp_path, name, mib):
+    with pytest.raises(HarnessError, match=r"3 positions.*per_token.*\.json or \.safetensors"):
+        save_circuit(circuit_of_positions(), tmp_path / name, mib=mib)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_file_of_shared_edges_does_not_speak_of_positions():
+    """So that its bytes are what they were."""
+    assert b"positions" not in to_safetensors(some_circuit())
 
 
 def test_bytes_are_stable():

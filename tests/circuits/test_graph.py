@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.circuits.graph import Graph
+from harness.circuits.positions import Positions
 from harness.errors import HarnessError
 
 graphs = st.builds(
@@ -16,6 +17,7 @@ graphs = st.builds(
     parallel=st.booleans(),
     n_groups=st.sampled_from([None, 1]),
     inputs=st.sampled_from(["token", "summed", "split", "none"]),
+    positions=st.none() | st.builds(Positions, count=st.integers(1, 12), read=st.just((0,))),
 )
 
 
@@ -40,6 +42,19 @@ def test_parallel_blocks_have_no_edges_within_a_layer():
     assert Graph(12, 12, parallel=True).n_edges == 32_347
 
 
+def test_each_position_has_all_edges_of_its_own():
+    graph = Graph(12, 12, positions=Positions(15, (14,)))
+    assert graph.n_edges == 15 * 32_491
+    assert graph.allowed.shape == (15, 157, 445)
+    assert graph.edge_name(3, 1, graph.mlp_column(1)) == "a0.h0->m1@3"
+
+
+def test_where_answers_are_read_does_not_make_another_graph():
+    """Circuits of prompts that are read at different positions can be compared."""
+    assert Graph(1, 1, positions=Positions(4, (3,))) == Graph(1, 1, positions=Positions(4, (1, 2)))
+    assert Graph(1, 1, positions=Positions(4, (3,))) != Graph(1, 1, positions=Positions(5, (3,)))
+
+
 def test_gpt2_small_has_157_writers_and_445_readers():
     graph = Graph(12, 12)
     assert (graph.n_writers, graph.n_readers) == (157, 445)
@@ -56,15 +71,15 @@ def test_gpt2_small_has_157_writers_and_445_readers():
 def test_names_and_indices_are_inverse_and_complete(graph):
     edges = list(graph.edges())
     assert len(edges) == len(set(edges)) == graph.n_edges
-    for row, column in edges:
-        assert graph.allowed[row, column]
-        assert graph.edge_index(graph.edge_name(row, column)) == (row, column)
+    for edge in edges:
+        assert graph.allowed[edge]
+        assert graph.edge_index(graph.edge_name(*edge)) == edge
 
 
 @given(graphs)
 def test_edges_only_lead_forward(graph):
     """No reader may read its own node or a later one."""
-    for row, column in graph.edges():
+    for *_, row, column in graph.edges():
         assert row < int(graph.owners[column].nonzero().min())
 
 
@@ -80,8 +95,17 @@ def test_edges_only_lead_forward(graph):
         "input->resid",
         "->",
         "",
+        "input->m0@0",
     ],
 )
 def test_names_of_no_edge_are_refused(name):
     with pytest.raises(HarnessError, match="no edge"):
         Graph(2, 3).edge_index(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["input->m0", "input->m0@4", "input->m0@-1", "input->m0@03", "m0@1"]
+)
+def test_names_of_no_edge_at_a_position_are_refused(name):
+    with pytest.raises(HarnessError, match=r"no edge.*at positions @0 to @3"):
+        Graph(2, 3, positions=Positions(4, (3,))).edge_index(name)

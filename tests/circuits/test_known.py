@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from attribution_cases import positions_of
 from edge_by_edge import EdgeByEdge, weights_of
 from other_compiler import PROGRAMS, Published
 
@@ -133,6 +134,37 @@ def test_an_independent_brute_force_finds_the_same(name, ablation):
         assert set(found.edges()) == edges
         assert found.smallest_effect == pytest.approx(least, abs=1e-5)
         assert found.largest_other == pytest.approx(most, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["xproportion", "histogram", "copy_previous"])
+@pytest.mark.parametrize("ablation", ["zero", "interchange"])
+def test_edges_of_each_position_are_those_of_an_independent_brute_force(name, ablation):
+    """Of prompts of one length; some position of every shared edge is true, and of no other."""
+    causal, model, pairs = (
+        Library().task(name).spec.data.causal,
+        compiled(name).model,
+        pairs_of(name),
+    )
+    pairs = pairs.take(pairs.lengths == pairs.lengths.max())
+    (prompts,), (batch,) = list(prompts_of(pairs)), Batches(pairs, 64)
+    graph = Graph.of(model.config, "split", positions_of(model, batch))
+    found = verify(PatchedModel(model, graph), [batch], References(model, graph, ablation))
+    slow = EdgeByEdge(weights_of(model), causal, split=True)
+    edges, least, most = slow.true_edges([prompts], ablation, graph.n_places)
+    assert set(found.edges()) == edges
+    assert found.smallest_effect == pytest.approx(least, abs=1e-5)
+    assert found.largest_other == pytest.approx(most, abs=1e-5)
+    shared = known_of(model, pairs, ablation, "split")
+    assert {edge.partition("@")[0] for edge in edges} == set(shared.edges())
+
+
+def test_positions_that_stand_in_for_each_other_are_no_ground_truth():
+    model, pairs = compiled("most_frequent").model, pairs_of("most_frequent")
+    pairs = pairs.take(pairs.lengths == pairs.lengths.max())
+    (batch,) = Batches(pairs, 64)
+    graph = Graph.of(model.config, "split", positions_of(model, batch))
+    with pytest.raises(HarnessError, match=r"no ground truth: .* stand in for each other"):
+        verify(PatchedModel(model, graph), [batch], References(model, graph, "zero"))
 
 
 @pytest.mark.parametrize("name", KNOWN)

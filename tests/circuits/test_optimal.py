@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from attribution_cases import problem_of
 from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.graph import Graph
@@ -77,10 +78,11 @@ def test_gradient_is_autograd_of_the_slow_reference(name, inputs, positions, ran
         assert (one - two).abs().max() <= 1e-11 * two.abs().max()
 
 
-def test_gradient_at_every_tensor_of_the_counterfactual(random_batch):
+@pytest.mark.parametrize("per_token", [False, True])
+def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch):
     """Streams and writers' outputs each on their own, and masks too: by central differences."""
-    patched, batch = patched_of(small_model("gpt2-like")), random_batch(n=2, length=4)
-    batch = replace(batch, positions=torch.tensor([[3, 1], [2, 2]]))
+    batch = replace(random_batch(n=2, length=4), positions=torch.tensor([[3, 1], [2, 2]]))
+    patched = problem_of("gpt2-like", batch, per_token=per_token).patched
     graph = patched.graph
     draw = torch.Generator().manual_seed(2)
     masks = torch.rand(2, *graph.allowed.shape, generator=draw, dtype=torch.float64)
@@ -133,6 +135,16 @@ def test_random_circuits_lose_less_than_with_means_on_other_pairs(name, random_b
     other = random_batch(n=40, seed=5)
     with_means = kl_under_random_masks(patched, means, other)
     assert kl_under_random_masks(patched, learned.constants, other) < 0.9 * with_means
+    assert learned.distance < 0.9 * learned.distance_of_means
+
+
+def test_constants_are_learned_under_masks_of_each_position_too(random_batch):
+    batch = random_batch(n=20)
+    patched = problem_of("gpt2-like", batch, per_token=True).patched
+    masks = random_masks(patched.graph, torch.tensor([0.5]), torch.Generator().manual_seed(0))
+    assert masks.shape == (1, *patched.graph.allowed.shape)
+    assert not torch.equal(masks[0, 0], masks[0, 1])  # each position has its own
+    learned = learn_constants(patched, [batch], seed=0, steps=100)
     assert learned.distance < 0.9 * learned.distance_of_means
 
 

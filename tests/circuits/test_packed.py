@@ -11,10 +11,18 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.formats import save_circuit
 from harness.circuits.graph import Graph
 from harness.circuits.packed import pack, unpack
+from harness.circuits.positions import Positions
 from harness.errors import HarnessError
 
 
-@pytest.mark.parametrize("graph", [Graph(1, 1), Graph(2, 4, n_groups=2, inputs="split")])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        Graph(1, 1),
+        Graph(2, 4, n_groups=2, inputs="split"),
+        Graph(2, 2, positions=Positions(5, (4, 2))),
+    ],
+)
 def test_they_read_back_the_same(graph: Graph, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     circuits = [
@@ -25,6 +33,7 @@ def test_they_read_back_the_same(graph: Graph, tmp_path: Path) -> None:
     path.write_bytes(pack(circuits, graph))
     found_graph, found = unpack(path)
     assert found_graph == graph
+    assert found_graph.answers.equal(graph.answers)  # no part of equality
     assert len(found) == len(circuits)
     assert all(torch.equal(a, b) for a, b in zip(found, circuits, strict=True))
     assert pack(found, graph) == path.read_bytes()

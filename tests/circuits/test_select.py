@@ -1,54 +1,161 @@
-"""Selection and removal of dead ends, against brute force over paths."""
+"""Selection, removal of dead ends and random walks, against brute force over paths.
+
+Positions share edges or have their own.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from attribution_cases import positions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.graph import Graph
+from harness.circuits.patching import PatchedModel
+from harness.circuits.paths import Walks
+from harness.circuits.positions import Positions
+from harness.circuits.reference import References
 from harness.circuits.select import greedy, prune, select, sizes_to_counts, top_n
+from harness.models.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
 GRAPH = Graph(2, 2)
+ABLATIONS = ["interchange", "resample", "mean", "mean_positional", "optimal", "zero"]
+
+graphs = st.builds(
+    Graph,
+    n_layers=st.just(2),
+    n_heads=st.just(2),
+    parallel=st.booleans(),
+    n_groups=st.sampled_from([None, 1]),
+    inputs=st.sampled_from(["token", "split", "none"]),
+    positions=st.none()
+    | st.builds(
+        Positions,
+        count=st.just(4),
+        read=st.sampled_from([(3,), (1,), (0, 2)]),
+        causal=st.booleans(),
+    ),
+)
 
 
-def random_edges(seed: int, share: float) -> torch.Tensor:
+def random_edges(graph: Graph, seed: int, share: float) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return (torch.rand(GRAPH.allowed.shape, generator=draw) < share) & GRAPH.allowed
+    return (torch.rand(graph.allowed.shape, generator=draw) < share) & graph.allowed
 
 
-def on_some_path(kept: torch.Tensor) -> torch.Tensor:
-    """Edges on a path from input to logits, by walking from both ends."""
-    edges = kept.nonzero().tolist()
-    owner = GRAPH.owners.int().argmax(1).tolist()
-    forward, backward = {0}, {GRAPH.n_writers}
-    for _ in range(GRAPH.n_writers):
-        forward |= {owner[c] for r, c in edges if r in forward}
-        backward |= {r for r, c in edges if owner[c] in backward}
-    found = torch.zeros_like(kept)
-    for r, c in edges:
-        found[r, c] = r in forward and owner[c] in backward
-    return found
+def fed(graph: Graph, place: int, column: int) -> set[tuple[int, int]]:
+    """Nodes (place, row) that hear what a reader reads, from the meaning of its name alone."""
+    reader, p = graph.readers[column], graph.positions
+    if reader == "logits":
+        return {(place, graph.n_writers)} if p is None or place in p.read else set()
+    name, _, part = reader.partition("<")
+    if "g" in name:
+        shared = graph.n_heads // graph.groups
+        layer, group = name[1:].split(".g")
+        heads = range(int(group) * shared, (int(group) + 1) * shared)
+        names = [f"a{layer}.h{head}" for head in heads]
+    else:
+        names = [name]
+    places = [place]
+    if part in ("k>", "v>") and p is not None:
+        places = [at for at in range(p.count) if at >= place or not p.causal]
+    return {(at, graph.writers.index(one)) for at in places for one in names}
 
 
-@given(st.integers(0, 10_000), st.floats(0.05, 0.9))
-def test_pruning_keeps_exactly_what_lies_on_a_path(seed, share):
-    kept = random_edges(seed, share)
-    assert torch.equal(prune(kept, GRAPH, "interchange"), on_some_path(kept))
+def on_some_path(kept: torch.Tensor, graph: Graph, ablation: str) -> torch.Tensor:
+    """Edges on a path to the logits of a read position, by walking from both ends.
+
+    From an input, where what dropped edges carry is of a run; else from anywhere.
+    """
+    edges = [tuple(edge) for edge in graph.by_place(kept).nonzero().tolist()]
+    after = {edge: fed(graph, edge[0], edge[2]) for edge in edges}
+    of_a_run = ablation in ("interchange", "resample")
+    rows = range((of_a_run and graph.n_inputs) or graph.n_writers)
+    forward = {(place, row) for place in range(graph.n_places) for row in rows}
+    backward = {(place, graph.n_writers) for place in range(graph.n_places)}
+    for _ in range(graph.n_writers):
+        forward |= {node for edge in edges if edge[:2] in forward for node in after[edge]}
+        backward |= {edge[:2] for edge in edges if after[edge] & backward}
+    found = torch.zeros_like(graph.by_place(kept))
+    for edge in edges:
+        found[edge] = edge[:2] in forward and bool(after[edge] & backward)
+    return found.view(kept.shape)
 
 
-@given(st.integers(0, 10_000), st.integers(0, 60))
-def test_top_n_takes_the_strongest_and_nests(seed, n):
-    scores = torch.randn(GRAPH.allowed.shape, generator=torch.Generator().manual_seed(seed))
-    kept = top_n(scores, GRAPH, n)
-    assert int(kept.sum()) == min(n, GRAPH.n_edges)
-    assert not kept[~GRAPH.allowed].any()
+@given(graphs, st.sampled_from(ABLATIONS), st.integers(0, 10_000), st.floats(0.05, 0.9))
+def test_pruning_keeps_exactly_what_lies_on_a_path(graph, ablation, seed, share):
+    kept = random_edges(graph, seed, share)
+    assert torch.equal(prune(kept, graph, ablation), on_some_path(kept, graph, ablation))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(ARCHITECTURES)),
+    st.sampled_from(["interchange", "resample", "mean", "mean_positional", "zero"]),
+    st.sampled_from(["token", "none"]),
+    st.integers(0, 10_000),
+    st.floats(0.3, 0.8),
+)
+def test_dead_ends_of_positions_do_not_change_logits(name, ablation, inputs, seed, share):
+    """What nothing reaches goes where another run replaces it, what is not heard goes always."""
+    model, batch = small_model(name), example(seed)
+    graph = Graph.of(model.config, inputs, positions_of(model, batch))
+    kept = random_edges(graph, seed, share)
+    pruned = prune(kept, graph, ablation)
+    assert (pruned != kept).any()
+    reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
+    found = PatchedModel(model, graph).logits(batch, torch.stack([kept, pruned]), reference)
+    before, after = found[:, batch.read]
+    torch.testing.assert_close(after, before, rtol=1e-11, atol=1e-11)
+
+
+def example(seed: int) -> Batch:
+    """Prompt pairs of five tokens, read at two inner positions and some of them at one."""
+    draw = torch.Generator().manual_seed(seed)
+    clean, corrupted = torch.randint(11, (2, 3, 5), generator=draw)
+    answers = torch.zeros(3, 2, 1, dtype=torch.long)
+    places = torch.tensor([[3, 1], [1, -1], [3, 3]])
+    return Batch(clean, corrupted, places, answers, answers + 1, torch.arange(3), clean.roll(1, 0))
+
+
+def slow_greedy(scores: torch.Tensor, graph: Graph, n: int) -> torch.Tensor:
+    ranks, allowed = graph.by_place(scores.abs()), graph.by_place(graph.allowed)
+    kept = torch.zeros_like(allowed)
+    nodes = {(place, graph.n_writers) for place in range(graph.n_places)}
+    every = [tuple(edge) for edge in allowed.nonzero().tolist()]
+    for _ in range(n):
+        free = [e for e in every if not kept[e] and fed(graph, e[0], e[2]) & nodes]
+        if not free:
+            break
+        best = max(free, key=lambda e: (float(ranks[e]), [-i for i in e]))
+        kept[best] = True
+        nodes.add(best[:2])
+    return kept.view(graph.allowed.shape)
+
+
+@settings(max_examples=15, deadline=None)
+@given(graphs, st.integers(0, 10_000), st.integers(0, 25))
+def test_greedy_is_brute_force_greedy(graph, seed, n):
+    """Also where heads share keys and values, whose edges count once."""
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+    found = greedy(scores, graph, n)
+    assert torch.equal(found, slow_greedy(scores, graph, n))
+    assert int(found.sum()) == min(n, int(prune(graph.allowed, graph, "zero").sum()))
+
+
+@given(graphs, st.integers(0, 10_000), st.integers(0, 60))
+def test_top_n_takes_the_strongest_of_all_positions_and_nests(graph, seed, n):
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+    kept = top_n(scores, graph, n)
+    assert int(kept.sum()) == min(n, graph.n_edges)
+    assert not kept[~graph.allowed].any()
     strength = scores.abs()
-    if 0 < n < GRAPH.n_edges:
-        assert strength[kept].min() >= strength[GRAPH.allowed & ~kept].max()
-    assert (top_n(scores, GRAPH, n + 1) | kept).sum() == min(n + 1, GRAPH.n_edges)
+    if 0 < n < graph.n_edges:
+        assert strength[kept].min() >= strength[graph.allowed & ~kept].max()
+    assert (top_n(scores, graph, n + 1) | kept).sum() == min(n + 1, graph.n_edges)
 
 
 def test_signed_order_leaves_harmful_edges_to_the_end():
@@ -62,36 +169,34 @@ def test_ties_go_to_the_first_edges():
     assert kept.nonzero().tolist() == GRAPH.allowed.nonzero().tolist()[:3]
 
 
-def slow_greedy(scores: torch.Tensor, n: int) -> torch.Tensor:
-    kept, nodes = torch.zeros_like(GRAPH.allowed), {GRAPH.n_writers}
-    owner = GRAPH.owners.int().argmax(1).tolist()
-    for _ in range(n):
-        open_edges = [
-            (float(scores[r, c].abs()), -r, -c)
-            for r, c in GRAPH.allowed.nonzero().tolist()
-            if owner[c] in nodes and not kept[r, c]
-        ]
-        if not open_edges:
-            break
-        _, r, c = max(open_edges)
-        kept[-r, -c] = True
-        nodes.add(-r)
-    return kept
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(0, 45))
-def test_greedy_is_brute_force_greedy(seed, n):
-    scores = torch.randn(GRAPH.allowed.shape, generator=torch.Generator().manual_seed(seed))
-    assert torch.equal(greedy(scores, GRAPH, n), slow_greedy(scores, n))
-
-
 @pytest.mark.parametrize("rule", ["top_n", "greedy"])
 def test_selected_circuits_have_no_dead_ends(rule):
-    scores = torch.randn(GRAPH.allowed.shape, generator=torch.Generator().manual_seed(0))
-    kept = select(scores, GRAPH, 20, Selection(rule=rule), "interchange")
-    assert int(kept.sum()) <= 20
-    assert torch.equal(kept, on_some_path(kept))
+    graph = Graph(2, 2, positions=Positions(4, (3,)))
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(0))
+    kept = select(scores, graph, 60, Selection(rule=rule), "interchange")
+    assert 0 < int(kept.sum()) <= 60
+    assert torch.equal(kept, on_some_path(kept, graph, "interchange"))
+
+
+@given(graphs, st.integers(0, 10_000))
+def test_walks_lead_from_an_input_to_a_read_position(graph, seed):
+    path = Walks(graph).path(torch.Generator().manual_seed(seed))
+    kept = torch.zeros_like(graph.allowed)
+    for edge in path:
+        assert graph.allowed[edge]
+        kept[edge] = True
+    assert torch.equal(prune(kept, graph, "interchange"), kept)
+    assert graph.readers[path[-1][-1]] == "logits"
+
+
+def test_walks_take_every_live_edge_and_no_other():
+    graph = Graph(1, 2, positions=Positions(3, (1,)))
+    walks, draw = Walks(graph), torch.Generator().manual_seed(0)
+    taken = {edge for _ in range(2000) for edge in walks.path(draw)}
+    assert taken == {
+        tuple(edge) for edge in prune(graph.allowed, graph, "interchange").nonzero().tolist()
+    }
+    assert not any(graph.edge_name(*edge).endswith("@2") for edge in taken)  # nobody looks back
 
 
 def test_sizes_round_down_as_in_mib():

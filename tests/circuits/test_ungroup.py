@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from attribution_cases import positions_of
 from slow_reference import small_model
 
 from harness.circuits.circuit import Circuit
@@ -35,15 +37,16 @@ def vars_of(config):
     return config.to_dict()
 
 
-def test_an_ungrouped_circuit_computes_the_same(random_batch):
+@pytest.mark.parametrize("per_token", [False, True])
+def test_an_ungrouped_circuit_computes_the_same(per_token, random_batch):
     model, batch = small_model("grouped"), random_batch()
-    whole = as_ungrouped(model)
-    graph = Graph.of(model.config)
+    whole, positions = as_ungrouped(model), positions_of(model, batch) if per_token else None
+    graph = Graph.of(model.config, positions=positions)
     draw = torch.Generator().manual_seed(0)
     kept = (torch.rand(graph.allowed.shape, generator=draw) < 0.6) & graph.allowed
     scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
     spread = ungrouped(Circuit(graph, kept, scores, model.config.d_model), additive=True)
-    assert spread.graph == Graph.of(whole.config)
+    assert spread.graph == Graph.of(whole.config, positions=positions)
     assert not spread.kept[~spread.graph.allowed].any()
     torch.testing.assert_close(spread.scores.sum(), scores.sum())
     found, wanted = (

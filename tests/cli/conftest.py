@@ -112,3 +112,13 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     # As if an installed package brought a method of this kind, with any parameters.
     monkeypatch.setattr("harness.discovery.registry._plug_ins", lambda: {"fake": None})
     return Place(folder, tmp_path / "log")
+
+
+@pytest.fixture
+def measuring(harness: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line with cells that are really computed, not made up."""
+    monkeypatch.setattr("harness.runs.execute.COMPUTE", "harness.runs.cell:compute_cell")
+    control = harness.folder / "specs/methods/paths.yaml"
+    control.write_text(control.read_text().replace("kind: fake", "kind: random_paths"))
+    control.write_text(control.read_text().replace("{good: 0.1}", "{}"))
+    return harness

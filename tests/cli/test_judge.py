@@ -29,16 +29,6 @@ def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runs.judge.Learner", lambda: Learner(steps=2))
 
 
-@pytest.fixture
-def measuring(harness: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The command line with cells that are really computed, not made up."""
-    monkeypatch.setattr("harness.runs.execute.COMPUTE", "harness.runs.cell:compute_cell")
-    control = harness.folder / "specs/methods/paths.yaml"
-    control.write_text(control.read_text().replace("kind: fake", "kind: random_paths"))
-    control.write_text(control.read_text().replace("{good: 0.1}", "{}"))
-    return harness
-
-
 def saved(name: str = "circuit.json", graph: Graph = GRAPH, drop: str = "", **more: Any) -> str:
     kept = graph.allowed.clone()
     if drop:

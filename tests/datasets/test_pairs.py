@@ -15,6 +15,7 @@ from harness.datasets.pairs import (
     PromptPairs,
     answer_batch,
     join_pairs,
+    mixed_lengths,
     next_token_targets,
     padded,
     pick_answers,
@@ -138,3 +139,10 @@ def test_pick_answers_never_picks_padding() -> None:
 
 def test_padded_has_at_least_the_width() -> None:
     np.testing.assert_array_equal(padded([[1], []], 0, 2), [[1, 0], [0, 0]])
+
+
+def test_several_lengths_are_named_and_one_is_no_problem() -> None:
+    assert mixed_lengths(make([4, 4]), make([4])) is None
+    assert "have 4, 6 tokens" in str(mixed_lengths(make([4, 4]), make([6])))
+    many = str(mixed_lengths(make([3, 4, 5]), make([6, 7, 8, 9, 10])))
+    assert "have 3, 4, 5, 6, 7, 8 and 2 other numbers of tokens" in many

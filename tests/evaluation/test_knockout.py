@@ -12,7 +12,7 @@ from toy_task import CHOICES
 
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import random_path
+from harness.circuits.paths import Walks
 from harness.circuits.reference import References
 from harness.circuits.select import prune
 from harness.evaluation.completeness import (
@@ -99,7 +99,7 @@ def test_a_sample_keeps_the_order_and_takes_all_if_it_can(kept, runner):
 def test_random_paths_lead_from_input_to_logits(inputs):
     graph = Graph(2, 3, inputs=inputs)
     for seed in range(20):
-        path = random_path(graph, draws(seed))
+        path = Walks(graph).path(draws(seed))
         kept = torch.zeros_like(graph.allowed)
         for row, column in path:
             assert graph.allowed[row, column]

@@ -19,7 +19,7 @@ from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_
 from harness.evaluation.curve import PER_EXAMPLE, evaluate_circuits
 from harness.evaluation.ordered_answers import ORDERED, OrderedAnswers
 from harness.evaluation.summary import Summary
-from harness.models.batch import batches
+from harness.models.batch import Batches
 from harness.spec.load import Library
 
 ANSWERS = [7, 2, 9, 4, 1, 10]  # token ids, in the order of the list
@@ -137,7 +137,7 @@ def test_the_years_of_the_shipped_task_are_in_order():
     task = Library().task("greater_than")
     assert set(ORDERED) <= set(task.spec.evaluation.measures)
     data = open_data(task)
-    given = list(batches(data.pairs("test", 64, 0), 64))
+    given = list(Batches(data.pairs("test", 64, 0), 64))
     found = OrderedAnswers.of(given, task.spec.evaluation.measures)
     assert found is not None
     assert data.tokenizer.decode(found.tokens.tolist()).split() == [f"{y:02}" for y in range(2, 99)]

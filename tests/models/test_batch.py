@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,16 @@ def test_narrow_pairs_make_the_same_batches():
         for name, tensor in vars(narrow).items():
             assert tensor is None or tensor.dtype == torch.int64
             assert tensor is getattr(wide, name) or torch.equal(tensor, getattr(wide, name))
+
+
+def test_values_go_back_to_the_positions_they_were_read_at(random_batch):
+    """The transpose of reading: <read x, y> = <x, y put back>, also for a position read twice."""
+    batch = replace(random_batch(), positions=torch.tensor([[3, 1], [2, 2], [4, 0]]))
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, *batch.clean.shape, 5, generator=draw, dtype=torch.float64)
+    y = torch.randn(2, 3, 2, 5, generator=draw, dtype=torch.float64)
+    found, wanted = (x * batch.from_positions(y)).sum(), (batch.at_positions(x) * y).sum()
+    torch.testing.assert_close(found, wanted, rtol=1e-13, atol=1e-13)
 
 
 def test_a_length_with_one_pair_has_no_partner():

@@ -17,7 +17,7 @@ from harness.runs.cell import compute_cell
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.setting import TEST_SEED, prepare, references_of
+from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, Runtime
 
@@ -48,7 +48,7 @@ def find(tmp_path, counted):
     def found(cell: Cell, models: ModelStore | None = None) -> tuple[KnownCircuit, int]:
         models, before = models or ModelStore(tmp_path), len(counted)
         data = open_data(cell.task)
-        setting = prepare(cell, data, obtain_model(cell, data, models, print))
+        setting = prepare(cell, draw(cell, data), obtain_model(cell, data, models, print))
         references = references_of(setting.patched, setting.choices, setting.discovery, 0)
         pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
         known = truth.true_circuit(setting, pairs, references, models, print)
@@ -93,6 +93,16 @@ def test_cells_have_the_same_numbers_from_the_store(counted, tmp_path):
 def test_what_it_depends_on_makes_it_anew(find, changed):
     assert find(a_cell(ablation="zero", inputs="split"))[1] == 1
     assert find(a_cell(**{"ablation": "zero", "inputs": "split", **changed}))[1] == 1
+
+
+def test_edges_of_each_position_have_a_truth_of_their_own(tmp_path):
+    cell, models = a_cell(), ModelStore(tmp_path)
+    data = open_data(cell.task)
+    drawn = draw(cell, data)
+    setting = prepare(cell, drawn, obtain_model(cell, data, models, print))
+    own = replace(setting, choices=replace(setting.choices, positions="per_token"))
+    one, other = (truth.depends_on(which, drawn.test) for which in (setting, own))
+    assert one != other
 
 
 def test_a_mean_is_that_of_the_discovery_pairs(find):
