@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint types leaderboard clean
+.PHONY: demo test test-fast lint types leaderboard comparisons clean
 
 # The quickstart suite: trains the four headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -28,12 +28,22 @@ types: $(READY)
 # The published table, its data and its picture from the last run of the quickstart suite, and
 # the same table in the README.
 leaderboard: demo
-	$(BIN)/harness table quickstart --format github --write results/leaderboard.md
+	$(BIN)/harness table quickstart --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
 	$(BIN)/harness plot quickstart -o results/leaderboard.svg
 	awk '/<!-- leaderboard:start/ {print; while ((getline line < "results/leaderboard.md") > 0) \
 	  print line; skip = 1} /<!-- leaderboard:end/ {skip = 0} !skip' README.md > README.new
 	mv README.new README.md
+
+# The published tables of the other suites: they are run, and what they have is reused.
+COMPARISONS := known_circuits edge_pruning edge_pruning_prompts
+comparisons: $(READY)
+	set -e; for suite in $(COMPARISONS); do \
+	  $(BIN)/harness run $$suite --jobs 2 > /dev/null; \
+	  $(BIN)/harness table $$suite --provenance --write results/$$suite.md; \
+	  $(BIN)/harness table $$suite --format csv --write results/$$suite.csv; \
+	  $(BIN)/harness plot $$suite -o results/$$suite.svg; \
+	done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

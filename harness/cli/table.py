@@ -29,9 +29,20 @@ Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, atomically, in place of stdout.",
 )
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Add where and when the cells were computed (github tables).",
+)
 @options.size
 def command(
-    runs: tuple[str, ...], results: Path, form: Chosen, full: bool, write: Path | None, size: float
+    runs: tuple[str, ...],
+    results: Path,
+    form: Chosen,
+    full: bool,
+    write: Path | None,
+    size: float,
+    provenance: bool,
 ) -> None:
     """Print the leaderboard of RUN (a folder, or a name in the results folder).
 
@@ -42,7 +53,10 @@ def command(
 
     if form == "parquet" and not (full and write):
         raise click.UsageError("parquet is binary and holds rows: give --full and --write FILE")
-    cells = [cell for folder in run_folders(runs, results) for cell in load_cells(folder)]
+    if provenance and (full or form != "github"):
+        raise click.UsageError("--provenance is a line below a table: github only, without --full")
+    folders = run_folders(runs, results)
+    cells = [cell for folder in folders for cell in load_cells(folder)]
     if form == "parquet":
         from harness.reports.rows import write_parquet
 
@@ -52,6 +66,10 @@ def command(
     from harness.reports.table import render, render_rows
 
     text = render_rows(cells, form) if full else render(leaderboard(cells, size), form)
+    if provenance:
+        from harness.reports.made import made_line
+
+        text += made_line(folders)
     if write is None:
         click.echo(text, nl=False)
     else:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,18 @@ def test_table_in_every_format(harness: Any) -> None:
     assert records[0]["method"] == "good"
     harness("table", "--write", "board.md")
     assert Path("board.md").read_text() == run.stdout
+
+
+def test_a_table_can_say_where_it_was_made(harness: Any) -> None:
+    run = harness("run", "trial")
+    text = harness("table", "trial", "--provenance").stdout
+    assert text.startswith(run.stdout)
+    line = text.removeprefix(run.stdout)
+    assert "`harness run trial`, 3 cells, 20" in line
+    assert f"torch {version('torch')}" in line
+    assert "on cpu with" in line
+    harness("table", "trial", "--provenance", "--format", "csv", code=2)
+    harness("table", "trial", "--provenance", "--full", code=2)
 
 
 def test_full_table_has_a_row_per_cell_and_size(harness: Any) -> None:
