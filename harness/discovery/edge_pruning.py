@@ -16,7 +16,9 @@ default one training is made for each size that will be measured.
 λ₁ and λ₂ grow about `multiplier_rate` a step while the target is not reached, and an edge is given
 up when its price λ/E exceeds what it is worth. Large rates reach any target and break a circuit
 that is larger than the target allows; small ones end at a circuit whose every edge is worth more
-than λ/E, and a target of 1 is then a price rather than a goal.
+than λ/E, and a target of 1 is then a price rather than a goal. A saturated mask has no gradient but
+its price, which Adam measures against what it remembers (1/(1 - β₂) steps) of the time when the
+mask mattered: a short memory lets prices move masks in short trainings.
 
 Cost: `steps` per target, each about 1.1 · `draws` plain forward+backwards of its prompts (see
 `mask_training`); `harness bench` measures a step.
@@ -58,12 +60,18 @@ class EdgePruning:
     weight_decay: float = 0.0
     start: float = 10.0
     clamp: float | None = 10.0
+    beta2: float = 0.999
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of masks per target."""
         targets = self._targets(problem)
         training = Training(
-            self.steps, self.batch_size, self.objective, self.warmup, draws=self.draws
+            self.steps,
+            self.batch_size,
+            self.objective,
+            self.warmup,
+            betas=(0.9, self.beta2),
+            draws=self.draws,
         )
 
         def law(part: Sequence[float]) -> ConstrainedMasks:
