@@ -41,6 +41,7 @@ from harness.circuits.reference import Activations, Constants, collect, writer_m
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
+from harness.models.precision import single
 from harness.models.shuffled import Shuffled
 from harness.spec.types import Metric
 
@@ -158,11 +159,11 @@ def _train(
 ) -> Constants:
     patched = objective.patched
     spreads = _spreads(patched, means, batches)
-    theta = [torch.zeros_like(x).requires_grad_() for x in means.tensors()]
+    theta = [single(torch.zeros_like(x)).requires_grad_() for x in means.tensors()]
 
     def constants() -> Constants:
         moved = zip(means.tensors(), spreads, theta, strict=True)
-        return Constants.of([mean + spread * at for mean, spread, at in moved])
+        return Constants.of([(mean + spread * at).to(mean.dtype) for mean, spread, at in moved])
 
     optimiser = torch.optim.Adam(theta, lr=LEARNING_RATE, betas=_BETAS)
     parts = _again_and_again(batches, generator)

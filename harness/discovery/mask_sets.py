@@ -18,7 +18,8 @@ def discover_over(
 ) -> Discovery:
     """Train a set of masks for each setting; the ranking of the middle one is the scores.
 
-    Each ranking serves circuits of about the number of edges that its masks are expected to keep.
+    Each ranking serves circuits of about the number of edges that its masks are expected to keep;
+    of two that keep equally many, the later setting's.
     `labels` name the settings in the notes.
     """
     found, earlier = train_masks(problem, settings, law_of, training, title)

@@ -32,7 +32,8 @@ MEASURES = (
         "Kendall τ",
         "up",
         "τ_b = (C - D) / √((C + D + T_1)(C + D + T_2)) of circuit's and model's probabilities of "
-        "the ordered answers: pairs ordered alike, differently, tied in one only",
+        "the ordered answers: pairs ordered alike, differently, tied in one only; 0 where one "
+        "ties all",
         "Edge Pruning (Bhaskar et al. 2024); Kendall 1945",
     ),
 )
@@ -76,8 +77,8 @@ def kendall_tau(one: ArrayLike, other: ArrayLike) -> Floats:
 
     τ_b = (C - D) / √((C + D + T_1)(C + D + T_2)) over all pairs of answers: C are ordered alike by
     both, D differently, T_1 tied only in `one`, T_2 only in `other` (Kendall 1945). 1 is the same
-    order, -1 the reverse. NaN where all scores on one side are equal: they have no order. So is
-    it where a score is NaN.
+    order, -1 the reverse. 0 where all scores on one side are equal: they order nothing. NaN where a
+    score is NaN.
     """
     a, b = np.broadcast_arrays(np.asarray(one, np.float64), np.asarray(other, np.float64))
     flat = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
@@ -93,8 +94,7 @@ def _kendall_tau(a: Floats, b: Floats) -> Floats:
     order_a, order_b = _orders(a), _orders(b)
     agreement = (order_a * order_b).sum(axis=-1, dtype=np.int64)
     ordered = np.count_nonzero(order_a, axis=-1) * np.count_nonzero(order_b, axis=-1).astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tau: Floats = agreement / np.sqrt(ordered)
+    tau: Floats = agreement / np.sqrt(np.maximum(ordered, 1))  # no ordered pair: 0 of them agree
     tau[np.isnan(a).any(axis=-1) | np.isnan(b).any(axis=-1)] = np.nan
     return tau
 

@@ -64,7 +64,7 @@ class OrderedAnswers:
     def read(self, logits: Tensor, whole: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Each measure: logits [S, B, P, V], the model's own [B, P, V] to float64 [S, B]."""
         ids = self.tokens.to(logits.device)
-        circuit, model = (answer_probabilities(x[..., ids].cpu()) for x in (logits, whole))
+        circuit, model = (answer_probabilities(x[..., ids].double().cpu()) for x in (logits, whole))
         place = _places(batch).clamp(min=0).cpu().numpy()
         return {
             name: over_positions(

@@ -38,5 +38,10 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
             f"cell {cell_id[:12]} has no circuit of size {size:g}; its sizes, in shares of all "
             f"edges, are {', '.join(f'{share:g}' for share in shares)}"
         )
+    if "circuits.safetensors" not in store.result(cell_id)["artifacts"]:
+        raise HarnessError(
+            f"cell {cell_id[:12]} was computed before circuits of every size were stored; delete "
+            "its folder and run again, or leave out the size"
+        )
     _, kept = unpack(store.artifact(cell_id, "circuits.safetensors"))
     return replace(circuit, kept=kept[place], scores=None)

@@ -29,6 +29,7 @@ from harness.runs.setting import (
     Drawn,
     batched,
     check_lengths,
+    discovery_pairs,
     graph_of,
     references_of,
 )
@@ -91,7 +92,7 @@ def judge_circuit(
         raise HarnessError(unknown("split", request.split, data.splits))
     wanted = request.pairs or choices.test_pairs
     drawn = Drawn(
-        data.pairs("train", choices.discovery_pairs, cell.seed, at_most=True),
+        discovery_pairs(data, choices, choices.discovery_pairs, cell.seed, at_most=True),
         data.pairs(request.split, wanted, TEST_SEED, at_most=request.pairs is None),
     )
     check_lengths(choices, drawn)

@@ -124,6 +124,8 @@ class Plan:
 
     name: str  # also the name of the run's folder
     cells: tuple[Cell, ...]
+    grid: frozenset[tuple[str, str]] = frozenset()
+    """(task, variant) of the suite's whole grid, whichever cells are left out or were chosen."""
 
     @cached_property
     def by_model(self) -> Mapping[str, tuple[Cell, ...]]:
@@ -143,10 +145,12 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
     cells: dict[str, Cell] = {}
     points: dict[tuple[str, str, str, str, int], Cell] = {}
-    for task_ref in spec.tasks:
-        task = library.task(_reference(task_ref, suite.folder))
+    tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
+    varied_tasks = {ref: variants(task, spec) for ref, task in tasks.items()}
+    _refuse_idle_exclusions(spec, varied_tasks)
+    for task_ref, task in tasks.items():
         grid = itertools.product(
-            _models(task, spec, library, suite.folder), variants(task, spec), methods, seeds
+            _models(task, spec, library, suite.folder), varied_tasks[task_ref], methods, seeds
         )
         for source, (variant, varied), (method, role), seed in grid:
             if excluded(spec, task_ref, method.name, varied.spec.evaluation):
@@ -156,8 +160,32 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
             _refuse_twin(cells.get(cell.id), cell)
             _refuse_namesake(points.setdefault(cell.place, cell), cell)
             cells[cell.id] = cell
+    if not cells:
+        raise HarnessError(f"suite {spec.name!r} excludes every cell of what is asked for")
     _refuse_methods(cells.values())
-    return Plan(name=spec.name, cells=tuple(cells.values()))
+    places = {
+        (varied.spec.name, variant) for found in varied_tasks.values() for variant, varied in found
+    }
+    return Plan(spec.name, tuple(cells.values()), frozenset(places))
+
+
+def _refuse_idle_exclusions(
+    spec: Suite, varied: Mapping[str, Sequence[tuple[str, Loaded[Task]]]]
+) -> None:
+    """Refuse an exclusion that no evaluation of the suite agrees with: it is a slip."""
+    for index, one in enumerate(spec.exclude):
+        evaluations = (
+            task.spec.evaluation
+            for ref, found in varied.items()
+            for _, task in found
+            if one.task in (None, ref)
+        )
+        if not any(_agrees(evaluation, one.evaluation) for evaluation in evaluations):
+            wanted = ", ".join(f"{k} {v}" for k, v in _changes(one.evaluation).items())
+            raise HarnessError(
+                f"suite {spec.name!r}: exclude.{index} leaves out nothing: no evaluation of its "
+                f"tasks has {wanted}"
+            )
 
 
 def _refuse_methods(cells: Iterable[Cell]) -> None:
@@ -194,9 +222,13 @@ def excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) ->
     return any(
         one.task in (None, task_ref)
         and (one.method is None or Path(one.method).stem == method)
-        and all(getattr(evaluation, name) == v for name, v in _changes(one.evaluation).items())
+        and _agrees(evaluation, one.evaluation)
         for one in spec.exclude
     )
+
+
+def _agrees(evaluation: Evaluation, given: EvaluationChange) -> bool:
+    return all(getattr(evaluation, name) == value for name, value in _changes(given).items())
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:

@@ -123,14 +123,16 @@ def record(folder: Path, plan: Plan) -> None:
     (folder / ".locks").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".locks" / "plan.lock"):
         old = entries_of(folder) if (folder / PLAN).is_file() else []
-        merged = _merge(old, entries)
+        merged = _merge(old, entries, plan.grid)
         document = {"schema_version": 1, "name": plan.name, "cells": [vars(e) for e in merged]}
         replace_file(folder / PLAN, json_bytes(document))
 
 
-def _merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    asked = {(entry.task, entry.variant) for entry in new}
-    again = {entry.task for entry in new}
+def _merge(
+    old: Sequence[Entry], new: Sequence[Entry], grid: frozenset[tuple[str, str]]
+) -> list[Entry]:
+    asked = grid | {(entry.task, entry.variant) for entry in new}
+    again = {task for task, _ in asked}
     kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
     # A dict keeps the place of a point that is replaced; sorting keeps each task together.
     points = {entry.point: entry for entry in (*kept, *new)}

@@ -66,14 +66,19 @@ def draw(cell: Cell, data: TaskData) -> Drawn:
     Raises `HarnessError` where the choices ask for prompts of one length and there are several.
     """
     choices = cell.task.spec.evaluation
-    wanted = limited(choices.discovery_pairs, cell)
-    if choices.discovery_repeats:
-        discovery = pairs_with_repeats(data, "train", wanted, cell.seed)
-    else:
-        discovery = data.pairs("train", wanted, cell.seed)
+    discovery = discovery_pairs(data, choices, limited(choices.discovery_pairs, cell), cell.seed)
     drawn = Drawn(discovery, data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED))
     check_lengths(choices, drawn)
     return drawn
+
+
+def discovery_pairs(
+    data: TaskData, choices: Evaluation, count: int, seed: int, *, at_most: bool = False
+) -> PromptPairs:
+    """The pairs that methods look at; `at_most`: fewer will do where the task has fewer."""
+    if choices.discovery_repeats:
+        return pairs_with_repeats(data, "train", count, seed)
+    return data.pairs("train", count, seed, at_most=at_most)
 
 
 def prepare(cell: Cell, drawn: Drawn, model: Transformer) -> Setting:

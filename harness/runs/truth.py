@@ -3,8 +3,9 @@
     <models>/truths/<key>.safetensors   kept uint8 and effects float64 by edge, alone, inside
 
 `key` is the digest of all that the truth depends on: the model (its id, with runtime and code),
-what an edge is and what a dropped one carries, the prompts, and the tolerance. Not of the metric,
-the method or the seed: but for means, whose prompts are the discovery pairs, these do not matter.
+what an edge is and what a dropped one carries, the prompts, and the tolerance. Not of the method.
+Means and learned constants are taken over the discovery pairs; only the learned ones also depend on
+the seed and the metric.
 A model that has no single true circuit is kept too, with the reason.
 """
 
@@ -56,16 +57,17 @@ def true_circuit(
 
 def depends_on(setting: Setting, pairs: PromptPairs) -> Mapping[str, Any]:
     """All that can move a true edge or its effect, as plain JSON data."""
-    choices = setting.choices
+    cell, choices = setting.cell, setting.choices
     same_for_all = choices.ablation in (*OF_A_RUN, "zero")  # else taken over discovery pairs
     return {
-        "model": setting.cell.model_id,
+        "model": cell.model_id,
         "ablation": choices.ablation,
         "positions": choices.positions,
         "inputs": choices.inputs,
         "head_bias": choices.head_bias,
         "pairs": pairs.digest(),
         "partners": TEST_SEED,
+        "learned": [cell.seed, choices.metric] if choices.ablation == "optimal" else None,
         "discovery": None if same_for_all else setting.digests["discovery"],
         "tolerance": TOLERANCE,
     }

@@ -242,3 +242,16 @@ def test_refusals(random_batch):
 def test_models_with_post_norms_are_refused(name, random_batch):
     with pytest.raises(HarnessError, match="choose mean"):
         learn_constants(patched_of(small_model(name)), [random_batch()], 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_constants_of_half_precision_models_are_learned_in_single(dtype, random_batch):
+    """They are worth what those of the same model in float32 are."""
+    half = small_model("gpt2-like", dtype=torch.float32).to(dtype)
+    full = small_model("gpt2-like", dtype=torch.float32)
+    full.load_state_dict(half.state_dict())
+    batch = random_batch(n=8)
+    one, two = (learn_constants(patched_of(m), [batch], 0, steps=20) for m in (half, full))
+    assert one.distance == pytest.approx(two.distance, rel=0.1)
+    assert one.distance != one.distance_of_means
+    assert {x.dtype for x in one.constants.tensors()} == {dtype}

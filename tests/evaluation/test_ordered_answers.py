@@ -49,6 +49,14 @@ def test_the_list_is_that_of_all_prompts(batch):
     assert OrderedAnswers.of([batch], ("agreement", "good_mass")) is None
 
 
+def test_logits_in_half_precision_are_read(batch):
+    logits = torch.randn(1, 5, 1, 11, generator=torch.Generator().manual_seed(1)).bfloat16()
+    found = OrderedAnswers.of([batch], NAMES)
+    assert found is not None
+    half, full = (found.read(x, x[0], batch) for x in (logits, logits.double()))
+    assert all(torch.equal(half[name].double(), full[name].double()) for name in NAMES)
+
+
 def test_what_is_read_is_the_measure_of_each_prompt(batch):
     draw = torch.Generator().manual_seed(1)
     logits = torch.randn(3, 5, 1, 11, generator=draw).double() * 3

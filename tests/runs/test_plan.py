@@ -344,3 +344,23 @@ def test_a_suite_leaves_out_what_it_excludes() -> None:
         (a_method().name, "discovery_pairs 9"),
         ("slow", "discovery_pairs 7"),
     }
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        (Exclusion(evaluation=EvaluationChange(discovery_pairs=8)), "has discovery_pairs 8"),
+        (Exclusion(method=None), "excludes every cell"),
+    ],
+)
+def test_an_exclusion_that_leaves_out_nothing_or_all_is_refused(
+    exclude: Exclusion, message: str
+) -> None:
+    suite = a_suite(
+        [a_task()],
+        [a_method()],
+        evaluations=(EvaluationChange(discovery_pairs=7),),
+        exclude=(exclude,),
+    )
+    with pytest.raises(HarnessError, match=message):
+        expand(loaded(suite), FakeLibrary(a_task(), a_method()))

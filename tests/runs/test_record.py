@@ -68,6 +68,16 @@ def test_evaluations_that_a_suite_has_no_more_leave_its_record(folder: Path) -> 
     assert [e.variant for e in entries_of(folder)] == ["", "ablation zero"]
 
 
+def test_what_a_suite_excludes_for_one_method_stays_for_the_others(folder: Path) -> None:
+    few = replace(a_cell(a_task("one"), a_method("a")), variant="few")
+    many = replace(a_cell(a_task("one"), a_method("a"), seed=1), variant="many")
+    slow = replace(a_cell(a_task("one"), a_method("slow")), variant="few")
+    grid = frozenset({("one", "few"), ("one", "many")})
+    record(folder, Plan("run", (few, many, slow), grid))
+    record(folder, Plan("run", (slow,), grid))  # asked for by itself
+    assert {e.id for e in entries_of(folder)} == {few.id, many.id, slow.id}
+
+
 def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
     record(folder, plan(a_cell(), a_cell(limit=4)))
     assert [e.limit for e in entries_of(folder)] == [None, 4]

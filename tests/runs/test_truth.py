@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,9 @@ from fake_cells import a_method
 
 from harness.circuits.known import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
+from harness.datasets.programs_task import checked_program
 from harness.errors import StoreCorrupt
+from harness.models.compile.assemble import compile_program
 from harness.runs import truth
 from harness.runs.cell import compute_cell
 from harness.runs.models import ModelStore
@@ -68,6 +71,19 @@ def test_a_second_cell_reuses_it(find, tmp_path):
         assert torch.equal(known.effects, first.effects)
         assert (known.alone, known.inside) == (first.alone, first.inside)
     assert find(a_cell(), ModelStore(tmp_path / "other"))[1] == 1
+
+
+def test_learned_constants_have_a_truth_for_each_seed_and_metric():
+    def key(**choices):
+        cell = a_cell(ablation="optimal", **choices)
+        data = open_data(cell.task)
+        drawn = draw(cell, data)
+        model = compile_program(checked_program(cell.task.spec.data)).model
+        return truth.depends_on(prepare(cell, drawn, model), drawn.test)
+
+    keys = [key(), key(seed=1), key(metric="squared_error")]
+    assert all(one != other for one, other in itertools.combinations(keys, 2))
+    assert keys[0]["learned"] == [0, "logit_diff"]
 
 
 def test_cells_have_the_same_numbers_from_the_store(counted, tmp_path):
