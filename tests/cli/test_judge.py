@@ -71,20 +71,30 @@ def test_overlap_with_other_circuits(harness: Any) -> None:
     assert "pairwise IoU of 3 circuits" in text
 
 
-@pytest.mark.parametrize("ablation", ["interchange", "optimal"])
+@pytest.mark.parametrize(
+    ("ablation", "pairs"),
+    [
+        ("interchange", "16"),
+        ("optimal", "16"),
+        ("mean", "1500\n  discovery_repeats: true"),
+    ],
+)
 def test_a_stored_cell_has_the_numbers_of_its_cell(
-    ablation: str, measuring: Any, monkeypatch: pytest.MonkeyPatch
+    ablation: str, pairs: str, measuring: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(learn_constants, steps=20)
     monkeypatch.setattr("harness.runs.setting.learn_constants", few)
     harness = measuring
     path = harness.task("toy")
-    path.write_text(path.read_text().replace("ablation: interchange", f"ablation: {ablation}"))
+    text = path.read_text().replace("ablation: interchange", f"ablation: {ablation}")
+    path.write_text(text.replace("discovery_pairs: 16", f"discovery_pairs: {pairs}"))
     harness.suite("real", ["toy"], ["eap"])
     harness("run", "real", "--seeds", "1")
     store = CellStore(Path("results/real"))
     results = {cell: store.result(cell) for cell in store.ids()}
     cell = next(name for name, result in results.items() if result["method"] == "eap")
+    again = results[cell]["n_discovery"] > results[cell]["n_discovery_prompts"]
+    assert again == ("repeats" in pairs)
     found = judged(harness, f"real:{cell[:8]}", "--tests", "equivalence")
     assert found["same_model"] is True
     assert found["seed"] == 1
