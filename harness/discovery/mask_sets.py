@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.discovery.mask_training import LawOf, Training, train_masks
 from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
 
 
 def discover_over(
@@ -33,3 +35,32 @@ def discover_over(
         },
         earlier_seconds=earlier,
     )
+
+
+@dataclass(frozen=True)
+class PenaltySweep:
+    """What the penalised methods share: one training for each of `penalties`.
+
+    See `specs/method.schema.json` for the fields.
+    """
+
+    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    steps: int = 1000
+    learning_rate: float = 0.1
+    batch_size: int = 32
+    draws: int = 1
+    objective: Objective = "kl"
+
+    def over(
+        self,
+        problem: Problem,
+        law_of: LawOf,
+        title: str,
+        betas: tuple[float, float] = Training.betas,
+    ) -> Discovery:
+        """Train a set of masks for each penalty."""
+        training = Training(
+            self.steps, self.batch_size, self.objective, draws=self.draws, betas=betas
+        )
+        labels = [f"{penalty:g}" for penalty in self.penalties]
+        return discover_over(problem, self.penalties, labels, law_of, training, title)

@@ -17,35 +17,24 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.discovery.mask_sets import discover_over
-from harness.discovery.mask_training import Training
+from harness.discovery.mask_sets import PenaltySweep
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
 
 _START = 3.0
 """Masks begin nearly all one (P(z = 1) = 0.80), yet unsaturated, so that all have a gradient."""
 
 
 @dataclass(frozen=True)
-class SubnetworkProbing:
-    """`penalties`: weights of the expected share of kept edges; see `specs/method.schema.json`."""
-
-    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
-    steps: int = 1000
-    learning_rate: float = 0.1
-    batch_size: int = 32
-    draws: int = 1
-    objective: Objective = "kl"
+class SubnetworkProbing(PenaltySweep):
+    """`penalties`: weights of the expected share of kept edges."""
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of masks per penalty."""
-        training = Training(self.steps, self.batch_size, self.objective, draws=self.draws)
 
         def law(penalties: Sequence[float]) -> PenalisedMasks:
             return PenalisedMasks.new(problem, penalties, self.learning_rate)
 
-        title, labels = "subnetwork probing at", [f"{penalty:g}" for penalty in self.penalties]
-        return discover_over(problem, self.penalties, labels, law, training, title)
+        return self.over(problem, law, "subnetwork probing at")
 
 
 @dataclass

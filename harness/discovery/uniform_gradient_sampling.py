@@ -21,10 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.discovery.mask_sets import discover_over
-from harness.discovery.mask_training import Training
+from harness.discovery.mask_sets import PenaltySweep
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
 
 _START = 1.0
 """Start of logit θ: edges are kept with probability 0.73, so that windows are wide."""
@@ -34,21 +32,11 @@ _NARROWEST = 1e-6
 
 
 @dataclass(frozen=True)
-class UniformGradientSampling:
-    """`penalties`: weights of the mean keeping probability; see `specs/method.schema.json`."""
-
-    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
-    steps: int = 1000
-    learning_rate: float = 0.1
-    batch_size: int = 32
-    draws: int = 1
-    objective: Objective = "kl"
+class UniformGradientSampling(PenaltySweep):
+    """`penalties`: weights of the mean keeping probability."""
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of keeping probabilities per penalty."""
-        training = Training(
-            self.steps, self.batch_size, self.objective, draws=self.draws, betas=_BETAS
-        )
 
         def law(penalties: Sequence[float]) -> WindowMasks:
             like = problem.mask_like
@@ -57,8 +45,7 @@ class UniformGradientSampling:
                 torch.tensor(penalties).to(like), self.learning_rate, logits.requires_grad_()
             )
 
-        title, labels = "uniform gradient sampling at", [f"{one:g}" for one in self.penalties]
-        return discover_over(problem, self.penalties, labels, law, training, title)
+        return self.over(problem, law, "uniform gradient sampling at", _BETAS)
 
 
 @dataclass
