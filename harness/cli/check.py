@@ -69,7 +69,7 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
     from harness.discovery.registry import per_token_problem
-    from harness.runs.plan import excluded, variants
+    from harness.runs.variants import excluded, variants
 
     spec, folder = suite.spec, suite.folder
     try:

@@ -31,14 +31,15 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
     circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
     if size is None:
         return circuit
-    shares = [point["size_requested"] for point in store.result(cell_id)["curve"]]
+    result = store.result(cell_id)
+    shares = [point["size_requested"] for point in result["curve"]]
     place = next((i for i, share in enumerate(shares) if isclose(share, size)), None)
     if place is None:
         raise HarnessError(
             f"cell {cell_id[:12]} has no circuit of size {size:g}; its sizes, in shares of all "
             f"edges, are {', '.join(f'{share:g}' for share in shares)}"
         )
-    if "circuits.safetensors" not in store.result(cell_id)["artifacts"]:
+    if "circuits.safetensors" not in result["artifacts"]:
         raise HarnessError(
             f"cell {cell_id[:12]} was computed before circuits of every size were stored; delete "
             "its folder and run again, or leave out the size"

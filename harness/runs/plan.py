@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,13 @@ from typing import Any, Literal
 from harness.discovery.registry import per_token_problem
 from harness.errors import HarnessError
 from harness.runs.fields import identity_part
+from harness.runs.variants import excluded, refuse_idle_exclusions, variants
 from harness.runs.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
 from harness.spec.types import (
     Data,
-    Evaluation,
-    EvaluationChange,
     GeneratorData,
     LoadModel,
     Method,
@@ -147,7 +146,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     points: dict[tuple[str, str, str, str, int], Cell] = {}
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
     varied_tasks = {ref: variants(task, spec) for ref, task in tasks.items()}
-    _refuse_idle_exclusions(spec, varied_tasks)
+    refuse_idle_exclusions(spec, varied_tasks)
     for task_ref, task in tasks.items():
         grid = itertools.product(
             _models(task, spec, library, suite.folder), varied_tasks[task_ref], methods, seeds
@@ -169,25 +168,6 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     return Plan(spec.name, tuple(cells.values()), frozenset(places))
 
 
-def _refuse_idle_exclusions(
-    spec: Suite, varied: Mapping[str, Sequence[tuple[str, Loaded[Task]]]]
-) -> None:
-    """Refuse an exclusion that no evaluation of the suite agrees with: it is a slip."""
-    for index, one in enumerate(spec.exclude):
-        evaluations = (
-            task.spec.evaluation
-            for ref, found in varied.items()
-            for _, task in found
-            if one.task in (None, ref)
-        )
-        if not any(_agrees(evaluation, one.evaluation) for evaluation in evaluations):
-            wanted = ", ".join(f"{k} {v}" for k, v in _changes(one.evaluation).items())
-            raise HarnessError(
-                f"suite {spec.name!r}: exclude.{index} leaves out nothing: no evaluation of its "
-                f"tasks has {wanted}"
-            )
-
-
 def _refuse_methods(cells: Iterable[Cell]) -> None:
     """Refuse methods that cannot find what the cells' evaluation asks for, before any is run."""
     own = [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"]
@@ -197,38 +177,6 @@ def _refuse_methods(cells: Iterable[Cell]) -> None:
             f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
             "out of the suite with `exclude`"
         )
-
-
-def _changes(change: EvaluationChange) -> dict[str, Any]:
-    """What a change of the evaluation says, by field."""
-    values = {field.name: getattr(change, field.name) for field in fields(change)}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
-    """The task under each evaluation of the suite, with what was changed in words."""
-    found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
-    for change in spec.evaluations or (EvaluationChange(),):
-        given = _changes(change)
-        evaluation = replace(task.spec.evaluation, **given)
-        words = ", ".join(f"{name} {value}" for name, value in given.items())
-        varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
-        found.setdefault(evaluation, (words, varied))  # equal ones are one computation
-    return list(found.values())
-
-
-def excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
-    """Whether the suite leaves out this cell; a method's file is named as its spec."""
-    return any(
-        one.task in (None, task_ref)
-        and (one.method is None or Path(one.method).stem == method)
-        and _agrees(evaluation, one.evaluation)
-        for one in spec.exclude
-    )
-
-
-def _agrees(evaluation: Evaluation, given: EvaluationChange) -> bool:
-    return all(getattr(evaluation, name) == value for name, value in _changes(given).items())
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:

@@ -1,0 +1,63 @@
+"""Under which evaluations a suite runs its tasks, and which cells it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.spec.load import Loaded
+from harness.spec.types import Evaluation, EvaluationChange, Suite, Task
+
+
+def _changes(change: EvaluationChange) -> dict[str, Any]:
+    """What a change of the evaluation says, by field."""
+    values = {field.name: getattr(change, field.name) for field in fields(change)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
+    """The task under each evaluation of the suite, with what was changed in words."""
+    found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
+    for change in spec.evaluations or (EvaluationChange(),):
+        given = _changes(change)
+        evaluation = replace(task.spec.evaluation, **given)
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
+        found.setdefault(evaluation, (words, varied))  # equal ones are one computation
+    return list(found.values())
+
+
+def excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
+    """Whether the suite leaves out this cell; a method's file is named as its spec."""
+    return any(
+        one.task in (None, task_ref)
+        and (one.method is None or Path(one.method).stem == method)
+        and _agrees(evaluation, one.evaluation)
+        for one in spec.exclude
+    )
+
+
+def _agrees(evaluation: Evaluation, given: EvaluationChange) -> bool:
+    return all(getattr(evaluation, name) == value for name, value in _changes(given).items())
+
+
+def refuse_idle_exclusions(
+    spec: Suite, varied: Mapping[str, Sequence[tuple[str, Loaded[Task]]]]
+) -> None:
+    """Refuse an exclusion that no evaluation of the suite agrees with: it is a slip."""
+    for index, one in enumerate(spec.exclude):
+        evaluations = (
+            task.spec.evaluation
+            for ref, found in varied.items()
+            for _, task in found
+            if one.task in (None, ref)
+        )
+        if not any(_agrees(evaluation, one.evaluation) for evaluation in evaluations):
+            wanted = ", ".join(f"{k} {v}" for k, v in _changes(one.evaluation).items())
+            raise HarnessError(
+                f"suite {spec.name!r}: exclude.{index} leaves out nothing: no evaluation of its "
+                f"tasks has {wanted}"
+            )
