@@ -172,11 +172,11 @@ class Graph:
     def allowed(self) -> Tensor:
         """Which edges exist: bool [W, R], or [T, W, R] where each position has its own."""
         if self.positions is None:
-            return self._allowed_at_one
-        return self._allowed_at_one.repeat(self.positions.count, 1, 1)
+            return self.allowed_at_one
+        return self.allowed_at_one.repeat(self.positions.count, 1, 1)
 
     @cached_property
-    def _allowed_at_one(self) -> Tensor:
+    def allowed_at_one(self) -> Tensor:
         """Which writers each reader can read: bool [W, R]."""
         allowed = torch.zeros(self.n_writers, self.n_readers, dtype=torch.bool)
         for layer in range(self.n_layers):
@@ -236,7 +236,7 @@ class Graph:
         row, column = self._row(writer), self._column(reader)
         if not arrow or place is None or row is None or column is None:
             raise self._no_edge(name)
-        if not self._allowed_at_one[row, column]:
+        if not self.allowed_at_one[row, column]:
             raise self._no_edge(name)
         return (*place, row, column)
 

@@ -11,6 +11,8 @@ too and so is G: the centring of what writers write needs no backward of its own
 normalised on their way (`post_norms`), dX_r is taken back through the norm of each layer's mix,
 which is mixed again too.
 
+Nodes that exact zeros leave out take no part, if the caller needs no slope there.
+
 Cost per token beside the plain forward and its activation backward: 4·E·D multiply-adds (two
 mixes, dM, G), and R·D additions for the counterfactual. Memory: 2·W·T·D numbers, plus q, k, v and
 hidden layers of every layer.
@@ -33,17 +35,28 @@ from harness.models.batch import Batch
 
 
 def masked_logits(
-    patched: PatchedModel, batch: Batch, masks: Tensor, reference: Activations
+    patched: PatchedModel,
+    batch: Batch,
+    masks: Tensor,
+    reference: Activations,
+    *,
+    exact_zeros: bool = False,
 ) -> Tensor:
     """Logits [S, B, P, V] under float masks [S, W, R], differentiable with respect to the masks.
 
     Masks are [S, T, W, R] where each position has its own edges. And with respect to the tensors of
     `reference`, each as a variable of its own. The model must be frozen. Gradients at impossible
     edges are zero. They can be taken once: the backward pass gives its buffers back as it goes.
+
+    `exact_zeros`: gradients are not needed at masks that are exactly zero (there they are zero or
+    right), as where masks were clipped; so nodes of no use are not run (`LiveNodes`). Not for a
+    `reference` that wants gradients.
     """
     masks = masks.to(reference.streams[0])
     tensors = (reference.inputs, *reference.heads, *reference.mlps, *reference.streams)
-    final: Tensor = _MaskedStream.apply(masks, patched, batch, reference, *tensors)  # type: ignore[no-untyped-call]
+    final: Tensor = _MaskedStream.apply(  # type: ignore[no-untyped-call]
+        masks, patched, batch, reference, exact_zeros, *tensors
+    )
     return patched.model.unembed(final)
 
 
@@ -60,13 +73,16 @@ class _MaskedStream(torch.autograd.Function):
         patched: PatchedModel,
         batch: Batch,
         reference: Activations,
+        exact_zeros: bool,
         *tensors: Tensor,
     ) -> Tensor:
-        run = PatchedRun.start(patched, batch, masks.detach(), reference)
+        run = PatchedRun.start(patched, batch, masks.detach(), reference, exact_zeros=exact_zeros)
         ctx.tape = _Tape(run, [], [])
         for layer in range(patched.model.config.n_layers):
-            ctx.tape.attention(layer)
-            ctx.tape.mlp(layer)
+            if run.nodes.groups[layer]:
+                ctx.tape.attention(layer)
+            if run.nodes.mlps[layer]:
+                ctx.tape.mlp(layer)
         return run.final()
 
     @staticmethod
@@ -74,12 +90,12 @@ class _MaskedStream(torch.autograd.Function):
         tape, ctx.tape = ctx.tape, None
         if tape is None:
             raise RuntimeError("masked logits can be differentiated once; run the pass again")
-        at_tensors = ctx.needs_input_grad[4:]
+        at_tensors = ctx.needs_input_grad[5:]
         if any(at_tensors):
             tape.at_reference = _AtReference([], [], [])
         at_masks = tape.backward(grads[0])
         found = tape.at_reference.tensors() if tape.at_reference else [None] * len(at_tensors)
-        return at_masks, None, None, None, *found
+        return at_masks, None, None, None, None, *found
 
 
 @dataclass
@@ -101,7 +117,7 @@ class _AtReference:
 
 @dataclass
 class _Tape:
-    """What the backward pass needs of every layer: readers' outputs, and heads with their graph."""
+    """What the backward pass needs of every live node: readers' outputs, heads with their graph."""
 
     run: PatchedRun
     heads: list[tuple[Tensor, Tensor]]
@@ -110,7 +126,7 @@ class _Tape:
 
     def attention(self, layer: int) -> None:
         streams = self.run.attention_streams(layer)
-        reads = self.run.patched.attention[layer].read(streams).requires_grad_()
+        reads = self.run.readers(layer).read(streams).requires_grad_()
         with torch.enable_grad():
             z = self.run.attend(layer, reads)
         self.heads.append((reads, z))
@@ -123,32 +139,34 @@ class _Tape:
 
     def backward(self, at_final: Tensor) -> Tensor:
         """Gradient of the masks, of their shape, from the one at the final streams [S, B, P, D]."""
-        run, graph = self.run, self.run.graph
+        run, nodes = self.run, self.run.nodes
         at_masks = torch.zeros_like(run.masks)
         at_writers = self._from_logits(at_final, at_masks)
-        for layer in reversed(range(len(self.heads))):
-            column = graph.mlp_column(layer)
-            self._collect(
-                self._mlp(layer, at_writers[:, graph.mlp_row(layer)]),
-                graph.before_mlp(layer),
-                slice(column, column + 1),
-                at_masks,
-                at_writers,
-            )
-            self._collect(
-                self._attention(layer, at_writers[:, graph.head_rows(layer)]),
-                graph.before_attention(layer),
-                graph.qkv_columns(layer),
-                at_masks,
-                at_writers,
-            )
+        for layer in reversed(range(len(run.blocks))):
+            if nodes.mlps[layer]:
+                column = nodes.mlp_column(layer)
+                self._collect(
+                    self._mlp(layer, at_writers[:, nodes.mlp_row(layer)]),
+                    nodes.before_mlp(layer),
+                    slice(column, column + 1),
+                    at_masks,
+                    at_writers,
+                )
+            if nodes.groups[layer]:
+                self._collect(
+                    self._attention(layer, at_writers[:, nodes.head_rows(layer)]),
+                    nodes.before_attention(layer),
+                    nodes.qkv_columns(layer),
+                    at_masks,
+                    at_writers,
+                )
         if self.at_reference:
-            self.at_reference.inputs = -at_writers[:, : graph.n_inputs].sum(0)
-        return at_masks
+            self.at_reference.inputs = -at_writers[:, : run.graph.n_inputs].sum(0)
+        return nodes.spread(at_masks)
 
     def _from_logits(self, at_final: Tensor, at_masks: Tensor) -> Tensor:
         """Start G [S, W, B, T, D] with what the final reader passes back."""
-        run, column = self.run, self.run.graph.logits_column
+        run, column = self.run, self.run.nodes.logits_column
         # What an unused position holds is never looked at, so no slope comes from there.
         at_final = at_final.where(run.batch.read[..., None], 0)
         at_writers = torch.empty_like(run.differences)
@@ -202,15 +220,15 @@ class _Tape:
 
     def _attention(self, layer: int, at_writers: Tensor) -> Tensor:
         """From a layer's head writers [S, H, B, T, D] to its readers' streams [S, R, B, T, D]."""
-        run, block = self.run, self.run.blocks[layer]
+        run = self.run
         reads, z = self.heads.pop()
-        weights = block.out_weights()  # [H, K, D]
+        weights = run.out_weights(layer)  # [h, K, D]
         at = at_writers.transpose(0, 1).reshape(len(weights), -1, weights.shape[-1])
         at_z = torch.bmm(at, weights.transpose(1, 2)).view(z.shape)
         if self.at_reference:
             self.at_reference.heads.append(-at_z.sum(1).permute(1, 2, 0, 3))
         (at_reads,) = torch.autograd.grad(z, reads, at_z)
-        folded, streams = run.patched.attention[layer], run.attention_streams(layer)
+        folded, streams = run.readers(layer), run.attention_streams(layer)
         at_streams = folded.stream_gradients(streams, reads.detach(), at_reads)
         by_set = at_streams.view(len(at_streams), len(run.masks), *at_writers.shape[2:])
         return by_set.transpose(0, 1).contiguous()

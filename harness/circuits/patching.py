@@ -9,8 +9,10 @@ normalised before it is added (Gemma 2 and 3), each reader normalises its own mi
 mask: at token t the mix is that of m[t,w,r].
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
-small: 85 M + 25 M). Memory: one buffer of W·T·D per mask and prompt. `harness.circuits.masked` is
-the same pass with gradients with respect to the masks.
+small: 85 M + 25 M); less where masks are exactly zero, since only the nodes are run that some mask
+needs (`harness.circuits.live`): a circuit costs what its nodes cost. Memory: one buffer of W·T·D
+per mask and prompt. `harness.circuits.masked` is the same pass with gradients with respect to the
+masks.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.graph import Graph
+from harness.circuits.live import LiveNodes
 from harness.circuits.mixing import mix
 from harness.circuits.post_norms import PostNorms
 from harness.circuits.readers import FoldedReaders, centred
@@ -61,7 +64,7 @@ class PatchedModel:
         what a mask drops comes from `reference`. Raises `HarnessError` for prompts that have
         not as many tokens as the graph has positions.
         """
-        run = PatchedRun.start(self, batch, masks.to(reference.streams[0]), reference)
+        run = PatchedRun.start(self, batch, masks, reference, exact_zeros=True)
         for layer in range(self.model.config.n_layers):
             run.attention(layer)
             run.mlp(layer)
@@ -70,13 +73,15 @@ class PatchedModel:
 
 @dataclass
 class PatchedRun:
-    """One pass under S masks, layer by layer; `differences` [S, W, B, T, D] fills up on the way.
+    """One pass under S masks, layer by layer; `differences` [S, w, B, T, D] fills up on the way.
 
+    Only `nodes` are run, and `masks` [S, w, r] or [S, T, w, r] are those of their edges.
     Differences and base streams are centred where the model has LayerNorm. With `post`, heads'
     differences are those before the norm, and base streams lack what attention adds.
     """
 
     patched: PatchedModel
+    nodes: LiveNodes
     batch: Batch
     masks: Tensor
     reference: Activations
@@ -84,17 +89,32 @@ class PatchedRun:
     differences: Tensor
     post: PostNorms | None = None
     blocks: list[Block] = field(default_factory=list)
+    _readers: dict[int, FoldedReaders] = field(default_factory=dict)
 
     @classmethod
     def start(
-        cls, patched: PatchedModel, batch: Batch, masks: Tensor, reference: Activations
+        cls,
+        patched: PatchedModel,
+        batch: Batch,
+        masks: Tensor,
+        reference: Activations,
+        *,
+        exact_zeros: bool,
     ) -> PatchedRun:
-        """The run before the first layer: only the input writers have written."""
+        """The run before the first layer: only the input writers have written.
+
+        Masks are [S, W, R] or [S, T, W, R]. `exact_zeros`: nodes that only masks of zero lead to
+        or from are left out, and slopes of masks of zero are not asked for.
+        """
         model, graph = patched.model, patched.graph
         _check_length(graph, batch)
+        nodes = LiveNodes.all(graph)
+        if exact_zeros and not model.config.post_norms:
+            nodes = LiveNodes.under(graph, masks, of_a_run=reference.of_a_run)
         norm = model.final_norm  # all norms of a model are of one kind
         streams = tuple(centred(x, norm) for x in reference.streams)
-        shape = (len(masks), graph.n_writers, *streams[0].shape)
+        masks = nodes.of(masks).to(streams[0])
+        shape = (len(masks), nodes.n_writers, *streams[0].shape)
         differences = streams[0].new_empty(shape)
         written = input_writers(model, batch.clean, graph.inputs) - reference.inputs
         differences[:, : graph.n_inputs] = centred(written, norm)
@@ -102,7 +122,7 @@ class PatchedRun:
         if post is not None:
             streams = post.without_attention(streams)
         blocks = list(model.layers())
-        return cls(patched, batch, masks, reference, streams, differences, post, blocks)
+        return cls(patched, nodes, batch, masks, reference, streams, differences, post, blocks)
 
     @property
     def graph(self) -> Graph:
@@ -131,22 +151,22 @@ class PatchedRun:
         yield from self.post.parts(masks, written, at_streams)
 
     def attention_streams(self, layer: int) -> Tensor:
-        """The streams of a layer's q, k, v readers: [R, S·B·T, D]."""
-        rows, columns = self.graph.before_attention(layer), self.graph.qkv_columns(layer)
+        """The streams of a layer's live q, k, v readers: [r, S·B·T, D]."""
+        rows, columns = self.nodes.before_attention(layer), self.nodes.qkv_columns(layer)
         x = self.mixed(rows, columns, self.streams[2 * layer])
         return x.transpose(0, 1).reshape(x.shape[1], -1, x.shape[-1])
 
     def mlp_stream(self, layer: int) -> Tensor:
         """The stream of a layer's MLP reader: [1, S·B·T, D]."""
         x = self.mixed(
-            self.graph.before_mlp(layer),
-            _only(self.graph.mlp_column(layer)),
+            self.nodes.before_mlp(layer),
+            _only(self.nodes.mlp_column(layer)),
             self.streams[2 * layer + 1],
         )
         return x.reshape(1, -1, x.shape[-1])
 
     def attend(self, layer: int, reads: Tensor) -> Tensor:
-        """Heads [H, S, B, T, K] from what the q, k, v readers gave [R, S·B·T, K]."""
+        """Heads [h, S, B, T, K] from what the q, k, v readers gave [r, S·B·T, K]."""
         block = self.blocks[layer]
         sets, tokens = len(self.masks), self.batch.clean.shape
         q, k, v = block.split(reads, axis=0)
@@ -156,22 +176,39 @@ class PatchedRun:
 
     def attention(self, layer: int) -> None:
         """Run a layer's heads, each q, k and v on its own stream."""
-        reads = self.patched.attention[layer].read(self.attention_streams(layer))
-        self.write_heads(layer, self.attend(layer, reads))
+        if self.nodes.groups[layer]:
+            reads = self.readers(layer).read(self.attention_streams(layer))
+            self.write_heads(layer, self.attend(layer, reads))
 
     def mlp(self, layer: int) -> None:
         """Run a layer's MLP on its own stream."""
-        self.write_mlp(layer, self.patched.mlps[layer].read(self.mlp_stream(layer))[0])
+        if self.nodes.mlps[layer]:
+            self.write_mlp(layer, self.patched.mlps[layer].read(self.mlp_stream(layer))[0])
+
+    def readers(self, layer: int) -> FoldedReaders:
+        """The q, k, v readers of a layer's live heads."""
+        if layer not in self._readers:
+            every, live = self.patched.attention[layer], self.nodes.readers(layer)
+            self._readers[layer] = every if live is None else every.take(live)
+        return self._readers[layer]
+
+    def out_weights(self, layer: int) -> Tensor:
+        """Output maps of a layer's live heads [h, K, D]."""
+        every, live = self.blocks[layer].out_weights(), self.nodes.heads(layer)
+        return every if live is None else every[live.to(every.device)]
 
     def write_heads(self, layer: int, z: Tensor) -> None:
-        """Put the differences of heads z [H, S, B, T, K] into their slots."""
-        block = self.blocks[layer]
-        change = z - self.reference.heads[layer].permute(2, 0, 1, 3)[:, None]
-        slots = self.differences[:, self.graph.head_rows(layer)]
+        """Put the differences of live heads z [h, S, B, T, K] into their slots."""
+        block, live = self.blocks[layer], self.nodes.heads(layer)
+        reference = self.reference.heads[layer].permute(2, 0, 1, 3)
+        if live is not None:
+            reference = reference[live.to(reference.device)]
+        change = z - reference[:, None]
+        slots = self.differences[:, self.nodes.head_rows(layer)]
         for heads, into in zip(change.unbind(1), slots, strict=True):
             torch.bmm(
                 heads.flatten(1, 2),
-                centred(block.out_weights(), block.attention_norm),
+                centred(self.out_weights(layer), block.attention_norm),
                 out=into.view(len(into), -1, into.shape[-1]),
             )
         if self.reference.without_bias and block.out_map.bias is not None:
@@ -181,7 +218,7 @@ class PatchedRun:
         """Put the difference of an MLP with hidden layer [S·B·T, M] into its slot."""
         block, reference = self.blocks[layer], self.reference.mlps[layer]
         out = block.write_mlp(block.activate(hidden)).view(-1, *reference.shape)
-        self.differences[:, self.graph.mlp_row(layer)] = centred(
+        self.differences[:, self.nodes.mlp_row(layer)] = centred(
             out - reference, block.attention_norm
         )
 
@@ -195,15 +232,15 @@ class PatchedRun:
     def final_parts(self, at_final: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The same as `parts` for the final reader's stream at the read positions [S, B, P, D]."""
         if self.post is None:
-            yield slice(0, self.graph.n_writers), at_final
+            yield slice(0, self.nodes.n_writers), at_final
             return
         read, post = self.batch.at_positions(self.differences), self.post.at_positions(self.batch)
         for some, slopes in post.parts(self._final_masks(), read, at_final[:, None]):
             yield some, slopes[:, 0]
 
     def _final_masks(self) -> Tensor:
-        """The final reader's masks [S, W, 1]; where positions have their own, [S, B, P, W, 1]."""
-        masks = self.masks[..., _only(self.graph.logits_column)]
+        """The final reader's masks [S, w, 1]; where positions have their own, [S, B, P, w, 1]."""
+        masks = self.masks[..., _only(self.nodes.logits_column)]
         if self.graph.positions is None:
             return masks
         return masks[:, self.batch.positions.clamp(min=0)]

@@ -83,6 +83,12 @@ class FoldedReaders:
             weights = weights - weights.mean(1, keepdim=True)
         return cls(weights, offset, norm)
 
+    def take(self, readers: Tensor) -> FoldedReaders:
+        """Some of the readers [r] alone; copies their weights."""
+        readers = readers.to(self.weights.device)
+        bias = self.bias[readers] if isinstance(self.bias, Tensor) else self.bias
+        return FoldedReaders(self.weights[readers], bias, self.norm)
+
     def scale(self, x: Tensor) -> Tensor | float:
         """s of every centred stream in x [..., D]: [..., 1]."""
         return inverse_size(x, self.norm)

@@ -39,7 +39,8 @@ class Activations:
 
     inputs [e, B, T, D]; heads: L of [B, T, H, K]; mlps: L of [B, T, D];
     streams: 2L+1 of [B, T, D], before each attention and MLP and at the end.
-    `without_bias`: the streams lack the heads' output biases.
+    `without_bias`: the streams lack the heads' output biases. `of_a_run`: every writer's output
+    is what the model makes of these streams.
     """
 
     inputs: Tensor
@@ -47,6 +48,7 @@ class Activations:
     mlps: tuple[Tensor, ...]
     streams: tuple[Tensor, ...]
     without_bias: bool = False
+    of_a_run: bool = False
 
     def take(self, rows: Tensor) -> Activations:
         """The prompts `rows` [b] alone."""
@@ -57,6 +59,7 @@ class Activations:
             tuple(m[rows] for m in self.mlps),
             tuple(x[rows] for x in self.streams),
             self.without_bias,
+            self.of_a_run,
         )
 
 
@@ -86,7 +89,7 @@ def collect(model: Transformer, tokens: Tensor, inputs: Inputs = "token") -> Act
         mlps.append(block.mlp(streams[-1]))
         x = after + mlps[-1]
     written = input_writers(model, tokens, inputs)
-    return Activations(written, tuple(heads), tuple(mlps), (*streams, x))
+    return Activations(written, tuple(heads), tuple(mlps), (*streams, x), of_a_run=True)
 
 
 def assemble(

@@ -14,8 +14,9 @@ step, so that a training that was stopped goes on as if it had not been.
 Cost of a step on B prompts and one set, in plain forward+backwards of these prompts: for each draw
 the masked forward, its activation backward and the mixing of writers; and, where they are not kept
 from before, one plain forward each for the whole model and for the counterfactual
-(`harness bench`). Memory: that of one step, and at most `prompts.BUDGET` for what is kept; beside
-it only the token ids of all prompts.
+(`harness bench`). Only the nodes are run that some mask above zero needs, so that steps cost less
+as circuits get small. Memory: that of one step, and at most `prompts.BUDGET` for what is kept;
+beside it only the token ids of all prompts.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class MaskLaw(Protocol):
         ...
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and edge [S, E], differentiable."""
+        """One mask per set and edge [S, E], differentiable; without a slope where it is 0."""
         ...
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
@@ -168,7 +169,9 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
     def part(drawn: Tensor, prompts: Prompts) -> Tensor:
         empty = drawn.new_zeros(len(drawn), graph.allowed.numel())
         masks = empty.index_copy(1, place, drawn).unflatten(1, graph.allowed.shape)
-        logits = masked_logits(problem.patched, prompts.batch, masks, prompts.reference)
+        logits = masked_logits(
+            problem.patched, prompts.batch, masks, prompts.reference, exact_zeros=True
+        )
         return measure(logits, prompts.whole, prompts.batch).sum(-1)
 
     def task(drawn: Tensor, step: int) -> Tensor:

@@ -1,8 +1,9 @@
 """Run circuits of many sizes on the same prompts: per-example values for every measure.
 
 The counterfactual of a batch is run once; all circuits of all sizes go through the patched pass
-together, in chunks that fit a memory budget. Equal circuits (small ones are often empty once dead
-ends are removed) are run once.
+together, in chunks that fit a memory budget: circuits of like size in one, since a chunk runs the
+nodes of all its circuits. Equal circuits (small ones are often empty once dead ends are removed)
+are run once.
 """
 
 from __future__ import annotations
@@ -115,14 +116,9 @@ def _read(logits: Tensor, whole: Tensor, batch: Batch, choices: Evaluation) -> d
 
 
 def _unique(circuits: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """Distinct circuits, and for each given one its place among them."""
-    seen: dict[bytes, int] = {}
-    unique: list[Tensor] = []
-    place: list[int] = []
-    for kept in circuits:
-        key = np.packbits(kept.cpu().numpy()).tobytes()
-        if key not in seen:
-            seen[key] = len(unique)
-            unique.append(kept.cpu())
-        place.append(seen[key])
-    return unique, place
+    """Distinct circuits, the smallest first, and for each given one its place among them."""
+    keys = [np.packbits(kept.cpu().numpy()).tobytes() for kept in circuits]
+    distinct = dict(zip(keys, circuits, strict=True))
+    ordered = sorted(distinct, key=lambda key: int(distinct[key].sum()))
+    places = {key: place for place, key in enumerate(ordered)}
+    return [distinct[key].cpu() for key in ordered], [places[key] for key in keys]

@@ -81,12 +81,15 @@ class Block(nn.Module):
         return projected.view(*x.shape[:-1], -1, self.config.d_head)
 
     def split(self, reads: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, H of each on `axis`, from R reading maps on `axis`."""
-        heads, groups = self.config.n_heads, self.config.n_groups
-        q, k, v = reads.split([heads, groups, groups], axis)
-        if groups == heads:
+        """Queries, keys and values, h of each on `axis`, from the reading maps on `axis`.
+
+        Those of all H heads, or of some whole groups of heads.
+        """
+        each = self.config.n_heads // self.config.n_groups
+        groups = reads.shape[axis] // (each + 2)
+        q, k, v = reads.split([groups * each, groups, groups], axis)
+        if each == 1:
             return q, k, v
-        each = heads // groups
         return q, k.repeat_interleave(each, axis), v.repeat_interleave(each, axis)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None) -> Tensor:

@@ -5,7 +5,8 @@ busy neighbour shifts both sides. Peak memory is taken in a fresh process per ro
 and prompts already use.
 
 The floor counts the multiply-adds that a dense implementation cannot avoid, per token:
-blocks B = L·(4·D·H·K + 2·D·M), unembedding U = D·V, mixing X = edges·D. A plain
+blocks B = L·(4·D·H·K + 2·D·M), unembedding U = D·V, mixing X = edges·D; of a small circuit those of
+the nodes that it needs, and of the edges between these. A plain
 forward+backward is 3·(B + U); the floors below read logits at one of T positions. Ratios can lie
 below a floor where the denominator's multiply-adds (weight gradients) run slower.
 """
@@ -20,28 +21,38 @@ from typing import Any, cast
 import torch
 
 from harness.circuits.graph import Graph
+from harness.circuits.live import LiveNodes
 from harness.errors import NotFound
 from harness.models.config import TransformerConfig
-from harness.runs.bench_subject import IG_STEPS, MODELS, Bench, Subject
+from harness.runs.bench_subject import IG_STEPS, MODELS, SMALL, Bench, Subject
 from harness.runs.cost import in_fresh_process, measured
 
 
-def floors(config: TransformerConfig, length: int) -> dict[str, float]:
-    """Least cost of every row in plain forward+backwards, by counting multiply-adds."""
-    width = config.n_heads * config.d_head
-    blocks = config.n_layers * (4 * config.d_model * width + 2 * config.d_model * config.d_mlp)
+def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str, float]:
+    """Least cost of every row in plain forward+backwards, by counting multiply-adds.
+
+    `nodes`: those of the small circuit.
+    """
+    head = 4 * config.d_model * config.d_head
+    mlp = 2 * config.d_model * config.d_mlp
+    blocks = config.n_layers * (config.n_heads * head + mlp)
+    small = sum(map(len, nodes.groups)) * head + sum(nodes.mlps) * mlp  # no head is shared here
+    small_edges = int(nodes.of(nodes.graph.allowed).sum())
     unembed = config.d_model * config.d_vocab
     mixing = Graph.of(config).n_edges * config.d_model
     plain = 3 * (blocks + unembed)
     forward = blocks + unembed / length
     masked = 2 * forward + 3 * mixing  # mixed once forward, twice backward (writers and masks)
+    small_forward, small_mixing = small + unembed / length, small_edges * config.d_model
     costs = {
         "eap": blocks + 2 * forward + mixing,
         f"eap_ig({IG_STEPS})": blocks + IG_STEPS * 2 * forward + mixing,
         "edge_pruning step": blocks + forward + masked,
         "edge_pruning step+kept": masked,
+        f"edge_pruning step+kept {SMALL}": 2 * small_forward + 3 * small_mixing,
         "acdc per edge": unembed / length,  # whatever is dropped, the answer has to be read
         "evaluation": forward + mixing,
+        f"evaluation {SMALL}": small_forward + small_mixing,
         "evaluation+counterfactual": blocks + forward + mixing,
     }
     return {name: cost / plain for name, cost in costs.items()}
@@ -62,7 +73,8 @@ def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
         raise NotFound(f"nothing to bench called {unknown[0]!r}; known: {', '.join(runs)}")
     chosen = {name: run for name, run in runs.items() if not rows or name in rows}
     seconds = _in_turns({"plain": subject.plain, **chosen}, bench)
-    least = floors(MODELS[bench.model], bench.length)
+    nodes = LiveNodes.under(subject.graph, subject.small[None], of_a_run=True)
+    least = floors(MODELS[bench.model], bench.length, nodes)
     return {
         "model": bench.model,
         "batch": [bench.batch, bench.length],

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
+from harness.circuits.paths import Walks
 from harness.circuits.reference import Activations, References
 from harness.discovery import prompts
 from harness.discovery.acdc import Acdc
@@ -25,6 +27,8 @@ from harness.runs.cost import plain_forward_backward
 
 IG_STEPS = 5
 KEPT_SHARE = 0.05
+SMALL_SHARE = 0.005
+SMALL = "@0.5%"
 ACDC_THRESHOLD = 1e-3
 
 MODELS = {
@@ -59,9 +63,8 @@ class Subject:
         self.batch = _random_batch(bench, config)
         self.references = References(self.model, self.graph, "interchange")
         self.patched = PatchedModel(self.model, self.graph)
-        draw = torch.Generator().manual_seed(1)
-        shape = self.graph.allowed.shape
-        self.mask = (torch.rand(shape, generator=draw) < KEPT_SHARE) & self.graph.allowed
+        self.mask = _connected(self.graph, KEPT_SHARE)
+        self.small = _connected(self.graph, SMALL_SHARE)
 
     def plain(self) -> None:
         """One plain forward and backward."""
@@ -77,13 +80,17 @@ class Subject:
         found, problem = make_method(kind, params), self.problem()
         return lambda: found.discover(problem)
 
-    def pruning_step(self, kept: bool) -> Callable[[], object]:
+    def pruning_step(self, kept: bool, small: bool = False) -> Callable[[], object]:
         """One optimiser step of Edge Pruning on the whole batch.
 
-        `kept`: the whole model's logits and the counterfactual are there from before.
+        `kept`: the whole model's logits and the counterfactual are there from before. `small`: late
+        in a training, when masks are sure of a small circuit.
         """
         problem, settings = self.problem(), EdgePruning()
         law = ConstrainedMasks.new(settings, problem, [1 - KEPT_SHARE])
+        if small:
+            sure = torch.where(self.small[self.graph.allowed], settings.start, -settings.start)
+            law.edges.data.copy_(sure)
         training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
         budget = prompts.BUDGET if kept else 0
         run = MaskRun(law, training, task_of(problem, training, 0, budget), 0, problem.device)
@@ -93,10 +100,10 @@ class Subject:
         """Seconds of one tested edge of ACDC, the mean over a sample of a whole search."""
         return sampled_cost(self.problem(), Acdc(), ACDC_THRESHOLD).seconds_per_edge
 
-    def evaluate(self, reference: Activations | None = None) -> object:
+    def evaluate(self, mask: Tensor, reference: Activations | None = None) -> object:
         """One circuit, with its counterfactual if none is given."""
         reference = reference or self.references.of(self.batch)
-        return self.patched.logits(self.batch, self.mask[None], reference)
+        return self.patched.logits(self.batch, mask[None], reference)
 
     def runs(self) -> dict[str, Callable[[], object]]:
         """Everything measured, by row name."""
@@ -106,16 +113,28 @@ class Subject:
             f"eap_ig({IG_STEPS})": self.method("eap_ig", steps=IG_STEPS),
             "edge_pruning step": self.pruning_step(kept=False),
             "edge_pruning step+kept": self.pruning_step(kept=True),
+            f"edge_pruning step+kept {SMALL}": self.pruning_step(kept=True, small=True),
             "acdc per edge": self.acdc_edge,
-            "evaluation": lambda: self.evaluate(reference),
-            "evaluation+counterfactual": self.evaluate,
+            "evaluation": lambda: self.evaluate(self.mask, reference),
+            f"evaluation {SMALL}": lambda: self.evaluate(self.small, reference),
+            "evaluation+counterfactual": lambda: self.evaluate(self.mask),
         }
+
+
+def _connected(graph: Graph, share: float) -> Tensor:
+    """A circuit of at least this share of the edges, made of random paths: bool [W, R]."""
+    draw, kept = torch.Generator().manual_seed(2), torch.zeros_like(graph.allowed)
+    walks = Walks(graph)
+    while int(kept.sum()) < share * graph.n_edges:
+        for edge in walks.path(draw):
+            kept[edge] = True
+    return kept
 
 
 def _random_batch(bench: Bench, config: TransformerConfig) -> Batch:
     draw = torch.Generator().manual_seed(0)
 
-    def tokens(*shape: int) -> torch.Tensor:
+    def tokens(*shape: int) -> Tensor:
         return torch.randint(config.d_vocab, shape, generator=draw).to(bench.device)
 
     n = bench.batch

@@ -179,7 +179,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     monkeypatch.setattr(mask_training, "SAVE_SECONDS", -1.0)
     real, left = mask_training.masked_logits, [27]  # in the second training
 
-    def stops(*args):
+    def stops(*args, **options):
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt

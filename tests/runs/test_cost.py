@@ -10,6 +10,7 @@ import torch
 from slow_reference import small_model
 
 from harness.circuits.graph import Graph
+from harness.circuits.live import LiveNodes
 from harness.errors import NotFound
 from harness.models.config import GPT2_SMALL
 from harness.runs import bench, cost
@@ -65,10 +66,15 @@ def test_floors_of_gpt2_small_by_hand():
     mixing = 32_491 * 768
     assert Graph.of(GPT2_SMALL).n_edges * 768 == mixing
     plain = 3 * (blocks + unembed)
-    found = bench.floors(GPT2_SMALL, 18)
+    graph = Graph.of(GPT2_SMALL)
+    one_head = LiveNodes(graph, ((3,), *((),) * 11), (False,) * 12)
+    found = bench.floors(GPT2_SMALL, 18, one_head)
     assert found["eap"] == pytest.approx((3 * blocks + 2 * unembed / 18 + mixing) / plain)
     assert found["evaluation"] == pytest.approx((blocks + unembed / 18 + mixing) / plain)
     assert 0.7 < found["eap"] < 0.9
+    head, edges = 4 * 768 * 64, 3 + 2  # the input to q, k, v; both writers to the logits
+    small = head + unembed / 18 + edges * 768
+    assert found["evaluation @0.5%"] == pytest.approx(small / plain)
 
 
 def test_the_bench_has_every_row_with_its_floor(monkeypatch):
@@ -81,8 +87,10 @@ def test_the_bench_has_every_row_with_its_floor(monkeypatch):
         "eap_ig(5)",
         "edge_pruning step",
         "edge_pruning step+kept",
+        "edge_pruning step+kept @0.5%",
         "acdc per edge",
         "evaluation",
+        "evaluation @0.5%",
         "evaluation+counterfactual",
     ]
     assert [row["method"] for row in found["rows"]] == names
