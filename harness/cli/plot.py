@@ -1,4 +1,4 @@
-"""`harness plot`: faithfulness against circuit size, as a figure."""
+"""`harness plot`: a measure against circuit size, as a figure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from harness.cli import options
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write: .svg, .png or .pdf.",
 )
+@click.option(
+    "--measure",
+    default="faithfulness",
+    show_default=True,
+    help="What is drawn: kl, accuracy, logit_diff, ... or a measure that the tasks chose.",
+)
 @options.results()
-def command(runs: tuple[str, ...], output: Path, results: Path) -> None:
-    """Draw faithfulness against circuit size for every task of RUN, one panel per task."""
+def command(runs: tuple[str, ...], output: Path, measure: str, results: Path) -> None:
+    """Draw a measure against circuit size for every task of RUN, one panel per task."""
     from harness.cli.choose import run_folders
     from harness.reports.curves import plot
     from harness.runs.record import load_cells
 
-    plot([cell for folder in run_folders(runs, results) for cell in load_cells(folder)], output)
+    plot(
+        [cell for folder in run_folders(runs, results) for cell in load_cells(folder)],
+        output,
+        measure,
+    )
     click.echo(f"wrote {output}", err=True)

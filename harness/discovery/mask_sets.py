@@ -1,4 +1,4 @@
-"""From several trained sets of masks, one for each target or penalty, to what a method found."""
+"""From several trained sets of masks, one for each target or price, to what a method found."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def discover_over(
 
 
 @dataclass(frozen=True)
-class PenaltySweep:
-    """What the penalised methods share: one training for each of `penalties`.
+class PriceSweep:
+    """What the priced methods share: one training for each of `prices`.
 
     See `specs/method.schema.json` for the fields.
     """
 
-    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    prices: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
     steps: int = 1000
     learning_rate: float = 0.1
     batch_size: int = 32
@@ -58,9 +58,9 @@ class PenaltySweep:
         title: str,
         betas: tuple[float, float] = Training.betas,
     ) -> Discovery:
-        """Train a set of masks for each penalty."""
+        """Train a set of masks for each price."""
         training = Training(
             self.steps, self.batch_size, self.objective, draws=self.draws, betas=betas
         )
-        labels = [f"{penalty:g}" for penalty in self.penalties]
-        return discover_over(problem, self.penalties, labels, law_of, training, title)
+        labels = [f"{price:g}" for price in self.prices]
+        return discover_over(problem, self.prices, labels, law_of, training, title)

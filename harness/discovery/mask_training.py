@@ -6,7 +6,7 @@ and minimises  mean objective + pressure. One draw a step is what is published; 
 are needed together, most single draws lack one of them and tell little, and several draws make
 the difference between finding a circuit and losing part of it.
 
-Masks exist for allowed edges only. Several sets of masks (one for each target or penalty) are
+Masks exist for allowed edges only. Several sets of masks (one for each target or price) are
 trained side by side, independent of each other, as many as fit into a budget: small models take
 hardly longer for many than for one. Noise and prompts of a step are functions of the seed and the
 step, so that a training that was stopped goes on as if it had not been.
@@ -106,7 +106,7 @@ class Trained(NamedTuple):
 
 
 LawOf = Callable[[Sequence[float]], MaskLaw]
-"""Targets or penalties, one for each set, to the law over these sets."""
+"""Targets or prices, one for each set, to the law over these sets."""
 
 
 def train_masks(

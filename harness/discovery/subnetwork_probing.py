@@ -1,10 +1,11 @@
-"""Subnetwork probing (Cao et al. 2021) on edges: hard-concrete masks under a fixed penalty.
+"""Subnetwork probing (Cao et al. 2021) on edges: hard-concrete masks, each edge at a price.
 
-    minimise over a:   objective + penalty · mean over edges of P(z > 0)
+    minimise over a:   objective + price · sum over edges of P(z > 0)
 
-Where Edge Pruning steers to a wanted sparsity, here the penalty decides it: one training for each
-penalty, circuits of n edges are cut from the training whose expected size is nearest to n.
-Cost: `steps` · `draws` per penalty, see `mask_training`.
+An edge is kept if it is worth its price, in units of the objective. Where Edge Pruning steers to a
+wanted sparsity, here the price decides it: one training for each price, circuits of n edges are cut
+from the training whose expected size is nearest to n. Cost: `steps` · `draws` per price, see
+`mask_training`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.discovery.mask_sets import PenaltySweep
+from harness.discovery.mask_sets import PriceSweep
 from harness.discovery.problem import Discovery, Problem
 
 _START = 3.0
@@ -25,34 +26,32 @@ _START = 3.0
 
 
 @dataclass(frozen=True)
-class SubnetworkProbing(PenaltySweep):
-    """`penalties`: weights of the expected share of kept edges."""
+class SubnetworkProbing(PriceSweep):
+    """`prices`: what an expected edge costs."""
 
     def discover(self, problem: Problem) -> Discovery:
-        """Train one set of masks per penalty."""
+        """Train one set of masks per price."""
 
-        def law(penalties: Sequence[float]) -> PenalisedMasks:
-            return PenalisedMasks.new(problem, penalties, self.learning_rate)
+        def law(prices: Sequence[float]) -> PricedMasks:
+            return PricedMasks.new(problem, prices, self.learning_rate)
 
         return self.over(problem, law, "subnetwork probing at")
 
 
 @dataclass
-class PenalisedMasks:
+class PricedMasks:
     """Hard-concrete masks with a price on every edge that may be kept."""
 
-    penalties: Tensor  # [S]
+    prices: Tensor  # [S]
     learning_rate: float
     edges: Tensor  # [S, E]
 
     @classmethod
-    def new(
-        cls, problem: Problem, penalties: Sequence[float], learning_rate: float
-    ) -> PenalisedMasks:
+    def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> PricedMasks:
         """Masks at the start."""
         like = problem.mask_like
-        edges = like.new_full((len(penalties), problem.graph.n_edges), _START)
-        return cls(torch.tensor(penalties).to(like), learning_rate, edges.requires_grad_())
+        edges = like.new_full((len(prices), problem.graph.n_edges), _START)
+        return cls(torch.tensor(prices).to(like), learning_rate, edges.requires_grad_())
 
     def groups(self) -> list[dict[str, Any]]:
         """One group, without weight decay."""
@@ -63,8 +62,8 @@ class PenalisedMasks:
         return hard_concrete.draw(self.edges, generator)
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
-        """penalty · mean P(z > 0) of each set [S]."""
-        return self.penalties * self.kept().mean(-1)
+        """price · Σ P(z > 0) of each set [S]."""
+        return self.prices * self.kept().sum(-1)
 
     def stepped(self) -> None:
         """Nothing to keep in range."""

@@ -6,10 +6,10 @@ no gradient itself, its mask is
 so that z is uniform in (0, 1) with probability w, else 0 or 1, and its gradient estimates the
 effect of the edge averaged over the line from dropped to kept.
 
-    minimise over θ:   objective + penalty · mean over edges of θ
+    minimise over θ:   objective + price · sum over edges of θ
 
-One training for each penalty; see `mask_sets`. Cost: `steps` · `draws` per penalty, see
-`mask_training`.
+One training for each price, in units of the objective; see `mask_sets`. Cost: `steps` · `draws` per
+price, see `mask_training`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.discovery.mask_sets import PenaltySweep
+from harness.discovery.mask_sets import PriceSweep
 from harness.discovery.problem import Discovery, Problem
 
 _START = 1.0
@@ -32,17 +32,17 @@ _NARROWEST = 1e-6
 
 
 @dataclass(frozen=True)
-class UniformGradientSampling(PenaltySweep):
-    """`penalties`: weights of the mean keeping probability."""
+class UniformGradientSampling(PriceSweep):
+    """`prices`: what a sure edge costs."""
 
     def discover(self, problem: Problem) -> Discovery:
-        """Train one set of keeping probabilities per penalty."""
+        """Train one set of keeping probabilities per price."""
 
-        def law(penalties: Sequence[float]) -> WindowMasks:
+        def law(prices: Sequence[float]) -> WindowMasks:
             like = problem.mask_like
-            logits = like.new_full((len(penalties), problem.graph.n_edges), _START)
+            logits = like.new_full((len(prices), problem.graph.n_edges), _START)
             return WindowMasks(
-                torch.tensor(penalties).to(like), self.learning_rate, logits.requires_grad_()
+                torch.tensor(prices).to(like), self.learning_rate, logits.requires_grad_()
             )
 
         return self.over(problem, law, "uniform gradient sampling at", _BETAS)
@@ -50,9 +50,9 @@ class UniformGradientSampling(PenaltySweep):
 
 @dataclass
 class WindowMasks:
-    """Keeping probabilities as their logits [S, E], with a penalty each [S]."""
+    """Keeping probabilities as their logits [S, E], with a price each [S]."""
 
-    penalties: Tensor
+    prices: Tensor
     learning_rate: float
     logits: Tensor
 
@@ -68,8 +68,8 @@ class WindowMasks:
         return 1 - ((u - theta) / window + 0.5).clamp(0, 1)
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
-        """penalty · mean θ of each set [S]."""
-        return self.penalties * self.kept().mean(-1)
+        """price · Σ θ of each set [S]."""
+        return self.prices * self.kept().sum(-1)
 
     def stepped(self) -> None:
         """Nothing to keep in range."""

@@ -1,4 +1,4 @@
-"""Faithfulness against circuit size, one panel per task: a figure for looking and for papers."""
+"""A measure against circuit size, one panel per task: a figure for looking and for papers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.reports.leaderboard import comparable_groups
-from harness.reports.resample import bounds, examples, faithfulness_draws, resample_seeds
+from harness.reports.resample import bounds, curve_draws, resample_seeds
 from harness.runs.record import StoredCell
 from harness.spec.printable import printable
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
+LINES = ("-", "-.")  # for a second round of colours
 PANEL = (4.6, 3.6)  # inches
+LOGARITHMIC = frozenset({"kl", "squared_error"})
+"""Measures whose small values matter as much as their large ones; 0 cannot be drawn."""
 
 
-def plot(cells: Sequence[StoredCell], path: Path) -> None:
-    """Draw all finished cells and write the figure; its kind is the path's ending.
+def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness") -> None:
+    """Draw a measure of all finished cells and write the figure; its kind is the path's ending.
 
-    Raises `HarnessError` without matplotlib, without results, or for an unknown kind of file.
+    Dotted lines are the empty circuit and the whole model. Raises `HarnessError` without
+    matplotlib, without results, for a measure that not all cells have, or for an unknown kind of
+    file.
     """
     try:
         from matplotlib.figure import Figure
@@ -34,16 +39,27 @@ def plot(cells: Sequence[StoredCell], path: Path) -> None:
     panels = _panels(cells)
     if not panels:
         raise HarnessError("there is no finished cell to plot")
+    _check_measure(cells, measure)
     figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
     styles: dict[str, int] = {}
     for index, (title, methods) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
-        _panel(axes, title, methods, styles)
+        _panel(axes, title, methods, styles, measure)
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".") not in supported:
         known = ", ".join(f".{name}" for name in sorted(supported))
         raise HarnessError(f"cannot write {path.name}: use one of {known}")
     figure.savefig(path, dpi=150)
+
+
+def _check_measure(cells: Sequence[StoredCell], measure: str) -> None:
+    results = [cell.result for cell in cells if cell.result is not None]
+    known = set.intersection(*(set(result["whole"]) for result in results))
+    if measure not in known:
+        raise HarnessError(
+            f"not all of these cells have a measure {measure!r}; all have: "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 Methods = dict[tuple[str, str], list[StoredCell]]  # by (role, name): a cell per seed
@@ -68,40 +84,51 @@ def _panel(
     title: str,
     methods: Methods,
     styles: dict[str, int],
+    measure: str,
 ) -> None:
-    axes.axhline(1.0, color="#666666", linewidth=0.8, linestyle=":")
-    axes.axhline(0.0, color="#666666", linewidth=0.8, linestyle=":")
+    if measure in LOGARITHMIC:
+        axes.set_yscale("log")
+    for level in _levels(methods, measure):
+        axes.axhline(level, color="#666666", linewidth=0.8, linestyle=":")
     for (role, method), cells in sorted(methods.items(), reverse=True):
         style = styles.setdefault(method, len(styles))
         colour = "#888888" if role == "control" else COLOURS[style % len(COLOURS)]
-        sizes, mean, low, high = _band(cells)
+        line = "--" if role == "control" else LINES[style // len(COLOURS) % len(LINES)]
+        sizes, mean, low, high = _band(cells, measure)
         axes.plot(
             sizes,
             mean,
             color=colour,
             marker=MARKERS[style % len(MARKERS)],
             markersize=4,
-            linestyle="--" if role == "control" else "-",
+            linestyle=line,
             label=printable(method),
         )
         axes.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_xscale("log")
     axes.set_xlabel("share of edges kept (requested)")
-    axes.set_ylabel("faithfulness")
+    axes.set_ylabel(measure.replace("_", " "))
     axes.set_title(title)
     axes.legend(fontsize="small")
 
 
-def _band(cells: Sequence[StoredCell]) -> tuple[Any, Any, Any, Any]:
-    """Sizes, mean faithfulness over seeds, and its interval over seeds and examples."""
-    data = [examples(cell) for cell in cells]
-    curves = [
-        [point["faithfulness"]["value"] for point in cell.result["curve"]]
-        for cell in cells
-        if cell.result is not None
-    ]
-    draws = resample_seeds([faithfulness_draws(one) for one in data])
+def _levels(methods: Methods, measure: str) -> list[float]:
+    """Mean of the measure, over all cells, of the empty circuits and of the whole models.
+
+    Of distances, which are zero there, not of the whole models.
+    """
+    results = [cell.result for cells in methods.values() for cell in cells if cell.result]
+    ends = ("empty",) if measure in LOGARITHMIC else ("empty", "whole")
+    return [float(np.mean([result[end][measure]["value"] for result in results])) for end in ends]
+
+
+def _band(cells: Sequence[StoredCell], measure: str) -> tuple[Any, Any, Any, Any]:
+    """Sizes, mean of the measure over seeds, and its interval over seeds and examples."""
+    curves = [cell.result["curve"] for cell in cells if cell.result is not None]
+    sizes = [point["size_requested"] for point in curves[0]]
+    values = [[point[measure]["value"] for point in curve] for curve in curves]
+    draws = resample_seeds([curve_draws(cell, measure) for cell in cells])
     ends = [bounds(column) for column in draws.T]
     # None (not defined) becomes NaN, which leaves a gap in the drawing.
     low, high = np.array(ends, np.float64).T
-    return data[0].sizes, np.mean(np.array(curves, np.float64), axis=0), low, high
+    return sizes, np.mean(np.array(values, np.float64), axis=0), low, high

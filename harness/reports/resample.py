@@ -95,9 +95,20 @@ def faithfulness_draws(cell: Examples) -> Array:
 
 
 def mean_draws(values: Array) -> Array:
-    """[draws] mean over resampled examples of per-example `values` [n]."""
+    """[draws, …] mean over resampled examples of per-example `values` [n, …]."""
     mean: Array = _weights(len(values)) @ values
     return mean
+
+
+def curve_draws(cell: StoredCell, measure: str) -> Array:
+    """[draws, K] a measure of every circuit when the examples are resampled.
+
+    `measure`: a name in the points of the result's curve. Raises `StoreCorrupt` if damaged.
+    """
+    if measure == "faithfulness":
+        return faithfulness_draws(examples(cell))
+    tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
+    return mean_draws(tensors[f"curve/{measure}"].T)
 
 
 def area_draws(cell: Examples) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from harness.circuits.patching import (
 )
 from harness.circuits.reference import References
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.subnetwork_probing import PenalisedMasks
+from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
 from harness.models import behaviour
 from harness.models.batch import Batch
@@ -129,7 +129,7 @@ def test_masks_are_learned_in_single_precision(dtype, random_batch):
     for precision in (torch.float32, dtype):
         problem = problem_of(small_model("gpt2-like", dtype=precision), random_batch())
         constrained = ConstrainedMasks.new(EdgePruning(nodes=True), problem, [0.5, 0.9])
-        laws.append((constrained, PenalisedMasks.new(problem, [0.3, 3.0], 0.1)))
+        laws.append((constrained, PricedMasks.new(problem, [0.3, 3.0], 0.1)))
     for single, half in zip(*laws, strict=True):
         for group in half.groups():
             assert {p.dtype for p in group["params"]} == {torch.float32}

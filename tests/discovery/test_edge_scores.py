@@ -154,8 +154,8 @@ def test_eap_ig_runs_under_every_ablation(ablation, random_batch):
 BRIEF = {
     "acdc": {"thresholds": [0.1]},
     "edge_pruning": {"steps": 3, "sparsities": [0.5]},
-    "subnetwork_probing": {"steps": 3, "penalties": [1.0]},
-    "uniform_gradient_sampling": {"steps": 3, "penalties": [1.0]},
+    "subnetwork_probing": {"steps": 3, "prices": [1.0]},
+    "uniform_gradient_sampling": {"steps": 3, "prices": [1.0]},
 }
 
 

@@ -20,7 +20,7 @@ from harness.discovery.mask_training import MaskRun, Training, optimise
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import PromptSource
 from harness.discovery.registry import make_method
-from harness.discovery.subnetwork_probing import PenalisedMasks
+from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 
@@ -146,7 +146,7 @@ def test_training_lowers_the_objective_of_the_circuit_against_random(kind, rando
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=8)
     problem = problem_of(model, batch)
     n = problem.graph.n_edges // 3
-    targets = {"penalties": [1.0]}
+    targets = {"prices": [1.0]}
     if kind == "edge_pruning":
         targets = {"sparsities": [2 / 3], "learning_rate": 0.1, "start": 3.0}
     found = make_method(kind, {"steps": 150, "batch_size": 8, **targets}).discover(problem)
@@ -214,7 +214,7 @@ def test_seeds_and_steps_have_noise_of_their_own(random_batch):
         drawn.append(masks.detach().clone())
         return masks.sum(-1)
 
-    law = PenalisedMasks.new(problem, [1.0], 0.1)
+    law = PricedMasks.new(problem, [1.0], 0.1)
     for seed in (1, 2):
         MaskRun(law, Training(1, 1, "kl"), task, seed).step(0)
     assert not torch.equal(drawn[0], drawn[1])
@@ -236,7 +236,7 @@ def test_a_checkpoint_made_for_another_training_is_not_gone_on_from(random_batch
 def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, monkeypatch):
     """The same noise makes a set what it is alone; a small budget trains one after the other."""
     model, batch = small_model("gpt2-like"), random_batch(n=6)
-    name = "sparsities" if kind == "edge_pruning" else "penalties"
+    name = "sparsities" if kind == "edge_pruning" else "prices"
     laws = []
     real = mask_training.MaskRun
 

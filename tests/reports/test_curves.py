@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stored import cell_of, stored
 
 from harness.errors import HarnessError
-from harness.reports.curves import plot
+from harness.reports.curves import _band, plot
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -25,3 +26,25 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"use one of.*\.svg"):
         plot(stored(tmp_path / "run", [cell_of("best")]), tmp_path / "x.docx")
+
+
+@pytest.mark.parametrize("measure", ["kl", "accuracy"])
+def test_another_measure(tmp_path: Path, measure: str) -> None:
+    """The line is the mean over seeds of what the results say; KL has a logarithmic axis."""
+    done = [cell_of("best", seed=seed) for seed in (0, 1)]
+    cells = stored(tmp_path / "run", done)
+    path = tmp_path / "curves.svg"
+    plot(cells, path, measure)
+    assert f"<!-- {measure} -->" in path.read_text()
+    sizes, mean, low, high = _band(cells, measure)
+    values = [[point[measure]["value"] for point in cell.result["curve"]] for cell in cells]
+    assert list(sizes) == [point["size_requested"] for point in cells[0].result["curve"]]
+    np.testing.assert_allclose(mean, np.mean(values, axis=0))
+    assert (low <= mean + 1e-12).all()
+    assert (mean <= high + 1e-12).all()
+
+
+def test_a_measure_that_no_cell_has(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [cell_of("best")])
+    with pytest.raises(HarnessError, match=r"'charm'.*faithfulness.*kl"):
+        plot(cells, tmp_path / "x.svg", "charm")
