@@ -133,6 +133,3 @@ LOSSES: dict[str, Measured] = {
     "squared_error": squared_error,
 }
 """What a method can attribute or optimise, smaller being better."""
-
-DISTANCES = frozenset({"kl", "squared_error"})
-"""Losses that compare with the whole model: at the whole model they and their gradients are 0."""

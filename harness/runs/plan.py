@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.discovery.registry import per_token_problem
+from harness.discovery.slopes import slope_problem
 from harness.errors import HarnessError
 from harness.runs.fields import identity_part
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
@@ -170,13 +171,26 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
 
 def _refuse_methods(cells: Iterable[Cell]) -> None:
     """Refuse methods that cannot find what the cells' evaluation asks for, before any is run."""
+    cells = list(cells)
     own = [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"]
     if problem := per_token_problem(cell.method.kind for cell in own):
-        tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in own))
-        raise HarnessError(
-            f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
-            "out of the suite with `exclude`"
-        )
+        raise _unable(own, problem)
+    flat: dict[str, list[Cell]] = {}
+    for cell in cells:
+        choices = cell.task.spec.evaluation
+        params = cell.method.params
+        if text := slope_problem(cell.method.kind, params, choices.metric, choices.ablation):
+            flat.setdefault(text, []).append(cell)
+    for problem, found in flat.items():
+        raise _unable(found, problem)
+
+
+def _unable(cells: Iterable[Cell], problem: str) -> HarnessError:
+    tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in cells))
+    return HarnessError(
+        f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
+        "out of the suite with `exclude`"
+    )
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:
