@@ -259,12 +259,13 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
-    """A model trained on the task's own data."""
+    """A model trained on the data of the task that uses it, or of the one that `task` names."""
 
     architecture: Architecture
     training: Training
     kind: Literal["train"] = "train"
     name: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
