@@ -60,7 +60,11 @@ def logit_diff(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
-    """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023)."""
+    """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023).
+
+    Over the whole vocabulary; answers in both sets are left out. `prob_diff_10` of the ordered answers
+    (`harness.evaluation.answer_measures`) is another measure, not this one on fewer answers.
+    """
     probabilities = single(logits).softmax(-1)
     good, bad = _set_weights(batch)
     difference = (_gather(probabilities, batch.good) * good).sum(-1) - (
