@@ -62,8 +62,8 @@ def logit_diff(logits: Tensor, batch: Batch) -> Tensor:
 def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
     """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023).
 
-    Over the whole vocabulary; answers in both sets are left out. `prob_diff_10` of the ordered answers
-    (`harness.evaluation.answer_measures`) is another measure, not this one on fewer answers.
+    Over the whole vocabulary; answers in both sets are left out. `prob_diff_10` of ordered answers
+    (`harness.evaluation.answer_measures`) is another measure, not this one on fewer of them.
     """
     probabilities = single(logits).softmax(-1)
     good, bad = _set_weights(batch)
