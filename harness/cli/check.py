@@ -10,8 +10,10 @@ from harness.spec.issues import Issue, spec_error, unknown
 from harness.spec.load import Library, Loaded, spec_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from harness.spec.schema import SpecKind
-    from harness.spec.types import Method, Suite, Task
+    from harness.spec.types import Evaluation, Method, Suite, Task
 
 
 def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
@@ -50,13 +52,17 @@ def check_suite(suite: Loaded[Suite], library: Library) -> None:
         ("method", (*spec.methods, *spec.controls)),
         ("model", spec.models),
     ]
-    issues = [
-        issue
-        for kind, refs in wanted
-        for ref in refs
-        for issue in issues_of(library, library.find(kind, ref, suite.folder), kind)
-    ]
-    if issues:
+    files = [(kind, library.find(kind, ref, suite.folder)) for kind, refs in wanted for ref in refs]
+    _check(library, files)
+
+
+def check_methods(refs: Sequence[str], library: Library) -> None:
+    """Refuse methods with mistakes, by name or by path from here: raises as `check_suite` does."""
+    _check(library, [("method", library.find("method", ref)) for ref in refs])
+
+
+def _check(library: Library, files: Iterable[tuple[SpecKind, Path]]) -> None:
+    if issues := [issue for kind, path in files for issue in issues_of(library, path, kind)]:
         raise spec_error(issues)
 
 
@@ -68,7 +74,6 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
-    from harness.discovery.registry import per_token_problem
     from harness.runs.variants import excluded, variants
 
     spec, folder = suite.spec, suite.folder
@@ -79,25 +84,43 @@ def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
         methods = [library.method(str(library.find("method", ref, folder))) for *_, ref in refs]
     except SpecError:
         return []  # a broken task or method is no mistake of the suite
-    own = [
+    asked = [
         (ref, one.spec.evaluation)
         for ref, task in zip(spec.tasks, tasks, strict=True)
         for _, one in variants(task, spec)
-        if one.spec.evaluation.positions == "per_token"
     ]
+    # Each reason once for a method, however many cells it holds for.
     return [
         suite.source.issue((key, index), problem)
         for (key, index, _), method in zip(refs, methods, strict=True)
-        if (problem := per_token_problem([method.spec.kind]))
-        and not all(excluded(spec, ref, method.spec.name, choices) for ref, choices in own)
+        for problem in dict.fromkeys(
+            problem
+            for ref, choices in asked
+            if not excluded(spec, ref, method.spec.name, choices)
+            for problem in _unable(method.spec, choices)
+        )
     ]
+
+
+def _unable(method: Method, choices: Evaluation) -> Iterator[str]:
+    """Why a method finds nothing under the choices of a cell."""
+    from harness.discovery.registry import per_token_problem
+    from harness.discovery.slopes import slope_problem
+
+    if choices.positions == "per_token" and (problem := per_token_problem([method.kind])):
+        yield problem
+    if problem := slope_problem(method.kind, method.params, choices.metric, choices.ablation):
+        yield problem
 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:
     from harness.discovery.registry import kinds
+    from harness.discovery.slopes import slope_problem
 
     known = kinds()
     kind = method.spec.kind
-    if kind in known:
-        return []
-    return [method.source.issue(("kind",), unknown("kind of method", kind, known))]
+    if kind not in known:
+        return [method.source.issue(("kind",), unknown("kind of method", kind, known))]
+    if problem := slope_problem(kind, method.spec.params):
+        return [method.source.issue(("params", "objective"), problem)]
+    return []

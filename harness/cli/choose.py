@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from harness.cli.check import check_suite
+from harness.cli.check import check_methods, check_suite
 from harness.errors import HarnessError, NotFound
 from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.search import is_path
@@ -65,6 +65,7 @@ def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> 
     suites = [_suite(ref, library) for ref in (specs or (DEFAULT_SUITE,))]
     for suite in suites:
         check_suite(suite, library)
+    check_methods(changes.methods or (), library)
     found = [expand(suite, library, changes) for suite in suites]
     names = [plan.name for plan in found]
     for name in names:

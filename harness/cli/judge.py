@@ -129,9 +129,10 @@ def _source(library: Library, task: Loaded[Task], model: str | None) -> ModelSou
 
     if model is None:
         own = task.spec.model
-        return ModelSource(own, own.name or task.spec.name, task.folder)
+        return ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
     named = library.model(model)
-    return ModelSource(named.spec, named.spec.name or Path(model).stem, named.folder)
+    name = named.spec.name or Path(model).stem
+    return ModelSource(named.spec, name, named.folder, named.trained_on)
 
 
 def _default_suite() -> str:

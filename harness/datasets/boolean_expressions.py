@@ -5,9 +5,15 @@ pair is drawn as two such neighbours, and either may be the clean prompt, so bot
 equally frequent; so are expressions of every number of leaves. An expression that no single flip
 turns round has no twin and is left out.
 
-Forms (Bhaskar et al. 2024 use the last two): `plain` is the expression and "is"; `few_shot` puts
-three solved expressions before it, one a line; `instruction` is a prompt in the chat format of
-Llama 2 that ends in an open quotation mark, so the answer follows without a space.
+Forms: `plain` is the expression and "is"; `few_shot` puts three solved expressions before it, one
+a line; `instruction` is a prompt in the chat format of Llama 2 that ends in an open quotation mark,
+so the answer follows without a space. Bhaskar et al. 2024 use these two.
+
+For small models `both` is prompts of the two, equally often, in fewer words (two solved
+expressions; a shorter instruction), over one vocabulary; `both_few_shot` and `both_instruction` are
+its halves, for measuring a model of `both` on one form. There an expression is in the same split in
+both forms, so what is tested was trained on in neither; the halves draw the same expressions from
+the same seed.
 """
 
 from __future__ import annotations
@@ -18,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.boolean_prompts import (
+    CHOICES,
     FORMS,
-    FormName,
     TextWriter,
     VocabularyWriter,
+    Wording,
     Writer,
     vocabulary,
     word_numbers,
@@ -66,7 +73,7 @@ class BooleanParams:
     another.
     """
 
-    form: FormName = "plain"
+    form: Wording = "plain"
     leaves: tuple[int, ...] = (2, 6)
     depth: int = 3
     nots: int = 1
@@ -112,15 +119,18 @@ class BooleanExpressions:
 
         HarnessError if an answer is not one token of the file.
         """
-        form = FORMS[params.form]
-        self._writer: Writer
+        choice = CHOICES[params.form]
+        forms = [FORMS[name] for name in choice.drawn]
+        self._writers: list[Writer]
         self.tokenizer: Tokenizer
         if file is None:
-            built = vocabulary(form, bos)
-            self.tokenizer, self._writer = built, VocabularyWriter(form, built)
+            built = vocabulary([FORMS[name] for name in choice.known], bos)
+            self.tokenizer = built
+            self._writers = [VocabularyWriter(form, built) for form in forms]
         else:
-            self.tokenizer, self._writer = file, TextWriter(form, file)
-        self._shots = word_numbers(form.shots)
+            self.tokenizer, self._writers = file, [TextWriter(form, file) for form in forms]
+        self._split_by_expression = choice.shared
+        self._shots = word_numbers(choice.shots)
         by_size = [trees(leaves, params.depth, params.nots) for leaves in params.counts()]
         every = [tree for size in by_size for tree in size]
         self._slots = np.array([count_slots(leaves) for leaves in params.counts()])
@@ -133,7 +143,7 @@ class BooleanExpressions:
         self._offset = np.cumsum(sizes) - sizes
         # A flip does not change the length (`_rows`), so one filling of each tree shows all.
         whole = self._words(np.arange(len(every)), np.zeros(len(every), dtype=np.int64))
-        self.longest = int(self._writer.tokens(whole)[1].max())
+        self.longest = max(int(writer.tokens(whole)[1].max()) for writer in self._writers)
 
     def draw(self, rng: np.random.Generator, n: int, split: str, paired: bool) -> Rows:
         """Return at most n rows; solved expressions of the form are dropped too."""
@@ -151,10 +161,17 @@ class BooleanExpressions:
         clean = self._words(tree, np.where(swap, twin, filling))
         corrupted = self._words(tree, np.where(swap, filling, twin))
         keep = turned.any(axis=1) & ~self._is_shot(clean) & ~self._is_shot(corrupted)
-        return self._rows(clean[keep], corrupted[keep], (value ^ swap)[keep], paired)
+        form = self._forms(rng, int(keep.sum()))
+        rows = self._rows(clean[keep], form, (value ^ swap)[keep])
+        if paired:
+            rows["corrupted"] = self._twins(rows, corrupted[keep], form)
+        return rows
 
     def split_of(self, rows: Rows, shares: Shares) -> Ints:
-        """Return the split of each row, decided by the whole prompt."""
+        """Return the split of each row: by the whole prompt, with several forms by expression."""
+        if self._split_by_expression:
+            words = rows["words"]
+            return shares.of(hash_rows(words, (words >= 0).sum(axis=1), shares.seed))
         return shares.of(hash_rows(rows["tokens"], rows["lengths"], shares.seed))
 
     def pairs(self, rows: Rows) -> PromptPairs:
@@ -168,27 +185,44 @@ class BooleanExpressions:
             return answer_batch(tokens, lengths, good[:, None], self.tokenizer.size)
         return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, good))
 
-    def _rows(self, clean: Ints, corrupted: Ints, value: NDArray[np.bool_], paired: bool) -> Rows:
-        tokens, lengths = self._tokens(clean)
-        rows: Rows = {
+    def _forms(self, rng: np.random.Generator, n: int) -> Ints:
+        """Return which writer writes each of n prompts; nothing is drawn if there is one."""
+        if len(self._writers) == 1:
+            return np.zeros(n, dtype=np.int64)
+        return rng.integers(len(self._writers), size=n)
+
+    def _rows(self, words: Ints, form: Ints, value: NDArray[np.bool_]) -> Rows:
+        tokens, lengths = self._tokens(words, form)
+        answers = np.stack([writer.answers for writer in self._writers])
+        return {
+            "words": words,
             "tokens": tokens,
             "lengths": lengths,
-            "good": self._writer.answers[value.astype(np.int64)],
-            "bad": self._writer.answers[1 - value.astype(np.int64)],
+            "good": answers[form, value.astype(np.int64)],
+            "bad": answers[form, 1 - value.astype(np.int64)],
         }
-        if paired:
-            rows["corrupted"], others = self._tokens(corrupted)
-            one_differs = (tokens != rows["corrupted"]).sum(axis=1) == 1
-            if not (one_differs & (lengths == others)).all():
-                raise HarnessError(_UNEVEN)
-        return rows
 
-    def _tokens(self, words: Ints) -> tuple[Ints, Ints]:
-        """Return tokens [n, longest] and lengths [n]."""
-        tokens, lengths = self._writer.tokens(words)
-        if lengths.max(initial=0) > self.longest:
+    def _twins(self, rows: Rows, words: Ints, form: Ints) -> Ints:
+        """Return the tokens of corrupted prompts; HarnessError if more than one differs."""
+        tokens, lengths = self._tokens(words, form)
+        one_differs = (tokens != rows["tokens"]).sum(axis=1) == 1
+        if not (one_differs & (lengths == rows["lengths"])).all():
             raise HarnessError(_UNEVEN)
-        return np.pad(tokens, ((0, 0), (0, self.longest - tokens.shape[1]))), lengths
+        return tokens
+
+    def _tokens(self, words: Ints, form: Ints) -> tuple[Ints, Ints]:
+        """Return tokens [n, longest] and lengths [n] of expressions [n, W] in forms [n]."""
+        tokens = np.zeros((len(words), self.longest), dtype=np.int64)
+        lengths = np.zeros(len(words), dtype=np.int64)
+        for number, writer in enumerate(self._writers):
+            rows = np.flatnonzero(form == number)
+            if not len(rows):
+                continue
+            found, lengths[rows] = writer.tokens(words[rows])
+            if lengths.max() > self.longest:
+                raise HarnessError(_UNEVEN)
+            tokens[np.ix_(rows, np.arange(found.shape[1]))] = found
+        return tokens, lengths
 
     def _words(self, tree: Ints, filling: Ints) -> Ints:
         """Return expressions as numbers of `WORDS` [n, W], -1 after the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +13,8 @@ from harness.datasets.pairs import Ints, padded
 from harness.datasets.tokenizer import FileTokenizer, Vocabulary
 from harness.errors import HarnessError
 
-FormName = Literal["plain", "few_shot", "instruction"]
+FormName = Literal["plain", "few_shot", "instruction", "brief_few_shot", "brief_instruction"]
+Wording = Literal["plain", "few_shot", "instruction", "both", "both_few_shot", "both_instruction"]
 ANSWERS = ("False", "True")
 
 
@@ -35,20 +36,55 @@ _SHOTS = {
     "not ( True or False )": "False",
     "True and ( not False or False )": "True",
 }
+_BRIEF_SHOTS = {"True and False": "False", "not True or True": "True"}
+
+
+def _few_shot(shots: Mapping[str, str]) -> Form:
+    before = "".join(f"{expression} is {value}\n" for expression, value in shots.items())
+    return Form(before, " is", shots=tuple(shots))
+
 
 FORMS: Mapping[FormName, Form] = {
     "plain": Form("", " is"),
-    "few_shot": Form(
-        "".join(f"{expression} is {value}\n" for expression, value in _SHOTS.items()),
-        " is",
-        shots=tuple(_SHOTS),
-    ),
+    "few_shot": _few_shot(_SHOTS),
     "instruction": Form(
         "[INST] <<SYS>>\nWork out the value of the Boolean expression that follows. "
         "Answer with one word, 'True' or 'False'.\n<</SYS>>\n\n",
         " [/INST] '",
         space="",
     ),
+    "brief_few_shot": _few_shot(_BRIEF_SHOTS),
+    "brief_instruction": Form("[INST] Work out: ", " [/INST] '", space=""),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The forms that prompts have, equally often, and the forms whose words are tokens."""
+
+    drawn: tuple[FormName, ...]
+    known: tuple[FormName, ...]
+
+    @property
+    def shared(self) -> bool:
+        """Whether prompts of several forms go together: an expression then has one split."""
+        return len(self.known) > 1
+
+    @property
+    def shots(self) -> tuple[str, ...]:
+        """Expressions that some known form solves: none of the forms asks for them."""
+        return tuple(shot for name in self.known for shot in FORMS[name].shots)
+
+
+_BOTH: tuple[FormName, ...] = ("brief_few_shot", "brief_instruction")
+
+CHOICES: Mapping[Wording, Choice] = {
+    "plain": Choice(("plain",), ("plain",)),
+    "few_shot": Choice(("few_shot",), ("few_shot",)),
+    "instruction": Choice(("instruction",), ("instruction",)),
+    "both": Choice(_BOTH, _BOTH),
+    "both_few_shot": Choice(("brief_few_shot",), _BOTH),
+    "both_instruction": Choice(("brief_instruction",), _BOTH),
 }
 
 
@@ -119,9 +155,10 @@ class TextWriter:
         return token
 
 
-def vocabulary(form: Form, bos: bool) -> Vocabulary:
-    """Return the words of the prompts of one form."""
-    return Vocabulary.of_words([form.before, form.after, *WORDS], bos)
+def vocabulary(forms: Sequence[Form], bos: bool) -> Vocabulary:
+    """Return the words of the prompts of some forms."""
+    around = [text for form in forms for text in (form.before, form.after)]
+    return Vocabulary.of_words([*around, *WORDS], bos)
 
 
 def word_numbers(expressions: tuple[str, ...]) -> Ints:

@@ -14,13 +14,14 @@ from harness.datasets.check_template import template_problems
 from harness.datasets.files import open_file
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
 from harness.datasets.programs_task import program_problems
 from harness.datasets.registry import generator, wrong_tokenizer
 from harness.datasets.splits import share_problems
 from harness.datasets.template_plan import Place, Problem
 from harness.datasets.template_read import read_plan
 from harness.errors import HarnessError
+from harness.spec.printable import quoted
 from harness.spec.types import (
     CompileModel,
     FileData,
@@ -61,6 +62,8 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
         problems.append((("model", "kind"), text))
     if not problems:
         problems += _opened_problems(task, lambda: open_data(loaded))
+    if not problems and loaded.trained_on is not None:
+        problems += _training_problems(loaded, loaded.trained_on)
     return [_issue(loaded.source, place, text) for place, text in problems]
 
 
@@ -158,6 +161,17 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     if own and (text := mixed_lengths(*drawn)):
         problems.append((("evaluation", "positions"), text))
     return problems
+
+
+def _training_problems(loaded: Loaded[Task], other: Loaded[Task]) -> list[Problem]:
+    """Return why a model that is trained on another task cannot do this one."""
+    place, name = ("model", "task"), quoted(other.spec.name)
+    try:
+        taught = open_data(other)
+    except HarnessError as error:
+        return [(place, f"task {name} is broken: {error}")]
+    text = unfit(taught, open_data(loaded))
+    return [] if text is None else [(place, f"a model of task {name} cannot do this one: {text}")]
 
 
 def _any_pair(data: TaskData, split: str) -> bool:

@@ -196,6 +196,19 @@ def mixed_lengths(*drawn: PromptPairs) -> str | None:
     )
 
 
+def unfit(taught: TaskData, asked: TaskData) -> str | None:
+    """Why a model of one task cannot be given prompts of another; None if it can."""
+    one, other = taught.tokenizer, asked.tokenizer
+    if one.tokens != other.tokens or one.bos != other.bos:
+        return (
+            "their tokens are not the same; give both the same tokenizer and words (kind words: a "
+            "vocabulary is that of the task's own words)"
+        )
+    if asked.longest > taught.longest:
+        return f"its prompts have up to {asked.longest} tokens, the model's up to {taught.longest}"
+    return None
+
+
 def padded(rows: list[list[int]], fill: int, width: int = 1) -> Ints:
     """Return rows of unequal length as one int64 [n, max(longest, width)] array."""
     width = max([width, *(len(row) for row in rows)])

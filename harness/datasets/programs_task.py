@@ -38,7 +38,7 @@ from harness.datasets.stream import StreamData
 from harness.datasets.template_plan import Problem, show
 from harness.datasets.tokenizer import Vocabulary
 from harness.errors import HarnessError
-from harness.spec.types import ProgramData, Tokenizer
+from harness.spec.types import Data, ProgramData, Tokenizer
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +63,14 @@ def checked_program(data: ProgramData) -> Program:
     if program is None:
         raise HarnessError("\n".join(f"{show(place)}: {text}" for place, text in problems))
     return program
+
+
+def numeric_answers(data: Data) -> bool:
+    """Whether a task's answers are numbers that one logit carries, not tokens.
+
+    Which logit is largest then says nothing, so the task has no accuracy.
+    """
+    return isinstance(data, ProgramData) and checked_program(data).numerical
 
 
 def _tokenizer_problems(tokenizer: Tokenizer) -> Iterator[Problem]:

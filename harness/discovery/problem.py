@@ -13,12 +13,13 @@ from torch import Tensor
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
+from harness.discovery.slopes import flat
 from harness.errors import HarnessError
 from harness.models.batch import Batch
-from harness.models.behaviour import DISTANCES, LOSSES
+from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 from harness.models.transformer import Transformer
-from harness.spec.types import Metric, Objective
+from harness.spec.types import DISTANCES, Metric, Objective
 
 Loss = Callable[[Tensor], Tensor]
 """Logits [..., B, P, V] of one batch to one number per prompt [..., B]; smaller is better."""
@@ -88,18 +89,8 @@ class Problem:
 
         Raises `HarnessError` for the distances to the whole model, which have their minimum there.
         """
-        name = self.resolved(objective)
-        if name in DISTANCES:
-            raise HarnessError(
-                f"method {method!r} takes the gradient at the whole model, where {name!r}, a "
-                "distance to that model, is at its minimum: every score would be 0. Choose "
-                f"objective {_sloped()}, or a method that looks elsewhere (eap_ig, "
-                "mask_gradient_ig, activation_patching)"
-            )
-
-
-def _sloped() -> str:
-    return " or ".join(name for name in LOSSES if name not in DISTANCES)
+        if problem := flat(method, self.resolved(objective)):
+            raise HarnessError(problem)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.evaluation.measures import Measure
 Floats = NDArray[np.float64]
 
 WINDOW = 10
-"""Answers on each side that `prob_diff_10` looks at."""
+"""Answers on each side of the prompt's own that `prob_diff_10` looks at."""
 
 MEASURES = (
     Measure(
@@ -49,12 +49,15 @@ def answer_probabilities(logits: ArrayLike) -> Floats:
     return probabilities
 
 
-def prob_diff(probabilities: ArrayLike, place: ArrayLike, window: int | None = None) -> Floats:
-    """Σ_{0 < a - y ≤ w} p_a - Σ_{0 < y - a ≤ w} p_a, in [-1, 1] (Bhaskar et al. 2024).
+def prob_diff_10(probabilities: ArrayLike, place: ArrayLike) -> Floats:
+    """Σ_{0 < a - y ≤ 10} p_a - Σ_{0 < y - a ≤ 10} p_a, in [-1, 1] (Bhaskar et al. 2024).
 
-    `probabilities` [..., n, A]; `place` [n] is the place y of the prompt's own year among the
-    answers, which counts on neither side (Hanna et al. 2023 count it as wrong). `window` is w;
-    without it all answers count. Raises ValueError for a place outside of the answers.
+    `probabilities` [..., n, A] add up to 1 over the answers; `place` [n] is the place y of the
+    prompt's own year among the answers, which counts on neither side. Raises ValueError for a
+    place outside of the answers.
+
+    Not `behaviour.prob_diff` (Hanna et al. 2023) with a window: that one takes probabilities over
+    the whole vocabulary and all answers, of which the own year is a bad one.
     """
     p = np.asarray(probabilities, dtype=np.float64)
     y = np.asarray(place, dtype=np.int64)
@@ -62,14 +65,9 @@ def prob_diff(probabilities: ArrayLike, place: ArrayLike, window: int | None = N
     if ((y < 0) | (y >= n_answers)).any():
         raise ValueError(f"a place is outside of 0 … {n_answers - 1}")
     distance = np.arange(n_answers) - y[..., None]
-    near = np.abs(distance) <= (n_answers if window is None else window)
+    near = np.abs(distance) <= WINDOW
     difference: Floats = (p * np.sign(distance) * near).sum(axis=-1)
     return difference
-
-
-def prob_diff_10(probabilities: ArrayLike, place: ArrayLike) -> Floats:
-    """`prob_diff` over the ten answers before and the ten after the prompt's own year."""
-    return prob_diff(probabilities, place, WINDOW)
 
 
 def kendall_tau(one: ArrayLike, other: ArrayLike) -> Floats:

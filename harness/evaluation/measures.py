@@ -98,7 +98,7 @@ MEASURES = (
         "prob_diff",
         "probability difference",
         "up",
-        "probability of good answers minus probability of bad ones",
+        "probability of good answers minus probability of bad ones, over the whole vocabulary",
         "Hanna et al. 2023",
     ),
     Measure(

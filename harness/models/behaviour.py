@@ -60,7 +60,11 @@ def logit_diff(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def prob_diff(logits: Tensor, batch: Batch) -> Tensor:
-    """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023)."""
+    """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023).
+
+    Over the whole vocabulary; answers in both sets are left out. `prob_diff_10` of ordered answers
+    (`harness.evaluation.answer_measures`) is another measure, not this one on fewer of them.
+    """
     probabilities = single(logits).softmax(-1)
     good, bad = _set_weights(batch)
     difference = (_gather(probabilities, batch.good) * good).sum(-1) - (
@@ -133,6 +137,3 @@ LOSSES: dict[str, Measured] = {
     "squared_error": squared_error,
 }
 """What a method can attribute or optimise, smaller being better."""
-
-DISTANCES = frozenset({"kl", "squared_error"})
-"""Losses that compare with the whole model: at the whole model they and their gradients are 0."""

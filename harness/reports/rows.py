@@ -44,7 +44,13 @@ COLUMNS: Mapping[str, str] = {
     "cost_fb": REAL,
     "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
     "cell": TEXT,
+    "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
+    "n_discovery": WHOLE,  # prompt pairs that the method was given
+    "max_pairs_drawn": WHOLE,  # learned masks alone: the most that one training takes of them
 }
+
+LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
+"""Kinds of methods that train masks on batches of pairs."""
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
@@ -71,6 +77,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "seed": entry.seed,
         "status": cell.status,
         "cell": entry.id,
+        "variant": entry.variant,
     }
     if cell.result is None:
         return [blank]
@@ -81,6 +88,8 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "ablation": cell.result["choices"]["ablation"],
         "n_examples": cell.result["n_examples"],
         "edges_total": cell.result["edges_total"],
+        "n_discovery": cell.result["n_discovery"],
+        "max_pairs_drawn": max_pairs_drawn(cell.result["identity"]["method"]),
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
         "auroc": (cell.result["known"] or {}).get("auroc"),
@@ -99,6 +108,18 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         }
         for point in cell.result["curve"]
     ]
+
+
+def max_pairs_drawn(method: Mapping[str, Any]) -> int | None:
+    """Steps × batch size of a method that trains masks, by its identity; None for other methods.
+
+    What each training draws at most, pairs that come again counted each time: a batch is smaller
+    where fewer pairs of one length are left. Other methods look at all pairs, once or more often.
+    """
+    if method["kind"] not in LEARNED:
+        return None
+    drawn: int = method["params"]["steps"] * method["params"]["batch_size"]
+    return drawn
 
 
 def value(estimate: Mapping[str, Any]) -> float | None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.datasets.programs_task import numeric_answers
 from harness.evaluation.catalogue import MEASURES
 from harness.reports import known
 from harness.reports.known import known_tables
@@ -27,6 +28,7 @@ from harness.reports.text import (
     plus_minus,
 )
 from harness.runs.record import StoredCell
+from harness.spec.build import build_data
 from harness.spec.types import CHOICES
 
 LEGEND = (
@@ -145,19 +147,30 @@ def caption(board: Board) -> list[str]:
     facts = board.facts
     if facts is None:
         return ["No cell of this task has a result."]
-    quality = ", ".join(
-        f"{split} {plus_minus(e['value'], _half(e))}"
-        for split, measured in sorted(facts["model_quality"].items())
-        if (e := measured.get("accuracy")) is not None
+    # The task knows what its answers are; an accuracy of numbers is no lack of the model.
+    numbers = numeric_answers(build_data(facts["identity"]["task"]["data"]))
+    quality = (
+        "the answers are numbers, so accuracies mean nothing"
+        if numbers
+        else f"accuracy of the model: {_quality(facts) or 'not measured'}"
     )
     choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
         f"n = {facts['n_examples']} test pairs, {facts['edges_total']} edges, "
-        f"metric {facts['metric']}; accuracy of the model: {quality or 'not measured'}.",
+        f"metric {facts['metric']}; {quality}.",
         f"Circuits: {choices}.",
-        *(unsolved if _accuracy(facts) < SOLVED else []),
+        *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
     ]
+
+
+def _quality(facts: Mapping[str, Any]) -> str:
+    """The model's accuracy on every split that it was not trained on."""
+    return ", ".join(
+        f"{split} {plus_minus(e['value'], _half(e))}"
+        for split, measured in sorted(facts["model_quality"].items())
+        if (e := measured.get("accuracy")) is not None
+    )
 
 
 def _accuracy(facts: Mapping[str, Any]) -> float:

@@ -20,7 +20,7 @@ class Part(Enum):
 
     IDENTITY = "identity"  # can move a number: part of the id
     LABEL = "label"  # only shown to people: never part of the id
-    CONTENT = "content"  # names a file: a digest of what the file holds stands in for it
+    CONTENT = "content"  # names a file: what the file holds, or a digest of it, stands in for it
     GRID = "grid"  # says which cells there are: each cell's own choice is in its id
 
 
@@ -63,7 +63,8 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
         "objective steps batch_size learning_rate final_learning_rate warmup_steps weight_decay "
         "beta1 beta2 clip seed evaluate_every target",
     ),
-    types.TrainModel: _all(_I, "architecture training kind") | _all(_L, "name"),
+    # What `task` names: what a model is made of that task's data stands in for it.
+    types.TrainModel: _all(_I, "architecture training kind") | _all(_L, "name") | _all(_C, "task"),
     # Where the files come from and whose form they have: their digests stand in for both.
     types.LoadModel: _all(_I, "kind") | _all(_L, "name") | _all(_C, "path hub revision format"),
     types.CompileModel: _all(_I, "kind hardness") | _all(_L, "name"),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from harness.datasets.pairs import TaskData
+from harness.datasets.open import open_data
+from harness.datasets.pairs import TaskData, unfit
 from harness.datasets.programs_task import checked_program
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
@@ -47,11 +48,12 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
     else:
+        taught = _training_data(cell, data)
         with models.lock(cell.model_id):
             if models.exists(cell.model_id):
                 log(f"model {cell.model_name} [{cell.model_id[:12]}] is in the cache")
             else:
-                _train(cell, cell.model, data, models, log)
+                _train(cell, cell.model, taught, models, log)
         models.verify(cell.model_id)
         model = load_model(models.path(cell.model_id))
     return model.to(runtime.device, getattr(torch, runtime.dtype)).requires_grad_(False).eval()
@@ -79,6 +81,19 @@ def require_fit(model: Transformer, data: TaskData) -> None:
             f"the model knows {config.d_vocab} tokens in prompts of up to {config.n_ctx}; the task "
             f"needs {data.tokenizer.size} and {data.longest}. Use the model's own tokenizer"
         )
+
+
+def _training_data(cell: Cell, data: TaskData) -> TaskData:
+    """What the cell's model is trained on: the task's own data, or another task's that fits it."""
+    if cell.trained_on is None:
+        return data
+    taught = open_data(cell.trained_on)
+    if text := unfit(taught, data):
+        raise HarnessError(
+            f"a model of task {cell.trained_on.spec.name!r} cannot do task "
+            f"{cell.task.spec.name!r}: {text}"
+        )
+    return taught
 
 
 def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:

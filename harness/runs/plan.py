@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.discovery.registry import per_token_problem
+from harness.discovery.slopes import slope_problem
 from harness.errors import HarnessError
 from harness.runs.fields import identity_part
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
@@ -52,6 +53,7 @@ class Cell:
     model: Model = field(compare=False)
     model_name: str
     model_folder: Path = field(compare=False)  # where a loaded model's `path` is looked for
+    trained_on: Loaded[Task] | None = field(compare=False)  # None: the cell's own task
     method: Method = field(compare=False)
     role: Role
     seed: int
@@ -170,13 +172,27 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
 
 def _refuse_methods(cells: Iterable[Cell]) -> None:
     """Refuse methods that cannot find what the cells' evaluation asks for, before any is run."""
+    cells = list(cells)
     own = [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"]
     if problem := per_token_problem(cell.method.kind for cell in own):
-        tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in own))
-        raise HarnessError(
-            f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
-            "out of the suite with `exclude`"
-        )
+        raise _unable(own, problem)
+    flat: dict[str, list[Cell]] = {}
+    for cell in cells:
+        choices = cell.task.spec.evaluation
+        params = cell.method.params
+        if text := slope_problem(cell.method.kind, params, choices.metric, choices.ablation):
+            flat.setdefault(text, []).append(cell)
+    if flat:
+        text, found = next(iter(flat.items()))
+        raise _unable(found, text)
+
+
+def _unable(cells: Iterable[Cell], problem: str) -> HarnessError:
+    tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in cells))
+    return HarnessError(
+        f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
+        "out of the suite with `exclude`"
+    )
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:
@@ -197,11 +213,15 @@ def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Load
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model spec, what to call it, and the folder its paths are relative to."""
+    """A model spec, what to call it, and the folder its paths are relative to.
+
+    `trained_on` is the task whose data it is trained on, if it is not the one that uses it.
+    """
 
     spec: Model
     name: str
     folder: Path
+    trained_on: Loaded[Task] | None = None
 
 
 def make_cell(
@@ -214,8 +234,6 @@ def make_cell(
     limit: int | None = None,
 ) -> Cell:
     """One cell with its identity; reads the files that the task and model refer to."""
-    from harness.datasets.open import content_digests
-
     shared = {
         "identity_version": IDENTITY_VERSION,
         "code": SEMANTICS_VERSION,
@@ -223,19 +241,17 @@ def make_cell(
         "numpy": minor_version("numpy"),  # draws the data; its streams may change
         "runtime": identity_part(runtime),
     }
-    task_part = {
-        **identity_part(task.spec),
-        "files": dict(content_digests(task)),
-        "order": _order(task.spec.data),
-        **_plug_in(task.spec.data),
-    }
+    task_part = _task_identity(task)
     model_part = _model_identity(source)
+    other = source.trained_on
     # A loaded model does not depend on the task's data; a trained one is made of it.
     made_of = {} if isinstance(source.spec, LoadModel) else _pick(task_part)
+    if other is not None:
+        made_of = _pick(_task_identity(other))
     identity = {
         **shared,
         "task": task_part,
-        "model": model_part,
+        "model": model_part if other is None else {**model_part, "trained_on": made_of},
         "method": {**identity_part(method), **_plug_in(method)},
         "seed": seed,
         "limit": limit,
@@ -248,6 +264,7 @@ def make_cell(
         model=source.spec,
         model_name=source.name,
         model_folder=source.folder,
+        trained_on=other,
         method=method,
         role=role,
         seed=seed,
@@ -261,6 +278,9 @@ def check_files(cell: Cell) -> None:
     from harness.datasets.open import content_digests
 
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
+    if cell.trained_on is not None:
+        files = dict(content_digests(cell.trained_on))
+        changed |= files != cell.identity["model"]["trained_on"]["files"]
     if isinstance(cell.model, LoadModel):
         weights = weight_digests(cell.model, cell.model_folder)
         changed |= weights != cell.identity["model"]["weights"]
@@ -274,6 +294,17 @@ def minor_version(package: str) -> str:
     if match is None:
         raise HarnessError(f"cannot read the version of {package}: {version(package)!r}")
     return match.group()
+
+
+def _task_identity(task: Loaded[Task]) -> dict[str, Any]:
+    from harness.datasets.open import content_digests
+
+    return {
+        **identity_part(task.spec),
+        "files": dict(content_digests(task)),
+        "order": _order(task.spec.data),
+        **_plug_in(task.spec.data),
+    }
 
 
 def _order(data: Data) -> dict[str, list[str]]:
@@ -339,10 +370,11 @@ def _models(
 ) -> Iterator[ModelSource]:
     if not spec.models:
         own = task.spec.model
-        yield ModelSource(own, own.name or task.spec.name, task.folder)
+        yield ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
     for ref in spec.models:
         model = library.model(_reference(ref, folder))
-        yield ModelSource(model.spec, model.spec.name or Path(ref).stem, model.folder)
+        name = model.spec.name or Path(ref).stem
+        yield ModelSource(model.spec, name, model.folder, model.trained_on)
 
 
 def _reference(ref: str, folder: Path) -> str:

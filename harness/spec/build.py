@@ -12,7 +12,17 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from harness.spec.types import CompileModel, LoadModel, Model, TrainModel
+from harness.spec.types import (
+    CompileModel,
+    Data,
+    FileData,
+    GeneratorData,
+    LoadModel,
+    Model,
+    ProgramData,
+    TemplateData,
+    TrainModel,
+)
 
 T = TypeVar("T")
 
@@ -34,6 +44,11 @@ def build(cls: type[T], data: Mapping[str, Any]) -> T:
 def build_model(data: Mapping[str, Any]) -> Model:
     """The model of normalised inline data (as under a task's `model`)."""
     return cast(Model, _value(TrainModel | LoadModel | CompileModel, data))
+
+
+def build_data(data: Mapping[str, Any]) -> Data:
+    """The data of normalised plain data (as under a task's `data`)."""
+    return cast(Data, _value(GeneratorData | TemplateData | FileData | ProgramData, data))
 
 
 def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:

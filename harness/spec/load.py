@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
@@ -52,7 +52,8 @@ _SUITE_KEYS: dict[str, SpecKind] = {
 class Loaded(Generic[T]):
     """A valid spec. `resolved` is plain data with all defaults and a task's model written out.
 
-    Paths inside the spec are relative to `folder`.
+    Paths inside the spec are relative to `folder`. `trained_on`: the task that the model of this
+    task (or this model) is trained on, where it names one.
     """
 
     spec: T
@@ -60,6 +61,7 @@ class Loaded(Generic[T]):
     path: Path
     source: Source
     folder: Path
+    trained_on: Loaded[Task] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,11 @@ class Library:
     # ------------------------------------------------------------------ one spec
     def task(self, ref: str) -> Loaded[Task]:
         """A task by name or path. Raises `NotFound`, or `SpecError` with all mistakes."""
+        loaded = self._task(ref)
+        return replace(loaded, trained_on=self._trained_on(loaded.spec.model, loaded.folder))
+
+    def _task(self, ref: str) -> Loaded[Task]:
+        """A task without what its model is trained on: that may be the task itself."""
         from harness.spec.build import build
         from harness.spec.types import Task
 
@@ -136,12 +143,19 @@ class Library:
             data["model"] = self._inlined(data["model"], path.parent)
         return Loaded(build(Task, data), data, path, source, path.parent)
 
+    def _trained_on(self, model: Model, folder: Path) -> Loaded[Task] | None:
+        if model.kind != "train" or model.task is None:
+            return None
+        return self._task(str(self.find("task", model.task, folder)))
+
     def model(self, ref: str) -> Loaded[Model]:
         """A model by name or path. Raises as `task` does."""
         from harness.spec.build import build_model, inline_model
 
         path, source, data = self._sound(ref, "model")
-        return Loaded(build_model(inline_model(data)), data, path, source, path.parent)
+        model = build_model(inline_model(data))
+        trained_on = self._trained_on(model, path.parent)
+        return Loaded(model, data, path, source, path.parent, trained_on)
 
     def method(self, ref: str) -> Loaded[Method]:
         """A method by name or path. Raises as `task` does."""
@@ -159,10 +173,13 @@ class Library:
         path, source, data = self._sound(ref, "suite")
         return Loaded(build(Suite, data), data, path, source, path.parent)
 
-    def find(self, kind: SpecKind, ref: str, folder: Path | None = None) -> Path:
+    def find(
+        self, kind: SpecKind, ref: str, folder: Path | None = None, *, brief: bool = False
+    ) -> Path:
         """The file that a name or path means; a path is relative to `folder`, else to here.
 
-        Raises `NotFound`, saying what is close, where was searched and which files are broken.
+        Raises `NotFound`, saying what is close and, unless `brief`, where was searched and which
+        files are broken. That looks into all of them: what is called from there has to be brief.
         """
         if is_path(ref):
             path = (folder or Path()) / ref
@@ -178,7 +195,8 @@ class Library:
             raise NotFound(
                 f"{kind} {quoted(ref)} is ambiguous; {listed([one.ref for one in found])}"
             )
-        raise NotFound(self._not_found(kind, ref, folders, files))
+        message = _unknown(kind, ref, files)
+        raise NotFound(message if brief else message + self._searched(kind, folders, files))
 
     # ------------------------------------------------------------------ inside
     def _sound(self, ref: str, kind: SpecKind) -> tuple[Path, Source, dict[str, Any]]:
@@ -207,6 +225,12 @@ class Library:
         data = source.data if isinstance(source.data, dict) else {}
         if kind == "task" and isinstance(data.get("model"), str):
             yield from self._reference(source, ("model",), "model", deep=True)
+        # Not deep: the task may use this very model.
+        if kind == "model" and isinstance(data.get("task"), str):
+            yield from self._reference(source, ("task",), "task", deep=False)
+        inline = data.get("model") if kind == "task" else None
+        if isinstance(inline, dict) and isinstance(inline.get("task"), str):
+            yield from self._reference(source, ("model", "task"), "task", deep=False)
         for key, target in _SUITE_KEYS.items() if kind == "suite" else ():
             items = data.get(key)
             for index, ref in enumerate(items if _is_list(items) else []):
@@ -222,9 +246,9 @@ class Library:
         if not ref:
             return  # the schema says that it must not be empty
         try:
-            path = self.find(kind, ref, source.path.parent)
+            path = self.find(kind, ref, source.path.parent, brief=True)
         except NotFound as error:
-            yield source.issue(place, str(error).splitlines()[0])
+            yield source.issue(place, str(error))
             return
         mistakes = self._check(path, kind).issues if deep else ()
         if mistakes:
@@ -236,31 +260,34 @@ class Library:
         from harness.spec.build import inline_model
 
         path = self.find("model", ref, folder)
-        model = inline_model(self.model(str(path.absolute())).resolved)
+        model = inline_model(self._sound(str(path.absolute()), "model")[2])
         if model["kind"] == "load" and "path" in model:
-            weights = Path(os.path.normpath(path.parent.absolute() / model["path"]))
-            model["path"] = _relative(weights, folder.absolute())
+            model["path"] = _moved(model["path"], path.parent, folder)
+        if model["kind"] == "train" and is_path(model.get("task", "")):
+            model["task"] = _moved(model["task"], path.parent, folder)
         return model
 
-    def _not_found(
-        self, kind: SpecKind, ref: str, folders: Sequence[Path], files: Sequence[Found]
-    ) -> str:
-        names = sorted({name for found in files for name in (found.ref, found.name)})
-        if close := did_you_mean(ref, names):
-            hint = f"did you mean {quoted(close)}?"
-        elif is_file(file := Path(f"{ref}.yaml")):
-            hint = f"did you mean the file {quoted(str(file))}?"
-        else:
-            hint = listed(names) if names else "none is known"
-        lines = [f"unknown {kind} {quoted(ref)}; {hint}"]
-        lines.append(f"  searched: {shown_folders(folders)}")
+    def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[Found]) -> str:
+        """Lines about where was searched and which files are broken."""
         checked = [self._check(found.path, kind) for found in files]
-        lines += [
-            f"  broken: {shown_path(one.path)} ({_count(len(one.issues))})"
+        broken = [
+            f"\n  broken: {shown_path(one.path)} ({_count(len(one.issues))})"
             for one in checked
             if one.issues
         ]
-        return "\n".join(lines)
+        return "".join([f"\n  searched: {shown_folders(folders)}", *broken])
+
+
+def _unknown(kind: SpecKind, ref: str, files: Sequence[Found]) -> str:
+    """One line that says what is close to a name that is not there."""
+    names = sorted({name for found in files for name in (found.ref, found.name)})
+    if close := did_you_mean(ref, names):
+        hint = f"did you mean {quoted(close)}?"
+    elif is_file(file := Path(f"{ref}.yaml")):
+        hint = f"did you mean the file {quoted(str(file))}?"
+    else:
+        hint = listed(names) if names else "none is known"
+    return f"unknown {kind} {quoted(ref)}; {hint}"
 
 
 def spec_kind(path: Path) -> SpecKind:
@@ -275,6 +302,11 @@ def spec_kind(path: Path) -> SpecKind:
             return cast(SpecKind, match[1])
     folders: dict[str, SpecKind] = {"models": "model", "methods": "method", "suites": "suite"}
     return folders.get(path.absolute().parent.name, "task")
+
+
+def _moved(path: str, here: Path, there: Path) -> str:
+    """A path that is relative to one folder, as seen from another."""
+    return _relative(Path(os.path.normpath(here.absolute() / path)), there.absolute())
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -15,6 +15,9 @@ Ablation = Literal["interchange", "mean", "mean_positional", "optimal", "zero", 
 HeadBias = Literal["unattached", "shared"]
 Metric = Literal["logit_diff", "prob_diff", "squared_error"]
 Objective = Literal["metric", "logit_diff", "prob_diff", "cross_entropy", "kl", "squared_error"]
+DISTANCES: frozenset[str] = frozenset({"kl", "squared_error"})
+"""Losses that compare with the whole model: at the whole model they and their gradients are 0."""
+
 ExtraMeasure = Literal["prob_diff", "agreement", "good_mass", "prob_diff_10", "kendall_tau"]
 Inputs = Literal["token", "summed", "split", "none"]
 EdgePositions = Literal["all", "per_token"]
@@ -256,12 +259,13 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
-    """A model trained on the task's own data."""
+    """A model trained on the data of the task that uses it, or of the one that `task` names."""
 
     architecture: Architecture
     training: Training
     kind: Literal["train"] = "train"
     name: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

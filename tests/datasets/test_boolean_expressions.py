@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from harness.datasets.boolean_expressions import BooleanExpressions, BooleanParams
-from harness.datasets.boolean_prompts import FORMS
+from harness.datasets.boolean_prompts import CHOICES, FORMS
 from harness.datasets.boolean_trees import (
     LEAVES,
     OPERATORS,
@@ -28,8 +28,9 @@ from harness.datasets.boolean_trees import (
     truth_table,
     written,
 )
-from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData
+from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData, unfit
 from harness.datasets.registry import generator
+from harness.datasets.tokenizer import split_words
 from harness.errors import HarnessError
 from harness.spec.schema import load_schema
 from harness.spec.types import GeneratorData, Tokenizer
@@ -215,14 +216,79 @@ def test_forms_with_words(form: Any) -> None:
         assert task.tokenizer.tokens[good] == str(eval(expression))
 
 
+# ------------------------------------------------------------------ both forms
+SMALL = {"leaves": [1, 4], "depth": 2}
+HALVES: list[Any] = ["both_few_shot", "both_instruction"]
+
+
+def expression(text: str) -> tuple[str, str]:
+    """The form of a prompt in words, and what it asks for."""
+    for half in HALVES:
+        form = FORMS[CHOICES[half].drawn[0]]
+        before, after = (" ".join(split_words(one)) for one in (form.before, form.after))
+        if text.startswith(before) and text.endswith(after):
+            return half, text.removeprefix(before).removesuffix(after).strip()
+    raise AssertionError(text)
+
+
+def asked(task: TaskData, split: str, n: int) -> Counter[tuple[str, str]]:
+    pairs = task.pairs(split, n, 0, at_most=True)
+    found = []
+    for text, good in zip(texts(task, pairs), pairs.good[:, 0, 0], strict=True):
+        form, query = expression(text)
+        assert task.tokenizer.tokens[good] == str(eval(query)), text
+        found.append((form, query))
+    return Counter(found)
+
+
+def test_both_forms_share_words_lengths_and_splits() -> None:
+    """A model of `both` can be given its halves, and has trained on no expression they test."""
+    both = open_task(form="both", **SMALL)
+    for half in HALVES:
+        task = open_task(form=half, **SMALL)
+        assert unfit(both, task) is None
+    assert unfit(open_task(form="few_shot", **SMALL), both) is not None
+    trained = {query for _, query in asked(both, "train", 3000)}
+    for half in HALVES:
+        tested = asked(open_task(form=half, **SMALL), "test", 300)
+        assert {form for form, _ in tested} == {half}
+        assert not trained & {query for _, query in tested}
+        assert len(tested) > 100
+
+
+def test_both_has_half_of_its_prompts_in_each_form() -> None:
+    both = open_task(form="both", **SMALL)
+    forms = Counter(form for form, _ in asked(both, "train", 1000).elements())
+    assert min(forms[half] for half in HALVES) > 450
+    batch = both.training_batch("answer", 1000, 0, 0)
+    rows = zip(batch.tokens, batch.lengths, batch.targets, strict=True)
+    counted: Counter[str] = Counter()
+    for row, length, targets in rows:
+        form, query = expression(both.tokenizer.decode(row[1:length].tolist()))
+        counted[form] += 1
+        assert both.tokenizer.tokens[targets[length - 1]] == str(eval(query))
+    assert min(counted[half] for half in HALVES) > 450
+
+
+def test_the_halves_ask_for_the_same_expressions() -> None:
+    one, other = (asked(open_task(form=half, **SMALL), "test", 100) for half in HALVES)
+    assert [query for _, query in one] == [query for _, query in other]
+    shots = CHOICES["both"].shots
+    every = {
+        query for half in HALVES for _, query in asked(open_task(form=half, **SMALL), "train", 4000)
+    }
+    assert len(every) > 2000
+    assert not every & set(shots)
+
+
 def test_solved_expressions_are_not_asked_for() -> None:
     """With three leaves they would come up often."""
     for form in ("few_shot", "plain"):
         task = open_task(form=form, leaves=[3, 3], depth=2)
         prompts = drawn(task, 10_000) | drawn(task, 10_000, "corrupted")
         assert len(prompts) > 500
-        asked = {re.split(r" is (?:True|False) ", one)[-1].removesuffix(" is") for one in prompts}
-        assert bool(asked & set(FORMS["few_shot"].shots)) == (form == "plain")
+        queries = {re.split(r" is (?:True|False) ", one)[-1].removesuffix(" is") for one in prompts}
+        assert bool(queries & set(FORMS["few_shot"].shots)) == (form == "plain")
 
 
 def word_level(path: Path, **changes: Any) -> Tokenizer:
@@ -303,7 +369,7 @@ def test_an_answer_that_joins_the_prompt_is_refused(tmp_path: Path) -> None:
         ({"depth": -1}, "must not be negative"),
         ({"nots": -1}, "must not be negative"),
         ({"leaves": [2, 16], "depth": 8}, "more than 8388608 expressions"),
-        ({"form": "chat"}, "is not one of plain, few_shot, instruction"),
+        ({"form": "chat"}, "is not one of plain, few_shot, instruction, both, "),
         ({"leafs": [2, 3]}, "did you mean 'leaves'?"),
     ],
 )
@@ -322,7 +388,7 @@ def test_parameters_are_those_of_the_schema() -> None:
         name: tuple(part["default"]) if isinstance(part["default"], list) else part["default"]
         for name, part in schema.items()
     } == fields
-    assert schema["form"]["enum"] == list(FORMS)
+    assert schema["form"]["enum"] == list(CHOICES)
 
 
 def test_one_leaf() -> None:

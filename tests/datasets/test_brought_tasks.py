@@ -24,7 +24,8 @@ from harness.errors import HarnessError
 from harness.spec.load import Library, Loaded
 from harness.spec.types import GeneratorData, LoadModel, Task, TemplateData
 
-GPT2 = ["greater_than_gpt2", "gendered_pronoun_gpt2", "ioi_gpt2", "ioi_t1_gpt2"]
+GPT2_BOOLEAN = ["boolean_few_shot_gpt2", "boolean_instruction_gpt2"]
+GPT2 = ["greater_than_gpt2", "gendered_pronoun_gpt2", "ioi_gpt2", "ioi_t1_gpt2", *GPT2_BOOLEAN]
 LLAMA_TEMPLATES = ["greater_than_llama", "gendered_pronoun_llama", "ioi_llama", "ioi_t1_llama"]
 LLAMA = [*LLAMA_TEMPLATES, "boolean_few_shot_llama", "boolean_instruction_llama"]
 
@@ -302,6 +303,19 @@ def test_greater_than_with_a_tokenizer_like_llamas() -> None:
         assert greater == [str(digit) for digit in range(int(found[2]) + 1, 10)]
         others = [task.tokenizer.tokens[one] for one in bad if one >= 0]
         assert others == [str(digit) for digit in range(int(found[2]) + 1)]
+
+
+@pytest.mark.usefixtures("gpt2")
+@pytest.mark.parametrize("name", GPT2_BOOLEAN)
+def test_boolean_expressions_with_gpt2(name: str) -> None:
+    task = open_data(Library().task(name))
+    pairs = task.pairs("test", 40, 0)
+    check_pairs(task, pairs, changed=1)
+    glued = "instruction" in name
+    for text, good in zip(decoded(task, pairs, "clean"), pairs.good[:, 0, 0], strict=True):
+        query = re.findall(r"\n([^\n]*) (?:is|\[/INST\] ')$", text)[0]
+        answer = ("" if glued else " ") + str(eval(query))
+        assert task.tokenizer.encode(text + answer) == [*task.tokenizer.encode(text), good]
 
 
 @pytest.mark.usefixtures("llama")

@@ -252,6 +252,20 @@ def test_generator_mistakes(tmp_path: Path, old: str, new: str, line: int, messa
     )
 
 
+def test_a_task_whose_model_is_trained_on_another(tmp_path: Path) -> None:
+    taught = GENERATOR.replace("name: toy", "name: taught")
+    (tmp_path / "taught.yaml").write_text(taught, encoding="utf-8")
+    text = GENERATOR.replace("kind: train", "kind: train\n  task: ./taught.yaml")
+    assert check(tmp_path, text) == []
+    (issue,) = check(tmp_path, text.replace("[15, 20]", "[15, 30]"))
+    assert (issue.line, issue.where) == (16, "model.task")
+    assert "a model of task 'taught' cannot do this one: its prompts have" in issue.message
+    (issue,) = check(
+        tmp_path, text.replace("max_depth: 4", "max_depth: 4\n    kinds: ['()', '<>']")
+    )
+    assert "their tokens are not the same" in issue.message
+
+
 def test_file_mistakes(tmp_path: Path) -> None:
     (issue,) = check(tmp_path, FILE)
     assert (issue.line, "no such file" in issue.message) == (7, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,15 +11,20 @@ import pytest
 
 from harness.datasets.check import check_task
 from harness.datasets.open import content_digests, open_data
-from harness.datasets.pairs import NO_TARGET
+from harness.datasets.pairs import NO_TARGET, unfit
+from harness.datasets.stream import StreamData
 from harness.datasets.tokenizer import split_words
 from harness.spec.load import Library
 from harness.spec.types import TemplateData
 
 HEADLINE = ["bracket_matching", "quote_closing", "ioi", "othello_moves"]
 PAPER = ["ioi_t1", "greater_than", "gendered_pronoun", "boolean_expressions"]
-TASKS = [*HEADLINE, "othello_moves_8x8", *PAPER]
-CHANGED = {"ioi_t1": 3}  # tokens that differ between the twins of a pair, elsewhere one
+BOOLEAN_FORMS = ["boolean_forms", "boolean_few_shot", "boolean_instruction"]
+TASKS = [*HEADLINE, "othello_moves_8x8", *PAPER, "ioi_abcd", *BOOLEAN_FORMS]
+CHANGED = {
+    "ioi_t1": 3,
+    "ioi_abcd": 3,
+}  # tokens that differ between the twins of a pair, elsewhere one
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -129,6 +135,46 @@ def test_gendered_pronoun_asks_for_both_equally_and_by_the_name() -> None:
         assert tokens[clean[2]] in (lists[own].words or ())
         assert tokens[twin[2]] in (lists[other].words or ())
     assert 0.45 < np.mean([answer == "she" for answer in answers]) < 0.55
+
+
+def test_ioi_abcd_is_ioi_with_other_twins() -> None:
+    """Its prompts have the same tokens and splits, and its model is that of ioi."""
+    library = Library()
+    loaded, plain = library.task("ioi_abcd"), library.task("ioi")
+    assert loaded.trained_on is not None
+    assert loaded.trained_on.spec == plain.spec
+    assert replace(loaded.spec.model, task=None) == plain.spec.model
+    task, other = open_data(loaded), open_data(plain)
+    assert unfit(other, task) is unfit(task, other) is None
+    assert isinstance(task, StreamData)
+    assert isinstance(other, StreamData)
+    rows = task.source.draw(np.random.default_rng(0), 3000, "test", True)
+    splits = task.source.split_of(rows, task.shares)
+    rows["words"] = rows["words"][:, [0, 1, 2, 5, 6]]  # ioi has no D and no E
+    np.testing.assert_array_equal(splits, other.source.split_of(rows, other.shares))
+    assert set(splits) >= {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", BOOLEAN_FORMS)
+def test_the_forms_of_boolean_expressions_share_a_model(name: str) -> None:
+    library = Library()
+    loaded, forms = library.task(name), library.task("boolean_forms")
+    assert loaded.trained_on is not None
+    assert loaded.trained_on.spec == forms.spec
+    assert loaded.spec.model == forms.spec.model
+
+
+def test_the_twin_in_ioi_abcd_names_three_other_people() -> None:
+    task = open_data(Library().task("ioi_abcd"))
+    names = set(template_data("ioi_abcd").lists["names"].words or ())
+    pairs = task.pairs("test", 200, 0)
+    tokens = task.tokenizer.tokens
+    for clean, twin in zip(pairs.clean, pairs.corrupted, strict=True):
+        people = {tokens[one] for one in clean} & names
+        others = [tokens[one] for one in twin if tokens[one] in names]
+        assert len(people) == 2
+        assert len(set(others)) == 3
+        assert not people & set(others)
 
 
 def test_the_twin_in_ioi_t1_names_three_other_people() -> None:

@@ -11,13 +11,14 @@ from acdc_cases import SEVERAL, full_objective, problem_of, rows_of
 from slow_reference import small_model
 
 from harness.circuits.known import verify
-from harness.circuits.select import prune
+from harness.circuits.select import prune, sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
 from harness.discovery.acdc import RUNS, Acdc, next_threshold, ranked
 from harness.discovery.acdc_cost import sampled_cost
 from harness.discovery.acdc_order import writers_in_order
 from harness.discovery.acdc_search import Speculation
+from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.models.batch import Batch, Batches
 from harness.models.compile.assemble import compile_program
@@ -203,6 +204,20 @@ def test_sizes_are_reached_from_below(random_batch, monkeypatch):
     sizes = [int(prune(kept, problem.graph, "interchange").sum()) for kept in found.circuits]
     assert all(0.6 * n <= size <= n for size, n in zip(sizes, wanted, strict=True))
     assert len(searched) == len(set(searched)) <= RUNS * len(shares)
+
+
+@pytest.mark.slow
+def test_the_shipped_sizes_are_reached_from_below(random_batch):
+    """`acdc_sizes`: circuits to compare at equal sizes, none larger and none much smaller."""
+    spec = Library().method("acdc_sizes").spec
+    shares = spec.params["sizes"]
+    model = small_model("gpt2-like", n_layers=3, n_heads=8, d_head=3)
+    problem = problem_of(model, random_batch(16))
+    found = make_method(spec.kind, spec.params).discover(problem)
+    wanted = sizes_to_counts(shares, problem.graph.n_edges)
+    assert min(wanted) >= 4
+    sizes = [int(prune(kept, problem.graph, "interchange").sum()) for kept in found.circuits]
+    assert all(0.7 * n <= size <= n for size, n in zip(sizes, wanted, strict=True))
 
 
 def test_bisection():

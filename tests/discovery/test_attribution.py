@@ -5,7 +5,7 @@ Numbers in brackets are those of the list of proofs in the description of edge p
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from harness.circuits.gradients import edge_scores, gradient_run, writer_differe
 from harness.circuits.masked import masked_logits
 from harness.circuits.reference import collect
 from harness.discovery import held_groups, input_path
+from harness.discovery.registry import make_method
+from harness.discovery.slopes import OTHER_KINDS, slope_problem
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -169,6 +171,30 @@ def test_distances_have_no_slope_at_the_model(objective, random_batch):
         found = scores_of("eap_ig", problem, variant=variant, objective=objective)
         assert found.abs().max() > 1e-4
     assert scores_of("node_attribution", problem, steps=3, objective=objective).abs().max() > 1e-4
+    for kind in OTHER_KINDS:
+        assert scores_of(kind, problem, objective=objective).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("ablation", ["interchange", "zero"])
+@pytest.mark.parametrize("objective", ["metric", "kl", "logit_diff"])
+@pytest.mark.parametrize("metric", ["logit_diff", "squared_error"])
+def test_specs_and_methods_refuse_the_same(ablation, objective, metric, random_batch):
+    """What a plan refuses before a model is there is what the methods refuse."""
+    problem = replace(problem_of("gpt2-like", random_batch(), ablation=ablation), metric=metric)
+    for kind in ("eap", "eap_ig", "node_attribution", *OTHER_KINDS):
+        for steps in (1, 2):
+            params = {"objective": objective}
+            if "steps" in {one.name for one in fields(make_method(kind, {}))}:
+                params["steps"] = steps
+            if kind == "eap_ig":
+                params["variant"] = "inputs"
+            text = slope_problem(kind, params, metric, ablation)
+            if text is None:
+                scores_of(kind, problem, **params)
+            else:
+                with pytest.raises(HarnessError) as refused:
+                    scores_of(kind, problem, **params)
+                assert str(refused.value) == text
 
 
 @every_architecture

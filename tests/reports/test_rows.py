@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import pytest
 from fake_cells import a_cell, a_task
 from stored import cell_of, stored
 
+from harness.discovery.registry import BUILT_IN, make_method
 from harness.reports.leaderboard import leaderboard
-from harness.reports.rows import COLUMNS, columns_of, frame, rows, write_parquet
+from harness.reports.rows import COLUMNS, LEARNED, columns_of, frame, rows, write_parquet
 from harness.reports.table import render, render_rows
+from harness.spec.load import Library
 
 CONTRACT = (
     "task, model, method, granularity, ablation, seed, n_examples, edges_total, size, sparsity, "
     "kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, cost_fb, status, "
-    "cell"
+    "cell, variant, n_discovery, max_pairs_drawn"
 )
 
 
@@ -50,6 +52,48 @@ def test_rows_say_exactly_what_the_results_say(tmp_path: Path) -> None:
             assert row[name] == point[name]["value"]
         assert row["logit_diff"] == point["metric"]["value"]
         assert row["cmd"] == result["summary"]["cmd"]["value"]
+
+
+def test_evaluations_of_one_suite_are_told_apart(tmp_path: Path) -> None:
+    """By what tables call them, and by the pairs that were given."""
+    pairs = {"discovery_pairs 8": 8, "discovery_pairs 16": 16}
+    done = [
+        a_cell(
+            a_task(evaluation=replace(a_task().evaluation, discovery_pairs=n)),
+            cell_of("best").method,
+            variant=variant,
+        )
+        for variant, n in pairs.items()
+    ]
+    cells = stored(tmp_path / "run", done, [replace(cell_of("worse"), variant="metric x")])
+    found = rows(cells)
+    for cell in cells[:2]:
+        assert cell.result is not None
+        assert cell.result["n_discovery"] == pairs[cell.entry.variant]
+    told = {row["cell"]: (row["variant"], row["n_discovery"]) for row in found}
+    assert set(told.values()) == {*pairs.items(), ("metric x", None)}
+    assert {row["variant"] for row in rows(stored(tmp_path / "own", [cell_of("best")]))} == {""}
+
+
+def test_learned_masks_say_how_many_pairs_they_draw(tmp_path: Path) -> None:
+    """A training can be over long before all of its pairs have come once."""
+    library = Library()
+    for name in ("edge_pruning", "edge_pruning_sparse", "subnetwork_probing"):
+        method = library.method(name).spec
+        cell = a_cell(method=method)
+        (row, *_) = rows(stored(tmp_path / name, [cell]))
+        assert row["max_pairs_drawn"] == method.params["steps"] * method.params["batch_size"]
+    assert library.method("edge_pruning_sparse").spec.params["steps"] * 8 == 4800
+    for name in ("eap", "mask_gradient_ig", "acdc"):
+        cell = a_cell(method=library.method(name).spec)
+        (row, *_) = rows(stored(tmp_path / name, [cell]))
+        assert row["max_pairs_drawn"] is None
+    trained = {
+        kind
+        for kind in BUILT_IN
+        if "batch_size" in {one.name for one in fields(make_method(kind, {}))}
+    }
+    assert trained == set(LEARNED)
 
 
 def chosen(*names: str) -> Any:

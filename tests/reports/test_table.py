@@ -15,7 +15,9 @@ from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
 from harness.reports.table import render, render_rows
 from harness.reports.text import FORMATS, grid, latex, markdown, plus_minus
+from harness.runs.fields import identity_part
 from harness.runs.record import load_cells
+from harness.spec.load import Library
 
 GOLDEN = """\
 ### toy
@@ -61,6 +63,26 @@ def test_a_task_that_the_model_does_not_solve_is_marked(board: Leaderboard) -> N
     text = render(replace(board, boards=(replace(one, facts=facts),)), "github")
     assert "does not solve this task" in text
     assert "does not solve this task" not in render(board, "github")
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("xproportion", True), ("reverse", False)])
+def test_accuracy_says_nothing_about_answers_that_are_numbers(
+    board: Leaderboard, name: str, numbers: bool
+) -> None:
+    """A stored task says itself what its answers are; its accuracy is no lack of the model."""
+    one = board.boards[0]
+    assert one.facts is not None
+    identity = one.facts["identity"]
+    data = identity_part(Library().task(name).spec.data)
+    facts = {
+        **one.facts,
+        "identity": {**identity, "task": {**identity["task"], "data": data}},
+        "model_quality": {"test": {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}}},
+    }
+    text = render(replace(board, boards=(replace(one, facts=facts),)), "github")
+    assert ("does not solve this task" in text) is not numbers
+    assert ("accuracy of the model: test 0.700" in text) is not numbers
+    assert ("the answers are numbers, so accuracies mean nothing." in text) is numbers
 
 
 def test_json_and_csv_keep_every_digit(board: Leaderboard) -> None:

@@ -194,6 +194,8 @@ def output(cell: Cell, good: float | None = None, header: Mapping[str, Any] | No
 
 def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[str, Any]:
     weights = shared_resamples(n)
+    wanted = cell.task.spec.evaluation.discovery_pairs
+    given = wanted if cell.limit is None else min(cell.limit, wanted)
     stack = np.vstack([t["curve/metric"], t["empty/metric"], t["whole/metric"]])
 
     chosen = cell.task.spec.evaluation.measures
@@ -226,8 +228,8 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
         "choices": {name: getattr(cell.task.spec.evaluation, name) for name in CHOICES},
         "metric": "logit_diff",
         "n_examples": n,
-        "n_discovery": n,
-        "n_discovery_prompts": n,
+        "n_discovery": given,
+        "n_discovery_prompts": given,
         "edges_total": EDGES,
         "model_quality": {
             "test": {"accuracy": mean(ones), "good_mass": mean(ones), "loss": mean(0 * ones)}

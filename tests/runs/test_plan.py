@@ -14,12 +14,20 @@ from fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, 
 from harness.errors import HarnessError
 from harness.runs import plan as planning
 from harness.runs.fields import FIELDS, Part, identity_part
-from harness.runs.plan import ModelSource, Overrides, expand, make_cell, single_task
+from harness.runs.plan import (
+    ModelSource,
+    Overrides,
+    check_files,
+    expand,
+    make_cell,
+    single_task,
+)
 from harness.spec import types
 from harness.spec.identity import digest
 from harness.spec.types import (
     EvaluationChange,
     Exclusion,
+    FileData,
     GeneratorData,
     LoadModel,
     Runtime,
@@ -161,6 +169,39 @@ def test_code_and_torch_change_cell_and_model(
 def test_a_smoke_run_shares_its_model() -> None:
     assert a_cell(limit=3).model_id == BASE.model_id
     assert a_cell(limit=3).smoke
+
+
+def test_tasks_share_a_model_that_is_trained_on_one_of_them() -> None:
+    """It is made of that task's data alone, and the cells of all three have ids of their own."""
+
+    def cell(task: Any, taught: Any = None) -> Any:
+        source = ModelSource(a_model(), "m", Path(), taught and loaded(taught))
+        return make_cell(loaded(task), source, a_method(), "method", 0, Runtime())
+
+    taught, asked = (
+        a_task(name, data=GeneratorData(generator="brackets", seed=seed))
+        for seed, name in enumerate(("taught", "asked"))
+    )
+    own, shared = cell(asked), cell(asked, taught)
+    assert own.model_id != shared.model_id == cell(taught).model_id
+    assert len({own.id, shared.id, cell(taught).id}) == 3
+    # A change of the other task's data makes another model and another cell; of its name, none.
+    changed = replace(taught, data=GeneratorData(generator="brackets", seed=7))
+    assert cell(asked, changed).model_id != shared.model_id
+    assert cell(asked, changed).id != shared.id
+    assert cell(asked, replace(taught, name="called_otherwise")).id == shared.id
+
+
+def test_files_of_the_task_to_train_on_are_watched(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("1")
+    taught = loaded(a_task("taught", data=FileData(path="rows.jsonl")), tmp_path)
+    source = ModelSource(a_model(), "m", Path(), taught)
+    cell = make_cell(loaded(a_task()), source, a_method(), "method", 0, Runtime())
+    check_files(cell)
+    rows.write_text("2")
+    with pytest.raises(HarnessError, match="a file of the task or model changed"):
+        check_files(cell)
 
 
 def test_weights_of_a_loaded_model_are_part_of_the_id(tmp_path: Path) -> None:

@@ -142,6 +142,43 @@ def test_paths_of_a_named_model_stay_right(put: Put, tmp_path: Path) -> None:
     assert not Path(model.path).is_absolute()
 
 
+def test_a_model_trained_on_another_task(put: Put, tmp_path: Path) -> None:
+    """Named inline or in a model file, by name or path, and also by the task itself."""
+    put("tasks/taught.yaml", "tasks/tiny_template")
+    put("tasks/asked.yaml", "tasks/tiny_template")
+    model = put("specs/models/tiny_model.yaml", "models/tiny_model")
+    plain = model.read_text()
+    assert Library().task("asked").trained_on is None
+    assert Library().model("tiny_model").trained_on is None
+    for ref in ("taught", "../../tasks/taught.yaml"):
+        model.write_text(plain + f"task: {ref}\n")
+        assert not Library().issues(model)
+        for name in ("asked", "taught"):
+            loaded = Library().task(name)
+            assert loaded.trained_on is not None
+            assert loaded.trained_on.spec.name == "taught"
+            assert loaded.trained_on.trained_on is None
+        found = Library().model("tiny_model").trained_on
+        assert found is not None
+        assert found.path.resolve() == tmp_path / "tasks/taught.yaml"
+
+
+def test_a_task_to_train_on_that_is_not_there(put: Put) -> None:
+    task = put("tasks/asked.yaml", "tasks/tiny_template")
+    model = put("specs/models/tiny_model.yaml", "models/tiny_model")
+    model.write_text(model.read_text() + "task: askd\n")
+    (issue,) = Library().issues(model)
+    assert (issue.line, issue.where) == (18, "task")
+    assert issue.message == "unknown task 'askd'; did you mean 'asked'?"
+    inline = "{kind: train, task: askd, architecture: {n_layers: 1, n_heads: 1, d_model: 2}"
+    text = task.read_text().replace(
+        "model: tiny_model", f"model: {inline}, training: {{objective: answer, steps: 1}}}}"
+    )
+    task.write_text(text)
+    (issue,) = Library().issues(task)
+    assert issue.where == "model.task"
+
+
 def test_mistakes_of_a_named_model_are_those_of_the_task_too(put: Put) -> None:
     put("tasks/one.yaml", "tasks/tiny_template")
     put("specs/models/tiny_model.yaml", "models/tiny_model").write_text("kind: train\n")
