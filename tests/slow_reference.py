@@ -95,7 +95,7 @@ class SlowModel:
     def tap(self, column: int, layer: int | None, x: Tensor) -> Tensor:
         """A part of what a reader reads [B, T, D], on its way; for subclasses that look at it.
 
-        `layer`: the mix of that layer's heads before their norm takes it; None: all the rest.
+        `layer`: what attention adds there before its norm takes it; None: all the rest.
         """
         return x
 
@@ -141,8 +141,7 @@ class SlowModel:
                     x = x + mixed
             for layer, a in attention.items():
                 bias = self.w.get(f"blocks.{layer}.out_map.bias")
-                a = self.tap(column, layer, a)
-                whole = a if bias is None else a + bias
+                whole = self.tap(column, layer, a if bias is None else a + bias)
                 x = x + self.norm_of(f"blocks.{layer}.attention_post_norm", whole)
             return self.tap(column, None, x)
 
