@@ -1,6 +1,7 @@
 """Selection, removal of dead ends and random walks, against brute force over paths.
 
-Positions share edges or have their own.
+Positions share edges or have their own. Numbers in brackets are those of the list of proofs in the
+description of edge pruning.
 """
 
 from __future__ import annotations
@@ -146,8 +147,34 @@ def test_greedy_is_brute_force_greedy(graph, seed, n):
     assert int(found.sum()) == min(n, int(prune(graph.allowed, graph, "zero").sum()))
 
 
+@pytest.mark.parametrize("order", ["absolute", "signed"])
+@pytest.mark.parametrize("rule", [top_n, greedy])
+@settings(max_examples=10, deadline=None)
+@given(graph=graphs, seed=st.integers(0, 10_000), tied=st.booleans())
+def test_every_circuit_has_its_size_and_holds_all_smaller_ones(rule, order, graph, seed, tied):
+    """[16] By every rule and order, also where most scores tie.
+
+    When dead ends are removed it may have fewer, and still holds all smaller ones. Greedy growth ends when every edge that leads to the logits is in.
+    """
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+    if tied:
+        scores = scores.round()
+        assert len(scores.unique()) < 12
+    reachable = prune(graph.allowed, graph, "zero") if rule is greedy else graph.allowed
+    most = int(reachable.sum())
+    smaller = alive = torch.zeros_like(graph.allowed)
+    for n in sorted({0, 1, 2, 3, 7, most // 3, most // 3 + 1, most - 1, most, most + 1}):
+        kept = rule(scores, graph, n, order)
+        assert int(kept.sum()) == min(n, most)
+        assert not (kept & ~graph.allowed).any()
+        assert (smaller <= kept).all()
+        assert (alive <= prune(kept, graph, "interchange")).all()
+        smaller, alive = kept, prune(kept, graph, "interchange")
+
+
 @given(graphs, st.integers(0, 10_000), st.integers(0, 60))
 def test_top_n_takes_the_strongest_of_all_positions_and_nests(graph, seed, n):
+    """[16] And the next size is one edge more."""
     scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
     kept = top_n(scores, graph, n)
     assert int(kept.sum()) == min(n, graph.n_edges)
@@ -165,6 +192,7 @@ def test_signed_order_leaves_harmful_edges_to_the_end():
 
 
 def test_ties_go_to_the_first_edges():
+    """[16] So that circuits of equal scores nest too."""
     kept = top_n(torch.zeros(GRAPH.allowed.shape), GRAPH, 3)
     assert kept.nonzero().tolist() == GRAPH.allowed.nonzero().tolist()[:3]
 
