@@ -154,7 +154,8 @@ def test_greedy_is_brute_force_greedy(graph, seed, n):
 def test_every_circuit_has_its_size_and_holds_all_smaller_ones(rule, order, graph, seed, tied):
     """[16] By every rule and order, also where most scores tie.
 
-    When dead ends are removed it may have fewer, and still holds all smaller ones. Greedy growth ends when every edge that leads to the logits is in.
+    When dead ends are removed it may have fewer, and still holds all smaller ones. Greedy growth
+    ends when every edge that leads to the logits is in.
     """
     scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
     if tied:
