@@ -243,6 +243,7 @@ def test_refusals(random_batch):
 @pytest.mark.parametrize("name", ["reverse", "xproportion", "histogram", "dyck_1"])
 @pytest.mark.parametrize("ablation", ["zero", "interchange"])
 def test_the_true_circuits_of_compiled_programs(name, ablation):
+    """[14] Of more programs, by squared error."""
     task = Library().task(name)
     model = compile_program(checked_program(task.spec.data)).model
     given = list(Batches(open_data(task).pairs("train", 48, 0), 64))

@@ -1,4 +1,7 @@
-"""Every family of checkpoints against `transformers`, on small random models."""
+"""Every family of checkpoints against `transformers`, on small random models.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -168,6 +171,7 @@ WITH_GRAPH = [
 @pytest.mark.parametrize("name", WITH_GRAPH)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_all_edges_give_the_plain_model(name, dtype, tolerance, tmp_path, random_batch):
+    """[1, 19] Of every family that is loaded, also with heads in groups."""
     saved(name, tmp_path)
     model, batch = load_model(tmp_path, dtype=dtype), random_batch(length=20, vocabulary=41)
     graph = Graph.of(model.config)
