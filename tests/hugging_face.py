@@ -1,4 +1,7 @@
-"""Small random models of `transformers`, one per family and variant, to load and compare with."""
+"""Small random models of `transformers`, one per family and variant, to load and compare with.
+
+And the configurations of real models, for which `transformers` need not be there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from harness.models.config import TransformerConfig
+from harness.models.loading.fields import Fields
+from harness.models.loading.huggingface import huggingface
 
 LLAMA = {
     "vocab_size": 41,
@@ -145,3 +152,8 @@ def saved(name: str, folder: Path, **how: Any) -> Any:
     model = random_theirs(name)
     model.save_pretrained(folder, **how)
     return model
+
+
+def config_json(folder: Path, model_type: str, **fields: Any) -> TransformerConfig:
+    """The configuration of a real model, as its file says it; no weights are needed for it."""
+    return huggingface(Fields({"model_type": model_type, **fields}, folder), ()).config

@@ -92,6 +92,13 @@ class SlowModel:
         m = self.c.d_mlp
         return activation(hidden[..., :m], self.c.activation) * hidden[..., m:]
 
+    def tap(self, column: int, layer: int | None, x: Tensor) -> Tensor:
+        """A part of what a reader reads [B, T, D], on its way; for subclasses that look at it.
+
+        `layer`: what attention adds there before its norm takes it; None: all the rest.
+        """
+        return x
+
     def writers(
         self,
         tokens: Tensor,
@@ -134,9 +141,9 @@ class SlowModel:
                     x = x + mixed
             for layer, a in attention.items():
                 bias = self.w.get(f"blocks.{layer}.out_map.bias")
-                whole = a if bias is None else a + bias
+                whole = self.tap(column, layer, a if bias is None else a + bias)
                 x = x + self.norm_of(f"blocks.{layer}.attention_post_norm", whole)
-            return x
+            return self.tap(column, None, x)
 
         column = 0
         for layer in range(c.n_layers):

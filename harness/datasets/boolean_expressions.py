@@ -5,6 +5,10 @@ pair is drawn as two such neighbours, and either may be the clean prompt, so bot
 equally frequent; so are expressions of every number of leaves. An expression that no single flip
 turns round has no twin and is left out.
 
+The counts of the published data (3,840 expressions to train, 767 to validate, 3,070 to test) do not
+apply: the rules are others. Here every tree within the limits counts, where there a random draw of
+trees did; an expression needs a twin of the other value; and splits are shares of all prompts.
+
 Forms: `plain` is the expression and "is"; `few_shot` puts three solved expressions before it, one
 a line; `instruction` is a prompt in the chat format of Llama 2 that ends in an open quotation mark,
 so the answer follows without a space. Bhaskar et al. 2024 use these two.

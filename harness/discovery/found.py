@@ -1,4 +1,10 @@
-"""From what a method found to a circuit of a wanted size."""
+"""From what a method found to a circuit of a wanted size.
+
+Circuits cut from one ranking nest: that of fewer edges is a part of that of more, also when their
+dead ends are removed, since a path in the one is a path in the other. Circuits from several
+rankings (a training for each size), or that a method settled on, need not nest: each is what was
+found for about its size.
+"""
 
 from __future__ import annotations
 

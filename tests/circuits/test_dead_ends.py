@@ -1,4 +1,11 @@
-"""Removing dead ends changes no logit, under every ablation and in every architecture."""
+"""Removing dead ends changes no logit, under every ablation and in every architecture.
+
+`PatchedModel.logits` leaves useless nodes out by itself (`harness.circuits.live`), those that are
+useless under all the masks of a call: two such calls could agree because they ran the same nodes.
+So a circuit before it is pruned is run in full, alone, by the pass with gradients.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,8 @@ import torch
 from slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.graph import Graph
-from harness.circuits.patching import patched_logits
+from harness.circuits.masked import masked_logits
+from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import OF_A_RUN, References
 from harness.circuits.select import prune
 
@@ -25,14 +33,33 @@ def pruned(circuits: torch.Tensor, graph: Graph, ablation: str) -> torch.Tensor:
     return torch.stack([prune(kept, graph, ablation) for kept in circuits])
 
 
-def logits_of(model, graph, batch, circuits, ablation, head_bias="unattached"):
-    references = References(model, graph, ablation, mean_over=[batch], head_bias=head_bias)
-    return patched_logits(model, graph, batch, circuits, references.of(batch))
+class Case:
+    """A model, a graph of it and prompts, with what dropped edges carry."""
+
+    def __init__(self, model, graph, batch, ablation, head_bias="unattached"):
+        references = References(model, graph, ablation, mean_over=[batch], head_bias=head_bias)
+        self.patched, self.batch = PatchedModel(model, graph), batch
+        self.reference = references.of(batch)
+
+    def in_full(self, circuits):
+        """Logits [S, B, P, V] of circuits [S, W, R], every node run for each of them."""
+        each = [
+            masked_logits(
+                self.patched, self.batch, kept[None].double(), self.reference, exact_zeros=False
+            )
+            for kept in circuits
+        ]
+        return torch.cat(each)
+
+    def logits(self, circuits):
+        """The same as circuits are evaluated."""
+        return self.patched.logits(self.batch, circuits, self.reference)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_pruned_circuit_gives_the_same_logits(name, ablation, random_batch):
+    """[13] Under every ablation by the rule for that ablation."""
     model, batch = small_model(name), random_batch()
     for inputs in ("token", "summed", "split", "none"):
         graph = Graph.of(model.config, inputs)
@@ -41,23 +68,20 @@ def test_a_pruned_circuit_gives_the_same_logits(name, ablation, random_batch):
         assert (smaller <= circuits).all()
         assert (smaller < circuits).any()
         for head_bias in ("unattached", "shared") if ablation == "zero" else ("unattached",):
-            before, after = (
-                logits_of(model, graph, batch, kept, ablation, head_bias)
-                for kept in (circuits, smaller)
-            )
-            torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
+            case = Case(model, graph, batch, ablation, head_bias)
+            before = case.in_full(circuits)
+            torch.testing.assert_close(case.in_full(smaller), before, rtol=0, atol=1e-10)
+            torch.testing.assert_close(case.logits(smaller), before, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("ablation", sorted(set(ABLATIONS) - OF_A_RUN))
 def test_what_hears_nothing_still_matters_where_a_constant_is_put_in(ablation, random_batch):
-    """So the rule for runs is not the rule for constants: it would change the circuit's logits."""
+    """[13] So the rule for runs is not the rule for constants: it would change the logits."""
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
     circuits = random_circuits(graph)
-    before, after = (
-        logits_of(model, graph, batch, kept, ablation)
-        for kept in (circuits, pruned(circuits, graph, "interchange"))
-    )
+    case = Case(model, graph, batch, ablation)
+    before, after = case.in_full(circuits), case.in_full(pruned(circuits, graph, "interchange"))
     assert (after - before).abs().amax() > 0.01
 
 

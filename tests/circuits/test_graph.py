@@ -1,6 +1,11 @@
-"""Edge counts and names of the field, as closed formulas and by listing."""
+"""Edge counts and names of the field, as closed formulas and by listing.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,25 +26,62 @@ graphs = st.builds(
 )
 
 
-@pytest.mark.parametrize(
-    ("layers", "heads", "edges"),
-    # GPT-2 small, medium, large, XL; Llama-2 7B and 13B (heads ungrouped); the reference model
-    [
-        (12, 12, 32_491),
-        (24, 16, 231_877),
-        (36, 20, 810_703),
-        (48, 25, 2_235_025),
-        (32, 32, 1_592_881),
-        (40, 40, 3_877_661),
-        (4, 4, 479),
-    ],
-)
-def test_published_edge_counts(layers, heads, edges):
-    assert Graph(layers, heads).n_edges == edges
+# Edges with no, one or two writers of the embeddings: `none`, `token` and `summed`, `split`.
+PUBLISHED = {
+    "GPT-2 small": (Graph(12, 12), (32_046, 32_491, 32_936)),
+    "GPT-2 medium": (Graph(24, 16), (230_700, 231_877, 233_054)),
+    "GPT-2 large": (Graph(36, 20), (808_506, 810_703, 812_900)),
+    "GPT-2 XL": (Graph(48, 25), (2_231_376, 2_235_025, 2_238_674)),
+    # Without positions there is nothing to split.
+    "Llama 2 13B, CodeLlama 13B": (Graph(40, 40), (3_872_820, 3_877_661)),
+    "Llama 2 7B": (Graph(32, 32), (1_589_776, 1_592_881)),
+    "Llama 3 8B": (Graph(32, 32, n_groups=8), (804_112, 805_681)),
+    "Pythia 160M": (Graph(12, 12, parallel=True), (None, 32_347)),
+    "this project's reference model": (Graph(4, 4), (None, 479)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_edge_counts(name):
+    """[3, 19] Llama 3's keys and values in groups are one reader for a group."""
+    graph, counts = PUBLISHED[name]
+    for inputs, edges in zip(("none", "token", "split"), counts, strict=False):
+        if edges is not None:
+            assert replace(graph, inputs=inputs).n_edges == edges
+    assert replace(graph, inputs="summed").n_edges == counts[1]
+
+
+@given(graphs)
+def test_edge_counts_are_a_sum_over_layers(graph):
+    """[3, 19] Σ over layers of what its readers and its MLP can read, and all writers at the end.
+
+    L layers, H heads, G groups of keys and values, e writers of the embeddings.
+    """
+    L, H = graph.n_layers, graph.n_heads
+    G = H if graph.n_groups is None else graph.n_groups
+    e = {"token": 1, "summed": 1, "split": 2, "none": 0}[graph.inputs]
+    total = e + L * (H + 1)
+    for layer in range(L):
+        before = e + layer * (H + 1)
+        total += (H + 2 * G) * before + before + (0 if graph.parallel else H)
+    places = 1 if graph.positions is None else graph.positions.count
+    assert graph.n_edges == places * total
+
+
+def test_a_grouped_graph_counted_by_hand():
+    """[3, 19] Two layers of two heads that share one key and one value."""
+    graph = Graph(2, 2, n_groups=1)
+    into = {name: int(graph.allowed[:, i].sum()) for i, name in enumerate(graph.readers)}
+    first = {"a0.h0<q>": 1, "a0.h1<q>": 1, "a0.g0<k>": 1, "a0.g0<v>": 1, "m0": 3}
+    second = {"a1.h0<q>": 4, "a1.h1<q>": 4, "a1.g0<k>": 4, "a1.g0<v>": 4, "m1": 6}
+    assert into == {**first, **second, "logits": 7}
+    assert graph.n_edges == 7 + 22 + 7
 
 
 def test_parallel_blocks_have_no_edges_within_a_layer():
-    assert Graph(12, 12, parallel=True).n_edges == 32_347
+    graph = Graph(2, 2, parallel=True)
+    for layer in range(2):
+        assert not graph.allowed[graph.head_rows(layer), graph.mlp_column(layer)].any()
 
 
 def test_each_position_has_all_edges_of_its_own():

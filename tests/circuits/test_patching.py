@@ -1,4 +1,7 @@
-"""The patched pass against the plain model and against an independent slow reference."""
+"""The patched pass against the plain model and against an independent slow reference.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ def ones(graph: Graph) -> torch.Tensor:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("ablation", ["interchange", "resample", "mean", "mean_positional", "zero"])
 def test_all_edges_give_the_plain_model(name, dtype, tolerance, ablation, random_batch):
+    """[1] In either precision, under every ablation."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
     reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
@@ -35,6 +39,7 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, ablation, random
 @every_architecture
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 def test_no_edges_give_the_corrupted_run(name, dtype, tolerance, random_batch):
+    """[2] In either precision."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
     reference = References(model, graph, "interchange").of(batch)

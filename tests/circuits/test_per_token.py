@@ -1,4 +1,7 @@
-"""Edges of each position: the passes against the slow reference and against shared edges."""
+"""Edges of each position: the passes against the slow reference and against shared edges.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def read_anywhere(batch):
 @every_architecture
 @every_input
 def test_passes_are_those_of_the_slow_reference(name, inputs, random_batch):
-    """Logits and slopes of two masks at once, with unrelated masks at each position."""
+    """[12] Logits and slopes of two masks at once, with unrelated masks at each position."""
     twins = Twins(name, read_anywhere(random_batch()), inputs=inputs)
     masks = twins.masks(twins.own).requires_grad_()
     found, wanted = twins.logits(twins.own, masks), twins.slow_logits(masks, inputs)
@@ -93,6 +96,7 @@ def test_masks_equal_over_positions_are_shared_masks(name, inputs, random_batch)
 
 @every_architecture
 def test_all_edges_give_the_plain_model_and_none_the_corrupted_run(name, random_batch):
+    """[1, 2] With edges of each position."""
     twins = Twins(name, read_anywhere(random_batch()))
     allowed = twins.own.graph.allowed
     none, every = twins.own.patched.logits(
@@ -106,7 +110,7 @@ def test_all_edges_give_the_plain_model_and_none_the_corrupted_run(name, random_
 
 @every_architecture
 def test_eap_is_autograd_of_the_slow_reference(name, random_batch):
-    """- ∂loss/∂mask at all edges kept, one number for each position."""
+    """[5] - ∂loss/∂mask at all edges kept, one number for each position."""
     twins = Twins(name, random_batch())
     mask = twins.own.graph.allowed.double().requires_grad_()
     loss = twins.own.loss("metric", twins.batch)

@@ -1,4 +1,7 @@
-"""Heads that are normalised together: the norms' slopes, identities, and one edge by hand."""
+"""Heads that are normalised together: the norms' slopes, identities, and one edge by hand.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,7 @@ def test_one_dropped_edge_by_hand(random_batch):
 @pytest.mark.parametrize("name", POST_NORMS)
 @pytest.mark.parametrize("ablation", ["mean", "zero", "resample"])
 def test_eap_is_minus_the_slope_of_the_full_mask_under_every_ablation(name, ablation, random_batch):
+    """[5] Where heads are normalised together."""
     batch = random_batch()
     for head_bias in ("shared", "unattached"):
         problem = problem_of(name, batch, ablation=ablation, head_bias=head_bias)

@@ -1,6 +1,7 @@
 """Selection, removal of dead ends and random walks, against brute force over paths.
 
-Positions share edges or have their own.
+Positions share edges or have their own. Numbers in brackets are those of the list of proofs in the
+description of edge pruning.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.graph import Graph
+from harness.circuits.masked import masked_logits
 from harness.circuits.patching import PatchedModel
 from harness.circuits.paths import Walks
 from harness.circuits.positions import Positions
@@ -87,6 +89,7 @@ def on_some_path(kept: torch.Tensor, graph: Graph, ablation: str) -> torch.Tenso
 
 @given(graphs, st.sampled_from(ABLATIONS), st.integers(0, 10_000), st.floats(0.05, 0.9))
 def test_pruning_keeps_exactly_what_lies_on_a_path(graph, ablation, seed, share):
+    """[13] By walking from both ends."""
     kept = random_edges(graph, seed, share)
     assert torch.equal(prune(kept, graph, ablation), on_some_path(kept, graph, ablation))
 
@@ -100,15 +103,19 @@ def test_pruning_keeps_exactly_what_lies_on_a_path(graph, ablation, seed, share)
     st.floats(0.3, 0.8),
 )
 def test_dead_ends_of_positions_do_not_change_logits(name, ablation, inputs, seed, share):
-    """What nothing reaches goes where another run replaces it, what is not heard goes always."""
+    """[13] What nothing reaches goes where another run replaces it, what is not heard always.
+
+    The circuit with its dead ends is run in full: a pass that leaves nodes out would hide them.
+    """
     model, batch = small_model(name), example(seed)
     graph = Graph.of(model.config, inputs, positions_of(model, batch))
     kept = random_edges(graph, seed, share)
     pruned = prune(kept, graph, ablation)
     assert (pruned != kept).any()
     reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
-    found = PatchedModel(model, graph).logits(batch, torch.stack([kept, pruned]), reference)
-    before, after = found[:, batch.read]
+    patched = PatchedModel(model, graph)
+    before = masked_logits(patched, batch, kept[None].double(), reference)[0, batch.read]
+    after = patched.logits(batch, pruned[None], reference)[0, batch.read]
     torch.testing.assert_close(after, before, rtol=1e-11, atol=1e-11)
 
 
@@ -146,8 +153,35 @@ def test_greedy_is_brute_force_greedy(graph, seed, n):
     assert int(found.sum()) == min(n, int(prune(graph.allowed, graph, "zero").sum()))
 
 
+@pytest.mark.parametrize("order", ["absolute", "signed"])
+@pytest.mark.parametrize("rule", [top_n, greedy])
+@settings(max_examples=10, deadline=None)
+@given(graph=graphs, seed=st.integers(0, 10_000), tied=st.booleans())
+def test_every_circuit_has_its_size_and_holds_all_smaller_ones(rule, order, graph, seed, tied):
+    """[16] By every rule and order, also where most scores tie.
+
+    When dead ends are removed it may have fewer, and still holds all smaller ones. Greedy growth
+    ends when every edge that leads to the logits is in.
+    """
+    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+    if tied:
+        scores = scores.round()
+        assert len(scores.unique()) < 12
+    reachable = prune(graph.allowed, graph, "zero") if rule is greedy else graph.allowed
+    most = int(reachable.sum())
+    smaller = alive = torch.zeros_like(graph.allowed)
+    for n in sorted({0, 1, 2, 3, 7, most // 3, most // 3 + 1, most - 1, most, most + 1}):
+        kept = rule(scores, graph, n, order)
+        assert int(kept.sum()) == min(n, most)
+        assert not (kept & ~graph.allowed).any()
+        assert (smaller <= kept).all()
+        assert (alive <= prune(kept, graph, "interchange")).all()
+        smaller, alive = kept, prune(kept, graph, "interchange")
+
+
 @given(graphs, st.integers(0, 10_000), st.integers(0, 60))
 def test_top_n_takes_the_strongest_of_all_positions_and_nests(graph, seed, n):
+    """[16] And the next size is one edge more."""
     scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
     kept = top_n(scores, graph, n)
     assert int(kept.sum()) == min(n, graph.n_edges)
@@ -165,6 +199,7 @@ def test_signed_order_leaves_harmful_edges_to_the_end():
 
 
 def test_ties_go_to_the_first_edges():
+    """[16] So that circuits of equal scores nest too."""
     kept = top_n(torch.zeros(GRAPH.allowed.shape), GRAPH, 3)
     assert kept.nonzero().tolist() == GRAPH.allowed.nonzero().tolist()[:3]
 

@@ -2,6 +2,8 @@
 
 Without the tokenizer file they can be listed and checked but for their tokens. With GPT-2's they
 are checked in full. Llama's own tokenizer is not there: one like it stands in.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
@@ -139,6 +142,10 @@ def test_ioi_with_gpt2(name: str) -> None:
 
 @pytest.mark.usefixtures("gpt2")
 def test_greater_than_with_gpt2() -> None:
+    """[20] Aligned pairs, and answers counted from the very year that the prompt shows.
+
+    The published data are otherwise: there a label i stands with a prompt that shows year i - 1.
+    """
     task = open_data(Library().task("greater_than_gpt2"))
     pairs = task.pairs("test", 200, 0)
     check_pairs(task, pairs, changed=2)
@@ -206,6 +213,34 @@ def test_check_finds_nothing_wrong_with_gpt2(name: str) -> None:
     loaded = Library().task(name)
     assert check_task(loaded) == []
     assert needed_files(loaded) == []
+
+
+def check_splits(task: TaskData, loaded: Loaded[Task]) -> None:
+    """No prompt in two splits; where sentences are held out, they are of no other split."""
+    check_disjoint(task, 60)
+    if HELD_OUT in task.splits:
+        assert isinstance(loaded.spec.data, TemplateData)
+        check_held_out_sentences(task, loaded.spec.data, 60)
+
+
+@pytest.mark.usefixtures("gpt2")
+@pytest.mark.parametrize("name", GPT2)
+def test_splits_with_gpt2_share_no_prompt_and_no_held_out_sentence(name: str) -> None:
+    """[20] Of their clean prompts, sixty from each."""
+    loaded = Library().task(name)
+    check_splits(open_data(loaded), loaded)
+
+
+def test_all_tasks_with_held_out_sentences_are_tested() -> None:
+    """[20] Here and in `test_shipped_tasks`."""
+    library, found = Library(), set()
+    for entry in library.entries("task"):
+        data = library.task(entry.ref).spec.data
+        if isinstance(data, TemplateData) and any(one.split == HELD_OUT for one in data.templates):
+            found.add(entry.ref.rpartition("/")[2])
+    small = {"ioi", "greater_than", "gendered_pronoun"}
+    brought = {f"{name}_{family}" for name in small for family in ("gpt2", "llama")}
+    assert found == small | brought - {"greater_than_gpt2", "greater_than_llama"}
 
 
 # ------------------------------------------------------------------ Llama
@@ -334,3 +369,18 @@ def test_boolean_expressions_with_a_tokenizer_like_llamas(name: str) -> None:
         assert task.tokenizer.tokens[good] == ("" if glued else "▁") + answer
         joined = text + ("" if glued else " ") + answer
         assert task.tokenizer.encode(joined) == [*task.tokenizer.encode(text), good]
+
+
+@pytest.mark.usefixtures("llama")
+@pytest.mark.parametrize("name", LLAMA)
+def test_splits_with_a_tokenizer_like_llamas_share_no_prompt_and_no_held_out_sentence(
+    name: str,
+) -> None:
+    """[20] Of their clean prompts, sixty from each."""
+    loaded = Library().task(name)
+    data = loaded.spec.data
+    if isinstance(data, GeneratorData):
+        task = generator(data.generator).open_data(data, loaded.spec.tokenizer, loaded.folder)
+    else:
+        task = open_data(loaded)
+    check_splits(task, loaded)

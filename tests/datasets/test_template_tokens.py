@@ -1,4 +1,7 @@
-"""Templates over a `tokenizer.json`: alignment slot by slot, rules of tokens, glued answers."""
+"""Templates over a `tokenizer.json`: alignment slot by slot, rules of tokens, glued answers.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,7 @@ def test_file_tokenizer_renders_whole_sentences(tmp_path: Path) -> None:
 
 
 def test_file_tokenizer_refuses_words_of_unequal_length(tmp_path: Path) -> None:
+    """[20] Pairs are aligned, or refused."""
     byte_level(tmp_path / "t.json", [*NAMES[1:], *PLACES])  # Ann has three tokens
     spec = Tokenizer(kind="file", path="t.json")
     data = ioi(good=AnswerRule(word="bar"), bad=AnswerRule(word="inn"))
@@ -84,7 +88,7 @@ def token_counts(task: TaskData, ids: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("names", [4, 10**6])
 def test_the_rule_aligned_leaves_out_what_would_be_refused(tmp_path: Path, names: int) -> None:
-    """With few names the prompts are listed, with many they are drawn."""
+    """[20] With few names the prompts are listed, with many they are drawn."""
     byte_level(tmp_path / "t.json", ["Bob", "Dan", "Eve", *PLACES])  # Ann and Cy are longer
     spec = Tokenizer(kind="file", path="t.json")
     data = ioi(

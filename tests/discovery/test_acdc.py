@@ -1,4 +1,7 @@
-"""ACDC finds what a plain one-by-one search finds, for any batch of speculated deletions."""
+"""ACDC finds what a plain one-by-one search finds, for any batch of speculated deletions.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from harness.models.behaviour import LOSSES
 @pytest.mark.parametrize("threshold", [3e-3, 0.03])
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in POST_NORMS])
 def test_circuit_and_growths_are_those_of_the_slow_search(name, threshold, random_batch):
+    """[9] Whether 1, 8 or 32 deletions are run at once."""
     seed = int(1000 * threshold)
     problem = problem_of(small_model(name, seed=seed), random_batch(n=2, length=4, seed=seed))
     agrees(problem, threshold, SEVERAL)
@@ -101,6 +105,7 @@ def test_against_a_model_with_one_stream_per_reader(random_batch):
 
 @pytest.mark.parametrize("name", ["gpt2-like", "grouped"])
 def test_what_is_kept_between_readers_is_the_full_recompute(name, random_batch):
+    """[9] Only what comes after a reader is run again; to 1e-12 it is a run of the whole model."""
     problem = problem_of(small_model(name), random_batch())
     search, full = Search(problem, "kl", 0.01, 8), full_objective(problem)
     for column in readers_in_order(problem.graph):

@@ -1,4 +1,7 @@
-"""ACDC on models with known answers, what it reports, how it ranks and reaches sizes."""
+"""ACDC on models with known answers, what it reports, how it ranks and reaches sizes.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from acdc_cases import SEVERAL, full_objective, problem_of, rows_of
 from slow_reference import small_model
 
 from harness.circuits.known import verify
+from harness.circuits.patching import plain_logits
 from harness.circuits.select import prune, sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
@@ -21,6 +25,7 @@ from harness.discovery.acdc_search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.models.batch import Batch, Batches
+from harness.models.behaviour import LOSSES
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
@@ -28,13 +33,20 @@ from harness.spec.load import Library
 
 
 # ---------------------------------------------------------------- known answers
-def test_plus_and_minus_infinity(random_batch):
+@pytest.mark.parametrize("speculate", SEVERAL)
+@pytest.mark.parametrize("name", ["gpt2-like", "grouped"])
+def test_plus_and_minus_infinity(name, speculate, random_batch):
+    """[9] Every edge goes, which leaves the corrupted run; or every edge stays."""
     batch = random_batch()
-    problem = problem_of(small_model("gpt2-like"), batch)
-    found = Acdc(thresholds=(math.inf, -math.inf)).discover(problem)
+    problem = problem_of(small_model(name), batch)
+    found = Acdc(thresholds=(math.inf, -math.inf), speculate=speculate).discover(problem)
     everything, nothing = found.circuits
     assert torch.equal(everything, problem.graph.allowed)
     assert not nothing.any()
+    corrupted = plain_logits(problem.model, batch, corrupted=True)
+    distance = LOSSES["kl"](corrupted, plain_logits(problem.model, batch), batch).mean()
+    assert found.notes["inf/objective"] == pytest.approx(float(distance), rel=0, abs=1e-12)
+    assert distance > 0.01
     empty = torch.zeros_like(nothing)
     assert found.notes["inf/objective"] == pytest.approx(full_objective(problem)(empty), abs=1e-14)
     assert found.notes["-inf/objective"] == pytest.approx(0, abs=1e-14)
@@ -71,6 +83,7 @@ def path_model() -> Transformer:
 @pytest.mark.parametrize("ablation", ["interchange", "zero"])
 @pytest.mark.parametrize("speculate", SEVERAL)
 def test_a_toy_model_with_one_path(ablation, speculate):
+    """[9] Its three edges are the only ones that matter."""
     clean = torch.ones(2, 3, dtype=torch.long)
     answer = torch.ones(2, 1, 1, dtype=torch.long)
     batch = Batch(
@@ -117,6 +130,7 @@ def test_chunks_of_candidates_do_not_change_the_circuit(limit, random_batch, mon
 
 @pytest.mark.parametrize("seed", range(2))
 def test_single_precision_with_any_speculation(seed, random_batch):
+    """[9] In double precision: `test_acdc`."""
     problem = problem_of(
         small_model("gpt2-like", seed=seed, dtype=torch.float32), random_batch(seed=seed)
     )
@@ -244,6 +258,7 @@ def test_refusals(random_batch):
 @pytest.mark.parametrize("name", ["reverse", "xproportion", "histogram", "dyck_1"])
 @pytest.mark.parametrize("ablation", ["zero", "interchange"])
 def test_the_true_circuits_of_compiled_programs(name, ablation):
+    """[14] Of more programs, by squared error."""
     task = Library().task(name)
     model = compile_program(checked_program(task.spec.data)).model
     given = list(Batches(open_data(task).pairs("train", 48, 0), 64))

@@ -10,10 +10,11 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from attribution_cases import HookedRun, by_norm, problem_of, scores_of
-from slow_reference import ARCHITECTURES, small_model
+from slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
 from harness.circuits.masked import masked_logits
+from harness.circuits.patching import plain_logits
 from harness.circuits.reference import collect
 from harness.discovery import held_groups, input_path
 from harness.discovery.registry import make_method
@@ -86,9 +87,76 @@ def test_prompts_may_be_read_at_different_numbers_of_positions(objective, random
         close(together, apart)
 
 
+class SlowWithSlopes(SlowModel):
+    """The slow reference with a leaf, zero, added to what each reader reads.
+
+    Where heads are normalised together, also to each layer's heads as this reader mixes them. The
+    heads that share a key or a value share its leaf.
+    """
+
+    def __init__(self, model, inputs):
+        super().__init__(model, inputs)
+        self.leaves = {}
+
+    def tap(self, column, layer, x):
+        leaf = self.leaves.setdefault((column, layer), torch.zeros_like(x, requires_grad=True))
+        return x + leaf
+
+    def slope_for(self, row, column, graph):
+        """The gradient where a writer's output enters a reader's stream: [B, T, D]."""
+        layer, place = divmod(row - graph.n_inputs, graph.n_heads + 1)
+        is_head = row >= graph.n_inputs and place < graph.n_heads
+        return self.leaves[column, layer if is_head and self.c.post_norms else None].grad
+
+
+@every_architecture
+@every_input
+def test_eap_is_difference_times_slope_edge_by_edge(name, inputs, random_batch):
+    """[5] -Σ Δ_w · ∇ at the stream of every reader, each q, k and v with a slope of its own."""
+    batch = random_batch()
+    problem = problem_of(name, batch, inputs=inputs)
+    graph, slow = problem.graph, SlowWithSlopes(problem.model, inputs)
+    every = torch.ones(graph.allowed.shape, dtype=torch.float64)
+    start = problem.model.embed(batch.clean) if inputs == "none" else None
+    other, _ = SlowModel(problem.model, inputs).writers(batch.corrupted, every, None)
+    mine, logits = slow.writers(batch.clean, every, None, start)
+    problem.loss("metric", batch)(batch.at_positions(logits)).mean().backward()
+    wanted = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+    for row, column in graph.edges():
+        difference = mine[row].detach() - other[row]
+        wanted[row, column] = -(difference * slow.slope_for(row, column, graph)).sum()
+    close(scores_of("eap", problem), wanted)
+
+
+@every_architecture
+@pytest.mark.parametrize("inputs", ["token", "summed", "split"])
+def test_the_first_and_the_last_edges_are_scored(name, inputs, random_batch):
+    """[5] From the embeddings to the first layer's readers, from the last layer to the logits.
+
+    All but those of `pos`, whose difference is zero: prompts of a pair have the same positions.
+    """
+    problem = problem_of(name, random_batch(), inputs=inputs)
+    graph, scores = problem.graph, scores_of("eap", problem).abs()
+    token = slice(0, 1)
+    last = slice(graph.head_rows(graph.n_layers - 1).start, graph.n_writers)
+    for edges in (
+        scores[token, graph.qkv_columns(0)],
+        scores[token, graph.mlp_column(0)],
+        scores[token, graph.logits_column],
+        scores[last, graph.logits_column],
+    ):
+        assert (edges > 1e-6 * scores.max()).all()
+    if inputs == "split":
+        assert (scores[graph.writers.index("pos")] == 0).all()
+
+
 @every_architecture
 def test_eap_is_difference_times_slope(name, random_batch):
-    """[5] Outputs and slopes caught by hooks, multiplied edge by edge."""
+    """[5] Outputs and slopes caught by hooks on the plain model.
+
+    A norm's slope is that of all who share it, so scores are compared summed over a layer's q, k
+    and v readers, for every writer.
+    """
     batch = random_batch()
     problem = problem_of(name, batch)
     loss = problem.loss("metric", batch)
@@ -289,3 +357,29 @@ def test_slopes_add_up_along_the_inputs(name, random_batch):
     ]
     assert abs(error[1]) < 0.05 * abs(total)
     assert abs(error[1]) < 0.6 * abs(error[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "complete"),
+    [
+        ("rmsnorm", False),
+        ("parallel", False),
+        ("llama-like", False),
+        ("windowed-capped", False),
+        ("gemma-like", False),
+        ("no-norm-bidirectional", True),  # its logits are linear in the final stream
+    ],
+)
+def test_slopes_do_not_add_up_at_the_final_reader(name, complete, random_batch):
+    """[7] Its mean slope along the inputs is not that along its own stream, which is no line."""
+    batch = random_batch()
+    problem = problem_of(name, batch)
+    loss = problem.loss("metric", batch)
+    ends = [
+        loss(plain_logits(problem.model, batch, corrupted=corrupted)).mean()
+        for corrupted in (True, False)
+    ]
+    total = float(ends[0] - ends[1])
+    scores = scores_of("eap_ig", problem, steps=128)
+    apart = abs(float(scores[:, problem.graph.logits_column].sum()) - total)
+    assert (apart < 1e-9 * abs(total)) if complete else (apart > 0.05 * abs(total))

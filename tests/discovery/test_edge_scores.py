@@ -1,4 +1,7 @@
-"""EAP is the gradient of the mask, exact patching is brute force, EAP-IG is complete."""
+"""EAP is the gradient of the mask, exact patching is brute force, EAP-IG is complete.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ def slow_metric(slow, batch, mask, name="logit_diff"):
 @every_architecture
 @pytest.mark.parametrize("name_of_metric", ["logit_diff", "prob_diff"])
 def test_eap_is_the_gradient_of_the_mask_by_finite_differences(name, name_of_metric, random_batch):
+    """[5] By central differences of the slow reference, for two metrics."""
     model, batch = small_model(name), random_batch()
     scores = scores_of("eap", problem_of(model, batch, name=name_of_metric))
     slow, graph = SlowModel(model), Graph.of(model.config)
@@ -76,7 +80,7 @@ def test_activation_patching_is_brute_force(name, random_batch):
 
 
 def test_first_and_last_edges_have_scores(random_batch):
-    """Embedding into layer 0 and last layer into logits: edges that other tools have forgotten."""
+    """[5] Embedding into layer 0 and last layer into logits: edges that others have forgotten."""
     model, batch = small_model("gpt2-like"), random_batch()
     scores = scores_of("eap", problem_of(model, batch))
     graph = Graph.of(model.config)
@@ -110,7 +114,7 @@ def test_scores_do_not_depend_on_batching(name, random_batch):
 
 
 def test_integrated_gradients_are_complete_on_the_input_edges(random_batch):
-    """Σ over readers of score(input→r) tends to metric(clean) - metric(corrupted).
+    """[7] Σ over readers of score(input→r) tends to metric(clean) - metric(corrupted).
 
     The embedding feeds every reader directly, so the readers' gradients add up to its whole
     gradient. The left Riemann sum's error falls as 1/steps.

@@ -1,13 +1,20 @@
-"""From what a method found to a circuit of a wanted size."""
+"""From what a method found to a circuit of a wanted size.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from attribution_cases import problem_of
 
 from harness.circuits.graph import Graph
 from harness.circuits.select import prune, top_n
-from harness.discovery.found import checked, circuit_of
+from harness.discovery.edge_pruning import EdgePruning
+from harness.discovery.found import checked, circuit_of, ranking_for
 from harness.discovery.problem import Discovery
 from harness.errors import HarnessError
 from harness.spec.types import Selection
@@ -33,6 +40,27 @@ def test_a_circuit_is_cut_from_the_ranking_made_for_the_nearest_size(n, seed):
     found = Discovery(scores(0), {4: scores(1), 16: scores(2)})
     wanted = prune(top_n(scores(seed), GRAPH, n), GRAPH, RUN)
     assert torch.equal(circuit_of(found, GRAPH, n, TOP, RUN), wanted)
+
+
+def test_circuits_of_one_training_have_their_sizes_and_nest(random_batch):
+    """[16] Exactly as many edges as asked for, before dead ends are removed, at every size."""
+    problem = problem_of("gpt2-like", random_batch())
+    graph = problem.graph
+    found = checked(EdgePruning(sparsities=(0.8,), steps=30).discover(problem), graph, "mine")
+    sizes = range(graph.n_edges + 1)
+    cut = [top_n(ranking_for(found, n), graph, n) for n in sizes]
+    assert [int(kept.sum()) for kept in cut] == list(sizes)
+    alive = [circuit_of(found, graph, n, TOP, RUN) for n in sizes]
+    for circuits in (cut, alive):
+        assert all((smaller <= larger).all() for smaller, larger in pairwise(circuits))
+    assert all((left <= kept).all() for left, kept in zip(alive, cut, strict=True))
+
+
+def test_circuits_of_several_rankings_need_not_nest():
+    """[16] Each is what was found for about its size."""
+    found = Discovery(scores(0), {4: scores(1), 16: scores(2)})
+    few, many = (top_n(ranking_for(found, n), GRAPH, n) for n in (7, 20))
+    assert not (few <= many).all()
 
 
 def test_settled_circuits_are_taken_whole_and_never_exceed_the_size():

@@ -1,9 +1,12 @@
-"""Learned masks: the distribution, the control of sparsity, the loop, and going on after a stop."""
+"""Learned masks: the distribution, the control of sparsity, the loop, and going on after a stop.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -24,8 +27,17 @@ from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 
-# a: P(z = 0), P(z = 1), from the published constants by hand.
-TABLE = {5.0: (0.0014, 0.968), 2.0: (0.027, 0.60), 0.0: (0.168, 0.168), -2.0: (0.60, 0.026)}
+# a: P(z = 0), P(z = 1), from the published constants by hand, with the digits of that table, some
+# of which are cut and not rounded.
+TABLE = {
+    10.0: ("0.00001", "0.9998"),
+    5.0: ("0.0014", "0.968"),
+    2.0: ("0.027", "0.60"),
+    1.0: ("0.069", "0.354"),
+    0.0: ("0.168", "0.168"),
+    -2.0: ("0.60", "0.026"),
+    -5.0: ("0.968", "0.001"),
+}
 LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
 ALL_KINDS = pytest.mark.parametrize("kind", LEARNED)
 
@@ -42,9 +54,10 @@ def problem_of(model, *batches: Batch, seed=0, inputs="token", **fields) -> Prob
     )
 
 
-# ---------------------------------------------------------------- hard concrete (proof test 10)
+# ---------------------------------------------------------------- hard concrete
 @pytest.mark.parametrize(("a", "wanted"), TABLE.items())
 def test_hard_concrete_has_the_published_probabilities(a, wanted):
+    """[10] In closed form to the table's last digit; of 400,000 draws within three deviations."""
     zero, one = wanted
     n = 400_000
     z = hard_concrete.draw(torch.full((n,), a), torch.Generator().manual_seed(1))
@@ -52,7 +65,8 @@ def test_hard_concrete_has_the_published_probabilities(a, wanted):
         (z == 0, 1 - float(hard_concrete.kept(torch.tensor(a))), zero),
         (z == 1, float(hard_concrete.whole(torch.tensor(a))), one),
     ):
-        assert exact == pytest.approx(table, rel=0.04)
+        digits = len(table.partition(".")[2])
+        assert abs(exact - float(table)) < 10**-digits
         error = math.sqrt(exact * (1 - exact) / n)
         assert abs(float(found.double().mean()) - exact) < 3 * error
     # E[z] = ∫ P(z > x) dx, by the midpoint rule on the closed-form distribution of s.
@@ -64,11 +78,35 @@ def test_hard_concrete_has_the_published_probabilities(a, wanted):
 
 
 def test_gradient_of_the_expected_size_by_finite_differences():
+    """[10] Of edges' own masks."""
     a = torch.linspace(-4, 4, 9, dtype=torch.float64, requires_grad=True)
     hard_concrete.kept(a).sum().backward()
     step = 1e-6
     slope = (hard_concrete.kept(a + step) - hard_concrete.kept(a - step)) / (2 * step)
     torch.testing.assert_close(a.grad, slope.detach(), rtol=1e-8, atol=1e-10)
+
+
+def test_gradient_of_the_expected_size_with_node_masks_by_finite_differences(random_batch):
+    """[10] Of the sparsity that is steered, where a writer's mask multiplies those of its edges."""
+    problem = problem_of(small_model("gpt2-like"), random_batch())
+    law = ConstrainedMasks.new(EdgePruning(nodes=True), problem, [0.9])
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameters in law._masks:
+            parameters.copy_(3 * torch.randn(parameters.shape, generator=draw))
+    found = torch.autograd.grad(1 - law.kept().mean(), law._masks)
+    step = 1e-5
+    with torch.no_grad():
+        for parameters, slopes in zip(law._masks, found, strict=True):
+            for at in range(0, parameters.shape[1], 5):
+                ends = []
+                for shift in (step, -2 * step):
+                    parameters[0, at] += shift
+                    ends.append(1 - float(law.kept().mean()))
+                parameters[0, at] += step
+                slope = (ends[0] - ends[1]) / (2 * step)
+                assert float(slopes[0, at]) == pytest.approx(slope, rel=1e-5, abs=1e-10)
+            assert (slopes < 0).all()
 
 
 def test_a_drawn_mask_has_a_gradient_between_its_ends_and_none_at_them():
@@ -81,11 +119,22 @@ def test_a_drawn_mask_has_a_gradient_between_its_ends_and_none_at_them():
     assert not between.all()
 
 
-# ---------------------------------------------------------------- control (proof test 11)
-def planted(settings: EdgePruning, target: float, n=4000, important=40) -> ConstrainedMasks:
-    """Masks of which the first few matter: dropping one costs 2."""
+# ---------------------------------------------------------------- control
+@dataclass
+class Watched(ConstrainedMasks):
+    """Masks that remember the largest multiplier of the training, of either sign."""
+
+    largest: float = 0.0
+
+    def stepped(self) -> None:
+        super().stepped()
+        self.largest = max(self.largest, float(self.multipliers.detach().abs().max()))
+
+
+def planted(settings: EdgePruning, target: float, n=4000, important=40) -> Watched:
+    """Masks of which the first few matter: dropping all of them costs 2."""
     generator = torch.Generator().manual_seed(0)
-    law = ConstrainedMasks(
+    law = Watched(
         settings,
         torch.tensor([target]),
         (settings.start + 0.01 * torch.randn(1, n, generator=generator)).requires_grad_(),
@@ -102,28 +151,45 @@ def planted(settings: EdgePruning, target: float, n=4000, important=40) -> Const
     return law
 
 
+CONTROLS = {
+    "expected": EdgePruning(),
+    "published": EdgePruning(control="sampled", weight_decay=0.01, clamp=None, steps=3000),
+}
+
+
 @pytest.mark.parametrize(
-    "settings",
-    [EdgePruning(), EdgePruning(control="sampled", weight_decay=0.01, clamp=None, steps=3000)],
-    ids=["expected", "published"],
+    ("control", "n", "within"),
+    [
+        ("expected", 4000, 0.01),
+        ("published", 4000, 0.01),
+        ("expected", 33_000, 0.02),
+        pytest.param("published", 33_000, 0.01, marks=pytest.mark.slow),
+    ],
 )
-def test_the_multipliers_hold_the_target_and_planted_masks_are_found(settings):
-    target = 0.97
-    law = planted(settings, target)
+def test_the_multipliers_hold_the_target_and_planted_masks_are_found(control, n, within):
+    """[11] One mask in a hundred matters; all of them are kept by a cut at ½, hardly an other.
+
+    The expected sparsity is not held to 0.01 among 33,000 masks: those that do not matter are all
+    alike, move as one, and end 0.02 beyond the target, at the planted masks alone.
+    """
+    target, important = 0.97, n // 100
+    law = planted(CONTROLS[control], target, n, important)
     steered = float(law.report()["sparsity"])
-    if settings.control == "sampled":
+    if control == "published":
         draw = torch.Generator().manual_seed(0)
-        steered = 1 - float(torch.stack([law.draw(draw) for _ in range(50)]).mean())
-    assert abs(steered - target) < 0.01
-    assert float(law.multipliers.detach().abs().max()) < 200
+        with torch.no_grad():
+            steered = 1 - float(torch.stack([law.draw(draw) for _ in range(50)]).mean())
+    assert abs(steered - target) < within
+    assert 1 < law.largest < 200
     kept = law.kept().detach()[0]
-    strongest = kept.argsort(descending=True)[:40]
-    assert set(strongest.tolist()) == set(range(40))
-    assert float((kept[40:] > 0.5).double().mean()) <= 0.05
+    strongest = kept.argsort(descending=True)[:important]
+    assert set(strongest.tolist()) == set(range(important))
+    assert (kept[:important] > 0.5).all()
+    assert float((kept[important:] > 0.5).double().mean()) <= 0.01
 
 
 def test_sampled_control_without_weight_decay_loses_its_target():
-    """Why the default differs from the published code: decay is what moves saturated masks."""
+    """[11] Why the default differs from the published code: decay moves saturated masks."""
     law = planted(EdgePruning(control="sampled", weight_decay=0.0, clamp=None, steps=1000), 0.97)
     assert abs(float(law.report()["sparsity"]) - 0.97) > 0.1
 
@@ -146,7 +212,7 @@ def test_training_lowers_the_objective_of_the_circuit_against_random(kind, rando
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=8)
     problem = problem_of(model, batch)
     n = problem.graph.n_edges // 3
-    targets = {"prices": [1.0]}
+    targets = {"prices": [0.01]}  # about one in all, for all edges together
     if kind == "edge_pruning":
         targets = {"sparsities": [2 / 3], "learning_rate": 0.1, "start": 3.0}
     found = make_method(kind, {"steps": 150, "batch_size": 8, **targets}).discover(problem)
@@ -183,7 +249,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(mask_training, "masked_logits", stops)
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,7 @@
-"""Every family of checkpoints against `transformers`, on small random models."""
+"""Every family of checkpoints against `transformers`, on small random models.
+
+Numbers in brackets are those of the list of proofs in the description of edge pruning.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 
 import pytest
 import torch
-from hugging_face import MODELS, random_theirs, saved
+from hugging_face import MODELS, config_json, random_theirs, saved
 
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, plain_logits
@@ -168,6 +171,7 @@ WITH_GRAPH = [
 @pytest.mark.parametrize("name", WITH_GRAPH)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_all_edges_give_the_plain_model(name, dtype, tolerance, tmp_path, random_batch):
+    """[1, 19] Of every family that is loaded, also with heads in groups."""
     saved(name, tmp_path)
     model, batch = load_model(tmp_path, dtype=dtype), random_batch(length=20, vocabulary=41)
     graph = Graph.of(model.config)
@@ -175,62 +179,6 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, tmp_path, random
     found = PatchedModel(model, graph).logits(batch, graph.allowed[None], reference)[0]
     plain = plain_logits(model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
-
-
-def config_json(tmp_path, model_type, **fields):
-    """The configuration of a real model, as its file says it; no weights are needed for it."""
-    from harness.models.loading.fields import Fields
-    from harness.models.loading.huggingface import huggingface
-
-    return huggingface(Fields({"model_type": model_type, **fields}, tmp_path), ()).config
-
-
-LLAMA_2_13B = {
-    "hidden_size": 5120,
-    "intermediate_size": 13824,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 40,
-    "vocab_size": 32016,
-    "max_position_embeddings": 16384,
-}
-LLAMA_3_8B = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "max_position_embeddings": 8192,
-}
-PYTHIA_160M = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "vocab_size": 50304,
-}
-
-
-@pytest.mark.parametrize(
-    ("model_type", "fields", "inputs", "edges"),
-    [
-        ("llama", LLAMA_2_13B, "none", 3_872_820),
-        ("llama", LLAMA_2_13B, "token", 3_877_661),
-        ("llama", LLAMA_3_8B, "none", 804_112),
-        ("llama", LLAMA_3_8B, "token", 805_681),
-        ("gpt_neox", PYTHIA_160M, "token", 32_347),
-    ],
-)
-def test_edge_counts_of_known_models(model_type, fields, inputs, edges, tmp_path):
-    assert Graph.of(config_json(tmp_path, model_type, **fields), inputs).n_edges == edges
-
-
-def test_edge_count_of_gpt2_small(tmp_path):
-    sizes = {"n_embd": 768, "n_head": 12, "n_layer": 12, "vocab_size": 50257, "n_positions": 1024}
-    config = config_json(tmp_path, "gpt2", **sizes)
-    assert config == GPT2_SMALL
-    assert Graph.of(config).n_edges == 32_491
 
 
 def test_gemma_3_files_leave_out_what_is_default(tmp_path):
