@@ -44,9 +44,10 @@ from harness.spec.types import Objective
 SETS_BUFFER = 2**24
 """Numbers in the writers of all sets that are trained side by side."""
 
-PART = 2**25
+PART = {"cpu": 2**25, "cuda": 2**28}
 """Numbers in the writers of the prompts whose forward and backward run together: 128 MiB in
-float32. More prompts of a step come one part after the other; their gradients add up."""
+float32 on a CPU, near its caches; on a GPU 1 GiB, so that its cores have enough to do. More prompts
+of a step come one part after the other; their gradients add up."""
 
 _SHOW_EVERY = 10
 
@@ -178,9 +179,10 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
         prompts = source.at(step)
         count, tokens = len(prompts.batch), prompts.batch.clean.shape[1]
         width = len(drawn) * graph.n_writers * tokens * problem.model.config.d_model
+        at_once = part_of(width, device.type)
         leaf, total = drawn.detach().requires_grad_(), torch.zeros_like(drawn)
         value = drawn.new_zeros(len(drawn))
-        for rows in torch.arange(count).split(max(1, PART // width)):
+        for rows in torch.arange(count).split(at_once):
             loss = part(leaf, prompts if len(rows) == count else prompts.take(rows)) / count
             total += torch.autograd.grad(loss.sum(), leaf)[0]
             value += loss.detach()
@@ -188,6 +190,11 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
         return value + ((drawn - leaf.detach()) * total).sum(-1)
 
     return task
+
+
+def part_of(width: int, device: str) -> int:
+    """Prompts that run together, whose writers have `width` numbers each; at least one."""
+    return max(1, PART[device] // width)
 
 
 class MaskRun:

@@ -39,11 +39,7 @@ class UniformGradientSampling(PriceSweep):
         """Train one set of keeping probabilities per price."""
 
         def law(prices: Sequence[float]) -> WindowMasks:
-            like = problem.mask_like
-            logits = like.new_full((len(prices), problem.graph.n_edges), _START)
-            return WindowMasks(
-                torch.tensor(prices).to(like), self.learning_rate, logits.requires_grad_()
-            )
+            return WindowMasks.new(problem, prices, self.learning_rate)
 
         return self.over(problem, law, "uniform gradient sampling at", _BETAS)
 
@@ -55,6 +51,13 @@ class WindowMasks:
     prices: Tensor
     learning_rate: float
     logits: Tensor
+
+    @classmethod
+    def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> WindowMasks:
+        """Probabilities at the start."""
+        like = problem.mask_like
+        logits = like.new_full((len(prices), problem.graph.n_edges), _START)
+        return cls(torch.tensor(prices).to(like), learning_rate, logits.requires_grad_())
 
     def groups(self) -> list[dict[str, Any]]:
         """One group, without weight decay."""

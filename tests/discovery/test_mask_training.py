@@ -272,7 +272,7 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
     masks = torch.rand(2, problem.graph.n_edges, generator=draw, dtype=torch.float64)
     found = []
     for part in (2**25, 1, 3 * 2 * problem.graph.n_writers * 6 * 12):
-        monkeypatch.setattr(mask_training, "PART", part)
+        monkeypatch.setattr(mask_training, "PART", {"cpu": part})
         leaf = masks.clone().requires_grad_()
         value = task(leaf, 0)
         found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))
