@@ -8,8 +8,11 @@ effect of the edge averaged over the line from dropped to kept.
 
     minimise over θ:   objective + price · sum over edges of θ
 
-One training for each price, in units of the objective; see `mask_sets`. Cost: `steps` · `draws` per
-price, see `mask_training`.
+One training for each price, in units of the objective; see `mask_sets`.
+
+Cost per price: as subnetwork probing, `steps` of 1.1 plain forward+backwards of their prompts for
+GPT-2 small by count and 0.67 for every further draw (`mask_training`); `harness bench` measures a
+step.
 """
 
 from __future__ import annotations

@@ -134,5 +134,8 @@ LOSSES: dict[str, Measured] = {
 }
 """What a method can attribute or optimise, smaller being better."""
 
+NEGATED = frozenset({"logit_diff", "prob_diff"})
+"""Losses that are the negative of the measure of their name, which is the larger the better."""
+
 DISTANCES = frozenset({"kl", "squared_error"})
 """Losses that compare with the whole model: at the whole model they and their gradients are 0."""
