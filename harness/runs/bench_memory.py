@@ -4,7 +4,8 @@ With t tokens run together (`mask_training.part_of`: as many prompts as fit into
 one), W writers, R readers of width K and E edges, in numbers of the model's precision:
     weights          the model itself
     folded readers   L·D·(R_l·K + hidden), the maps that read the stream once more: about half of
-                     the blocks, R_l being the readers of a layer's attention
+                     the blocks, two thirds where MLPs are gated; R_l are the readers of a layer's
+                     attention
     writers          2·W·t·D, differences and slopes
     kept outputs     L·t·(R_l·K + 3·H·K + hidden), of readers, of heads and what their backward
                      needs, of the MLP's hidden layer
