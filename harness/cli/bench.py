@@ -120,8 +120,8 @@ def _batch_table(found: dict[str, Any]) -> str:
         return f"{title}\n\n{table}"
     gib = found["counted_gib"]
     counted = (
-        f"An edge_pruning step holds {gib['all']:.2f} GiB by counting, "
-        f"{gib['weights']:.2f} of them the model."
+        f"An edge_pruning step holds {gib['all']:.3g} GiB by counting, "
+        f"{gib['weights']:.3g} of them the model."
     )
     return f"{title}\n\n{table}\n\n{counted}"
 

@@ -76,6 +76,6 @@ def _timed(run: Callable[[], Found]) -> tuple[float, Found]:
     """Seconds of a run, and what it found."""
     began = time.perf_counter()
     found = run()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter() - began, found

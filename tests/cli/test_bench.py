@@ -170,7 +170,7 @@ def test_a_batch_is_measured_as_asked_and_shown_in_a_table(benched: list[object]
     ]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells == ["edge_pruning step", "1.600", "1.136", "0.020", "32,000", "801"]
-    assert counted == ("An edge_pruning step holds 1.24 GiB by counting, 0.46 of them the model.")
+    assert counted == ("An edge_pruning step holds 1.24 GiB by counting, 0.464 of them the model.")
 
 
 def test_all_rows_may_be_asked_for(benched: list[object], asked: list[object]) -> None:
