@@ -8,13 +8,24 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-ON_A_BATCH = ("model", "batch", "length")
+from harness.runs.bench_rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
+
+ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
 ON_PROMPTS = ("task",)
+ALL = "all"
+ROWS_HELP = (
+    f"Rows to measure, separated by commas, or {ALL!r}. Those of the default: "
+    f"{', '.join(STANDARD)}. Others: {', '.join(OTHERS)}. With --prompts: {', '.join(OF_PROMPTS)}."
+)
+MODEL_HELP = (
+    f"One of {', '.join(BUILT_IN)}; or the shape of a model spec or of a folder with a "
+    "config.json. Weights are random."
+)
 
 
 @click.command()
-@click.option("--model", default="gpt2-small-random", show_default=True)
-@click.option("--methods", default="", help="Rows to measure, separated by commas (default: all).")
+@click.option("--model", default=BUILT_IN[0], show_default=True, help=MODEL_HELP)
+@click.option("--methods", metavar="ROW,ROW,...", default="", help=ROWS_HELP)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
 @click.option("--length", default=18, show_default=True, type=click.IntRange(min=2))
 @click.option(
@@ -25,7 +36,15 @@ ON_PROMPTS = ("task",)
 @click.option("--task", default="ioi_t1", show_default=True, help="Task of --prompts.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
-@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Precision of the model.",
+)
+@click.option("--tf32", is_flag=True, help="Round products of float32 to TF32 (CUDA alone).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
 def bench(
@@ -39,6 +58,8 @@ def bench(
     threads: int,
     repeats: int,
     device: Literal["cpu", "cuda"],
+    dtype: Literal["float32", "bfloat16", "float16"],
+    tf32: bool,
     as_json: bool,
 ) -> None:
     """Measure methods in units of one plain forward+backward, beside their floors.
@@ -46,7 +67,7 @@ def bench(
     With --prompts: the cost of a prompt, and memory, as prompts become more.
     """
     _check_options(context, ON_A_BATCH if prompts else ON_PROMPTS, bool(prompts))
-    rows = tuple(name.strip() for name in methods.split(",") if name.strip())
+    rows = _rows(methods, OF_PROMPTS if prompts else NAMES)
     if prompts:
         from harness.runs.bench_prompts import PromptBench, bench_prompts
 
@@ -56,11 +77,18 @@ def bench(
         from harness.runs.bench import run_bench
         from harness.runs.bench_subject import Bench
 
-        found = run_bench(Bench(model, batch, length, threads, repeats, device), rows)
+        asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
+        found = run_bench(asked, rows)
     if as_json:
         click.echo(json.dumps(found))
     else:
         click.echo(_prompts_table(found) if prompts else _batch_table(found))
+
+
+def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """The named rows; none for the default."""
+    named = tuple(name.strip() for name in methods.split(",") if name.strip())
+    return every if ALL in named else named
 
 
 def _check_options(context: click.Context, unused: tuple[str, ...], prompts: bool) -> None:
@@ -81,14 +109,29 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _batch_table(found: dict[str, Any]) -> str:
-    headers = ["method", "cost ↓ (plain f+b)", "floor", "seconds", "peak MiB"]
-    keys = ("method", "cost_fb", "floor_fb", "seconds", "peak_mib")
-    return (
+    headers = ["method", "cost ↓ (plain f+b)", "floor", "seconds", "tokens/s", "peak MiB"]
+    keys = ("method", "cost_fb", "floor_fb", "seconds", "tokens_per_second", "peak_mib")
+    title = (
         f"{found['model']}, batch {found['batch'][0]} × {found['batch'][1]} tokens, "
-        f"{found['threads']} threads: one plain forward+backward takes "
-        f"{found['plain_fb_seconds']:.3f} s\n\n"
-        + _table(found["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ".0f"))
+        f"{_machine(found)}: one plain forward+backward takes {found['plain_fb_seconds']:.3f} s"
     )
+    table = _table(found["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ",.0f", ".0f"))
+    if not any(row["method"].startswith("edge_pruning") for row in found["rows"]):
+        return f"{title}\n\n{table}"
+    gib = found["counted_gib"]
+    counted = (
+        f"An edge_pruning step holds {gib['all']:.3g} GiB by counting, "
+        f"{gib['weights']:.3g} of them the model."
+    )
+    return f"{title}\n\n{table}\n\n{counted}"
+
+
+def _machine(found: dict[str, Any]) -> str:
+    """Threads, and what differs from float32 on a CPU."""
+    if found["device"] == "cpu" and found["dtype"] == "float32":
+        return f"{found['threads']} threads"
+    precision = "tf32" if found["tf32"] else found["dtype"]
+    return f"{found['threads']} threads, {precision} on {found['device']}"
 
 
 def _prompts_table(found: dict[str, Any]) -> str:

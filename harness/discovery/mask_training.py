@@ -37,16 +37,17 @@ from harness.circuits.masked import masked_logits
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.models.behaviour import LOSSES, NEGATED
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
 
 SETS_BUFFER = 2**24
 """Numbers in the writers of all sets that are trained side by side."""
 
-PART = 2**25
+PART = {"cpu": 2**25, "cuda": 2**28}
 """Numbers in the writers of the prompts whose forward and backward run together: 128 MiB in
-float32. More prompts of a step come one part after the other; their gradients add up."""
+float32 on a CPU, near its caches; on a GPU 1 GiB, so that its cores have enough to do. More prompts
+of a step come one part after the other; their gradients add up."""
 
 _SHOW_EVERY = 10
 
@@ -78,7 +79,11 @@ class MaskLaw(Protocol):
         ...
 
     def report(self) -> Mapping[str, Tensor]:
-        """Numbers [S] for the progress bar and the record."""
+        """Numbers [S] for the progress bar and the record.
+
+        Among them `sparsity`, the expected share of dropped edges, and `undecided`, that of masks
+        that are not saturated.
+        """
         ...
 
 
@@ -126,7 +131,8 @@ def train_masks(
         name = f"{title.replace(' ', '_')}_{start}.safetensors"
         path = problem.scratch / name if problem.scratch else None
         run = MaskRun(law, training, task, seed + start, problem.device, part)
-        earlier += optimise(run, f"{title} {', '.join(f'{one:.4g}' for one in part)}", path)
+        shown = f"{title} {', '.join(f'{one:.4g}' for one in part)}"
+        earlier += optimise(run, shown, path, problem.resolved(training.objective))
         found += _trained(problem, law, len(part))
     return found, earlier
 
@@ -178,9 +184,10 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
         prompts = source.at(step)
         count, tokens = len(prompts.batch), prompts.batch.clean.shape[1]
         width = len(drawn) * graph.n_writers * tokens * problem.model.config.d_model
+        at_once = part_of(width, device.type)
         leaf, total = drawn.detach().requires_grad_(), torch.zeros_like(drawn)
         value = drawn.new_zeros(len(drawn))
-        for rows in torch.arange(count).split(max(1, PART // width)):
+        for rows in torch.arange(count).split(at_once):
             loss = part(leaf, prompts if len(rows) == count else prompts.take(rows)) / count
             total += torch.autograd.grad(loss.sum(), leaf)[0]
             value += loss.detach()
@@ -188,6 +195,11 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
         return value + ((drawn - leaf.detach()) * total).sum(-1)
 
     return task
+
+
+def part_of(width: int, device: str) -> int:
+    """Prompts that run together, whose writers have `width` numbers each; at least one."""
+    return max(1, PART[device] // width)
 
 
 class MaskRun:
@@ -227,10 +239,13 @@ def _noise_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
-def optimise(run: MaskRun, title: str = "masks", path: Path | None = None) -> float:
+def optimise(
+    run: MaskRun, title: str = "masks", path: Path | None = None, objective: str = "objective"
+) -> float:
     """Take all steps of a training, its law's parameters moving in place.
 
     Goes on from the checkpoint at `path` where there is one; returns the seconds spent before.
+    `objective` is the loss's name, for the progress bar.
     """
     first, earlier = _restore(run, path)
     began = saved = time.monotonic()
@@ -240,7 +255,8 @@ def optimise(run: MaskRun, title: str = "masks", path: Path | None = None) -> fl
             loss = run.step(step)
             bar.update()
             if step % _SHOW_EVERY == 0 or step == last:
-                _watch(bar, loss, run.law, step)
+                _check_finite(loss, step)
+                bar.set_postfix(_shown(objective, loss, run.law))
             now = time.monotonic()
             if path and (now - saved > SAVE_SECONDS or step == last):
                 _save(run, step + 1, earlier + now - began, path)
@@ -260,14 +276,23 @@ def _triangle(training: Training, step: int) -> float:
     return (training.steps - step) / (training.steps - rise)
 
 
-def _watch(bar: Any, loss: Tensor, law: MaskLaw, step: int) -> None:
+def _check_finite(loss: Tensor, step: int) -> None:
     if not bool(torch.isfinite(loss).all()):
         raise HarnessError(
             f"mask training: the objective is {float(loss.sum())} at step {step}; lower the "
             "learning rate"
         )
-    shown = {"objective": loss, **law.report()}
-    bar.set_postfix({name: _range(values) for name, values in shown.items()})
+
+
+def _shown(objective: str, loss: Tensor, law: MaskLaw) -> dict[str, str]:
+    """What the progress bar says: the objective by its name, and the law's report.
+
+    The bar has the share of masks that are saturated, the record that of the others.
+    """
+    values = {f"-{objective}" if objective in NEGATED else objective: loss}
+    for name, value in law.report().items():
+        values |= {"saturated": 1 - value} if name == "undecided" else {name: value}
+    return {name: _range(value) for name, value in values.items()}
 
 
 def _range(values: Tensor) -> str:

@@ -12,7 +12,8 @@ Every edge out of a node gets the node's score (MIB: a node in the circuit is al
 in the circuit). So a node's edges are tied. Ties go to the reader that is computed first, and a
 circuit of n edges can hold the first few edges of its last node; edges into nodes that are not in
 the circuit are dead ends, which are removed. `selection: {rule: greedy}` spends no edge on them.
-Cost: that of `eap` or `eap_ig` with as many steps.
+Cost: that of `eap` or `eap_ig` with as many steps, 0.8 or 0.4 + 0.53·k plain forward+backwards
+for GPT-2 small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Uniform random scores: the floor that every method has to beat (MIB's `Random`)."""
+"""Uniform random scores: the floor that every method has to beat (MIB's `Random`).
+
+Cost: no plain forward+backward; nothing is run.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from harness.discovery.problem import Discovery, Problem
 
 @dataclass(frozen=True)
 class Random:
-    """Independent uniform scores in [0, 1). Cost: nothing is run."""
+    """Independent uniform scores in [0, 1)."""
 
     def discover(self, problem: Problem) -> Discovery:
         """Draw one score per edge."""

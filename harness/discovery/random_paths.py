@@ -4,6 +4,8 @@
 come in random paths from `input` to `logits`, so that circuits are connected and keep their size
 (but for the last path, which is cut; circuits of a few edges may be empty): the fair control for
 "any circuit this big would do".
+
+Cost: no plain forward+backward; nothing is run.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from harness.discovery.problem import Discovery, Problem
 
 @dataclass(frozen=True)
 class RandomPaths:
-    """Rank edges by the random path that first used them. Cost: nothing is run.
+    """Rank edges by the random path that first used them.
 
     Paths are drawn until they cover half of the edges that lie on any (then every node is long
     connected); the others follow in random order.

@@ -8,8 +8,11 @@ effect of the edge averaged over the line from dropped to kept.
 
     minimise over θ:   objective + price · sum over edges of θ
 
-One training for each price, in units of the objective; see `mask_sets`. Cost: `steps` · `draws` per
-price, see `mask_training`.
+One training for each price, in units of the objective; see `mask_sets`.
+
+Cost per price: as subnetwork probing, `steps` of 1.1 plain forward+backwards of their prompts for
+GPT-2 small by count and 0.67 for every further draw (`mask_training`); `harness bench` measures a
+step.
 """
 
 from __future__ import annotations
@@ -40,11 +43,7 @@ class UniformGradientSampling(PriceSweep):
         """Train one set of keeping probabilities per price."""
 
         def law(prices: Sequence[float]) -> WindowMasks:
-            like = problem.mask_like
-            logits = like.new_full((len(prices), problem.graph.n_edges), _START)
-            return WindowMasks(
-                torch.tensor(prices).to(like), self.learning_rate, logits.requires_grad_()
-            )
+            return WindowMasks.new(problem, prices, self.learning_rate)
 
         return self.over(problem, law, "uniform gradient sampling at", _BETAS)
 
@@ -56,6 +55,13 @@ class WindowMasks:
     prices: Tensor
     learning_rate: float
     logits: Tensor
+
+    @classmethod
+    def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> WindowMasks:
+        """Probabilities at the start."""
+        like = problem.mask_like
+        logits = like.new_full((len(prices), problem.graph.n_edges), _START)
+        return cls(torch.tensor(prices).to(like), learning_rate, logits.requires_grad_())
 
     def groups(self) -> list[dict[str, Any]]:
         """One group, without weight decay."""

@@ -137,3 +137,6 @@ LOSSES: dict[str, Measured] = {
     "squared_error": squared_error,
 }
 """What a method can attribute or optimise, smaller being better."""
+
+NEGATED = frozenset({"logit_diff", "prob_diff"})
+"""Losses that are the negative of the measure of their name, which is the larger the better."""

@@ -75,12 +75,34 @@ def load_model(
     return build_model(translation, files, dtype, device)
 
 
-def _own(config: dict[str, Any], folder: Path) -> Translation:
-    """What `save_model` wrote: every parameter under its own name."""
+def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
+    """The shape that a folder's `config.json` states; its weights need not be there.
+
+    Raises `HarnessError` as `load_model` does, and for TransformerLens, whose `config.json` does
+    not say which biases there are.
+    """
+    config = read_config(folder)
+    kind = (detect_format(config) or "harness") if kind == "auto" else kind
+    if kind == "transformer_lens":
+        raise HarnessError(
+            f"{folder / CONFIG}: a configuration of TransformerLens does not say which biases "
+            "there are; the shape is known from the weights alone"
+        )
+    if kind == "huggingface":
+        return huggingface(Fields(config, folder / CONFIG), ()).config
+    return _own_config(config, folder)
+
+
+def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
     try:
-        shape = TransformerConfig.from_dict(config)
+        return TransformerConfig.from_dict(config)
     except HarnessError as error:
         raise HarnessError(f"{folder / CONFIG}: {error}") from error
+
+
+def _own(config: dict[str, Any], folder: Path) -> Translation:
+    """What `save_model` wrote: every parameter under its own name."""
+    shape = _own_config(config, folder)
     with torch.device("meta"):
         names = [name for name, _ in Transformer(shape).named_parameters()]
     return Translation(shape, {name: Source((name,)) for name in names})

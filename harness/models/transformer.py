@@ -229,7 +229,8 @@ class Transformer(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights: normal with 1/√fan-in, residual outputs divided by √(2·layers).
 
-        Embeddings get 0.02 as in GPT-2; norms start at one, biases at zero.
+        Embeddings get 0.02 as in GPT-2; norms start at one, biases at zero. The generator is one
+        of the weights' device.
         """
         for name, weight in self.named_parameters():
             if weight.ndim < 2:
@@ -238,11 +239,25 @@ class Transformer(nn.Module):
             scale = 0.02 if "embedding" in name else 1 / math.sqrt(weight.shape[1])
             if name.endswith(("out_map.weight", "mlp_out.weight")):
                 scale /= math.sqrt(2 * self.config.n_layers)
-            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+            drawn = torch.randn(
+                weight.shape, generator=generator, device=weight.device, dtype=weight.dtype
+            )
+            weight.copy_(drawn * scale)
 
 
-def random_model(config: TransformerConfig, seed: int) -> Transformer:
-    """A model with freshly drawn weights; equal seeds give equal weights."""
-    model = Transformer(config)
-    model.initialise(torch.Generator().manual_seed(seed))
+def random_model(
+    config: TransformerConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Transformer:
+    """A model with freshly drawn weights; equal seeds give equal weights on a kind of device.
+
+    Weights are drawn where they stay and in the precision that they have there, one at a time: a
+    model that only just fits into a device's memory can be made on it.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    model = model.to(dtype).to_empty(device=device)
+    model.initialise(torch.Generator(device).manual_seed(seed))
     return model

@@ -31,9 +31,10 @@ from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.cost import in_fresh_process, measured
+from harness.runs.machine import use_runtime
 from harness.runs.setting import batched, references_of
 from harness.spec.load import Library
-from harness.spec.types import Task, TrainModel
+from harness.spec.types import Runtime, Task, TrainModel
 
 WARM_UP = 256
 """Prompts on which everything runs once, unmeasured, so that libraries set up their buffers."""
@@ -61,7 +62,7 @@ class Workload:
     """A task's data, its model with random weights, and what is run on some of its pairs."""
 
     def __init__(self, bench: PromptBench) -> None:
-        torch.set_num_threads(bench.threads)
+        use_runtime(Runtime(device=bench.device, threads=bench.threads))
         loaded = Library().task(bench.task)
         self.device, self.choices = bench.device, loaded.spec.evaluation
         self.data = open_data(loaded)

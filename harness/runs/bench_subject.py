@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,55 +17,82 @@ from harness.circuits.reference import Activations, References
 from harness.discovery import prompts
 from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_cost import sampled_cost
+from harness.discovery.activation_patching_cost import seconds_per_edge
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.mask_training import MaskRun, Training, task_of
+from harness.discovery.mask_training import MaskLaw, MaskRun, Training, task_of
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
+from harness.discovery.subnetwork_probing import PricedMasks, SubnetworkProbing
+from harness.discovery.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
+from harness.errors import HarnessError
 from harness.models.batch import Batch
-from harness.models.config import GPT2_SMALL, TransformerConfig
+from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
+from harness.runs.bench_models import shape_of
+from harness.runs.bench_rows import HELD_STEPS, IG_STEPS, SMALL
 from harness.runs.cost import plain_forward_backward
+from harness.runs.machine import use_runtime
+from harness.spec.types import Runtime
 
-IG_STEPS = 5
 KEPT_SHARE = 0.05
 SMALL_SHARE = 0.005
-SMALL = "@0.5%"
 ACDC_THRESHOLD = 1e-3
 
-MODELS = {
-    "gpt2-small-random": GPT2_SMALL,
-    "small-random": TransformerConfig(
-        n_layers=4, n_heads=4, d_model=128, d_head=32, d_mlp=512, d_vocab=512, n_ctx=64
-    ),
-}
+Run = Callable[[], object]
+"""What is timed; a float that it returns are the seconds of what it timed itself."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured: a model with random weights, `batch` × `length` random tokens."""
+    """What is measured: a model with random weights, `batch` × `length` random tokens.
+
+    `tf32`: products of float32 on CUDA are rounded to 11 bits.
+    """
 
     model: str = "gpt2-small-random"
     batch: int = 8
     length: int = 18
     threads: int = 2
     repeats: int = 5
-    device: str = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    tf32: bool = False
+
+    def prepare(self) -> None:
+        """Make this process what the bench asks for; `HarnessError` if it cannot be."""
+        if self.tf32 and (self.device != "cuda" or self.dtype != "float32"):
+            raise HarnessError(
+                "tf32 says how products of float32 are rounded on CUDA; it does not go with "
+                f"{self.dtype} on {self.device}"
+            )
+        use_runtime(Runtime(device=self.device, dtype=self.dtype, threads=self.threads))
+        if self.tf32:
+            torch.set_float32_matmul_precision("high")
 
 
 class Subject:
     """The model, one batch of prompts and everything that can be run on them."""
 
     def __init__(self, bench: Bench) -> None:
-        torch.set_num_threads(bench.threads)
-        config = MODELS[bench.model]
-        self.bench, self.graph = bench, Graph.of(config)
-        self.model: Transformer = random_model(config, seed=0).to(bench.device)
+        bench.prepare()
+        self.config = shape_of(bench.model, bench.length)
+        self.bench, self.graph = bench, Graph.of(self.config)
+        dtype = getattr(torch, bench.dtype)
+        self.model: Transformer = random_model(self.config, 0, bench.device, dtype)
         self.model.requires_grad_(False)
-        self.batch = _random_batch(bench, config)
+        self.batch = _random_batch(bench, self.config)
         self.references = References(self.model, self.graph, "interchange")
         self.patched = PatchedModel(self.model, self.graph)
-        self.mask = _connected(self.graph, KEPT_SHARE)
-        self.small = _connected(self.graph, SMALL_SHARE)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """A circuit of `KEPT_SHARE` of the edges."""
+        return _connected(self.graph, KEPT_SHARE)
+
+    @cached_property
+    def small(self) -> Tensor:
+        """A circuit of `SMALL_SHARE` of the edges."""
+        return _connected(self.graph, SMALL_SHARE)
 
     def plain(self) -> None:
         """One plain forward and backward."""
@@ -75,59 +103,97 @@ class Subject:
         generator = torch.Generator().manual_seed(0)
         return Problem(self.patched, (self.batch,), self.references, "logit_diff", generator)
 
-    def method(self, kind: str, **params: Any) -> Callable[[], object]:
+    def method(self, kind: str, **params: Any) -> Run:
         """One whole discovery."""
         found, problem = make_method(kind, params), self.problem()
         return lambda: found.discover(problem)
 
-    def pruning_step(self, kept: bool, small: bool = False) -> Callable[[], object]:
+    def pruning_step(self, kept: bool, small: bool = False) -> Run:
         """One optimiser step of Edge Pruning on the whole batch.
 
         `kept`: the whole model's logits and the counterfactual are there from before. `small`: late
         in a training, when masks are sure of a small circuit.
         """
-        problem, settings = self.problem(), EdgePruning()
-        law = ConstrainedMasks.new(settings, problem, [1 - KEPT_SHARE])
+        settings = EdgePruning()
+        law = ConstrainedMasks.new(settings, self.problem(), [1 - KEPT_SHARE])
         if small:
             sure = torch.where(self.small[self.graph.allowed], settings.start, -settings.start)
             law.edges.data.copy_(sure)
         training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
-        budget = prompts.BUDGET if kept else 0
+        return self._step(law, training, kept)
+
+    def probing_step(self) -> Run:
+        """One step of subnetwork probing, nothing being kept from before."""
+        settings = SubnetworkProbing()
+        law = PricedMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
+        training = Training(settings.steps, self.bench.batch, settings.objective)
+        return self._step(law, training, kept=False)
+
+    def sampling_step(self) -> Run:
+        """One step of uniform gradient sampling, nothing being kept from before."""
+        settings = UniformGradientSampling()
+        law = WindowMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
+        training = Training(settings.steps, self.bench.batch, settings.objective)
+        return self._step(law, training, kept=False)
+
+    def _step(self, law: MaskLaw, training: Training, kept: bool) -> Run:
+        problem, budget = self.problem(), prompts.BUDGET if kept else 0
         run = MaskRun(law, training, task_of(problem, training, 0, budget), 0, problem.device)
         return lambda: run.step(0)
 
-    def acdc_edge(self) -> float:
+    def acdc_edge(self) -> Run:
         """Seconds of one tested edge of ACDC, the mean over a sample of a whole search."""
-        return sampled_cost(self.problem(), Acdc(), ACDC_THRESHOLD).seconds_per_edge
+        return lambda: sampled_cost(self.problem(), Acdc(), ACDC_THRESHOLD).seconds_per_edge
 
-    def evaluate(self, mask: Tensor, reference: Activations | None = None) -> object:
+    def patched_edge(self) -> Run:
+        """Seconds of one edge of activation patching, the mean over a sample."""
+        return lambda: seconds_per_edge(self.problem())
+
+    def evaluation(self, mask: Tensor, given: bool = True) -> Run:
         """One circuit, with its counterfactual if none is given."""
+        reference = self.references.of(self.batch) if given else None
+        return lambda: self._evaluate(mask, reference)
+
+    def _evaluate(self, mask: Tensor, reference: Activations | None) -> object:
         reference = reference or self.references.of(self.batch)
         return self.patched.logits(self.batch, mask[None], reference)
 
-    def runs(self) -> dict[str, Callable[[], object]]:
-        """Everything measured, by row name."""
-        reference = self.references.of(self.batch)
-        return {
-            "eap": self.method("eap"),
-            f"eap_ig({IG_STEPS})": self.method("eap_ig", steps=IG_STEPS),
-            "edge_pruning step": self.pruning_step(kept=False),
-            "edge_pruning step+kept": self.pruning_step(kept=True),
-            f"edge_pruning step+kept {SMALL}": self.pruning_step(kept=True, small=True),
-            "acdc per edge": self.acdc_edge,
-            "evaluation": lambda: self.evaluate(self.mask, reference),
-            f"evaluation {SMALL}": lambda: self.evaluate(self.small, reference),
-            "evaluation+counterfactual": lambda: self.evaluate(self.mask),
-        }
+
+ROWS: dict[str, Callable[[Subject], Run]] = {
+    "eap": lambda subject: subject.method("eap"),
+    f"eap_ig({IG_STEPS})": lambda subject: subject.method("eap_ig", steps=IG_STEPS),
+    "edge_pruning step": lambda subject: subject.pruning_step(kept=False),
+    "edge_pruning step+kept": lambda subject: subject.pruning_step(kept=True),
+    f"edge_pruning step+kept {SMALL}": lambda subject: subject.pruning_step(True, small=True),
+    "acdc per edge": Subject.acdc_edge,
+    "evaluation": lambda subject: subject.evaluation(subject.mask),
+    f"evaluation {SMALL}": lambda subject: subject.evaluation(subject.small),
+    "evaluation+counterfactual": lambda subject: subject.evaluation(subject.mask, given=False),
+    "eap_ig_clean_corrupted": lambda subject: subject.method("eap_ig", variant="clean_corrupted"),
+    f"eap_ig_activations({HELD_STEPS})": lambda subject: subject.method(
+        "eap_ig", variant="activations", steps=HELD_STEPS
+    ),
+    f"mask_gradient_ig({IG_STEPS})": lambda subject: subject.method(
+        "mask_gradient_ig", steps=IG_STEPS
+    ),
+    "node_attribution": lambda subject: subject.method("node_attribution"),
+    "node_patching": lambda subject: subject.method("node_patching"),
+    "information_flow_routes": lambda subject: subject.method("information_flow_routes"),
+    "activation_patching per edge": Subject.patched_edge,
+    "subnetwork_probing step": Subject.probing_step,
+    "uniform_gradient_sampling step": Subject.sampling_step,
+}
+"""Row names to what makes their run; whatever is kept from before is made there."""
 
 
 def _connected(graph: Graph, share: float) -> Tensor:
     """A circuit of at least this share of the edges, made of random paths: bool [W, R]."""
     draw, kept = torch.Generator().manual_seed(2), torch.zeros_like(graph.allowed)
-    walks = Walks(graph)
-    while int(kept.sum()) < share * graph.n_edges:
-        for edge in walks.path(draw):
-            kept[edge] = True
+    walks, edges, wanted = Walks(graph), set[tuple[int, ...]](), share * graph.n_edges
+    while len(edges) < wanted:
+        edges.update(walks.path(draw))
+    for edge in edges:
+        kept[edge] = True
     return kept
 
 

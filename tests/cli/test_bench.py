@@ -1,15 +1,18 @@
-"""`harness bench`: which options go together, and the table of more and more prompts."""
+"""`harness bench`: which options go together, which rows there are, and its tables."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from harness.cli.main import main
-from harness.runs import bench_prompts
+from harness.runs import bench, bench_prompts
 from harness.runs.bench_prompts import PromptBench
+from harness.runs.bench_rows import NAMES, OF_PROMPTS
+from harness.runs.bench_subject import Bench
 
 FOUND = {
     "task": "ioi_t1",
@@ -86,7 +89,10 @@ def test_json_is_what_was_measured() -> None:
     [
         (["--prompts", "10", "--model", "small-random"], "--model does not go with --prompts"),
         (["--prompts", "10", "--length", "18"], "--length does not go with --prompts"),
+        (["--prompts", "10", "--dtype", "bfloat16"], "--dtype does not go with --prompts"),
+        (["--prompts", "10", "--tf32"], "--tf32 does not go with --prompts"),
         (["--task", "ioi"], "--task needs --prompts"),
+        (["--model", "small-random", "--tf32"], "does not go with float32 on cpu"),
         (["--prompts", "10,many"], "--prompts wants whole numbers, as 1000,100000"),
     ],
 )
@@ -94,3 +100,81 @@ def test_options_without_effect_are_refused(words: list[str], said: str) -> None
     result = CliRunner().invoke(main, ["bench", *words])
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("words", [["--model", "small-random"], ["--prompts", "10"]])
+def test_without_cuda_there_is_one_error(words: list[str]) -> None:
+    result = CliRunner().invoke(main, ["bench", "--device", "cuda", *words])
+    assert result.exit_code == 2
+    assert result.stderr == ("error: runtime.device is cuda, but torch sees no CUDA device here\n")
+
+
+def test_the_help_lists_all_rows() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["bench", "--help"]).stdout.split())
+    assert [name for name in (*NAMES, *OF_PROMPTS) if name not in shown] == []
+
+
+ON_A_GPU = {
+    "model": "gpt2-small-random",
+    "batch": [8, 80],
+    "threads": 2,
+    "device": "cuda",
+    "dtype": "float32",
+    "tf32": True,
+    "plain_fb_seconds": 0.0151,
+    "counted_gib": {"weights": 0.464, "all": 1.237},
+    "rows": [
+        {
+            "method": "edge_pruning step",
+            "cost_fb": 1.6,
+            "floor_fb": 1.136,
+            "seconds": 0.02,
+            "tokens_per_second": 32000.0,
+            "peak_mib": 801.4,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def benched(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    calls: list[object] = []
+
+    def found(asked, rows):
+        calls.append((asked, rows))
+        return ON_A_GPU
+
+    monkeypatch.setattr(bench, "run_bench", found)
+    return calls
+
+
+def test_a_batch_is_measured_as_asked_and_shown_in_a_table(benched: list[object]) -> None:
+    words = ["--device", "cuda", "--tf32", "--length", "80", "--methods"]
+    result = CliRunner().invoke(main, ["bench", *words, "edge_pruning step, eap"])
+    assert result.exit_code == 0
+    asked = Bench("gpt2-small-random", 8, 80, 2, 5, "cuda", "float32", tf32=True)
+    assert benched == [(asked, ("edge_pruning step", "eap"))]
+    head, _, titles, _, row, _, counted = result.stdout.splitlines()
+    assert head == (
+        "gpt2-small-random, batch 8 × 80 tokens, 2 threads, tf32 on cuda: "
+        "one plain forward+backward takes 0.015 s"
+    )
+    assert [cell.strip() for cell in titles.split("|")[1:-1]] == [
+        "method",
+        "cost ↓ (plain f+b)",
+        "floor",
+        "seconds",
+        "tokens/s",
+        "peak MiB",
+    ]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells == ["edge_pruning step", "1.600", "1.136", "0.020", "32,000", "801"]
+    assert counted == ("An edge_pruning step holds 1.24 GiB by counting, 0.464 of them the model.")
+
+
+def test_all_rows_may_be_asked_for(benched: list[object], asked: list[object]) -> None:
+    CliRunner().invoke(main, ["bench", "--methods", "all", "--dtype", "bfloat16"])
+    assert benched == [(Bench(dtype="bfloat16"), NAMES)]
+    CliRunner().invoke(main, ["bench", "--methods", "all", "--prompts", "500,4000"])
+    assert asked == [(PromptBench((500, 4000)), OF_PROMPTS)]

@@ -17,7 +17,7 @@ from harness.circuits import hard_concrete
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
-from harness.discovery import mask_training, prompts
+from harness.discovery import edge_pruning, mask_training, prompts
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.mask_training import MaskRun, Training, optimise
 from harness.discovery.problem import Problem
@@ -263,6 +263,83 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     assert resumed.earlier_seconds > 0
 
 
+class Bar:
+    """What a progress bar was told to show."""
+
+    shown: list[dict[str, str]]
+
+    def __init__(self, **_):
+        Bar.shown = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self):
+        pass
+
+    def set_postfix(self, values):
+        Bar.shown.append(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "names"),
+    [
+        ("edge_pruning", "kl", ["kl", "sparsity", "saturated", "lambda1", "lambda2"]),
+        ("edge_pruning", "metric", ["-logit_diff", "sparsity", "saturated", "lambda1", "lambda2"]),
+        ("subnetwork_probing", "cross_entropy", ["cross_entropy", "sparsity", "saturated"]),
+        ("uniform_gradient_sampling", "kl", ["kl", "sparsity", "saturated"]),
+    ],
+)
+def test_the_bar_shows_objective_sparsity_saturation_and_multipliers(
+    kind, objective, names, random_batch, monkeypatch
+):
+    monkeypatch.setattr(mask_training, "tqdm", Bar)
+    params = {"steps": 12, "batch_size": 4, "objective": objective}
+    params |= {"sparsities": [0.5]} if kind == "edge_pruning" else {"prices": [0.1]}
+    problem = problem_of(small_model("gpt2-like", dtype=torch.float32), random_batch())
+    notes = make_method(kind, params).discover(problem).notes
+    assert len(Bar.shown) == 3  # steps 0, 10 and the last
+    assert [list(shown) for shown in Bar.shown] == [names] * 3
+    last = {name.partition("/")[2]: value for name, value in notes.items()}
+    wanted = {name: last[name] for name in names[1:] if name != "saturated"}
+    wanted["saturated"] = 1 - last["undecided"]
+    for name, value in wanted.items():
+        assert Bar.shown[-1][name] == f"{value:.3g}"
+    if kind == "edge_pruning":  # its masks begin almost surely one
+        assert float(Bar.shown[0]["saturated"]) > 0.9
+
+
+def test_several_sets_are_shown_as_a_range(random_batch, monkeypatch):
+    monkeypatch.setattr(mask_training, "tqdm", Bar)
+    method = make_method("edge_pruning", {"steps": 60, "sparsities": [0.1, 0.9]})
+    notes = method.discover(problem_of(small_model("gpt2-like"), random_batch())).notes
+    low, high = notes["0.1/sparsity"], notes["0.9/sparsity"]
+    assert Bar.shown[-1]["sparsity"] == f"{low:.3g}…{high:.3g}"
+
+
+@pytest.mark.parametrize(("target", "warned"), [(0.9, True), (1.0, False), (0.005, False)])
+def test_a_training_that_ends_far_from_its_target_says_so(target, warned, random_batch, caplog):
+    """Without multipliers nothing is dropped; a target of 1 is a price."""
+    params = {"steps": 3, "sparsities": [target], "multiplier_rate": 0.0}
+    problem = problem_of(small_model("gpt2-like", dtype=torch.float32), random_batch())
+    notes = make_method("edge_pruning", params).discover(problem).notes
+    reached = notes[f"{target:.4g}/sparsity"]
+    assert 0 < reached < 0.001
+    said = [record.getMessage() for record in caplog.records if record.name == "harness"]
+    assert len(said) == warned
+    for text in said:
+        assert f"expected sparsity of {reached:.4f}, not at its target 0.9000" in text
+
+
+@pytest.mark.parametrize(("reached", "warned"), [(0.519, False), (0.521, True), (0.479, True)])
+def test_too_sparse_is_as_far_from_a_target_as_too_dense(reached, warned, caplog):
+    edge_pruning._warn_if_missed(0.5, reached)
+    assert bool(caplog.records) is warned
+
+
 def test_seeds_and_steps_have_noise_of_their_own(random_batch):
     """Torch's CPU generator looks at 32 bits of a seed: others must not tell two steps apart."""
     model, batch = small_model("gpt2-like"), random_batch()
@@ -338,7 +415,7 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
     masks = torch.rand(2, problem.graph.n_edges, generator=draw, dtype=torch.float64)
     found = []
     for part in (2**25, 1, 3 * 2 * problem.graph.n_writers * 6 * 12):
-        monkeypatch.setattr(mask_training, "PART", part)
+        monkeypatch.setattr(mask_training, "PART", {"cpu": part})
         leaf = masks.clone().requires_grad_()
         value = task(leaf, 0)
         found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))

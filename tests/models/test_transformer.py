@@ -40,6 +40,21 @@ def test_equal_seeds_give_equal_weights_and_others_do_not():
     assert not torch.equal(one.embedding, other.embedding)
 
 
+def test_random_weights_are_drawn_in_the_precision_asked_for():
+    """Every weight is set, and its spread is the same whatever the precision."""
+    config = small_model("gpt2-like").config
+    single, half = (random_model(config, 0, dtype=d) for d in (torch.float32, torch.bfloat16))
+    for (name, weight), other in zip(single.named_parameters(), half.parameters(), strict=True):
+        assert other.dtype == torch.bfloat16
+        assert torch.isfinite(other).all()
+        if weight.ndim < 2:
+            assert torch.equal(weight, other.float()), name
+        else:
+            assert float(other.detach().float().std()) == pytest.approx(
+                float(weight.detach().std()), rel=0.5
+            ), name
+
+
 def test_derived_sizes():
     shape = Architecture(n_layers=2, n_heads=4, d_model=32)
     config = TransformerConfig.from_architecture(shape, d_vocab=10, longest=7)

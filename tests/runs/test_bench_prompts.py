@@ -88,9 +88,9 @@ def test_an_epoch_of_pruning_sees_every_pair_once(monkeypatch: pytest.MonkeyPatc
     seen: list[int] = []
     real = mask_training.masked_logits
 
-    def spy(patched, batch, *rest):
+    def spy(patched, batch, *rest, **options):
         seen.extend(batch.rows.tolist())
-        return real(patched, batch, *rest)
+        return real(patched, batch, *rest, **options)
 
     monkeypatch.setattr(mask_training, "masked_logits", spy)
     work = Workload(PromptBench((300,), task="greater_than", threads=1))  # prompts of four lengths

@@ -1,20 +1,14 @@
-"""Costs are ratios measured in one process; floors are counted, memory is seen."""
+"""Costs are ratios measured in one process; memory is seen."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
 from slow_reference import small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
-from harness.errors import NotFound
-from harness.models.config import GPT2_SMALL
-from harness.runs import bench, cost
-from harness.runs.bench_subject import Bench
+from harness.runs import cost
 
 
 def allocate_and_touch_64_mib():
@@ -59,50 +53,3 @@ def test_seconds_are_scaled_from_the_largest_batch_by_tokens(random_batch, monke
     large, small = random_batch(n=6, length=6), random_batch(n=3, length=4)
     assert cost.plain_seconds(model, [small, large]) == pytest.approx(2 * (36 + 12) / 36)
     assert len(seen) == 1
-
-
-def test_floors_of_gpt2_small_by_hand():
-    blocks, unembed = 12 * (4 * 768**2 + 2 * 768 * 3072), 768 * 50257
-    mixing = 32_491 * 768
-    assert Graph.of(GPT2_SMALL).n_edges * 768 == mixing
-    plain = 3 * (blocks + unembed)
-    graph = Graph.of(GPT2_SMALL)
-    one_head = LiveNodes(graph, ((3,), *((),) * 11), (False,) * 12)
-    found = bench.floors(GPT2_SMALL, 18, one_head)
-    assert found["eap"] == pytest.approx((3 * blocks + 2 * unembed / 18 + mixing) / plain)
-    assert found["evaluation"] == pytest.approx((blocks + unembed / 18 + mixing) / plain)
-    assert 0.7 < found["eap"] < 0.9
-    head, edges = 4 * 768 * 64, 3 + 2  # the input to q, k, v; both writers to the logits
-    small = head + unembed / 18 + edges * 768
-    assert found["evaluation @0.5%"] == pytest.approx(small / plain)
-
-
-def test_the_bench_has_every_row_with_its_floor(monkeypatch):
-    monkeypatch.setattr(bench, "in_fresh_process", lambda *_: 1.0)
-    settings = Bench(model="small-random", batch=2, length=6, threads=1, repeats=1)
-    found = bench.run_bench(settings)
-    assert list(found) == ["model", "batch", "threads", "plain_fb_seconds", "rows"]
-    names = [
-        "eap",
-        "eap_ig(5)",
-        "edge_pruning step",
-        "edge_pruning step+kept",
-        "edge_pruning step+kept @0.5%",
-        "acdc per edge",
-        "evaluation",
-        "evaluation @0.5%",
-        "evaluation+counterfactual",
-    ]
-    assert [row["method"] for row in found["rows"]] == names
-    for row in found["rows"]:
-        assert set(row) == {"method", "cost_fb", "floor_fb", "seconds", "peak_mib"}
-        assert row["cost_fb"] == pytest.approx(row["seconds"] / found["plain_fb_seconds"])
-    assert [row["method"] for row in bench.run_bench(settings, ("eap",))["rows"]] == ["eap"]
-
-
-def test_unknown_models_and_rows_are_named():
-    with pytest.raises(NotFound, match="no model 'gpt5' to bench; known: gpt2-small-random"):
-        bench.run_bench(Bench(model="gpt5"))
-    settings = Bench(model="small-random", threads=1)
-    with pytest.raises(NotFound, match="nothing to bench called 'acdc'"):
-        bench.run_bench(replace(settings, repeats=1), ("acdc",))
