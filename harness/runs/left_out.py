@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.datasets.locate import find
 from harness.errors import NotFound
-from harness.models.loading.folder import model_files
+from harness.models.loading.folder import CONFIG, WEIGHTS, model_files
 from harness.spec.load import Loaded
 from harness.spec.types import LoadModel, Model, Task
 
@@ -37,8 +37,12 @@ def missing_files(task: Loaded[Task], model: Model, folder: Path) -> tuple[str, 
     from harness.datasets.check import needed_with
 
     needs = needed_with(task, model, folder)
-    path = find(model.path, folder) if isinstance(model, LoadModel) and model.path else None
-    if path is not None:
+    if not isinstance(model, LoadModel) or model.path is None:
+        return tuple(needs)
+    path = find(model.path, folder)
+    if path is None:
+        needs.append(f"{model.path} has to hold {CONFIG} and {WEIGHTS} (or its shards)")
+    else:
         try:
             model_files(path)
         except NotFound as error:

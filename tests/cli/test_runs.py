@@ -148,7 +148,10 @@ def test_a_suite_that_may_skip_runs_what_it_has_files_for(harness: Any) -> None:
     plan = harness("plan", "trial")
     gone, half = plan.stderr.splitlines()
     assert gone.startswith("left out gone on model-gone: needs brought/gone, which is not below ")
-    assert "put it there, or set HARNESS_FILES to the folder that holds brought/gone" in gone
+    assert "put it there, or set HARNESS_FILES to the folder that holds brought/gone; " in gone
+    assert gone.endswith(
+        "brought/gone has to hold config.json and model.safetensors (or its shards)"
+    )
     assert half.startswith("left out half on model-half: model folder ")
     assert half.endswith("brought/half has no model.safetensors")
     assert "3 new" in plan.stdout
