@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.search import is_path
 
 if TYPE_CHECKING:
+    from harness.runs.left_out import LeftOut
     from harness.runs.plan import Overrides, Plan
     from harness.spec.schema import SpecKind
     from harness.spec.types import Suite
@@ -112,6 +113,14 @@ def _reason(library: Library, kind: Literal["suite", "task"], name: str) -> str:
     except NotFound as error:
         return str(error)
     return ""
+
+
+def note_left_out(left_out: Iterable[LeftOut]) -> None:
+    """Say on stderr, a line each, what a suite leaves out because files are missing."""
+    from harness.spec.printable import printable
+
+    for one in left_out:
+        click.echo(printable(one.line()), err=True)
 
 
 def run_folders(runs: Sequence[str], results: Path) -> list[Path]:

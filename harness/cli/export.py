@@ -26,6 +26,11 @@ from harness.cli import options
     "--file", "suffix", type=click.Choice(["pt", "json"]), default="pt", show_default=True
 )
 @options.circuit_size
+@click.option(
+    "--circuits",
+    is_flag=True,
+    help="Nine circuits of at most 0.1 to 50 % of the edges in place of scores.",
+)
 @click.option("--to", "target", type=options.FOLDER, required=True, help="Folder to write into.")
 @options.results("-o")
 @options.as_json
@@ -36,6 +41,7 @@ def command(
     seed: int,
     suffix: str,
     size: float | None,
+    circuits: bool,
     target: Path,
     results: Path,
     as_json: bool,
@@ -43,13 +49,19 @@ def command(
     """Write the edge scores that one method gave in RUN, for each of its tasks and models.
 
     A method that does not cut all sizes from one ranking (learned masks, searches) has the scores
-    written that its stored circuit was cut from; --size writes exactly the circuit of one size.
+    written that its stored circuit was cut from; --circuits writes the circuits that were measured,
+    as the leaderboard takes them, and --size the one of one size.
     """
-    from harness.runs.export import export_mib
+    from harness.runs.export import export_mib, export_mib_circuits, too_few
     from harness.runs.record import find_run, load_cells
 
+    if circuits and size is not None:
+        raise click.UsageError("--circuits writes nine sizes and --size one: give one of them")
     cells = load_cells(find_run(results, run))
-    written = export_mib(cells, method, seed, target, f".{suffix}", size)
+    if circuits:
+        written = export_mib_circuits(cells, method, seed, target, f".{suffix}")
+    else:
+        written = export_mib(cells, method, seed, target, f".{suffix}", size)
     if as_json:
         data = [
             {
@@ -57,6 +69,8 @@ def command(
                 "cell": one.cell,
                 "on_board": one.known,
                 "cut_from": one.cut_from,
+                "edges": one.edges,
+                "edges_total": one.edges_total,
             }
             for one in written
         ]
@@ -64,15 +78,20 @@ def command(
         return
     for one in written:
         click.echo(one.path)
+        if circuits:
+            click.echo(f"{one.path}: {one.edges} of {one.edges_total} edges", err=True)
         if one.cut_from != "scores":
             click.echo(
                 f"{one.path}: the stored circuit was cut from {one.cut_from}, circuits of other "
-                "sizes from others; --size writes the circuit of one size",
+                "sizes from others; --circuits writes the circuits of nine sizes",
                 err=True,
             )
-    if strange := [one.path.parent.name for one in written if not one.known]:
+    folders = {one.path.parent.name: one.known for one in written}
+    if strange := [name for name, known in folders.items() if not known]:
         click.echo(
             f"the leaderboard has no task and model called {', '.join(strange)}; the files can be "
             "read by its code, but not be submitted",
             err=True,
         )
+    if too_few(written):
+        click.echo("the leaderboard takes two tasks and two models or more at once", err=True)

@@ -31,14 +31,16 @@ def command(
 
     SPEC is a suite, a task, or the path of either (default: the suite quickstart).
     """
-    from harness.cli.choose import overrides, plans
+    from harness.cli.choose import note_left_out, overrides, plans
 
-    data = [_data(plan, results) for plan in plans(specs, include, overrides(**grid))]
+    chosen = plans(specs, include, overrides(**grid))
+    data = [_data(plan, results) for plan in chosen]
     if as_json:
         click.echo(json.dumps(data, indent=1))
     else:
         for one in data:
             click.echo(_text(one))
+    note_left_out(one for plan in chosen for one in plan.left_out)
 
 
 def _data(plan: Plan, results: Path) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
             for model_id, group in plan.by_model.items()
             if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
         ],
+        "left_out": [vars(one) for one in plan.left_out],
         "cells": cells,
     }
 

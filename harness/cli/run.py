@@ -40,9 +40,10 @@ def command(
     SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
     with the methods of quickstart. Running again computes only what is missing.
     """
-    from harness.cli.choose import overrides, plans
+    from harness.cli.choose import note_left_out, overrides, plans
 
     chosen = plans(specs, include, overrides(**grid))
+    note_left_out(one for plan in chosen for one in plan.left_out)
     summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
     board = _leaderboard(chosen, results, size)
     if as_json:
@@ -128,6 +129,7 @@ def _data(
                 "elsewhere": summary.elsewhere,
                 "failed": dict(summary.failed),
                 "skipped": summary.skipped,
+                "left_out": [vars(one) for one in plan.left_out],
                 "models_made": summary.models_made,
                 "models_reused": summary.models_reused,
                 "seconds": summary.seconds,

@@ -20,18 +20,21 @@ def command(run: str | None, results: Path, as_json: bool) -> None:
 
     Without RUN, of all runs there.
     """
-    from harness.cli.choose import run_folders
+    from harness.cli.choose import note_left_out, run_folders
+    from harness.runs.record import left_out_of
 
-    data = [_data(folder) for folder in run_folders((run,) if run else (), results)]
+    folders = run_folders((run,) if run else (), results)
+    data = [_data(folder) for folder in folders]
     if as_json:
         click.echo(json.dumps(data, indent=1))
         return
     for one in data:
         click.echo(_text(one))
+    note_left_out(one for folder in folders for one in left_out_of(folder))
 
 
 def _data(folder: Path) -> dict[str, Any]:
-    from harness.runs.record import entries_of, status_of
+    from harness.runs.record import entries_of, left_out_of, status_of
     from harness.runs.store import CellStore
 
     store = CellStore(folder)
@@ -58,7 +61,8 @@ def _data(folder: Path) -> dict[str, Any]:
         name: sum(cell["status"] == name for cell in cells)
         for name in ("ok", "smoke", "failed", "running", "missing")
     }
-    return {"run": str(folder), "counts": counts, "cells": cells}
+    left_out = [vars(one) for one in left_out_of(folder)]
+    return {"run": str(folder), "counts": counts, "left_out": left_out, "cells": cells}
 
 
 def _text(data: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ spec. Neither torch nor a model is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from harness.datasets.check_template import template_problems
@@ -27,6 +27,7 @@ from harness.spec.types import (
     FileData,
     GeneratorData,
     LoadModel,
+    Model,
     ProgramData,
     Task,
     TemplateData,
@@ -68,18 +69,22 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
-    """Return a message for every file of others that the task names and that is not there.
+    """Return a message for every file of others that the task names and that is not there."""
+    return needed_with(loaded, loaded.spec.model, loaded.folder)
+
+
+def needed_with(loaded: Loaded[Task], model: Model, folder: Path) -> list[str]:
+    """Return `needed_files` of a task that is run with this model, whose spec is in `folder`.
 
     These are its tokenizer and the folder of a model to load: no task ships them. A folder that
     the tokenizer is to lie in is not named again.
     """
-    task = loaded.spec
-    model = task.model.path if isinstance(task.model, LoadModel) else None
-    paths = [path for path in (task.tokenizer.path, model) if path is not None]
-    absent = [path for path in paths if find(path, loaded.folder) is None]
-    if len(absent) == 2 and PurePath(absent[0]).is_relative_to(absent[1]):
+    wanted = [(loaded.spec.tokenizer.path, loaded.folder)]
+    wanted.append((model.path if isinstance(model, LoadModel) else None, folder))
+    absent = [(path, at) for path, at in wanted if path is not None and find(path, at) is None]
+    if len(absent) == 2 and PurePath(absent[0][0]).is_relative_to(absent[1][0]):
         absent.pop()
-    return [needed(path, loaded.folder) for path in absent]
+    return [needed(path, at) for path, at in absent]
 
 
 def _problems_without_tokens(loaded: Loaded[Task]) -> list[Problem]:

@@ -112,6 +112,20 @@ def _load(point: EntryPoint) -> Generator:
     return found
 
 
+def _arithmetic() -> Generator:
+    from harness.datasets.arithmetic import Arithmetic, ArithmeticParams
+    from harness.datasets.stream import StreamData
+
+    return Generator(
+        ArithmeticParams,
+        "words",
+        lambda params, bos, shares: StreamData(Arithmetic(params, bos), shares),
+        lambda params, tokenizer, shares: StreamData(
+            Arithmetic(params, tokenizer.bos is not None, tokenizer), shares
+        ),
+    )
+
+
 def _boolean_expressions() -> Generator:
     from harness.datasets.boolean_expressions import BooleanExpressions, BooleanParams
     from harness.datasets.stream import StreamData
@@ -160,6 +174,7 @@ def _othello() -> Generator:
 
 
 _BUILT_IN: Mapping[str, Callable[[], Generator]] = {
+    "arithmetic": _arithmetic,
     "boolean_expressions": _boolean_expressions,
     "brackets": _brackets,
     "othello": _othello,

@@ -148,7 +148,7 @@ class FileTokenizer:
         self._tokenizer = _load(path)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(vocabulary.values()) + 1
-        self.bos = _bos(vocabulary, path) if bos else None
+        self.bos = _bos(self._tokenizer, vocabulary, path) if bos else None
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
@@ -221,10 +221,13 @@ def _load(path: Path) -> Any:
         raise HarnessError(f"tokenizer file {path} is not a tokenizer.json: {error}") from error
 
 
-def _bos(vocabulary: dict[str, int], path: Path) -> int:
-    for name in BOS_NAMES:
-        if name in vocabulary:
-            return vocabulary[name]
+def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
+    """The id of BOS: a special token if there is one, since "<s>" may also be a piece of text."""
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for known in (special, vocabulary):
+        for name in BOS_NAMES:
+            if name in known:
+                return vocabulary[name]
     raise HarnessError(
         f"tokenizer file {path} has none of the BOS tokens {', '.join(BOS_NAMES)}; set `bos: false`"
     )

@@ -1,15 +1,19 @@
 """Circuits of a run as files of other tools: a folder that the MIB leaderboard takes.
 
-One folder per task and model, `{task}_{model}` with hyphens inside names, with one file in the form
-of EAP-IG, `importances.pt` or `importances.json`. Without a size it holds the scores that the
-stored circuit was cut from, and `cut_from` says so where circuits of other sizes were not; with a
-size, the circuit that was measured there, with scores 1 and 0.
+One folder per task and model, `{task}_{model}` with hyphens inside names, with files in the form of
+EAP-IG, pt or JSON. What a folder holds is one of:
+
+- `importances.pt`: the scores that the stored circuit was cut from; `cut_from` says so where
+  circuits of other sizes were not cut from them.
+- `importances.pt`: the circuit that was measured at one size, with scores 1 and 0.
+- `circuit_0.1.pt` … `circuit_50.pt`: nine circuits, the form of the leaderboard for methods that
+  have no single ranking. Each has at most that percentage of the edges, scores 1 and 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.circuits.circuit import Circuit
@@ -32,21 +36,42 @@ MIB_FOLDERS = frozenset(
 )
 """What the leaderboard has tasks and models for."""
 
-BOARD_NAMES = {"ioi_gpt2": "ioi", "gpt2-small": "gpt2"}
+BOARD_NAMES: Mapping[str, str] = {
+    "ioi_gpt2": "ioi",
+    "mib_ioi_gpt2": "ioi",
+    "mib_ioi_qwen": "ioi",
+    "mib_ioi_gemma": "ioi",
+    "mib_ioi_llama": "ioi",
+    "mib_mcqa_qwen": "mcqa",
+    "mib_mcqa_gemma": "mcqa",
+    "mib_mcqa_llama": "mcqa",
+    "mib_addition_llama": "arithmetic_addition",
+    "mib_subtraction_llama": "arithmetic_subtraction",
+    "gpt2-small": "gpt2",
+    "qwen2_5-0_5b": "qwen2.5",
+    "gemma2-2b": "gemma2",
+    "llama3_1-8b": "llama3",
+}
 """Shipped tasks and models that the leaderboard calls otherwise."""
+
+MIB_LIMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""At most these shares of the edges have the nine circuits of a submission without scores."""
 
 
 @dataclass(frozen=True)
 class Exported:
     """One written file, whether the leaderboard knows its folder's name, and what the scores are.
 
-    `cut_from`: `scores` where circuits of all sizes are cut from the written ones.
+    `cut_from`: `scores` where circuits of all sizes are cut from the written ones. `edges`: those
+    that the file marks as kept, of `edges_total`.
     """
 
     path: Path
     cell: str
     known: bool
     cut_from: str
+    edges: int
+    edges_total: int
 
 
 def export_mib(
@@ -64,6 +89,32 @@ def export_mib(
     circuit of that size was measured, or if a circuit's graph has no MIB form. Nothing is written
     then.
     """
+    named = _by_folder(cells, method, seed)
+    files = [
+        (f"{name}/importances{suffix}", cell, _circuit(cell, size)) for name, cell in named.items()
+    ]
+    return _written(files, target, scored=size is None)
+
+
+def export_mib_circuits(
+    cells: Sequence[StoredCell], method: str, seed: int, target: Path, suffix: str = ".pt"
+) -> list[Exported]:
+    """Write nine circuits of one method and seed for each task and model, without their scores.
+
+    Each is the largest measured circuit within its limit, or an empty one if all are larger: an
+    edge into shared keys or values is one for each head there, so a circuit may have a larger
+    share of the leaderboard's edges than of ours. Raises `HarnessError` as `export_mib` does.
+    """
+    files = [
+        (f"{name}/circuit_{100 * limit:g}{suffix}", cell, circuit)
+        for name, cell in _by_folder(cells, method, seed).items()
+        for limit, circuit in _within_limits(cell)
+    ]
+    return _written(files, target, scored=False)
+
+
+def _by_folder(cells: Sequence[StoredCell], method: str, seed: int) -> dict[str, StoredCell]:
+    """The finished cells of a method and seed by the name of their folder."""
     chosen = [
         cell
         for cell in cells
@@ -71,29 +122,58 @@ def export_mib(
     ]
     if not chosen:
         raise HarnessError(f"no finished cell of method {method!r} with seed {seed}; {_has(cells)}")
-    names = [folder_name(cell.entry.task, cell.entry.model) for cell in chosen]
-    for name, cell in zip(names, chosen, strict=True):
-        if names.count(name) > 1:
+    named: dict[str, StoredCell] = {}
+    for cell in chosen:
+        name = folder_name(cell.entry.task, cell.entry.model)
+        if name in named:
             raise HarnessError(
                 f"two cells would be written to {name!r}, one of them {cell.entry.id[:12]} "
                 f"({cell.entry.variant or 'no change of evaluation'}); export one run at a time"
             )
-    circuits = [_circuit(cell, size) for cell in chosen]
-    for circuit in circuits:
-        mib_config(circuit)
-    written = []
-    for name, cell, circuit in zip(names, chosen, circuits, strict=True):
-        path = target / name / f"importances{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_circuit(circuit, path, mib=True)
-        cut_from = "scores" if size is not None else circuit.source.get("cut_from", "scores")
-        written.append(Exported(path, cell.entry.id, name in MIB_FOLDERS, cut_from))
-    return written
+        named[name] = cell
+    return named
 
 
 def _circuit(cell: StoredCell, size: float | None) -> Circuit:
     circuit = stored_circuit(cell.store, cell.entry.id, size)
     return ungrouped(circuit, additive=circuit.source.get("scores") == ADDITIVE)
+
+
+def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
+    """For each limit the largest measured circuit that keeps to it."""
+    shares = [point["size_requested"] for point in (cell.result or {})["curve"]]
+    measured = sorted((_circuit(cell, share) for share in shares), key=lambda one: one.size)
+    empty = replace(measured[0], kept=measured[0].kept & False)
+    found = []
+    for limit in MIB_LIMITS:
+        fitting = [one for one in measured if one.size <= limit * one.graph.n_edges]
+        found.append((limit, fitting[-1] if fitting else empty))
+    return found
+
+
+def _written(
+    files: Sequence[tuple[str, StoredCell, Circuit]], target: Path, *, scored: bool
+) -> list[Exported]:
+    """Write circuits to paths below `target`, once all of them are known to have a MIB form."""
+    for _, _, circuit in files:
+        mib_config(circuit)
+    written = []
+    for name, cell, circuit in files:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_circuit(circuit, path, mib=True)
+        cut_from = circuit.source.get("cut_from", "scores") if scored else "scores"
+        known = path.parent.name in MIB_FOLDERS
+        total = circuit.graph.n_edges
+        written.append(Exported(path, cell.entry.id, known, cut_from, circuit.size, total))
+    return written
+
+
+def too_few(written: Sequence[Exported]) -> bool:
+    """Whether they are no submission yet: the leaderboard asks for two tasks and two models."""
+    names = {one.path.parent.name for one in written if one.known}
+    tasks, models = ({name.split("_")[part] for name in names} for part in (0, 1))
+    return len(tasks) < 2 or len(models) < 2
 
 
 def folder_name(task: str, model: str) -> str:

@@ -77,7 +77,7 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     | _all(_L, "name title description spec_version"),
     types.Runtime: _all(_I, "device dtype threads"),
     types.Suite: _all(_L, "name title description spec_version")
-    | _all(_G, "tasks methods models evaluations exclude controls seeds runtime"),
+    | _all(_G, "tasks methods models evaluations exclude controls seeds skip_missing runtime"),
     types.Exclusion: _all(_G, "task method evaluation"),
     # What it changes stands in the evaluation of each cell's task.
     types.EvaluationChange: _all(

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from harness.discovery.registry import per_token_problem
 from harness.discovery.slopes import slope_problem
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotFound
 from harness.runs.fields import identity_part
+from harness.runs.left_out import LeftOut, missing_files
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
 from harness.runs.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest
@@ -127,6 +128,8 @@ class Plan:
     cells: tuple[Cell, ...]
     grid: frozenset[tuple[str, str]] = frozenset()
     """(task, variant) of the suite's whole grid, whichever cells are left out or were chosen."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Tasks and models without cells, because files are missing and the suite may skip them."""
 
     @cached_property
     def by_model(self) -> Mapping[str, tuple[Cell, ...]]:
@@ -138,7 +141,11 @@ class Plan:
 
 
 def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None = None) -> Plan:
-    """All cells of a suite. Raises `NotFound`, `SpecError`, or `HarnessError` for a bad grid."""
+    """All cells of a suite, but for those of missing files if the suite says `skip_missing`.
+
+    Raises `SpecError`, `NotFound` (a name, or files if no cell is left), or `HarnessError` for a
+    bad grid.
+    """
     overrides = overrides or Overrides()
     spec = suite.spec
     runtime = _runtime(spec.runtime, overrides)
@@ -149,25 +156,39 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
     varied_tasks = {ref: variants(task, spec) for ref, task in tasks.items()}
     refuse_idle_exclusions(spec, varied_tasks)
+    left_out: list[LeftOut] = []
     for task_ref, task in tasks.items():
-        grid = itertools.product(
-            _models(task, spec, library, suite.folder), varied_tasks[task_ref], methods, seeds
-        )
-        for source, (variant, varied), (method, role), seed in grid:
-            if excluded(spec, task_ref, method.name, varied.spec.evaluation):
+        grid = [
+            (variant, varied, method, role, seed)
+            for (variant, varied), (method, role), seed in itertools.product(
+                varied_tasks[task_ref], methods, seeds
+            )
+            if not excluded(spec, task_ref, method.name, varied.spec.evaluation)
+        ]
+        for source in _models(task, spec, library, suite.folder) if grid else ():
+            if spec.skip_missing and (needs := missing_files(task, source.spec, source.folder)):
+                left_out.append(LeftOut(task.spec.name, source.name, needs))
                 continue
-            made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
-            cell = replace(made, variant=variant)
-            _refuse_twin(cells.get(cell.id), cell)
-            _refuse_namesake(points.setdefault(cell.place, cell), cell)
-            cells[cell.id] = cell
+            for variant, varied, method, role, seed in grid:
+                made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+                cell = replace(made, variant=variant)
+                _refuse_twin(cells.get(cell.id), cell)
+                _refuse_namesake(points.setdefault(cell.place, cell), cell)
+                cells[cell.id] = cell
     if not cells:
-        raise HarnessError(f"suite {spec.name!r} excludes every cell of what is asked for")
+        raise _no_cells(spec.name, left_out)
     _refuse_methods(cells.values())
     places = {
         (varied.spec.name, variant) for found in varied_tasks.values() for variant, varied in found
     }
-    return Plan(spec.name, tuple(cells.values()), frozenset(places))
+    return Plan(spec.name, tuple(cells.values()), frozenset(places), tuple(left_out))
+
+
+def _no_cells(suite: str, left_out: Sequence[LeftOut]) -> HarnessError:
+    if not left_out:
+        return HarnessError(f"suite {suite!r} excludes every cell of what is asked for")
+    lines = [f"  {one.line()}" for one in left_out]
+    return NotFound("\n".join([f"suite {suite!r} has no files for any of its cells:", *lines]))
 
 
 def _refuse_methods(cells: Iterable[Cell]) -> None:

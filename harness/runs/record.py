@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.atomic import json_bytes, read_json, replace_file
+from harness.runs.left_out import LeftOut
 from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore, ModelStore
 
@@ -124,7 +125,12 @@ def record(folder: Path, plan: Plan) -> None:
     with FileLock(folder / ".locks" / "plan.lock"):
         old = entries_of(folder) if (folder / PLAN).is_file() else []
         merged = _merge(old, entries, plan.grid)
-        document = {"schema_version": 1, "name": plan.name, "cells": [vars(e) for e in merged]}
+        document = {
+            "schema_version": 1,
+            "name": plan.name,
+            "cells": [vars(e) for e in merged],
+            "left_out": [vars(one) for one in plan.left_out],
+        }
         replace_file(folder / PLAN, json_bytes(document))
 
 
@@ -147,6 +153,19 @@ def entries_of(folder: Path) -> list[Entry]:
     path = folder / PLAN
     try:
         return [Entry(**cell) for cell in read_json(path)["cells"]]
+    except (KeyError, TypeError) as error:
+        raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
+
+
+def left_out_of(folder: Path) -> list[LeftOut]:
+    """What the run's suite had no files for when it was run last."""
+    path = folder / PLAN
+    try:
+        # Records made before suites could leave out anything do not speak of it.
+        return [
+            LeftOut(one["task"], one["model"], tuple(one["needs"]))
+            for one in read_json(path).get("left_out", ())
+        ]
     except (KeyError, TypeError) as error:
         raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
 

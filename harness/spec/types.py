@@ -385,4 +385,5 @@ class Suite:
     exclude: tuple[Exclusion, ...] = ()
     controls: tuple[str, ...] = ("random_paths",)  # methods shown as sanity rows, never ranked
     seeds: tuple[int, ...] = (0,)
+    skip_missing: bool = False  # leave out tasks and models whose files are not there, with a note
     runtime: Runtime = Runtime()

@@ -74,6 +74,17 @@ class Place:
         file.write_text(text)
         return file
 
+    def brought(self, name: str) -> Path:
+        """A task on a model that the user brings to `brought/NAME`."""
+        text = TASK.format(name=name, version="1")
+        model = f"model: {{kind: load, name: model-{name}, path: brought/{name}}}\n"
+        return self.write(f"tasks/{name}.yaml", text[: text.index("model:\n")] + model)
+
+    def bring(self, name: str, *files: str) -> None:
+        """Put files of a model where `brought` looks for them; their content is never read."""
+        for file in files:
+            self.write(f"brought/{name}/{file}", file)
+
     def task(self, name: str, version: str = "1", folder: str = "tasks") -> Path:
         return self.write(f"{folder}/{name}.yaml", TASK.format(name=name, version=version))
 

@@ -133,6 +133,102 @@ def test_plan_tells_reused_from_new_and_names_models(harness: Any) -> None:
     assert "2 cells reused, 1 new" in harness("plan", "trial").stdout
 
 
+def skipping(harness: Any, tasks: list[str]) -> None:
+    path = harness.suite("trial", tasks, ["good", "weak"])
+    path.write_text(path.read_text() + "skip_missing: true\n")
+
+
+def test_a_suite_that_may_skip_runs_what_it_has_files_for(harness: Any) -> None:
+    harness.brought("here")
+    harness.brought("gone")
+    harness.brought("half")
+    harness.bring("here", "config.json", "model.safetensors")
+    harness.bring("half", "config.json")
+    skipping(harness, ["gone", "here", "half"])
+    plan = harness("plan", "trial")
+    gone, half = plan.stderr.splitlines()
+    assert gone.startswith("left out gone on model-gone: needs brought/gone, which is not below ")
+    assert "put it there, or set HARNESS_FILES to the folder that holds brought/gone; " in gone
+    assert gone.endswith(
+        "brought/gone has to hold config.json and model.safetensors (or its shards)"
+    )
+    assert half.startswith("left out half on model-half: model folder ")
+    assert half.endswith("brought/half has no model.safetensors")
+    assert "3 new" in plan.stdout
+    run = harness("run", "trial")
+    assert run.stderr.startswith(plan.stderr)
+    assert "3 computed" in run.stderr
+    assert "### here on model-here" in run.stdout
+    assert "gone" not in run.stdout
+    for verb in ("status", "table"):
+        assert harness(verb, "trial").stderr == plan.stderr
+    for arguments in (("plan", "trial"), ("status", "trial")):
+        (data,) = json.loads(harness(*arguments, "--json").stdout)
+        assert [(one["task"], one["model"]) for one in data["left_out"]] == [
+            ("gone", "model-gone"),
+            ("half", "model-half"),
+        ]
+    (data,) = json.loads(harness("run", "trial", "--json").stdout)["runs"]
+    assert data["left_out"][1]["needs"] == [half.partition("model-half: ")[2]]
+
+
+def test_files_that_come_later_are_run_later_and_the_notes_go(harness: Any) -> None:
+    harness.brought("first")
+    harness.brought("second")
+    harness.bring("first", "config.json", "model.safetensors")
+    skipping(harness, ["first", "second"])
+    harness("run", "trial")
+    harness.bring("second", "config.json", "model.safetensors")
+    again = harness("run", "trial")
+    assert "3 computed, 3 reused" in again.stderr
+    assert "left out" not in again.stderr
+    table = harness("table", "trial")
+    assert "### first on model-first" in table.stdout
+    assert "### second on model-second" in table.stdout
+    assert table.stderr == ""
+    # What was measured stays in the table when its files go.
+    Path("brought/first/model.safetensors").unlink()
+    assert "3 reused" in harness("run", "trial").stderr
+    table = harness("table", "trial")
+    assert "### first on model-first" in table.stdout
+    assert table.stderr.startswith("left out first on model-first: ")
+
+
+def test_a_suite_with_no_files_at_all_ends_with_2(harness: Any) -> None:
+    harness.brought("gone")
+    harness.brought("half")
+    harness.bring("half", "model.safetensors")
+    skipping(harness, ["gone", "half"])
+    for verb in ("plan", "run"):
+        result = harness(verb, "trial", code=2)
+        first, *others = result.stderr.splitlines()
+        assert first == "error: suite 'trial' has no files for any of its cells:"
+        assert [line.split(": ")[0] for line in others] == [
+            "  left out gone on model-gone",
+            "  left out half on model-half",
+        ]
+        assert others[1].endswith("has no config.json")
+    assert not RUN.exists()
+
+
+def test_missing_files_are_an_error_where_a_suite_does_not_skip(harness: Any) -> None:
+    harness.brought("here")
+    harness.brought("gone")
+    harness.bring("here", "config.json", "model.safetensors")
+    harness.suite("trial", ["here", "gone"], ["good"])
+    assert "needs brought/gone, which is not below" in harness("run", "trial", code=2).stderr
+    skipping(harness, ["here", "gone"])
+    assert "needs brought/gone, which is not below" in harness("run", "gone", code=2).stderr
+
+
+def test_what_a_suite_excludes_is_not_said_to_be_missing(harness: Any) -> None:
+    harness.brought("gone")
+    skipping(harness, ["toy", "gone"])
+    with Path("specs/suites/trial.yaml").open("a") as file:
+        file.write("exclude: [{task: gone}]\n")
+    assert "left out" not in harness("plan", "trial").stderr
+
+
 def test_a_changed_task_is_computed_anew_and_alone_in_the_table(harness: Any) -> None:
     harness("run", "trial")
     harness.task("toy", version="2")

@@ -37,7 +37,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_built_in() -> None:
-    assert {"boolean_expressions", "brackets", "othello", "quotes"} <= set(generator_names())
+    names = {"arithmetic", "boolean_expressions", "brackets", "othello", "quotes"}
+    assert names <= set(generator_names())
     assert isinstance(generator("quotes"), Generator)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from word_tokenizer import BOS, write_tokenizer
 
 from harness.datasets.locate import VARIABLE
 from harness.datasets.tokenizer import FileTokenizer, Vocabulary, open_tokenizer, split_words
@@ -166,6 +167,20 @@ def test_spans_of_a_vocabulary_are_where_its_tokens_stand(text: str, kind: str) 
     assert ids == vocabulary.encode(text)
     assert [text[start:end] for start, end in spans] == [vocabulary.tokens[one] for one in ids]
     assert spans == sorted(spans)
+
+
+def test_a_special_token_is_bos_rather_than_a_piece_of_text(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    write_tokenizer(path, ())
+    document = json.loads(path.read_text())
+    document["model"]["vocab"]["<s>"] = len(document["model"]["vocab"])  # as some word lists have
+    document["added_tokens"][0]["content"] = "<|endoftext|>"
+    document["model"]["vocab"]["<|endoftext|>"] = document["model"]["vocab"].pop(BOS)
+    path.write_text(json.dumps(document))
+    assert FileTokenizer(path, bos=True).bos == 0
+    document["added_tokens"] = []
+    path.write_text(json.dumps(document))
+    assert FileTokenizer(path, bos=True).bos == document["model"]["vocab"]["<s>"]
 
 
 def test_file_without_bos(tmp_path: Path) -> None:

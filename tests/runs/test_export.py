@@ -15,10 +15,18 @@ from harness.circuits.formats import load_circuit, to_safetensors
 from harness.circuits.graph import Graph
 from harness.circuits.packed import pack
 from harness.errors import HarnessError
-from harness.runs.export import MIB_FOLDERS, export_mib, folder_name
+from harness.runs.export import (
+    MIB_FOLDERS,
+    MIB_LIMITS,
+    export_mib,
+    export_mib_circuits,
+    folder_name,
+    too_few,
+)
 from harness.runs.plan import Plan
 from harness.runs.record import StoredCell, load_cells, record
 from harness.runs.store import CellStore
+from harness.spec.load import Library
 
 
 def circuit_over(graph: Graph, seed: int = 0, **source: str) -> Circuit:
@@ -101,7 +109,67 @@ def test_a_size_gives_the_circuit_that_was_measured_there(tmp_path: Path) -> Non
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("n_groups", [None, 2])
+def test_nine_circuits_keep_to_their_limits(tmp_path: Path, n_groups: int | None) -> None:
+    """Each is the largest that fits, counted over the heads that the leaderboard knows."""
+    graph = Graph(3, 4, n_groups=n_groups)
+    circuit = circuit_over(graph, cut_from="scores made for about 3 edges", scores="ranks")
+    order = torch.rand(graph.allowed.shape, generator=torch.Generator().manual_seed(1))
+    order = order.masked_fill(~graph.allowed, 2)
+    # About 0.9, 10 and 50 % of the edges, and all.
+    numbers = [int(share * graph.n_edges) for share in (0.009, 0.1, 0.5, 1)]
+    sizes = [order <= order.flatten().sort().values[number - 1] for number in numbers]
+    cells = stored(tmp_path / "run", ("ioi", circuit), sizes=sizes)
+    written = export_mib_circuits(cells, "eap", 0, tmp_path / "out")
+    assert [one.path.name for one in written] == [
+        f"circuit_{name}.pt" for name in ("0.1", "0.2", "0.5", "1", "2", "5", "10", "20", "50")
+    ]
+    whole = Graph(3, 4)
+    measured = [int(kept.sum()) for kept in sizes]
+    for one, limit in zip(written, MIB_LIMITS, strict=True):
+        found = load_circuit(one.path)
+        assert found.graph == whole
+        assert found.scores is not None
+        assert torch.equal(found.scores, found.kept.float())
+        assert one.edges == found.size <= limit * whole.n_edges
+        assert one.edges_total == whole.n_edges
+        assert one.cut_from == "scores"
+        if n_groups is None:
+            fitting = [size for size in measured if size <= limit * whole.n_edges]
+            assert found.size == (max(fitting) if fitting else 0)
+    assert written[0].edges == 0
+    assert written[-2].edges > 0
+
+
+def test_a_submission_has_two_tasks_and_two_models(tmp_path: Path) -> None:
+    def written(*folders: str) -> bool:
+        cells = stored(tmp_path / "run", ("ioi", circuit_over(Graph(1, 2))))
+        (one,) = export_mib(cells, "eap", 0, tmp_path / "out")
+        return too_few(
+            [
+                replace(one, path=tmp_path / name / "importances.pt", known=name in MIB_FOLDERS)
+                for name in folders
+            ]
+        )
+
+    assert written("ioi_gpt2")
+    assert written("ioi_gpt2", "ioi_llama3")
+    assert written("ioi_llama3", "mcqa_llama3")
+    assert written("ioi_gpt2", "mine_llama3")
+    assert not written("ioi_gpt2", "mcqa_llama3")
+
+
 def test_names_are_those_of_the_board() -> None:
+    library = Library()
+    suite = library.suite("mib").spec
+    tasks = [library.task(ref).spec for ref in suite.tasks]
+    folders = {folder_name(task.name, task.model.name or "") for task in tasks}
+    assert len(folders) == len(tasks)
+    # The rest is ARC, and the model of which the circuit is known.
+    assert {one for one in MIB_FOLDERS - folders if not one.startswith("arc-")} == {
+        "ioi_interpbench"
+    }
+    assert folders < MIB_FOLDERS
     assert folder_name("arithmetic_addition", "llama3") in MIB_FOLDERS
     assert folder_name("ioi", "qwen2.5") in MIB_FOLDERS
     assert folder_name("ioi_gpt2", "gpt2-small") == "ioi_gpt2"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotFound
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -21,12 +21,12 @@ _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """`model.safetensors`, or the shards that the index names; `HarnessError` if one is missing."""
+    """`model.safetensors`, or the shards that the index names; `NotFound` if one is missing."""
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,)
     shards = sorted(set(_shards(folder / INDEX).values()))
     if missing := [name for name in shards if not (folder / name).is_file()]:
-        raise HarnessError(
+        raise NotFound(
             f"model folder {folder} has no {' and no '.join(missing[:4])}, of the {len(shards)} "
             f"files that {INDEX} names; fetch the missing ones"
         )
@@ -34,12 +34,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
-    """Configuration and weights: all that makes the model. `HarnessError` if one is missing."""
+    """Configuration and weights: all that makes the model. `NotFound` if one is missing."""
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         missing.append(WEIGHTS)
     if missing:
-        raise HarnessError(
+        raise NotFound(
             f"model folder {folder} has no {' and no '.join(missing)}{_advice(folder, missing)}"
         )
     index = () if (folder / WEIGHTS).is_file() else (folder / INDEX,)

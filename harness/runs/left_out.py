@@ -1,0 +1,50 @@
+"""Tasks and models of a suite whose files are not there, so that their cells are left out.
+
+Only a suite with `skip_missing` leaves cells out; elsewhere a missing file is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.datasets.locate import find
+from harness.errors import NotFound
+from harness.models.loading.folder import CONFIG, WEIGHTS, model_files
+from harness.spec.load import Loaded
+from harness.spec.types import LoadModel, Model, Task
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A task on a model that a suite does not run now, and what would change that."""
+
+    task: str
+    model: str
+    needs: tuple[str, ...]  # each says what is missing and where it can be put
+
+    def line(self) -> str:
+        """One line for messages."""
+        return f"left out {self.task} on {self.model}: {'; '.join(self.needs)}"
+
+
+def missing_files(task: Loaded[Task], model: Model, folder: Path) -> tuple[str, ...]:
+    """What a task needs with a model, whose spec is in `folder`, and what is not there.
+
+    A folder of a model that lacks its configuration or weights is named too. A model of the hub is
+    never missing: it is fetched.
+    """
+    from harness.datasets.check import needed_with
+
+    needs = needed_with(task, model, folder)
+    if not isinstance(model, LoadModel) or model.path is None:
+        return tuple(needs)
+    path = find(model.path, folder)
+    if path is None:
+        needs.append(f"{model.path} has to hold {CONFIG} and {WEIGHTS} (or its shards)")
+    else:
+        try:
+            model_files(path)
+        except NotFound as error:
+            needs.append(str(error))
+    return tuple(needs)
