@@ -43,10 +43,14 @@ TABLE_edge_pruning_prompts := --size 0.034
 DATA_edge_pruning := --full
 DATA_edge_pruning_prompts := --full
 
+# PLOT: what is drawn against circuit size, if anything.
+PLOT_edge_pruning := --measure kl
+
 comparison-%: $(READY)
 	$(BIN)/harness run $* --jobs 2 > /dev/null
 	$(BIN)/harness table $* $(TABLE_$*) --provenance --write results/$*.md
 	$(BIN)/harness table $* $(DATA_$*) --format csv --write results/$*.csv
+	$(if $(PLOT_$*),$(BIN)/harness plot $* $(PLOT_$*) -o results/$*.svg)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,7 @@ def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness")
     for index, (title, methods) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), index + 1)
         _panel(axes, title, methods, styles, measure)
+    _legend(figure)
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".") not in supported:
         known = ", ".join(f".{name}" for name in sorted(supported))
@@ -109,7 +110,15 @@ def _panel(
     axes.set_xlabel("share of edges kept (requested)")
     axes.set_ylabel(measure.replace("_", " "))
     axes.set_title(title)
-    axes.legend(fontsize="small")
+
+
+def _legend(figure: Any) -> None:
+    """One for all panels, beside them: panels show mostly the same methods."""
+    lines: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        lines |= dict(zip(names, handles, strict=True))
+    figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize="small")
 
 
 def _levels(methods: Methods, measure: str) -> list[float]:
