@@ -49,11 +49,11 @@ ONLY_PARSED = {
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
-    "harness run known_circuits": "trains masks, for seven tasks and five seeds",
+    "harness run known_circuits": "trains masks, for seven tasks and two seeds",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
-    "harness run edge_pruning": "trains four models, and masks for three seeds",
-    "harness run mib": "needs GPT-2",
+    "harness run edge_pruning": "trains four models and their masks, for two seeds",
+    "harness run mib": "needs the files of a model",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }

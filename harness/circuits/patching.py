@@ -89,7 +89,6 @@ class PatchedRun:
     differences: Tensor
     post: PostNorms | None = None
     blocks: list[Block] = field(default_factory=list)
-    _readers: dict[int, FoldedReaders] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -186,11 +185,12 @@ class PatchedRun:
             self.write_mlp(layer, self.patched.mlps[layer].read(self.mlp_stream(layer))[0])
 
     def readers(self, layer: int) -> FoldedReaders:
-        """The q, k, v readers of a layer's live heads."""
-        if layer not in self._readers:
-            every, live = self.patched.attention[layer], self.nodes.readers(layer)
-            self._readers[layer] = every if live is None else every.take(live)
-        return self._readers[layer]
+        """The q, k, v readers of a layer's live heads.
+
+        Where some are left out this is a copy: one layer's at a time, it is not kept.
+        """
+        every, live = self.patched.attention[layer], self.nodes.readers(layer)
+        return every if live is None else every.take(live)
 
     def out_weights(self, layer: int) -> Tensor:
         """Output maps of a layer's live heads [h, K, D]."""
@@ -205,12 +205,10 @@ class PatchedRun:
             reference = reference[live.to(reference.device)]
         change = z - reference[:, None]
         slots = self.differences[:, self.nodes.head_rows(layer)]
+        weights = centred(self.out_weights(layer), block.attention_norm)
         for heads, into in zip(change.unbind(1), slots, strict=True):
-            torch.bmm(
-                heads.flatten(1, 2),
-                centred(self.out_weights(layer), block.attention_norm),
-                out=into.view(len(into), -1, into.shape[-1]),
-            )
+            out = into.view(len(into), -1, into.shape[-1])
+            torch.bmm(heads.flatten(1, 2), weights, out=out)
         if self.reference.without_bias and block.out_map.bias is not None:
             slots += centred(block.out_map.bias, block.attention_norm) / self.graph.n_heads
 

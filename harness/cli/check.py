@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from harness.errors import SpecError
+from harness.errors import HarnessError, SpecError
 from harness.spec.issues import Issue, spec_error, unknown
 from harness.spec.load import Library, Loaded, spec_kind
+from harness.spec.printable import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -73,6 +74,34 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
+    """Methods that cannot find what a task asks for, and models that cannot do a task."""
+    return [*_unable_methods(suite, library), *_unable_models(suite, library)]
+
+
+def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
+    """Models of the suite, trained on another task, that cannot do one of its tasks."""
+    from harness.datasets.check import training_problem
+
+    spec, folder = suite.spec, suite.folder
+    found = []
+    for index, ref in enumerate(spec.models):
+        try:
+            other = library.model(str(library.find("model", ref, folder))).trained_on
+            if other is None:
+                continue
+            tasks = [library.task(str(library.find("task", one, folder))) for one in spec.tasks]
+            problems = [(task, training_problem(task, other)) for task in tasks]
+        except HarnessError:
+            continue  # what is broken there is said there
+        found += [
+            suite.source.issue(("models", index), f"task {quoted(task.spec.name)}: {text}")
+            for task, text in problems
+            if text is not None
+        ]
+    return found
+
+
+def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
     from harness.runs.variants import excluded, variants
 

@@ -22,7 +22,7 @@ from harness.cli import options
     "--measure",
     default="faithfulness",
     show_default=True,
-    help="What is drawn: kl, accuracy, logit_diff, ... or a measure that the tasks chose.",
+    help="What is drawn: kl, accuracy, metric, or a measure that the tasks chose.",
 )
 @options.results()
 def command(runs: tuple[str, ...], output: Path, measure: str, results: Path) -> None:

@@ -64,27 +64,37 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     if not problems:
         problems += _opened_problems(task, lambda: open_data(loaded))
     if not problems and loaded.trained_on is not None:
-        problems += _training_problems(loaded, loaded.trained_on)
+        unable = training_problem(loaded, loaded.trained_on)
+        problems += [] if unable is None else [(("model", "task"), unable)]
     return [_issue(loaded.source, place, text) for place, text in problems]
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
     """Return a message for every file of others that the task names and that is not there."""
-    return needed_with(loaded, loaded.spec.model, loaded.folder)
+    return needed_with(loaded, loaded.spec.model, loaded.folder, loaded.trained_on)
 
 
-def needed_with(loaded: Loaded[Task], model: Model, folder: Path) -> list[str]:
+def needed_with(
+    loaded: Loaded[Task], model: Model, folder: Path, trained_on: Loaded[Task] | None
+) -> list[str]:
     """Return `needed_files` of a task that is run with this model, whose spec is in `folder`.
 
-    These are its tokenizer and the folder of a model to load: no task ships them. A folder that
-    the tokenizer is to lie in is not named again.
+    These are its tokenizer, that of the task that the model is `trained_on`, and the folder of a
+    model to load: no task ships them. A folder that the tokenizer is to lie in is not named again.
     """
-    wanted = [(loaded.spec.tokenizer.path, loaded.folder)]
+    wanted = [(one.spec.tokenizer.path, one.folder) for one in (loaded, trained_on) if one]
     wanted.append((model.path if isinstance(model, LoadModel) else None, folder))
-    absent = [(path, at) for path, at in wanted if path is not None and find(path, at) is None]
-    if len(absent) == 2 and PurePath(absent[0][0]).is_relative_to(absent[1][0]):
-        absent.pop()
-    return [needed(path, at) for path, at in absent]
+    absent = {
+        (path, at): needed(path, at)
+        for path, at in wanted
+        if path is not None and find(path, at) is None
+    }
+    messages = {
+        text: None
+        for (path, at), text in absent.items()
+        if not any(other != path and PurePath(other).is_relative_to(path) for other, _ in absent)
+    }
+    return list(messages)
 
 
 def _problems_without_tokens(loaded: Loaded[Task]) -> list[Problem]:
@@ -168,15 +178,21 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     return problems
 
 
-def _training_problems(loaded: Loaded[Task], other: Loaded[Task]) -> list[Problem]:
-    """Return why a model that is trained on another task cannot do this one."""
-    place, name = ("model", "task"), quoted(other.spec.name)
+def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:
+    """Return why a model that is trained on another task cannot do this one, if so.
+
+    None too where either lacks a file of others: that is no mistake.
+    """
+    brought = [(one.spec.tokenizer.path, one.folder) for one in (loaded, other)]
+    if any(path is not None and find(path, at) is None for path, at in brought):
+        return None
+    name = quoted(other.spec.name)
     try:
         taught = open_data(other)
     except HarnessError as error:
-        return [(place, f"task {name} is broken: {error}")]
+        return f"task {name} is broken: {error}"
     text = unfit(taught, open_data(loaded))
-    return [] if text is None else [(place, f"a model of task {name} cannot do this one: {text}")]
+    return None if text is None else f"a model of task {name} cannot do this one: {text}"
 
 
 def _any_pair(data: TaskData, split: str) -> bool:

@@ -223,7 +223,8 @@ def _load(path: Path) -> Any:
 
 def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
     """The id of BOS: a special token if there is one, since "<s>" may also be a piece of text."""
-    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    added = tokenizer.get_added_tokens_decoder().values()
+    special = {token.content for token in added if token.special}
     for known in (special, vocabulary):
         for name in BOS_NAMES:
             if name in known:

@@ -73,9 +73,15 @@ def _chunk(patcher: Patcher, rows: int) -> Tensor:
 
 
 def _timed(run: Callable[[], Found]) -> tuple[float, Found]:
-    """Seconds of a run, and what it found."""
+    """Seconds of a run alone, and what it found."""
+    _wait()
     began = time.perf_counter()
     found = run()
+    _wait()
+    return time.perf_counter() - began, found
+
+
+def _wait() -> None:
+    """Until a GPU has done what it was given."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-    return time.perf_counter() - began, found

@@ -83,7 +83,7 @@ class EdgePruning:
         def law(part: Sequence[float]) -> ConstrainedMasks:
             return ConstrainedMasks.new(self, problem, part)
 
-        labels = [f"{target:.4g}" for target in targets]
+        labels = [f"{target:.8g}" for target in targets]
         found = discover_over(problem, targets, labels, law, training, "edge pruning to")
         for label, target in zip(labels, targets, strict=True):
             _warn_if_missed(target, found.notes[f"{label}/sparsity"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.reports.leaderboard import comparable_groups
-from harness.reports.resample import bounds, curve_draws, resample_seeds
+from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.runs.record import StoredCell
 from harness.spec.printable import printable
 
@@ -54,12 +54,11 @@ def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness")
 
 
 def _check_measure(cells: Sequence[StoredCell], measure: str) -> None:
-    results = [cell.result for cell in cells if cell.result is not None]
-    known = set.intersection(*(set(result["whole"]) for result in results))
+    known = set.intersection(*(drawable(cell) for cell in cells if cell.result is not None))
     if measure not in known:
         raise HarnessError(
-            f"not all of these cells have a measure {measure!r}; all have: "
-            f"{', '.join(sorted(known))}"
+            f"not all of these cells have kept {measure!r} of every example; all have: "
+            f"{', '.join(sorted(known))}. A task's `evaluation.measures` keep more"
         )
 
 
@@ -128,7 +127,9 @@ def _levels(methods: Methods, measure: str) -> list[float]:
     """
     results = [cell.result for cells in methods.values() for cell in cells if cell.result]
     ends = ("empty",) if measure in LOGARITHMIC else ("empty", "whole")
-    return [float(np.mean([result[end][measure]["value"] for result in results])) for end in ends]
+    levels = [[result[end][measure]["value"] for result in results] for end in ends]
+    # None: faithfulness is not defined where the ablation does not move the metric.
+    return [float(np.mean(values)) for values in levels if None not in values]
 
 
 def _band(cells: Sequence[StoredCell], measure: str) -> tuple[Any, Any, Any, Any]:

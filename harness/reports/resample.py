@@ -100,15 +100,27 @@ def mean_draws(values: Array) -> Array:
     return mean
 
 
-def curve_draws(cell: StoredCell, measure: str) -> Array:
-    """[draws, K] a measure of every circuit when the examples are resampled.
+def drawable(cell: StoredCell) -> set[str]:
+    """Measures of circuits whose values of every example a finished cell has kept.
 
-    `measure`: a name in the points of the result's curve. Raises `StoreCorrupt` if damaged.
+    The task's metric also goes by its own name.
     """
+    assert cell.result is not None
+    own = {"faithfulness", "metric", "kl", "accuracy", cell.result["metric"]}
+    return own | set(chosen_measures(cell.result))
+
+
+def curve_draws(cell: StoredCell, measure: str) -> Array:
+    """[draws, K] a measure (`drawable`) of every circuit when the examples are resampled.
+
+    Raises `StoreCorrupt` if damaged.
+    """
+    assert cell.result is not None
     if measure == "faithfulness":
         return faithfulness_draws(examples(cell))
     tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
-    return mean_draws(tensors[f"curve/{measure}"].T)
+    kept = "metric" if measure == cell.result["metric"] else measure
+    return mean_draws(tensors[f"curve/{kept}"].T)
 
 
 def area_draws(cell: Examples) -> dict[str, Array]:

@@ -28,15 +28,17 @@ class LeftOut:
         return f"left out {self.task} on {self.model}: {'; '.join(self.needs)}"
 
 
-def missing_files(task: Loaded[Task], model: Model, folder: Path) -> tuple[str, ...]:
+def missing_files(
+    task: Loaded[Task], model: Model, folder: Path, trained_on: Loaded[Task] | None = None
+) -> tuple[str, ...]:
     """What a task needs with a model, whose spec is in `folder`, and what is not there.
 
-    A folder of a model that lacks its configuration or weights is named too. A model of the hub is
-    never missing: it is fetched.
+    Files of the task that the model is `trained_on` are needed too. A folder of a model that lacks
+    its configuration or weights is named too. A model of the hub is never missing: it is fetched.
     """
     from harness.datasets.check import needed_with
 
-    needs = needed_with(task, model, folder)
+    needs = needed_with(task, model, folder, trained_on)
     if not isinstance(model, LoadModel) or model.path is None:
         return tuple(needs)
     path = find(model.path, folder)

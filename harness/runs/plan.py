@@ -35,6 +35,7 @@ from harness.spec.types import (
     Runtime,
     Suite,
     Task,
+    Tokenizer,
 )
 
 SEMANTICS_VERSION = 2
@@ -166,7 +167,9 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
             if not excluded(spec, task_ref, method.name, varied.spec.evaluation)
         ]
         for source in _models(task, spec, library, suite.folder) if grid else ():
-            if spec.skip_missing and (needs := missing_files(task, source.spec, source.folder)):
+            if spec.skip_missing and (
+                needs := missing_files(task, source.spec, source.folder, source.trained_on)
+            ):
                 left_out.append(LeftOut(task.spec.name, source.name, needs))
                 continue
             for variant, varied, method, role, seed in grid:
@@ -262,17 +265,16 @@ def make_cell(
         "numpy": minor_version("numpy"),  # draws the data; its streams may change
         "runtime": identity_part(runtime),
     }
-    task_part = _task_identity(task)
+    task_part, other = _task_identity(task), source.trained_on
     model_part = _model_identity(source)
-    other = source.trained_on
     # A loaded model does not depend on the task's data; a trained one is made of it.
-    made_of = {} if isinstance(source.spec, LoadModel) else _pick(task_part)
-    if other is not None:
-        made_of = _pick(_task_identity(other))
+    own = {} if isinstance(source.spec, LoadModel) else _pick(task_part)
+    made_of = own if other is None else _pick(_task_identity(other))
     identity = {
         **shared,
         "task": task_part,
-        "model": model_part if other is None else {**model_part, "trained_on": made_of},
+        # To say that a model is trained on the task's own data says nothing new.
+        "model": model_part if made_of == own else {**model_part, "trained_on": made_of},
         "method": {**identity_part(method), **_plug_in(method)},
         "seed": seed,
         "limit": limit,
@@ -299,9 +301,8 @@ def check_files(cell: Cell) -> None:
     from harness.datasets.open import content_digests
 
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
-    if cell.trained_on is not None:
-        files = dict(content_digests(cell.trained_on))
-        changed |= files != cell.identity["model"]["trained_on"]["files"]
+    if (made_of := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
+        changed |= dict(content_digests(cell.trained_on)) != made_of["files"]
     if isinstance(cell.model, LoadModel):
         weights = weight_digests(cell.model, cell.model_folder)
         changed |= weights != cell.identity["model"]["weights"]
@@ -324,8 +325,14 @@ def _task_identity(task: Loaded[Task]) -> dict[str, Any]:
         **identity_part(task.spec),
         "files": dict(content_digests(task)),
         "order": _order(task.spec.data),
+        **_bos_rule(task.spec.tokenizer),
         **_plug_in(task.spec.data),
     }
+
+
+def _bos_rule(tokenizer: Tokenizer) -> dict[str, str]:
+    """How the BOS of a file is found: earlier versions took special tokens for words."""
+    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos else {}
 
 
 def _order(data: Data) -> dict[str, list[str]]:

@@ -193,6 +193,15 @@ def test_a_metric_without_slope_is_a_mistake_of_the_suite(harness: Any) -> None:
     harness("plan", "slopes")
 
 
+def test_a_model_of_another_task_must_be_able_to_do_the_suites_tasks(harness: Any) -> None:
+    suite = harness.suite("mixed", ["greater_than"], ["eap"])
+    harness("validate", str(suite))
+    suite.write_text(suite.read_text() + "models: [boolean-forms-4l-64]\n")
+    found = harness("validate", str(suite), code=2).stdout
+    assert "models.0: task 'greater_than': a model of task 'boolean_forms' cannot do" in found
+    assert "their tokens are not the same" in found
+
+
 def test_validate_all_files_at_once(harness: Any) -> None:
     for name in ("one", "two"):
         path = harness.task(name)

@@ -178,6 +178,10 @@ def test_a_special_token_is_bos_rather_than_a_piece_of_text(tmp_path: Path) -> N
     document["model"]["vocab"]["<|endoftext|>"] = document["model"]["vocab"].pop(BOS)
     path.write_text(json.dumps(document))
     assert FileTokenizer(path, bos=True).bos == 0
+    added = {"id": document["model"]["vocab"]["<s>"], "content": "<s>", "special": False}
+    document["added_tokens"].append({**document["added_tokens"][0], **added})
+    path.write_text(json.dumps(document))
+    assert FileTokenizer(path, bos=True).bos == 0  # added, yet not special
     document["added_tokens"] = []
     path.write_text(json.dumps(document))
     assert FileTokenizer(path, bos=True).bos == document["model"]["vocab"]["<s>"]

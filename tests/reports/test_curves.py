@@ -28,14 +28,15 @@ def test_an_unknown_kind_of_file(tmp_path: Path) -> None:
         plot(stored(tmp_path / "run", [cell_of("best")]), tmp_path / "x.docx")
 
 
-@pytest.mark.parametrize("measure", ["kl", "accuracy"])
+@pytest.mark.parametrize("measure", ["kl", "accuracy", "metric", "logit_diff"])
 def test_another_measure(tmp_path: Path, measure: str) -> None:
     """The line is the mean over seeds of what the results say; KL has a logarithmic axis."""
     done = [cell_of("best", seed=seed) for seed in (0, 1)]
     cells = stored(tmp_path / "run", done)
     path = tmp_path / "curves.svg"
     plot(cells, path, measure)
-    assert f"<!-- {measure} -->" in path.read_text()
+    label = measure.replace("_", " ")
+    assert f"<!-- {label} -->" in path.read_text()
     sizes, mean, low, high = _band(cells, measure)
     values = [[point[measure]["value"] for point in cell.result["curve"]] for cell in cells]
     assert list(sizes) == [point["size_requested"] for point in cells[0].result["curve"]]

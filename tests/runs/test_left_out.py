@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_cells import a_task, loaded
+from fake_cells import a_model, a_task, loaded
 
 from harness.datasets.locate import VARIABLE
 from harness.runs.left_out import LeftOut, missing_files
@@ -72,3 +72,11 @@ def test_models_of_the_hub_and_trained_ones_are_never_missing(tmp_path: Path) ->
 def test_it_is_one_line() -> None:
     line = LeftOut("task", "model", ("needs a", "and b")).line()
     assert line == "left out task on model: needs a; and b"
+
+
+def test_a_tokenizer_of_the_task_that_the_model_is_trained_on_is_needed_too(tmp_path: Path) -> None:
+    other = loaded(a_task("other", tokenizer=Tokenizer(kind="file", path="t.json")), tmp_path)
+    (text,) = missing_files(loaded(a_task(), tmp_path), a_model(), tmp_path, other)
+    assert text.startswith("needs t.json, which is not below ")
+    put(tmp_path, "t.json")
+    assert missing_files(loaded(a_task(), tmp_path), a_model(), tmp_path, other) == ()

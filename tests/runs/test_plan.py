@@ -32,6 +32,7 @@ from harness.spec.types import (
     LoadModel,
     Runtime,
     Selection,
+    Tokenizer,
 )
 
 CLASSES = [
@@ -190,6 +191,31 @@ def test_tasks_share_a_model_that_is_trained_on_one_of_them() -> None:
     assert cell(asked, changed).model_id != shared.model_id
     assert cell(asked, changed).id != shared.id
     assert cell(asked, replace(taught, name="called_otherwise")).id == shared.id
+
+
+def test_a_model_trained_on_the_task_itself_is_its_own_model() -> None:
+    task = a_task()
+    cells = [
+        make_cell(loaded(task), source, a_method(), "method", 0, Runtime())
+        for source in (
+            ModelSource(a_model(), "m", Path()),
+            ModelSource(a_model(), "m", Path(), loaded(task)),
+        )
+    ]
+    assert cells[0].id == cells[1].id
+
+
+def test_how_bos_is_found_in_a_file_is_part_of_the_id(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+
+    def identity(**fields: Any) -> Any:
+        task = loaded(a_task(tokenizer=Tokenizer(**fields)), tmp_path)
+        source = ModelSource(a_model(), "m", Path())
+        return make_cell(task, source, a_method(), "method", 0, Runtime()).identity["task"]
+
+    assert identity(kind="file", path="tokenizer.json", bos=True)["bos"] == "special first"
+    assert "bos" not in identity(kind="file", path="tokenizer.json")
+    assert "bos" not in identity(kind="words", bos=True)
 
 
 def test_files_of_the_task_to_train_on_are_watched(tmp_path: Path) -> None:
