@@ -232,15 +232,16 @@ def test_splits_with_gpt2_share_no_prompt_and_no_held_out_sentence(name: str) ->
 
 
 def test_all_tasks_with_held_out_sentences_are_tested() -> None:
-    """[20] Here and in `test_shipped_tasks`."""
+    """[20] Here, in `test_shipped_tasks` and in `test_mib_tasks`."""
     library, found = Library(), set()
     for entry in library.entries("task"):
         data = library.task(entry.ref).spec.data
         if isinstance(data, TemplateData) and any(one.split == HELD_OUT for one in data.templates):
             found.add(entry.ref.rpartition("/")[2])
-    small = {"ioi", "greater_than", "gendered_pronoun"}
-    brought = {f"{name}_{family}" for name in small for family in ("gpt2", "llama")}
-    assert found == small | brought - {"greater_than_gpt2", "greater_than_llama"}
+    small = {"ioi", "ioi_abcd", "greater_than", "gendered_pronoun"}
+    brought = {f"{name}_{of}" for name in ("ioi", "gendered_pronoun") for of in ("gpt2", "llama")}
+    mib = {f"mib_ioi_{of}" for of in ("gpt2", "qwen", "gemma", "llama")}
+    assert found == small | brought | mib
 
 
 # ------------------------------------------------------------------ Llama

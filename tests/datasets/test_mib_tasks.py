@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from split_checks import check_held_out_sentences
 from word_tokenizer import write_tokenizer
 
 from harness.datasets.check import check_task, needed_files
@@ -109,6 +110,15 @@ def test_ioi_names_the_receiver_and_its_twin_the_giver(name: str) -> None:
         for word in text.split()
     }
     assert not shown & {*SPLIT_NAMES, "<unk>"}
+
+
+@pytest.mark.usefixtures("tokenizers")
+@pytest.mark.parametrize("name", IOI)
+def test_held_out_sentences_are_of_no_other_split(name: str) -> None:
+    """[20] With a tokenizer whose words are words."""
+    loaded = Library().task(name)
+    assert isinstance(loaded.spec.data, TemplateData)
+    check_held_out_sentences(open_data(loaded), loaded.spec.data)
 
 
 def check_ioi(task: TaskData) -> None:

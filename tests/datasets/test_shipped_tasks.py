@@ -103,9 +103,9 @@ def test_many_frames_and_held_out_ones_of_known_words(
         assert literal_words(text) <= words, text
 
 
-@pytest.mark.parametrize("name", ["ioi", "greater_than", "gendered_pronoun"])
+@pytest.mark.parametrize("name", ["ioi", "ioi_abcd", "greater_than", "gendered_pronoun"])
 def test_held_out_sentences_are_of_no_other_split(name: str) -> None:
-    """[20] Of all template tasks with such a split, also of those in `test_brought_tasks`."""
+    """[20] Also of tasks in `test_brought_tasks` and `test_mib_tasks`: of all with such a split."""
     check_held_out_sentences(open_data(Library().task(name)), template_data(name))
 
 
