@@ -86,7 +86,7 @@ class EdgePruning:
         labels = [f"{target:.8g}" for target in targets]
         found = discover_over(problem, targets, labels, law, training, "edge pruning to")
         for label, target in zip(labels, targets, strict=True):
-            _warn_if_missed(target, found.notes[f"{label}/sparsity"])
+            _say_if_missed(target, found.notes[f"{label}/sparsity"])
         return found
 
     def _targets(self, problem: Problem) -> list[float]:
@@ -97,10 +97,13 @@ class EdgePruning:
         return [1 - size / n_edges for size in sorted(wanted)]
 
 
-def _warn_if_missed(target: float, reached: float) -> None:
-    """Say that a training ended far from its target; one of 1 is a price, which none reaches."""
+def _say_if_missed(target: float, reached: float) -> None:
+    """Log that a training ended far from its target; one of 1 is a price, which none reaches.
+
+    No warning: with slow prices a target that is sparser than the circuit is missed on purpose.
+    """
     if target < 1 and abs(reached - target) > MISSED:
-        _LOG.warning(
+        _LOG.info(
             "edge pruning ended at an expected sparsity of %.4f, not at its target %.4f: `steps` "
             "and `multiplier_rate` decide how near it comes",
             reached,
