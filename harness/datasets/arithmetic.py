@@ -23,11 +23,9 @@ from harness.datasets.pairs import (
     Objective,
     PromptPairs,
     TrainingBatch,
-    answer_batch,
-    next_token_targets,
 )
 from harness.datasets.params import Problem
-from harness.datasets.rows import Rows, last_token_pairs
+from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
 from harness.datasets.splits import Shares, hash_rows
 from harness.datasets.tokenizer import FileTokenizer, Tokenizer, Vocabulary
 from harness.errors import HarnessError
@@ -112,10 +110,7 @@ class Arithmetic:
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows with the result as target of the last token, or every next token."""
-        tokens, lengths, good = rows["tokens"], rows["lengths"], rows["good"]
-        if objective == "answer":
-            return answer_batch(tokens, lengths, good[:, None], self.tokenizer.size)
-        return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, good))
+        return last_token_batch(rows, objective, self.tokenizer.size)
 
     def _differ(self, one: Ints, other: Ints) -> NDArray[np.bool_]:
         """Return where two prompts have no number and no result in common."""

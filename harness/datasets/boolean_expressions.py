@@ -51,12 +51,10 @@ from harness.datasets.pairs import (
     Objective,
     PromptPairs,
     TrainingBatch,
-    answer_batch,
-    next_token_targets,
     padded,
 )
 from harness.datasets.params import Problem
-from harness.datasets.rows import Rows, last_token_pairs
+from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
 from harness.datasets.splits import Shares, hash_rows
 from harness.datasets.tokenizer import FileTokenizer, Tokenizer
 from harness.errors import HarnessError
@@ -184,10 +182,7 @@ class BooleanExpressions:
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows with the value as target of the last token, or every next token."""
-        tokens, lengths, good = rows["tokens"], rows["lengths"], rows["good"]
-        if objective == "answer":
-            return answer_batch(tokens, lengths, good[:, None], self.tokenizer.size)
-        return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, good))
+        return last_token_batch(rows, objective, self.tokenizer.size)
 
     def _forms(self, rng: np.random.Generator, n: int) -> Ints:
         """Return which writer writes each of n prompts; nothing is drawn if there is one."""

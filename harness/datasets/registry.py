@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.datasets.pairs import TaskData
 from harness.datasets.params import Problem, read_params
@@ -22,6 +22,9 @@ from harness.datasets.tokenizer import FileTokenizer, Kind, open_tokenizer
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import unknown
 from harness.spec.types import GeneratorData, Tokenizer
+
+if TYPE_CHECKING:
+    from harness.datasets.stream import Source
 
 GROUP = "harness.generators"
 
@@ -112,32 +115,30 @@ def _load(point: EntryPoint) -> Generator:
     return found
 
 
-def _arithmetic() -> Generator:
-    from harness.datasets.arithmetic import Arithmetic, ArithmeticParams
+def _of_words(params: type, source: Callable[..., Source]) -> Generator:
+    """A generator over words: its own, or the pieces of a tokenizer's file."""
     from harness.datasets.stream import StreamData
 
     return Generator(
-        ArithmeticParams,
+        params,
         "words",
-        lambda params, bos, shares: StreamData(Arithmetic(params, bos), shares),
+        lambda params, bos, shares: StreamData(source(params, bos), shares),
         lambda params, tokenizer, shares: StreamData(
-            Arithmetic(params, tokenizer.bos is not None, tokenizer), shares
+            source(params, tokenizer.bos is not None, tokenizer), shares
         ),
     )
+
+
+def _arithmetic() -> Generator:
+    from harness.datasets.arithmetic import Arithmetic, ArithmeticParams
+
+    return _of_words(ArithmeticParams, Arithmetic)
 
 
 def _boolean_expressions() -> Generator:
     from harness.datasets.boolean_expressions import BooleanExpressions, BooleanParams
-    from harness.datasets.stream import StreamData
 
-    return Generator(
-        BooleanParams,
-        "words",
-        lambda params, bos, shares: StreamData(BooleanExpressions(params, bos), shares),
-        lambda params, tokenizer, shares: StreamData(
-            BooleanExpressions(params, tokenizer.bos is not None, tokenizer), shares
-        ),
-    )
+    return _of_words(BooleanParams, BooleanExpressions)
 
 
 def _brackets() -> Generator:

@@ -13,6 +13,7 @@ from harness.datasets.pairs import (
     Objective,
     PromptPairs,
     TrainingBatch,
+    answer_batch,
     next_token_targets,
 )
 from harness.datasets.splits import Hashes, Shares, hash_rows
@@ -70,6 +71,14 @@ def dense_batch(rows: Rows, objective: Objective, first_answer: int) -> Training
         inside = rows["inside"]
         targets = np.where(inside >= 0, inside + first_answer, NO_TARGET)
     return TrainingBatch(tokens, lengths, targets)
+
+
+def last_token_batch(rows: Rows, objective: Objective, vocabulary: int) -> TrainingBatch:
+    """Return rows with their answer as target of the last token alone, or every next token."""
+    tokens, lengths, good = rows["tokens"], rows["lengths"], rows["good"]
+    if objective == "answer":
+        return answer_batch(tokens, lengths, good[:, None], vocabulary)
+    return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, good))
 
 
 def last_token_pairs(rows: Rows) -> PromptPairs:

@@ -7,6 +7,7 @@ with a `config.json`. Nothing is trained, and no weights are read.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,14 @@ from harness.spec.types import LoadModel, TrainModel
 VOCABULARY = 512
 """Tokens of a model that a spec describes: how many it has depends on the task it is trained on."""
 
+_LLAMA: dict[str, Any] = {
+    "norm": "rmsnorm",
+    "positions": "rotary",
+    "activation": "silu",
+    "gated": True,
+    "bias": False,
+}
+
 MODELS = {
     "gpt2-small-random": GPT2_SMALL,
     "small-random": TransformerConfig(
@@ -36,12 +45,8 @@ MODELS = {
         d_mlp=13824,
         d_vocab=32016,
         n_ctx=16384,
-        norm="rmsnorm",
-        positions="rotary",
         rotary=Rotary(base=1e6),
-        activation="silu",
-        gated=True,
-        bias=False,
+        **_LLAMA,
     ),
     "llama3-8b-random": TransformerConfig(
         n_layers=32,
@@ -52,12 +57,8 @@ MODELS = {
         d_mlp=14336,
         d_vocab=128256,
         n_ctx=8192,
-        norm="rmsnorm",
-        positions="rotary",
         rotary=Rotary(base=5e5),
-        activation="silu",
-        gated=True,
-        bias=False,
+        **_LLAMA,
     ),
 }
 
