@@ -20,6 +20,12 @@ from harness.discovery.registry import per_token_problem
 from harness.discovery.slopes import slope_problem
 from harness.errors import HarnessError, NotFound
 from harness.runs.fields import identity_part
+from harness.runs.identities import (
+    model_identity,
+    plug_in_identity,
+    task_identity,
+    training_identity,
+)
 from harness.runs.left_out import LeftOut, missing_files
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
 from harness.runs.weights import weight_digests
@@ -27,15 +33,12 @@ from harness.spec.identity import IDENTITY_VERSION, digest
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
 from harness.spec.types import (
-    Data,
-    GeneratorData,
     LoadModel,
     Method,
     Model,
     Runtime,
     Suite,
     Task,
-    Tokenizer,
 )
 
 SEMANTICS_VERSION = 2
@@ -265,17 +268,17 @@ def make_cell(
         "numpy": minor_version("numpy"),  # draws the data; its streams may change
         "runtime": identity_part(runtime),
     }
-    task_part, other = _task_identity(task), source.trained_on
-    model_part = _model_identity(source)
+    task_part, other = task_identity(task), source.trained_on
+    model_part = model_identity(source.spec, source.folder)
     # A loaded model does not depend on the task's data; a trained one is made of it.
-    own = {} if isinstance(source.spec, LoadModel) else _pick(task_part)
-    made_of = own if other is None else _pick(_task_identity(other))
+    own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
+    made_of = own if other is None else training_identity(task_identity(other))
     identity = {
         **shared,
         "task": task_part,
         # To say that a model is trained on the task's own data says nothing new.
         "model": model_part if made_of == own else {**model_part, "trained_on": made_of},
-        "method": {**identity_part(method), **_plug_in(method)},
+        "method": {**identity_part(method), **plug_in_identity(method)},
         "seed": seed,
         "limit": limit,
     }
@@ -316,60 +319,6 @@ def minor_version(package: str) -> str:
     if match is None:
         raise HarnessError(f"cannot read the version of {package}: {version(package)!r}")
     return match.group()
-
-
-def _task_identity(task: Loaded[Task]) -> dict[str, Any]:
-    from harness.datasets.open import content_digests
-
-    return {
-        **identity_part(task.spec),
-        "files": dict(content_digests(task)),
-        "order": _order(task.spec.data),
-        **_bos_rule(task.spec.tokenizer),
-        **_plug_in(task.spec.data),
-    }
-
-
-def _bos_rule(tokenizer: Tokenizer) -> dict[str, str]:
-    """How the BOS of a file is found: earlier versions took special tokens for words."""
-    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos else {}
-
-
-def _order(data: Data) -> dict[str, list[str]]:
-    """Keys of the mappings that data is drawn through in the order in which they are written.
-
-    Canonical JSON sorts keys, so their order has to stand in the identity by itself.
-    """
-    names = ("slots", "shares", "held_out")
-    return {name: list(getattr(data, name)) for name in names if hasattr(data, name)}
-
-
-def _pick(task_part: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trained model is made of: not the corruption, which training never sees."""
-    names = ("data", "tokenizer", "files", "order", "plug_in")
-    picked = {name: task_part[name] for name in names if name in task_part}
-    data = {name: value for name, value in picked["data"].items() if name != "corruption"}
-    return {**picked, "data": data}
-
-
-def _plug_in(spec: Data | Method) -> dict[str, str]:
-    """Package and version of code that is not ours: another version may give other numbers."""
-    from harness.datasets import registry as generators
-    from harness.discovery import registry as methods
-
-    origin = None
-    if isinstance(spec, GeneratorData):
-        origin = generators.plug_in(spec.generator)
-    elif isinstance(spec, Method):
-        origin = methods.plug_in(spec.kind)
-    return {} if origin is None else {"plug_in": origin}
-
-
-def _model_identity(source: ModelSource) -> dict[str, Any]:
-    part: dict[str, Any] = identity_part(source.spec)
-    if isinstance(source.spec, LoadModel):
-        part["weights"] = weight_digests(source.spec, source.folder)
-    return part
 
 
 def _runtime(runtime: Runtime, overrides: Overrides) -> Runtime:

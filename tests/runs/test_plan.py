@@ -14,6 +14,7 @@ from fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, 
 from harness.errors import HarnessError
 from harness.runs import plan as planning
 from harness.runs.fields import FIELDS, Part, identity_part
+from harness.runs.identities import training_identity
 from harness.runs.plan import (
     ModelSource,
     Overrides,
@@ -365,7 +366,7 @@ def test_the_order_of_splits_is_part_of_the_id() -> None:
 def test_the_corruption_is_no_part_of_the_model() -> None:
     data = {"data": {"kind": "template", "corruption": "abc"}, "tokenizer": {}, "files": {}}
     other = {**data, "data": {"kind": "template", "corruption": "swap"}}
-    assert planning._pick(data) == planning._pick(other)
+    assert training_identity(data) == planning._pick(other)
 
 
 def test_two_specs_under_one_name_are_refused() -> None:

@@ -1,0 +1,71 @@
+"""What tasks, models and methods give to the identity of a cell: all that can move its numbers.
+
+Plain JSON values; `harness.runs.fields` says which fields of a spec take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.runs.fields import identity_part
+from harness.runs.weights import weight_digests
+from harness.spec.load import Loaded
+from harness.spec.types import Data, GeneratorData, LoadModel, Method, Model, Task, Tokenizer
+
+
+def task_identity(task: Loaded[Task]) -> dict[str, Any]:
+    """What a task gives to the identity of its cells; reads the files that it refers to."""
+    from harness.datasets.open import content_digests
+
+    return {
+        **identity_part(task.spec),
+        "files": dict(content_digests(task)),
+        "order": _order(task.spec.data),
+        **_bos_rule(task.spec.tokenizer),
+        **plug_in_identity(task.spec.data),
+    }
+
+
+def _bos_rule(tokenizer: Tokenizer) -> dict[str, str]:
+    """How the BOS of a file is found: earlier versions took special tokens for words."""
+    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos else {}
+
+
+def _order(data: Data) -> dict[str, list[str]]:
+    """Keys of the mappings that data is drawn through in the order in which they are written.
+
+    Canonical JSON sorts keys, so their order has to stand in the identity by itself.
+    """
+    names = ("slots", "shares", "held_out")
+    return {name: list(getattr(data, name)) for name in names if hasattr(data, name)}
+
+
+def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trained model is made of: not the corruption, which training never sees."""
+    names = ("data", "tokenizer", "files", "order", "plug_in")
+    picked = {name: task_part[name] for name in names if name in task_part}
+    data = {name: value for name, value in picked["data"].items() if name != "corruption"}
+    return {**picked, "data": data}
+
+
+def plug_in_identity(spec: Data | Method) -> dict[str, str]:
+    """Package and version of code that is not ours: another version may give other numbers."""
+    from harness.datasets import registry as generators
+    from harness.discovery import registry as methods
+
+    origin = None
+    if isinstance(spec, GeneratorData):
+        origin = generators.plug_in(spec.generator)
+    elif isinstance(spec, Method):
+        origin = methods.plug_in(spec.kind)
+    return {} if origin is None else {"plug_in": origin}
+
+
+def model_identity(model: Model, folder: Path) -> dict[str, Any]:
+    """What a model spec in `folder` gives; reads the weights of one that is loaded."""
+    part: dict[str, Any] = identity_part(model)
+    if isinstance(model, LoadModel):
+        part["weights"] = weight_digests(model, folder)
+    return part
