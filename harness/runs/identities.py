@@ -44,7 +44,7 @@ def _order(data: Data) -> dict[str, list[str]]:
 
 def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
     """What a trained model is made of: not the corruption, which training never sees."""
-    names = ("data", "tokenizer", "files", "order", "plug_in")
+    names = ("data", "tokenizer", "files", "order", "bos", "plug_in")
     picked = {name: task_part[name] for name in names if name in task_part}
     data = {name: value for name, value in picked["data"].items() if name != "corruption"}
     return {**picked, "data": data}

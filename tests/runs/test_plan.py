@@ -214,7 +214,8 @@ def test_how_bos_is_found_in_a_file_is_part_of_the_id(tmp_path: Path) -> None:
         source = ModelSource(a_model(), "m", Path())
         return make_cell(task, source, a_method(), "method", 0, Runtime()).identity["task"]
 
-    assert identity(kind="file", path="tokenizer.json", bos=True)["bos"] == "special first"
+    found = identity(kind="file", path="tokenizer.json", bos=True)
+    assert found["bos"] == training_identity(found)["bos"] == "special first"
     assert "bos" not in identity(kind="file", path="tokenizer.json")
     assert "bos" not in identity(kind="words", bos=True)
 
