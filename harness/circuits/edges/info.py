@@ -1,0 +1,14 @@
+"""What specs may ask of circuits made of edges."""
+
+from __future__ import annotations
+
+from harness.spec.granularity import GranularityInfo
+
+INFO = GranularityInfo(
+    name="edge",
+    unit="edges",
+    components=("heads_qkv_mlps",),
+    ablations=("interchange", "mean", "mean_positional", "optimal", "zero", "resample"),
+    positions=("all", "per_token"),
+    patchable="harness.circuits.edges.patchable:patchable",
+)

@@ -1,0 +1,84 @@
+"""What circuits can be made of: one line per granularity, readable without torch.
+
+A granularity is a package: a torch-free `GranularityInfo`, a `Space` of named elements, and a
+`PatchableModel` that keeps or replaces them. The built-in ones stand in `BUILT_IN`; an installed
+package adds one with an entry point `name = "package.module:INFO"` in the group
+`harness.granularities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from harness.errors import HarnessError, NotFound
+
+GROUP = "harness.granularities"
+
+BUILT_IN = {
+    "edge": "harness.circuits.edges.info:INFO",
+}
+
+
+@dataclass(frozen=True)
+class GranularityInfo:
+    """What specs may ask of a granularity, and where its code is.
+
+    `unit`: what its elements are counted in (plural). `components`, `ablations`, `positions`:
+    legal values of these fields of a task's evaluation, the first being the default.
+    `patchable`: `module:function`, which makes a `PatchableModel` of a model and its evaluation
+    (see `harness.circuits.patchable.MakePatchable`); imported only when a cell is computed.
+    """
+
+    name: str
+    unit: str
+    components: tuple[str, ...]
+    ablations: tuple[str, ...]
+    positions: tuple[str, ...]
+    patchable: str
+
+    def load(self) -> Callable[..., Any]:
+        """The function that `patchable` names; imports it, and torch with it."""
+        return cast("Callable[..., Any]", _named(self.patchable))
+
+
+def granularities() -> tuple[str, ...]:
+    """Every granularity that a spec can name, the built-in ones first."""
+    return (*BUILT_IN, *(name for name in sorted(_plug_ins()) if name not in BUILT_IN))
+
+
+def granularity(name: str) -> GranularityInfo:
+    """The granularity of a name.
+
+    Raises `NotFound` for an unknown one, `HarnessError` if a package's cannot be loaded.
+    """
+    if name in BUILT_IN:
+        return cast(GranularityInfo, _named(BUILT_IN[name]))
+    point = _plug_ins().get(name)
+    if point is None:
+        raise NotFound(f"unknown granularity {name!r}; known: {', '.join(granularities())}")
+    try:
+        info = point.load()
+    except Exception as error:
+        raise HarnessError(f"granularity {name!r} cannot be loaded: {error}") from error
+    if not isinstance(info, GranularityInfo) or info.name != name:
+        raise HarnessError(f"entry point {point.value} is not the granularity {name!r}")
+    return info
+
+
+def plug_in(name: str) -> str | None:
+    """Package and version that a granularity's code comes from, or None for a built-in one."""
+    point = None if name in BUILT_IN else _plug_ins().get(name)
+    return f"{point.dist.name} {point.dist.version}" if point and point.dist else None
+
+
+def _plug_ins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _named(where: str) -> object:
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
