@@ -6,10 +6,10 @@ import ctypes
 
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.models.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.select import prune
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.select import prune
 from harness.spec.types import Ablation
 
 

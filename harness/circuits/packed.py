@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from harness.circuits.formats import graph_fields, graph_of
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.files import graph_fields, graph_of
 from harness.errors import HarnessError
 
 FORMAT = "circuit-harness/circuits/1"

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.select import prune, sizes_to_counts
+from harness.circuits.edges.select import prune, sizes_to_counts
 from harness.discovery.acdc_resume import checkpoint_of
 from harness.discovery.acdc_search import Search, SearchResult
 from harness.discovery.problem import Discovery, Problem

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.readers import centred
+from harness.circuits.edges.patched.readers import centred
 from harness.discovery.acdc_order import readers_in_order, writers_in_order
 from harness.discovery.acdc_plan import ALL, READ, Needs, Plan
 from harness.discovery.acdc_state import BUFFER, BatchState

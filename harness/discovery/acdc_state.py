@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.patching import PatchedModel
-from harness.circuits.readers import FoldedReaders, centred
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patched.readers import FoldedReaders, centred
 from harness.discovery.acdc_plan import ALL, LANES, READ, Attention, Plan, Step
 from harness.discovery.problem import Loss, Problem
 from harness.models.batch import Batch

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import attention_outputs, lone_differences
-from harness.circuits.readers import centred
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import attention_outputs, lone_differences
+from harness.circuits.edges.patched.readers import centred
 from harness.discovery.problem import Discovery, Loss, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
+from harness.circuits.edges.gradients import edge_scores, gradient_run, writer_differences
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective

@@ -14,8 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.select import prune, select
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.select import prune, select
 from harness.discovery.problem import Discovery
 from harness.errors import HarnessError
 from harness.spec.types import Ablation, Selection

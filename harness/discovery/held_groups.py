@@ -22,15 +22,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import (
+from harness.circuits.edges.counterfactuals import Activations, collect
+from harness.circuits.edges.gradients import (
     GradientRun,
     edge_scores,
     stream_points,
     writer_differences,
 )
-from harness.circuits.graph import Graph
-from harness.circuits.reference import Activations, collect
-from harness.circuits.trace import Slopes, Trace
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.trace import Slopes, Trace
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
 from harness.models.precision import single

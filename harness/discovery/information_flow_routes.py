@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import lone_differences
-from harness.circuits.reference import References, collect
+from harness.circuits.edges.counterfactuals import References, collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import lone_differences
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.models.precision import single

@@ -18,8 +18,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import GradientRun, edge_scores, gradient_run, writer_differences
-from harness.circuits.reference import Activations, collect, input_writers
+from harness.circuits.edges.counterfactuals import Activations, collect, input_writers
+from harness.circuits.edges.gradients import (
+    GradientRun,
+    edge_scores,
+    gradient_run,
+    writer_differences,
+)
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
 from harness.models.batch import Batch

@@ -7,7 +7,7 @@ for the integral; auto-circuit has it as mask gradients with integrated gradient
 The scores of all edges add up to loss(no edges) - loss(all edges); midpoints make that error fall
 as 1/k². Distances to the whole model (kl, squared_error) are allowed: no point is the whole model.
 Cost: one forward for the counterfactual and k masked passes forward and backward
-(`harness.circuits.masked`): 0.2 + 0.7·k plain forward+backwards for GPT-2 small by count.
+(`patched.backward`): 0.2 + 0.7·k plain forward+backwards for GPT-2 small by count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.masked import masked_logits
+from harness.circuits.edges.patched.backward import masked_logits
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective

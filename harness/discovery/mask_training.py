@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.masked import masked_logits
+from harness.circuits.edges.patched.backward import masked_logits
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.discovery.input_path import path_scores, riemann_points
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.types import Objective

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import lone_differences
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import lone_differences
 from harness.discovery.node_attribution import on_edges
 from harness.discovery.problem import Discovery, Loss, Problem
 from harness.models.batch import Batch

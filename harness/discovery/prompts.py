@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.patching import plain_logits
-from harness.circuits.reference import Activations
+from harness.circuits.edges.counterfactuals import Activations
+from harness.circuits.edges.patched.forward import plain_logits
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
 from harness.models.shuffled import Shuffled

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.circuits.paths import Walks
+from harness.circuits.edges.paths import Walks
 from harness.discovery.problem import Discovery, Problem
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.masked import masked_logits
+from harness.circuits.edges.patched.backward import masked_logits
 from harness.evaluation.knockout import Floats, Part, Runner, sample
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES

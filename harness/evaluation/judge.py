@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.evaluation import hypothesis
 from harness.evaluation.completeness import (
     Learner,

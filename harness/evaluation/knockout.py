@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
 from harness.models.batch import Batch

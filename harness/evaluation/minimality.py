@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.circuits.paths import Walks
+from harness.circuits.edges.paths import Walks
 from harness.evaluation.knockout import Floats, Part, Runner
 
 _TRIES = 1000

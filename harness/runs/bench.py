@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from harness.circuits.live import LiveNodes
+from harness.circuits.edges.patched.live import LiveNodes
 from harness.errors import NotFound
 from harness.runs.bench_floors import floors
 from harness.runs.bench_memory import step_gib

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.repeats import count_prompts, pairs_with_repeats

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import Walks
-from harness.circuits.reference import Activations, References
+from harness.circuits.edges.counterfactuals import Activations, References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.paths import Walks
 from harness.discovery import prompts
 from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_cost import sampled_cost

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import to_safetensors
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.patched.forward import self_check
+from harness.circuits.edges.select import sizes_to_counts
+from harness.circuits.files import to_safetensors
 from harness.circuits.packed import pack
-from harness.circuits.patching import self_check
-from harness.circuits.reference import References
-from harness.circuits.select import sizes_to_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import mib_config, save_circuit
-from harness.circuits.ungroup import ungrouped
+from harness.circuits.edges.ungroup import ungrouped
+from harness.circuits.files import mib_config, save_circuit
 from harness.errors import HarnessError
 from harness.runs.circuits import ADDITIVE, stored_circuit
 from harness.runs.record import StoredCell

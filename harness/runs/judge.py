@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.circuits.patching import PatchedModel, self_check
+from harness.circuits.edges.patched.forward import PatchedModel, self_check
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError

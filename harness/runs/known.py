@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.circuits.known import KnownCircuit
-from harness.circuits.select import strength
+from harness.circuits.edges.select import strength
+from harness.circuits.ground_truth import KnownCircuit
 from harness.discovery.found import circuit_of, ranking_for
 from harness.discovery.problem import Discovery
 from harness.evaluation.ground_truth import agreement, ranking

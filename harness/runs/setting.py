@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.circuits.graph import Graph
-from harness.circuits.optimal import learn_constants
-from harness.circuits.patching import PatchedModel
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.positions import Positions
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError

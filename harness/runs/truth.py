@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import TOLERANCE, KnownCircuit, NoTrueCircuit, verify
-from harness.circuits.reference import OF_A_RUN, References
+from harness.circuits.edges.counterfactuals import OF_A_RUN, References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.ground_truth import TOLERANCE, KnownCircuit, NoTrueCircuit, verify
 from harness.datasets.pairs import PromptPairs
 from harness.errors import StoreCorrupt
 from harness.runs.atomic import replace_file

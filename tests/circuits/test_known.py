@@ -12,11 +12,11 @@ from attribution_cases import positions_of
 from edge_by_edge import EdgeByEdge, weights_of
 from other_compiler import PROGRAMS, Published
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import stated, verify
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
-from harness.circuits.select import prune
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.select import prune
+from harness.circuits.ground_truth import stated, verify
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.programs_task import checked_program

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, POST_NORMS, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, PatchedRun, plain_logits
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun, plain_logits
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.circuits.edges.positions import Positions
 
 LIGHT = [name for name in ARCHITECTURES if name not in POST_NORMS and name != "no-positions"]
 ABLATIONS = ["interchange", "zero", "mean"]

@@ -9,11 +9,11 @@ import torch
 from attribution_cases import problem_of
 from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.optimal import Learned, learn_constants, random_masks
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import Constants, References, writer_means
+from harness.circuits.edges.counterfactuals import Constants, References, writer_means
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import Learned, learn_constants, random_masks
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES
 

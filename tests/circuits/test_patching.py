@@ -11,9 +11,14 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, patched_logits, plain_logits, self_check
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import (
+    PatchedModel,
+    patched_logits,
+    plain_logits,
+    self_check,
+)
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)

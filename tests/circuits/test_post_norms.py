@@ -10,11 +10,11 @@ import torch
 from attribution_cases import problem_of, scores_of
 from slow_reference import POST_NORMS, norm, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, patched_logits
-from harness.circuits.post_norms import slope_after, slope_before
-from harness.circuits.reference import References, collect
+from harness.circuits.edges.counterfactuals import References, collect
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, patched_logits
+from harness.circuits.edges.patched.post_norms import slope_after, slope_before
 
 NORM_FREE = {"norm": "none", "activation": "gelu"}
 KINDS = {

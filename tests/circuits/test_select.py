@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import Walks
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
-from harness.circuits.select import greedy, prune, select, sizes_to_counts, top_n
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.paths import Walks
+from harness.circuits.edges.positions import Positions
+from harness.circuits.edges.select import greedy, prune, select, sizes_to_counts, top_n
 from harness.models.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 

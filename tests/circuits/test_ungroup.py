@@ -8,10 +8,10 @@ from attribution_cases import positions_of
 from slow_reference import small_model
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import patched_logits
-from harness.circuits.reference import References
-from harness.circuits.ungroup import ungrouped
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import patched_logits
+from harness.circuits.edges.ungroup import ungrouped
 from harness.models.transformer import Transformer
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from slow_reference import small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.optimal import learn_constants
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method

@@ -13,10 +13,10 @@ import pytest
 import torch
 from other_compiler import Published
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import verify
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.ground_truth import verify
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
 from harness.discovery.found import checked

@@ -12,9 +12,9 @@ from slow_reference import small_model
 from toy_task import CHOICES
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.curve import evaluate_circuits

@@ -10,9 +10,9 @@ import torch
 from slow_reference import small_model
 from toy_task import CHOICES
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_10

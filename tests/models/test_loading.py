@@ -12,9 +12,9 @@ import pytest
 import torch
 from hugging_face import MODELS, config_json, random_theirs, saved
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.config import GPT2_SMALL, Rotary, TransformerConfig

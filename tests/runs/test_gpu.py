@@ -18,10 +18,10 @@ from slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning

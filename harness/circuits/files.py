@@ -27,8 +27,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.positions import Positions
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.positions import Positions
 from harness.errors import HarnessError
 
 OUR_FORMAT = "circuit-harness/circuit/1"

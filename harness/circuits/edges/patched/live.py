@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 WORTH = 0.9
 """Fewer are run only if they are at most this share of the nodes: leaving out copies weights."""

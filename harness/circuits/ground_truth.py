@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import Activations, References
+from harness.circuits.edges.counterfactuals import Activations, References
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.precision import HALF

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 
 def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:

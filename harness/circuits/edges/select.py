@@ -11,9 +11,9 @@ import heapq
 import torch
 from torch import Tensor
 
-from harness.circuits.flow import fed_nodes, feeding_readers
-from harness.circuits.graph import Graph
-from harness.circuits.reference import OF_A_RUN
+from harness.circuits.edges.counterfactuals import OF_A_RUN
+from harness.circuits.edges.flow import fed_nodes, feeding_readers
+from harness.circuits.edges.graph import Graph
 from harness.spec.types import Ablation, Selection
 
 

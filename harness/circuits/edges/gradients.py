@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.mixing import mask_slopes
-from harness.circuits.post_norms import first_order_differences
-from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
-from harness.circuits.reference import Activations, input_writers
-from harness.circuits.trace import Trace
+from harness.circuits.edges.counterfactuals import Activations, input_writers
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.mixing import mask_slopes
+from harness.circuits.edges.patched.post_norms import first_order_differences
+from harness.circuits.edges.patched.readers import FoldedReaders, ReaderRun, sum_of
+from harness.circuits.edges.trace import Trace
 from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer

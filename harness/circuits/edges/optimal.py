@@ -34,10 +34,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import Activations, Constants, collect, writer_means
+from harness.circuits.edges.counterfactuals import Activations, Constants, collect, writer_means
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES

@@ -4,7 +4,7 @@
     resample         its output on another clean prompt of the same length
     mean             its mean output over clean prompts and their positions
     mean_positional  its mean output over clean prompts at the same position
-    optimal          a constant learned to cost least, see `harness.circuits.optimal`
+    optimal          a constant learned to cost least, see `harness.circuits.edges.optimal`
     zero             nothing
 
 A head is stored before its output projection (K numbers instead of D); the projection is
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
@@ -212,7 +212,7 @@ class References:
             if constants is None:
                 raise HarnessError(
                     "ablation 'optimal' needs learned constants: give those of "
-                    "harness.circuits.optimal.learn_constants"
+                    "harness.circuits.edges.optimal.learn_constants"
                 )
             self._constants = constants
 

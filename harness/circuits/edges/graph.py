@@ -30,7 +30,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.circuits.positions import Positions
+from harness.circuits.edges.positions import Positions
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.spec.types import Inputs

@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.circuits.mixing import add_writer_slopes, mask_slopes
-from harness.circuits.patching import PatchedModel, PatchedRun
-from harness.circuits.post_norms import slope_before
-from harness.circuits.reference import Activations
+from harness.circuits.edges.counterfactuals import Activations
+from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun
+from harness.circuits.edges.patched.mixing import add_writer_slopes, mask_slopes
+from harness.circuits.edges.patched.post_norms import slope_before
 from harness.models.batch import Batch
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 
 def fed_nodes(readers: Tensor, graph: Graph) -> Tensor:

@@ -5,14 +5,13 @@ its counterfactual. The first sum is the counterfactual's residual stream, alrea
 differences are mixed, one matrix product per attention layer and one per MLP. With all masks
 one this is the plain model, with all masks zero the counterfactual run. Where attention's output is
 normalised before it is added (Gemma 2 and 3), each reader normalises its own mix of heads:
-`harness.circuits.post_norms`. Where each position has its own edges (`Graph.positions`), so has the
-mask: at token t the mix is that of m[t,w,r].
+`patched.post_norms`. Where each position has its own edges (`Graph.positions`), so has the mask: at
+token t the mix is that of m[t,w,r].
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
 small: 85 M + 25 M); less where masks are exactly zero, since only the nodes are run that some mask
-needs (`harness.circuits.live`): a circuit costs what its nodes cost. Memory: one buffer of W·T·D
-per mask and prompt. `harness.circuits.masked` is the same pass with gradients with respect to the
-masks.
+needs (`patched.live`): a circuit costs what its nodes cost. Memory: one buffer of W·T·D per mask
+and prompt. `patched.backward` is the same pass with gradients with respect to the masks.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
-from harness.circuits.mixing import mix
-from harness.circuits.post_norms import PostNorms
-from harness.circuits.readers import FoldedReaders, centred
-from harness.circuits.reference import Activations, input_writers
+from harness.circuits.edges.counterfactuals import Activations, input_writers
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.circuits.edges.patched.mixing import mix
+from harness.circuits.edges.patched.post_norms import PostNorms
+from harness.circuits.edges.patched.readers import FoldedReaders, centred
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.precision import single
