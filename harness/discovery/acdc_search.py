@@ -102,7 +102,7 @@ class Search:
     def __init__(
         self, problem: Problem, objective: Objective, threshold: float, speculate: int
     ) -> None:
-        self.problem, self.graph, self.threshold = problem, problem.graph, threshold
+        self.problem, self.graph, self.threshold = problem, problem.edges.graph, threshold
         norm = problem.model.final_norm
         out = [centred(block.out_weights(), norm).contiguous() for block in problem.model.layers()]
         self.states = [

@@ -70,10 +70,10 @@ def n_groups(graph: Graph) -> int:
 @torch.enable_grad()
 def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int) -> Tensor:
     """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch, by edge."""
-    model, graph = problem.model, problem.graph
+    model, graph = problem.model, problem.edges.graph
     loss = problem.loss(objective, batch)
     clean = collect(model, batch.clean, graph.inputs)
-    differences = writer_differences(model, graph, clean, problem.references.of(batch))
+    differences = writer_differences(model, graph, clean, problem.counterfactuals.of(batch))
     below = Trace.of(model, clean.streams[0])
     beside = tuple(_beside(below, graph.parallel))
     total = single(differences.new_zeros(graph.allowed.shape))

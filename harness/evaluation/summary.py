@@ -37,6 +37,17 @@ class Summary:
         )
         return found
 
+    def plain(self) -> dict[str, Any]:
+        """Estimates of the model itself."""
+        row, metric = self.examples.plain, self.examples.values["metric"]
+        found = {
+            name: estimate(row[name].mean(), self.weights @ row[name], self.n, "mean")
+            for name in row
+        }
+        rows = np.vstack([row["metric"][None], metric[-2:]])
+        value, samples = _faithfulness(rows.mean(1))[0], _faithfulness(self.weights @ rows.T)[:, 0]
+        return found | {"faithfulness": estimate(value, samples, self.n, "ratio_of_means")}
+
     def areas(self) -> dict[str, Any]:
         """CPR, CMD, their forms over log size, and the smallest sizes reaching thresholds."""
         curve, samples = self._faithful[:-2], self._faithful_samples[:, :-2]

@@ -84,7 +84,9 @@ def _timings(bench: Bench, chosen: list[str]) -> _Timings:
         "tf32": bench.tf32,
         "counted_gib": step_gib(config, bench.batch, bench.length, dtype, bench.device),
     }
-    nodes = LiveNodes.under(subject.graph, subject.small[None], of_a_run=True)
+    nodes = LiveNodes.under(
+        subject.graph, subject.patchable.space.matrix(subject.small[None]), of_a_run=True
+    )
     runs = {name: ROWS[name](subject) for name in chosen}
     seconds = _in_turns({"plain": subject.plain, **runs}, bench)
     return _Timings(about, seconds, floors(config, bench.length, nodes))

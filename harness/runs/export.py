@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.edges.mib import mib_config
 from harness.circuits.edges.ungroup import ungrouped
-from harness.circuits.files import mib_config, save_circuit
+from harness.circuits.files import save_circuit
 from harness.errors import HarnessError
 from harness.runs.circuits import ADDITIVE, stored_circuit
 from harness.runs.record import StoredCell
@@ -146,7 +147,7 @@ def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
     empty = replace(measured[0], kept=measured[0].kept & False)
     found = []
     for limit in MIB_LIMITS:
-        fitting = [one for one in measured if one.size <= limit * one.graph.n_edges]
+        fitting = [one for one in measured if one.size <= limit * len(one.space)]
         found.append((limit, fitting[-1] if fitting else empty))
     return found
 
@@ -164,7 +165,7 @@ def _written(
         save_circuit(circuit, path, mib=True)
         cut_from = circuit.source.get("cut_from", "scores") if scored else "scores"
         known = path.parent.name in MIB_FOLDERS
-        total = circuit.graph.n_edges
+        total = len(circuit.space)
         written.append(Exported(path, cell.entry.id, known, cut_from, circuit.size, total))
     return written
 

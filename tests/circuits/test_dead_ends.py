@@ -13,7 +13,7 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.edges.counterfactuals import OF_A_RUN, References
+from harness.circuits.edges.counterfactuals import OF_A_RUN, EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
@@ -37,7 +37,9 @@ class Case:
     """A model, a graph of it and prompts, with what dropped edges carry."""
 
     def __init__(self, model, graph, batch, ablation, head_bias="unattached"):
-        references = References(model, graph, ablation, mean_over=[batch], head_bias=head_bias)
+        references = EdgeCounterfactuals(
+            model, graph, ablation, mean_over=[batch], head_bias=head_bias
+        )
         self.patched, self.batch = PatchedModel(model, graph), batch
         self.reference = references.of(batch)
 

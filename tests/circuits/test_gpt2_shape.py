@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
@@ -53,7 +53,7 @@ class Case:
         model, self.batch = gpt2_shaped(), two_prompts()
         graph = Graph.of(GPT2_SMALL)
         self.patched = PatchedModel(model, graph)
-        self.reference = References(model, graph, "interchange").of(self.batch)
+        self.reference = EdgeCounterfactuals(model, graph, "interchange").of(self.batch)
         self.clean = plain_logits(model, self.batch)
         self.corrupted = plain_logits(model, self.batch, corrupted=True)
 

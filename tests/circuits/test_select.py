@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
@@ -112,7 +112,7 @@ def test_dead_ends_of_positions_do_not_change_logits(name, ablation, inputs, see
     kept = random_edges(graph, seed, share)
     pruned = prune(kept, graph, ablation)
     assert (pruned != kept).any()
-    reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
+    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     patched = PatchedModel(model, graph)
     before = masked_logits(patched, batch, kept[None].double(), reference)[0, batch.read]
     after = patched.logits(batch, pruned[None], reference)[0, batch.read]

@@ -10,7 +10,7 @@ import torch
 from slow_reference import SlowModel, small_model
 from toy_task import CHOICES
 
-from harness.circuits.edges.counterfactuals import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.paths import Walks
@@ -34,7 +34,10 @@ def draws(seed=0):
 def runner_of(model, batch, choices=CHOICES):
     graph = Graph.of(model.config)
     return Runner(
-        PatchedModel(model, graph), [batch], References(model, graph, choices.ablation), choices
+        PatchedModel(model, graph),
+        [batch],
+        EdgeCounterfactuals(model, graph, choices.ablation),
+        choices,
     )
 
 

@@ -28,10 +28,6 @@ from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec.types import Ablation, HeadBias, Inputs
 
-OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
-"""Ablations whose counterfactual is one run of the model on other prompts, so that a writer which
-hears nothing but the counterfactual writes the counterfactual."""
-
 
 @dataclass(frozen=True)
 class Activations:
@@ -182,7 +178,7 @@ def _start(model: Transformer, inputs: Inputs, batch: Batch, written: Tensor) ->
     return total + model.position(total.shape[1]) if inputs == "token" else total
 
 
-class References:
+class EdgeCounterfactuals:
     """Makes the counterfactual of each batch under one ablation.
 
     `mean_over` are the batches whose clean prompts give the means (needed for means only);

@@ -13,6 +13,14 @@ from torch import Tensor
 from harness.circuits.edges.graph import Graph
 
 
+def touched_nodes(kept: Tensor, graph: Graph) -> Tensor:
+    """Nodes [W+1], `logits` last, that kept edges [W, R] (or [T, W, R]) go out of or into."""
+    kept = graph.by_place(kept).any(0)
+    touched = graph.owners[kept.any(0)].any(0)
+    touched[:-1] |= kept.any(1)
+    return touched
+
+
 def fed_nodes(readers: Tensor, graph: Graph) -> Tensor:
     """Nodes [P, W+1] that hear of `readers` bool [P, R]; the last node is `logits`."""
     noticed = _through_attention(readers, graph.looked_at.T, graph)

@@ -1,6 +1,6 @@
-"""From scores per edge to circuits: ranking, greedy growth, removal of dead ends.
+"""Circuits of edges that hang together: greedy growth from the logits, removal of dead ends.
 
-Scores are [W, R] with any value at impossible edges; kept edges are bool [W, R]. Both are [T, W, R]
+Ranks are [W, R] with any value at impossible edges; kept edges are bool [W, R]. Both are [T, W, R]
 where each position has its own edges.
 """
 
@@ -11,35 +11,18 @@ import heapq
 import torch
 from torch import Tensor
 
-from harness.circuits.edges.counterfactuals import OF_A_RUN
 from harness.circuits.edges.flow import fed_nodes, feeding_readers
 from harness.circuits.edges.graph import Graph
-from harness.spec.types import Ablation, Selection
+from harness.circuits.patchable import OF_A_RUN
+from harness.spec.types import Ablation
 
 
-def strength(scores: Tensor, order: str) -> Tensor:
-    """What edges are ranked by: the score (`signed`) or its magnitude (`absolute`)."""
-    return scores.abs() if order == "absolute" else scores
-
-
-def top_n(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Tensor:
-    """The n strongest edges; ties go to the edge that comes first by position, row, column."""
-    allowed = graph.allowed
-    ranked = strength(scores, order)[allowed].argsort(descending=True, stable=True)
-    chosen = torch.zeros(len(ranked), dtype=torch.bool)
-    chosen[ranked[:n].cpu()] = True
-    kept = torch.zeros_like(allowed)
-    kept[allowed] = chosen
-    return kept
-
-
-def greedy(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Tensor:
-    """Grow n edges backwards from `logits`: always the strongest edge into a node already in.
+def grow(ranks: Tensor, graph: Graph, n: int) -> Tensor:
+    """Grow n edges backwards from `logits`: always the best-ranked edge into a node already in.
 
     Guarantees that every chosen edge leads to the logits (Hanna et al. 2024).
     """
-    ranks = strength(scores, order).masked_fill(~graph.allowed, -torch.inf).cpu()
-    ranks, allowed = graph.by_place(ranks), graph.by_place(graph.allowed)
+    ranks, allowed = graph.by_place(ranks.cpu()), graph.by_place(graph.allowed)
     kept = torch.zeros_like(allowed)
     nodes = torch.zeros(graph.n_places, graph.n_writers + 1, dtype=torch.bool)
     offered = torch.zeros(graph.n_places, graph.n_readers, dtype=torch.bool)
@@ -93,16 +76,3 @@ def prune(kept: Tensor, graph: Graph, ablation: Ablation) -> Tensor:
         if torch.equal(smaller, kept):
             return kept.view(graph.allowed.shape)
         kept = smaller
-
-
-def sizes_to_counts(sizes: tuple[float, ...], n_edges: int) -> list[int]:
-    """Edges requested at each share of the graph: ⌊share·edges⌋, as MIB rounds."""
-    return [int(size * n_edges) for size in sizes]
-
-
-def select(
-    scores: Tensor, graph: Graph, n: int, selection: Selection, ablation: Ablation
-) -> Tensor:
-    """A circuit of at most n edges by a selection rule, dead ends removed."""
-    rule = {"top_n": top_n, "greedy": greedy}[selection.rule]
-    return prune(rule(scores.cpu(), graph, n, selection.order), graph, ablation)

@@ -74,10 +74,10 @@ class PostNorms:
     base: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, model: Transformer, graph: Graph, reference: Activations) -> PostNorms:
+    def of(cls, model: Transformer, graph: Graph, counterfactual: Activations) -> PostNorms:
         """Those of a counterfactual."""
         norms = tuple(block.attention_post_norm for block in model.layers())
-        outputs = attention_outputs(model, reference)
+        outputs = attention_outputs(model, counterfactual)
         base = tuple(centred(a, norm) for a, norm in zip(outputs, norms, strict=True))
         return cls(graph, norms, base)
 

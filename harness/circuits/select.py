@@ -1,0 +1,39 @@
+"""From scores per element to circuits of a wanted size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.circuits.space import Space
+from harness.spec.types import Ablation, Selection
+
+
+def strength(scores: Tensor, order: str) -> Tensor:
+    """What elements are ranked by: the score (`signed`) or its magnitude (`absolute`)."""
+    return scores.abs() if order == "absolute" else scores
+
+
+def top_n(scores: Tensor, n: int, order: str = "absolute") -> Tensor:
+    """The n strongest elements as bool [E], from scores [E]; ties go to the first element."""
+    ranked = strength(scores, order).argsort(descending=True, stable=True)
+    kept = torch.zeros(len(ranked), dtype=torch.bool)
+    kept[ranked[:n].cpu()] = True
+    return kept
+
+
+def select(
+    scores: Tensor, space: Space, n: int, selection: Selection, ablation: Ablation
+) -> Tensor:
+    """A circuit of at most n elements by a selection rule, dead ends removed: bool [E]."""
+    scores = scores.cpu()
+    if selection.rule == "greedy":
+        kept = space.grow(strength(scores, selection.order), n)
+    else:
+        kept = top_n(scores, n, selection.order)
+    return space.prune(kept, ablation)
+
+
+def sizes_to_counts(sizes: tuple[float, ...], total: int) -> list[int]:
+    """Elements requested at each share of the space: ⌊share·total⌋, as MIB rounds."""
+    return [int(size * total) for size in sizes]
