@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 GROUP = "harness.methods"
 
 BUILT_IN = {
-    "random": "harness.discovery.random:Random",
-    "random_paths": "harness.discovery.random_paths:RandomPaths",
-    "activation_patching": "harness.discovery.activation_patching:ActivationPatching",
-    "eap": "harness.discovery.eap:Eap",
-    "eap_ig": "harness.discovery.eap_ig:EapIg",
-    "mask_gradient_ig": "harness.discovery.mask_gradient_ig:MaskGradientIg",
-    "information_flow_routes": "harness.discovery.information_flow_routes:InformationFlowRoutes",
-    "node_patching": "harness.discovery.node_patching:NodePatching",
-    "node_attribution": "harness.discovery.node_attribution:NodeAttribution",
-    "acdc": "harness.discovery.acdc:Acdc",
-    "edge_pruning": "harness.discovery.edge_pruning:EdgePruning",
-    "subnetwork_probing": "harness.discovery.subnetwork_probing:SubnetworkProbing",
+    "random": "harness.discovery.controls.random:Random",
+    "random_paths": "harness.discovery.controls.random_paths:RandomPaths",
+    "activation_patching": "harness.discovery.patching.activation_patching:ActivationPatching",
+    "eap": "harness.discovery.attribution.eap:Eap",
+    "eap_ig": "harness.discovery.attribution.eap_ig:EapIg",
+    "mask_gradient_ig": "harness.discovery.attribution.mask_gradient_ig:MaskGradientIg",
+    "information_flow_routes": (
+        "harness.discovery.attribution.information_flow_routes:InformationFlowRoutes"
+    ),
+    "node_patching": "harness.discovery.patching.node_patching:NodePatching",
+    "node_attribution": "harness.discovery.attribution.node_attribution:NodeAttribution",
+    "acdc": "harness.discovery.acdc.acdc:Acdc",
+    "edge_pruning": "harness.discovery.masks.edge_pruning:EdgePruning",
+    "subnetwork_probing": "harness.discovery.masks.subnetwork_probing:SubnetworkProbing",
     "uniform_gradient_sampling": (
-        "harness.discovery.uniform_gradient_sampling:UniformGradientSampling"
+        "harness.discovery.masks.uniform_gradient_sampling:UniformGradientSampling"
     ),
 }
 

@@ -1,6 +1,6 @@
 """What an Edge Pruning step holds at its peak, by counting: does a model fit on a card?
 
-With t tokens run together (`mask_training.part_of`: as many prompts as fit into a budget, at least
+With t tokens run together (`masks.training.part_of`: as many prompts as fit into a budget, at least
 one), W writers, R readers of width K and E edges, in numbers of the model's precision:
     weights          the model itself
     folded readers   L·D·(R_l·K + hidden), the maps that read the stream once more: about half of
@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 
 from harness.circuits.edges.graph import Graph
-from harness.discovery.mask_training import part_of
+from harness.discovery.masks.training import part_of
 from harness.models.config import TransformerConfig
 from harness.runs.bench_models import count_parameters
 

@@ -14,16 +14,16 @@ from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactu
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.space import Space
-from harness.discovery import prompts
-from harness.discovery.acdc import Acdc
-from harness.discovery.acdc_cost import sampled_cost
-from harness.discovery.activation_patching_cost import seconds_per_edge
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.mask_training import MaskLaw, MaskRun, Training, task_of
+from harness.discovery.acdc.acdc import Acdc
+from harness.discovery.acdc.cost import sampled_cost
+from harness.discovery.masks import prompts
+from harness.discovery.masks.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.masks.subnetwork_probing import PricedMasks, SubnetworkProbing
+from harness.discovery.masks.training import MaskLaw, MaskRun, Training, task_of
+from harness.discovery.masks.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
+from harness.discovery.patching.cost import seconds_per_edge
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.discovery.subnetwork_probing import PricedMasks, SubnetworkProbing
-from harness.discovery.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.config import TransformerConfig

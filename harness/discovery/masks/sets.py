@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.discovery.mask_training import LawOf, Training, train_masks
+from harness.discovery.masks.training import LawOf, Training, train_masks
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.types import Objective
 

@@ -2,9 +2,9 @@
 
 An edge goes if the objective, a mean over all prompt pairs, grows by less than the threshold when
 it is removed from what is left; one circuit per threshold, each searched from scratch. Order and
-rule are in `acdc_search`. The circuit is exactly that of the one-by-one search, found without
+rule are in `search`. The circuit is exactly that of the one-by-one search, found without
 its forwards: only nodes that hear of the tested reader and are heard at the logits are run
-(`acdc_plan`, `acdc_state`), several deletions in one batch.
+(`plan`, `state`), several deletions in one batch.
 
 Ranking. With thresholds τ₁ < … < τₙ an edge's level is the number of the largest threshold at
 which it is still in the circuit. score = level - 1 + ½(1 + g/(1+|g|)), g being how much the
@@ -21,8 +21,8 @@ Cost: about two plain forward+backwards to set a search up, and one candidate pe
 least, each the share of a forward that its plan runs, and an unembedding: 0.006 plain
 forward+backwards for GPT-2 small by count if the answer is read and nothing else run, 0.3 if the
 whole patched pass is, and near the lower end where little is kept. Edges into nodes that nobody
-hears are not tested. `harness.discovery.acdc_cost` measures it. A search that was stopped goes on
-(`acdc_resume`).
+hears are not tested. `harness.discovery.acdc.cost` measures it. A search that was stopped goes on
+(`resume`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from harness.circuits.select import sizes_to_counts
-from harness.discovery.acdc_resume import checkpoint_of
-from harness.discovery.acdc_search import Search, SearchResult
+from harness.discovery.acdc.resume import checkpoint_of
+from harness.discovery.acdc.search import Search, SearchResult
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
 from harness.spec.types import Objective

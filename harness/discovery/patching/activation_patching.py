@@ -8,7 +8,7 @@ position has its own edges, score[t, w, r] is that of the edge at position t alo
 add up to score[w, r].
 Cost: per edge one forward from the reader's layer on (0.36 of the model on average for GPT-2
 small's edges), that is 0.12 plain forward+backwards; two forwards for the clean run and the
-counterfactual. `activation_patching_cost` measures it. The reference that gradient methods
+counterfactual. `patching.cost` measures it. The reference that gradient methods
 approximate.
 """
 

@@ -21,7 +21,7 @@ from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.patched.readers import FoldedReaders, centred
-from harness.discovery.acdc_plan import ALL, LANES, READ, Attention, Plan, Step
+from harness.discovery.acdc.plan import ALL, LANES, READ, Attention, Plan, Step
 from harness.discovery.problem import Loss, Problem
 from harness.models.batch import Batch
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from harness.discovery.acdc_search import Partway, Search, SearchResult, Tally
+from harness.discovery.acdc.search import Partway, Search, SearchResult, Tally
 from harness.discovery.problem import Problem
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from harness.discovery.masks.prompts import BUDGET, Prompts, PromptSource
 from harness.discovery.problem import Problem
-from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES, NEGATED
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state

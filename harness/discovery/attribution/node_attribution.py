@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.edges.space import EdgeSpace
-from harness.discovery.input_path import path_scores, riemann_points
+from harness.discovery.attribution.input_path import path_scores, riemann_points
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.types import Objective
 

@@ -22,7 +22,7 @@ mask mattered: a short memory lets prices move masks in short trainings.
 
 Cost per target: `steps`, each 1.1 plain forward+backwards of its prompts for GPT-2 small by count,
 of which 0.5 are the whole model and the counterfactual where they are not kept, and 0.67 for every
-further draw (`mask_training`). Less as circuits get small. `harness bench` measures a step.
+further draw (`masks.training`). Less as circuits get small. `harness bench` measures a step.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.discovery.mask_sets import discover_over
-from harness.discovery.mask_training import Training
+from harness.discovery.masks.sets import discover_over
+from harness.discovery.masks.training import Training
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.types import Objective
 

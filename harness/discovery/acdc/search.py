@@ -1,4 +1,4 @@
-"""Sequential ACDC for one threshold, several deletions at a time, in the order of `acdc_order`.
+"""Sequential ACDC for one threshold, several deletions at a time, in the order of `order`.
 
 Rule. An edge goes if the objective then grows by less than the threshold, else it stays; nothing
 is taken back. Edges into a node that no kept edge leads out of go untested.
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits.edges.patched.readers import centred
-from harness.discovery.acdc_order import readers_in_order, writers_in_order
-from harness.discovery.acdc_plan import ALL, READ, Needs, Plan
-from harness.discovery.acdc_state import BUFFER, BatchState
+from harness.discovery.acdc.order import readers_in_order, writers_in_order
+from harness.discovery.acdc.plan import ALL, READ, Needs, Plan
+from harness.discovery.acdc.state import BUFFER, BatchState
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
 from harness.spec.types import Objective

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.discovery.acdc import Acdc
-from harness.discovery.acdc_order import readers_in_order
-from harness.discovery.acdc_search import Search
+from harness.discovery.acdc.acdc import Acdc
+from harness.discovery.acdc.order import readers_in_order
+from harness.discovery.acdc.search import Search
 from harness.discovery.problem import Problem
 
 

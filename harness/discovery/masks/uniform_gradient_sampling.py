@@ -8,10 +8,10 @@ effect of the edge averaged over the line from dropped to kept.
 
     minimise over θ:   objective + price · sum over edges of θ
 
-One training for each price, in units of the objective; see `mask_sets`.
+One training for each price, in units of the objective; see `masks.sets`.
 
 Cost per price: as subnetwork probing, `steps` of 1.1 plain forward+backwards of their prompts for
-GPT-2 small by count and 0.67 for every further draw (`mask_training`); `harness bench` measures a
+GPT-2 small by count and 0.67 for every further draw (`masks.training`); `harness bench` measures a
 step.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.discovery.mask_sets import PriceSweep
+from harness.discovery.masks.sets import PriceSweep
 from harness.discovery.problem import Discovery, Problem
 
 _START = 3.0

@@ -8,7 +8,7 @@ from the training whose expected size is nearest to n.
 
 Cost per price: `steps`, each 1.1 plain forward+backwards of its prompts for GPT-2 small by count,
 of which 0.5 are the whole model and the counterfactual where they are not kept, and 0.67 for every
-further draw (`mask_training`); `harness bench` measures a step.
+further draw (`masks.training`); `harness bench` measures a step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.discovery.mask_sets import PriceSweep
+from harness.discovery.masks.sets import PriceSweep
 from harness.discovery.problem import Discovery, Problem
 
 _START = 3.0

@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.post_norms import lone_differences
-from harness.discovery.node_attribution import on_edges
+from harness.discovery.attribution.node_attribution import on_edges
 from harness.discovery.problem import Discovery, Loss, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from harness.discovery.activation_patching import Patcher
+from harness.discovery.patching.activation_patching import Patcher
 from harness.discovery.problem import Problem
 from harness.spec.types import Objective
 
