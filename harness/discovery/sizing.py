@@ -45,13 +45,17 @@ def ranking_for(found: Discovery, n: int) -> Tensor:
     return found.rankings[_nearest(found, n)] if found.rankings else found.scores
 
 
+SCORES = "scores"
+"""What `cut_from` says where circuits of all sizes are cut from one ranking."""
+
+
 def cut_from(found: Discovery, n: int, unit: str) -> str:
     """In words, what circuits of n elements come from: `scores` if circuits of all sizes do."""
     if found.circuits:
         return "circuits that the method settled on"
     if found.rankings:
         return f"scores made for about {_nearest(found, n)} {unit}"
-    return "scores"
+    return SCORES
 
 
 def _nearest(found: Discovery, n: int) -> int:

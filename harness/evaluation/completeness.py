@@ -30,8 +30,8 @@ _START = 0.0
 
 def incompleteness(gaps: Floats) -> Floats:
     """|mean gap| of each knock-out [K], from gaps [K, n]; in the metric's unit."""
-    found: Floats = np.abs(gaps.mean(1))
-    return found
+    sizes: Floats = np.abs(gaps.mean(1))
+    return sizes
 
 
 def greedy_knockout(

@@ -71,7 +71,7 @@ def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     # The last row is the model's own.
-    found = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in names}
+    table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in names}
     for batch in batches:
         rows = batch.rows.cpu().numpy()
         counterfactual = setup.counterfactuals.of(batch)
@@ -85,19 +85,19 @@ def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
                 values |= ordered.read(logits, whole, batch)  # noqa: B023
             for name, value in values.items():
                 some = slice(start, start + len(logits))
-                found[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
+                table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
 
         for start in range(0, len(masks), chunk):
             part = masks[start : start + chunk].to(whole.device)
             fill(start, patchable.logits(batch, part, counterfactual))
         fill(len(masks), whole[None])
-    _check_finite(found)
-    values = {name: array[place] for name, array in found.items()}
-    return Examples(values, {name: array[-1] for name, array in found.items()})
+    _check_finite(table)
+    values = {name: array[place] for name, array in table.items()}
+    return Examples(values, {name: array[-1] for name, array in table.items()})
 
 
-def _check_finite(found: dict[str, Floats]) -> None:
-    for name, array in found.items():
+def _check_finite(values: dict[str, Floats]) -> None:
+    for name, array in values.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
             raise HarnessError(

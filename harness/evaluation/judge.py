@@ -86,7 +86,7 @@ def judge(
     if extra := set(tests) - set(TESTS):
         raise ValueError(f"unknown tests {sorted(extra)}; known: {TESTS}")
     setup.check(circuit)
-    found = _Judgement(setup, search or setup, circuit.kept, seed, effort or Effort(), learner)
+    judgement = _Judgement(setup, search or setup, circuit.kept, seed, effort or Effort(), learner)
     touched = circuit.space.touched(circuit.kept)
     return {
         "metric": setup.choices.metric,
@@ -98,11 +98,11 @@ def judge(
         "sparsity": circuit.sparsity,
         "nodes": int(touched.sum()),
         "nodes_total": len(touched),
-        "circuit": found.summary.point(0),
-        "empty": found.summary.point(-2),
-        "whole": found.summary.point(-1),
-        "plain": found.summary.plain(),
-        **{name: getattr(found, name)() for name in TESTS if name in tests},
+        "circuit": judgement.summary.point(0),
+        "empty": judgement.summary.point(-2),
+        "whole": judgement.summary.point(-1),
+        "plain": judgement.summary.plain(),
+        **{name: getattr(judgement, name)() for name in TESTS if name in tests},
     }
 
 
@@ -124,7 +124,7 @@ class _Judgement:
         examples = evaluate_circuits(setup, circuits)
         values = examples.values
         rows = Examples({name: x[[0, 2, 3]] for name, x in values.items()}, examples.plain)
-        self.summary = Summary(rows, (), [])
+        self.summary = Summary(rows, ())
         self.scores, self.complement, self.empty, self.whole = values["metric"]
         self.span = abs(float(self.whole.mean() - self.empty.mean()))
         self.weights = shared_resamples(setup.n)
@@ -145,7 +145,7 @@ class _Judgement:
             steps, width = effort.greedy_steps, effort.greedy_width
             return greedy_knockout(self.search, self.kept, parts, steps, width, self._draws(draws))
 
-        found = {
+        knockouts = {
             "nothing": [Part("nothing", torch.zeros_like(self.kept))],
             "random": [Part(f"subset {i}", elements) for i, elements in enumerate(subsets)],
             "nodes": nodes,
@@ -154,10 +154,10 @@ class _Judgement:
         }
         if self.learner is not None:
             seed = self._draws(3).initial_seed()
-            found["learned"] = [learned_knockout(self.search, self.kept, self.learner, seed)]
+            knockouts["learned"] = [learned_knockout(self.search, self.kept, self.learner, seed)]
         return {
             "searched_on_other_pairs": self.search.batches is not self.setup.batches,
-            **{name: self._gaps(parts) for name, parts in found.items()},
+            **{name: self._gaps(parts) for name, parts in knockouts.items()},
         }
 
     def _gaps(self, parts: list[Part]) -> dict[str, Any] | None:
@@ -247,23 +247,25 @@ class _Judgement:
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:
         """Does one of circuit and model score higher too often?"""
-        found = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
-        return _test("circuit and model beat each other equally often, within 0.1", found)
+        outcome = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
+        return _test("circuit and model beat each other equally often, within 0.1", outcome)
 
     def independence(self) -> dict[str, Any]:
         """Does the complement still track the model?"""
         rng = np.random.default_rng([self.seed, 6])
-        found = hypothesis.independence(self.complement, self.whole, rng, self.effort.permutations)
-        return _test("the complement's scores say nothing about the model's", found)
+        outcome = hypothesis.independence(
+            self.complement, self.whole, rng, self.effort.permutations
+        )
+        return _test("the complement's scores say nothing about the model's", outcome)
 
 
-def _test(null: str, found: hypothesis.Outcome) -> dict[str, Any]:
+def _test(null: str, outcome: hypothesis.Outcome) -> dict[str, Any]:
     return {
         "null": null,
-        "statistic": found.statistic,
-        "p": found.p,
-        "n": found.n,
-        "rejected": found.rejected(),
+        "statistic": outcome.statistic,
+        "p": outcome.p,
+        "n": outcome.n,
+        "rejected": outcome.rejected(),
     }
 
 

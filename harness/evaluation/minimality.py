@@ -35,8 +35,8 @@ def effects(
 
 def squared_effects(changes: Floats) -> Floats:
     """δ [E] from changes s(C) - s(C\\e) [E, n]."""
-    found: Floats = np.square(changes).mean(1)
-    return found
+    squares: Floats = np.square(changes).mean(1)
+    return squares
 
 
 def random_effects(setup: Setup, kept: Tensor, count: int, generator: torch.Generator) -> Floats:
@@ -47,10 +47,10 @@ def random_effects(setup: Setup, kept: Tensor, count: int, generator: torch.Gene
     """
     inflated, dropped, walks = [], [], setup.space.walks()
     for _ in range(count):
-        found = _inflate(walks, kept, generator)
-        if found is None:
+        inflation = _inflate(walks, kept, generator)
+        if inflation is None:
             break
-        larger, element = found
+        larger, element = inflation
         smaller = larger.clone()
         smaller[element] = False
         inflated.append(larger)

@@ -77,8 +77,12 @@ class TargetSearch:
             }
             self._measure(sorted(set(middles.values())))
             open_targets = set(middles)
-        brackets = {target: self._bracket(target) for target in targets}
-        return [None if (found := brackets[target]) is None else found[1] for target in targets]
+        return self.measured(targets)
+
+    def measured(self, targets: Sequence[Target]) -> list[int | None]:
+        """For each target the smallest n measured so far that reaches it."""
+        brackets = map(self._bracket, targets)
+        return [None if bracket is None else bracket[1] for bracket in brackets]
 
     def _bracket(self, target: Target) -> tuple[int, int] | None:
         """The largest n below that falls short (-1: none), and the smallest n that reaches it."""
@@ -94,11 +98,11 @@ class TargetSearch:
             if n in self.means:
                 continue
             kept = self.circuit_of(n)
-            known = self._by_circuit.get(_key(kept))
-            if known is None:
+            means = self._by_circuit.get(_key(kept))
+            if means is None:
                 fresh[n] = kept
             else:
-                self.means[n] = known
+                self.means[n] = means
         if not fresh:
             return
         values = evaluate_circuits(self.setup, list(fresh.values())).values

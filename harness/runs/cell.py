@@ -22,12 +22,14 @@ from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
-from harness.discovery.sizing import checked, circuit_of, cut_from, ranking_for
+from harness.discovery.sizing import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.measures import SIZE_THRESHOLDS, size_reaching
 from harness.evaluation.setup import Setup
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
+from harness.evaluation.targets import Target, TargetSearch
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.atomic import remove_folder
@@ -61,20 +63,22 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
-        found, cost = _discover(cell, prepared, models.scratch(cell.id))
-    seconds = cost.seconds + found.earlier_seconds
+        discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
+    seconds = cost.seconds + discovery.earlier_seconds
     began = time.perf_counter()
-    circuits = _circuits(cell, test.space, found)
+    circuits = _circuits(cell, test.space, discovery)
     examples = _evaluate(test, circuits)
+    summary = Summary(examples, choices.sizes)
+    sizes_at = _sizes_at(cell, test, discovery, circuits, summary)
     evaluation_seconds = time.perf_counter() - began
-    summary = Summary(examples, choices.sizes, [int(kept.sum()) for kept in circuits])
-    notes = {**test.counterfactuals.notes, **found.notes}
+    notes = {**test.counterfactuals.notes, **discovery.notes}
     result = _result(cell, prepared, summary, circuits, data) | {
-        "ground_truth": _ground_truth(cell, prepared, data, found, models, log),
+        "summary": summary.areas() | sizes_at,
+        "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
         "notes": {name: float(value) for name, value in notes.items()},
     }
     remove_folder(models.scratch(cell.id))
-    stored = _stored_circuit(cell, test, found, circuits, result)
+    stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
         result,
         {
@@ -105,14 +109,14 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
         scratch,
     )
     with measured(cell.runtime.device) as cost:
-        found = method.discover(problem)
-    return checked(found, setup.space, cell.method.name), cost
+        discovery = method.discover(problem)
+    return checked(discovery, setup.space, cell.method.name), cost
 
 
-def _circuits(cell: Cell, space: Space, found: Discovery) -> list[Tensor]:
+def _circuits(cell: Cell, space: Space, discovery: Discovery) -> list[Tensor]:
     choices = cell.task.spec.evaluation
     return [
-        circuit_of(found, space, n, cell.method.selection, choices.ablation)
+        circuit_of(discovery, space, n, cell.method.selection, choices.ablation)
         for n in sizes_to_counts(choices.sizes, len(space))
     ]
 
@@ -121,7 +125,7 @@ def _ground_truth(
     cell: Cell,
     prepared: Prepared,
     data: TaskData,
-    found: Discovery,
+    discovery: Discovery,
     models: ModelStore,
     log: Callable[[str], None],
 ) -> dict[str, Any] | None:
@@ -140,7 +144,7 @@ def _ground_truth(
     except HarnessError as error:
         log(f"not compared with a true circuit: {error}")
         return None
-    return ground_truth_agreement(truth, found, cell.method.selection, choices.ablation)
+    return ground_truth_agreement(truth, discovery, cell.method.selection, choices.ablation)
 
 
 def _evaluate(test: Setup, circuits: list[Tensor]) -> Examples:
@@ -149,8 +153,40 @@ def _evaluate(test: Setup, circuits: list[Tensor]) -> Examples:
     return evaluate_circuits(test, [*circuits, ~everything, everything])
 
 
+def _sizes_at(
+    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], summary: Summary
+) -> dict[str, Any]:
+    """Sizes of the smallest circuits that are so faithful, and how they were looked for.
+
+    Where all circuits are cut from one ranking they are searched for along it; else they are those
+    of the grid.
+    """
+    total, choices = len(test.space), cell.task.spec.evaluation
+    if cut_from(discovery, total, test.space.unit) != SCORES:
+        realised, curve = [int(kept.sum()) for kept in circuits], summary.curve()
+        sizes = [size_reaching(value, realised, curve) for value in SIZE_THRESHOLDS]
+        return {"size_at": "grid", **_by_threshold(sizes)}
+    metric = summary.examples.values["metric"]
+    search = TargetSearch(
+        test,
+        lambda n: circuit_of(discovery, test.space, n, cell.method.selection, choices.ablation),
+        empty=float(metric[-2].mean()),
+        whole=float(metric[-1].mean()),
+    )
+    for row, n in enumerate(sizes_to_counts(choices.sizes, total)):
+        search.add(n, circuits[row], summary.examples.row(row))
+    reached = search.smallest([Target("faithfulness", value) for value in SIZE_THRESHOLDS])
+    sizes = [None if n is None else int(search.circuit_of(n).sum()) for n in reached]
+    return {"size_at": "ranking", **_by_threshold(sizes)}
+
+
+def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:
+    pairs = zip(SIZE_THRESHOLDS, sizes, strict=True)
+    return {f"size_at_{threshold:.2f}": size for threshold, size in pairs}
+
+
 def _stored_circuit(
-    cell: Cell, test: Setup, found: Discovery, circuits: list[Tensor], result: dict[str, Any]
+    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], result: dict[str, Any]
 ) -> Circuit:
     """The stored circuit, with the scores that circuits of its size are cut from."""
     space, curve = test.space, result["curve"]
@@ -161,14 +197,14 @@ def _stored_circuit(
     ]
     whole = (len(space), len(space), torch.ones(len(space), dtype=torch.bool))
     _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
-    scores = ranking_for(found, requested)
+    scores = ranking_for(discovery, requested)
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
-        "cut_from": cut_from(found, requested, space.unit),
-        "scores": ADDITIVE if found.additive else RANKS,
+        "cut_from": cut_from(discovery, requested, space.unit),
+        "scores": ADDITIVE if discovery.additive else RANKS,
     }
     return Circuit(space, kept, scores, test.model.config.d_model, source)
 
@@ -204,14 +240,13 @@ def _result(
             }
             for index, (share, requested, kept) in enumerate(points)
         ],
-        "summary": summary.areas(),
         "data_digest": prepared.digests,
     }
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     """How well the model does the task on every split it was not trained on."""
-    found = {}
+    by_split = {}
     wanted = limited(QUALITY_PAIRS, cell)
     for split in data.splits:
         if split == "train":
@@ -219,11 +254,11 @@ def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, 
         pairs = data.pairs(split, wanted, TEST_SEED, at_most=True)
         values = quality(model, pairs, cell.runtime.device)
         weights = shared_resamples(len(pairs))
-        found[split] = {
+        by_split[split] = {
             name: estimate(float(x.mean()), weights @ x.numpy(), len(pairs), "mean")
             for name, x in values.items()
         }
-    return found
+    return by_split
 
 
 def _example_arrays(

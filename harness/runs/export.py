@@ -145,11 +145,11 @@ def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
     shares = [point["size_requested"] for point in (cell.result or {})["curve"]]
     measured = sorted((_circuit(cell, share) for share in shares), key=lambda one: one.size)
     empty = replace(measured[0], kept=measured[0].kept & False)
-    found = []
+    circuits = []
     for limit in MIB_LIMITS:
         fitting = [one for one in measured if one.size <= limit * len(one.space)]
-        found.append((limit, fitting[-1] if fitting else empty))
-    return found
+        circuits.append((limit, fitting[-1] if fitting else empty))
+    return circuits
 
 
 def _written(
@@ -184,5 +184,5 @@ def folder_name(task: str, model: str) -> str:
 
 
 def _has(cells: Sequence[StoredCell]) -> str:
-    found = sorted({f"{c.entry.method} seed {c.entry.seed}" for c in cells if c.status == "ok"})
-    return f"there are: {', '.join(found)}" if found else "the run has no finished cell"
+    finished = sorted({f"{c.entry.method} seed {c.entry.seed}" for c in cells if c.status == "ok"})
+    return f"there are: {', '.join(finished)}" if finished else "the run has no finished cell"

@@ -112,9 +112,9 @@ def _read(path: Path, space: Space) -> GroundTruth:
             note = json.loads((file.metadata() or {})["truth"])
             if note["reason"] is not None:
                 raise NoGroundTruth(note["reason"])
-            found = {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        numbers = float(found["alone"]), float(found["inside"])
-        return GroundTruth(space, found["kept"].bool(), found["effects"], *numbers)
+            tensors = {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        numbers = float(tensors["alone"]), float(tensors["inside"])
+        return GroundTruth(space, tensors["kept"].bool(), tensors["effects"], *numbers)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise StoreCorrupt(
             f"{path} does not hold a true circuit ({error}); delete it and run again"
@@ -123,7 +123,7 @@ def _read(path: Path, space: Space) -> GroundTruth:
 
 # ---------------------------------------------------------------- agreement
 def ground_truth_agreement(
-    truth: GroundTruth, found: Discovery, selection: Selection, ablation: Ablation
+    truth: GroundTruth, discovery: Discovery, selection: Selection, ablation: Ablation
 ) -> dict[str, Any]:
     """`ground_truth` of `result.json`: agreement of scores, and of the circuit of the true size.
 
@@ -131,8 +131,8 @@ def ground_truth_agreement(
     selection says otherwise. The circuit is cut as every other one is, dead ends removed.
     """
     true = truth.kept.numpy()
-    ranks = ranking(strength(ranking_for(found, truth.size), selection.order).numpy(), true)
-    kept = circuit_of(found, truth.space, truth.size, selection, ablation)
+    ranks = ranking(strength(ranking_for(discovery, truth.size), selection.order).numpy(), true)
+    kept = circuit_of(discovery, truth.space, truth.size, selection, ablation)
     cut = agreement(kept.numpy(), true)
     return {
         "size": truth.size,

@@ -253,8 +253,8 @@ class Graph:
         if self.positions is None:
             return (), name
         ends, _, place = name.rpartition("@")
-        known = re.fullmatch(_NUMBER, place) and int(place) < self.positions.count
-        return (int(place),) if known else None, ends
+        exists = re.fullmatch(_NUMBER, place) and int(place) < self.positions.count
+        return (int(place),) if exists else None, ends
 
     def _row(self, name: str) -> int | None:
         if name in _INPUT_NAMES[self.inputs]:
