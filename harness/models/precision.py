@@ -2,7 +2,7 @@
 
 A model in bfloat16 (8 significant bits) or float16 (11, and nothing beyond 65504) rounds its
 weights and activations. What is summed over many of them, or moved in small steps, is not rounded
-so: measures, losses, scores, sizes of streams, and masks that are learned. Slopes are in the
+so: measures, losses, scores, sizes of streams, and masks that are learned. Gradients are in the
 model's own precision: in float16 those below 6e-8 vanish, bfloat16 has the range of float32.
 """
 

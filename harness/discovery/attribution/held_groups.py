@@ -30,7 +30,7 @@ from harness.circuits.edges.gradients import (
     writer_differences,
 )
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.trace import Slopes, Trace
+from harness.circuits.edges.trace import Trace, TraceGradients
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
 from harness.models.precision import single
@@ -87,14 +87,16 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
                 start, under = _held(model, group, below, clean.streams[point], change, k / steps)
                 held = Trace.of(model, start, point)
                 final = batch.at_positions(held.end)
-                slopes = held.slopes(loss(model.unembed(final)).sum(), final)
-                at_group += slopes.start
-                runs.append(_whole_run(held, slopes, under))
+                gradients = held.gradients(loss(model.unembed(final)).sum(), final)
+                at_group += gradients.start
+                runs.append(_whole_run(held, gradients, under))
             total += edge_scores(model, graph, batch, runs, differences)
         if point:
             passed_down.append((beside[len(passed_down)] * at_group).sum())
-    slopes = below.slopes(torch.stack(passed_down).sum(), batch.at_positions(below.end))
-    return total + edge_scores(model, graph, batch, [_whole_run(below, slopes, below)], differences)
+    gradients = below.gradients(torch.stack(passed_down).sum(), batch.at_positions(below.end))
+    return total + edge_scores(
+        model, graph, batch, [_whole_run(below, gradients, below)], differences
+    )
 
 
 @torch.no_grad()
@@ -125,8 +127,8 @@ def _beside(trace: Trace, parallel: bool) -> Iterator[Tensor]:
         yield after
 
 
-def _whole_run(trace: Trace, slopes: Slopes, below: Trace) -> GradientRun:
-    """As a run of the whole model, with the layers below from another, slopes there zero."""
+def _whole_run(trace: Trace, gradients: TraceGradients, below: Trace) -> GradientRun:
+    """As a run of the whole model, with the layers below from another, gradients there zero."""
     lacking = slice(len(below.reads) - len(trace.reads))
     lacking_mlps = slice(len(below.mlps) - len(trace.mlps))
     points = stream_points(
@@ -135,8 +137,8 @@ def _whole_run(trace: Trace, slopes: Slopes, below: Trace) -> GradientRun:
     return GradientRun.of(
         Activations(trace.end.detach()[:0], (), (), points),
         below.reads[lacking] + trace.reads,
-        (*map(torch.zeros_like, below.reads[lacking]), *slopes.reads),
-        (*map(torch.zeros_like, below.mlps[lacking_mlps]), *slopes.mlps),
-        slopes.final,
+        (*map(torch.zeros_like, below.reads[lacking]), *gradients.reads),
+        (*map(torch.zeros_like, below.mlps[lacking_mlps]), *gradients.mlps),
+        gradients.final,
         below.attention[lacking] + trace.attention,
     )

@@ -4,7 +4,7 @@ The run at point a ∈ [0, 1] starts from the embeddings e(a) = ẽ + a·(e - �
 embeddings of the run that the counterfactual is (interchange, resample), or what the input
 writers carry instead (means, zero).
 
-Zero ablation needs care. Where ẽ is the zero vector a norm's slope is 1/√ε (316 times too large
+Zero ablation needs care. Where ẽ is the zero vector a norm's gradient is 1/√ε (316 times too large
 at ε = 1e-5): norms ignore an input's length, so the whole change from "nothing" to "something"
 happens within √ε of that point, and a sum over a few points that has it among them would be that
 point alone. So under zero ablation the points are 1/k … 1 (the sum of Hanna et al. and of
@@ -53,14 +53,14 @@ def path_scores(
     the points, one forward and one backward of activations per point, one mixing product per
     eight points.
 
-    Raises `HarnessError` if there is no line, or no slope at its counterfactual end.
+    Raises `HarnessError` if there is no line, or no gradient at its counterfactual end.
     """
     model, graph = problem.model, problem.edges.graph
     loss = problem.loss(objective, batch)
     clean = model.start(batch.clean)
     other, counterfactual = _other_end(problem, batch, from_run=0.0 in points)
     if 0.0 in points:
-        _check_slope(problem, other)
+        _check_gradient(problem, other)
 
     def run(point: float) -> GradientRun:
         return gradient_run(model, graph, batch, loss, torch.lerp(other, clean, point))
@@ -102,10 +102,10 @@ def _other_end(problem: Problem, batch: Batch, from_run: bool) -> tuple[Tensor, 
     )
 
 
-def _check_slope(problem: Problem, start: Tensor) -> None:
+def _check_gradient(problem: Problem, start: Tensor) -> None:
     if problem.model.config.norm != "none" and not start.any(-1).all():
         raise HarnessError(
             f"under ablation {problem.counterfactuals.ablation!r} the counterfactual stream starts "
-            "as the zero vector, where a norm's slope has no meaning (1/√ε). Choose a method that "
-            "takes no gradient there: eap, or eap_ig with variant inputs or activations"
+            "as the zero vector, where a norm's gradient has no meaning (1/√ε). Choose a method "
+            "that takes no gradient there: eap, or eap_ig with variant inputs or activations"
         )
