@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -17,10 +17,10 @@ from harness.circuits.space import Space
 from harness.discovery.acdc.acdc import Acdc
 from harness.discovery.acdc.cost import sampled_cost
 from harness.discovery.masks import prompts
-from harness.discovery.masks.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.masks.subnetwork_probing import PricedMasks, SubnetworkProbing
-from harness.discovery.masks.training import MaskLaw, MaskRun, Training, task_of
-from harness.discovery.masks.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.objective import StepObjective
+from harness.discovery.masks.settings import MaskDistribution, MaskMethod, Training
+from harness.discovery.masks.training import MaskRun
 from harness.discovery.patching.cost import seconds_per_edge
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
@@ -37,6 +37,7 @@ from harness.spec.types import Runtime
 KEPT_SHARE = 0.05
 SMALL_SHARE = 0.005
 ACDC_THRESHOLD = 1e-3
+PRICE = 1e-3
 
 Run = Callable[[], object]
 """What is timed; a float that it returns are the seconds of what it timed itself."""
@@ -107,8 +108,8 @@ class Subject:
 
     def method(self, kind: str, **params: Any) -> Run:
         """One whole discovery."""
-        found, problem = make_method(kind, params), self.problem()
-        return lambda: found.discover(problem)
+        method, problem = make_method(kind, params), self.problem()
+        return lambda: method.discover(problem)
 
     def pruning_step(self, kept: bool, small: bool = False) -> Run:
         """One optimiser step of Edge Pruning on the whole batch.
@@ -116,31 +117,24 @@ class Subject:
         `kept`: the whole model's logits and the counterfactual are there from before. `small`: late
         in a training, when masks are sure of a small circuit.
         """
-        settings = EdgePruning()
-        law = ConstrainedMasks.new(settings, self.problem(), [1 - KEPT_SHARE])
+        method = EdgePruning()
+        masks = method.distribution(self.problem(), [1 - KEPT_SHARE])
         if small:
-            sure = torch.where(self.small, settings.start, -settings.start)
-            law.elements.data.copy_(sure)
-        training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
-        return self._step(law, training, kept)
+            sure = torch.where(self.small, method.start, -method.start)
+            masks.elements.data.copy_(sure)
+        return self._step(masks, method.training(), kept)
 
-    def probing_step(self) -> Run:
-        """One step of subnetwork probing, nothing being kept from before."""
-        settings = SubnetworkProbing()
-        law = PricedMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
-        training = Training(settings.steps, self.bench.batch, settings.objective)
-        return self._step(law, training, kept=False)
+    def mask_step(self, kind: str) -> Run:
+        """One step of a method that learns masks, nothing being kept from before."""
+        method = cast(MaskMethod, make_method(kind, {}))
+        masks = method.distribution(self.problem(), [PRICE])
+        return self._step(masks, method.training(), kept=False)
 
-    def sampling_step(self) -> Run:
-        """One step of uniform gradient sampling, nothing being kept from before."""
-        settings = UniformGradientSampling()
-        law = WindowMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
-        training = Training(settings.steps, self.bench.batch, settings.objective)
-        return self._step(law, training, kept=False)
-
-    def _step(self, law: MaskLaw, training: Training, kept: bool) -> Run:
+    def _step(self, masks: MaskDistribution, training: Training, kept: bool) -> Run:
         problem, budget = self.problem(), prompts.BUDGET if kept else 0
-        run = MaskRun(law, training, task_of(problem, training, 0, budget), 0, problem.device)
+        training = replace(training, batch_size=self.bench.batch)
+        objective = StepObjective(problem, training, 0, budget)
+        run = MaskRun(masks, training, objective, 0, problem.device)
         return lambda: run.step(0)
 
     def acdc_edge(self) -> Run:
@@ -182,8 +176,10 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "node_patching": lambda subject: subject.method("node_patching"),
     "information_flow_routes": lambda subject: subject.method("information_flow_routes"),
     "activation_patching per edge": Subject.patched_edge,
-    "subnetwork_probing step": Subject.probing_step,
-    "uniform_gradient_sampling step": Subject.sampling_step,
+    "subnetwork_probing step": lambda subject: subject.mask_step("subnetwork_probing"),
+    "uniform_gradient_sampling step": lambda subject: subject.mask_step(
+        "uniform_gradient_sampling"
+    ),
 }
 """Row names to what makes their run; whatever is kept from before is made there."""
 

@@ -8,7 +8,7 @@ effect of the edge averaged over the line from dropped to kept.
 
     minimise over θ:   objective + price · sum over edges of θ
 
-One training for each price, in units of the objective; see `masks.sets`.
+One training for each price, in units of the objective.
 
 Cost per price: as subnetwork probing, `steps` of 1.1 plain forward+backwards of their prompts for
 GPT-2 small by count and 0.67 for every further draw (`masks.training`); `harness bench` measures a
@@ -17,78 +17,55 @@ step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from harness.discovery.masks.sets import PriceSweep
+from harness.discovery.info import MethodInfo
+from harness.discovery.masks.settings import Training
 from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
 
-_START = 3.0
-"""Start of logit θ: edges are kept with probability 0.95. Where they are dropped often, a circuit
-whose edges are all needed together hardly ever works, and no edge of it is missed."""
+if TYPE_CHECKING:
+    from harness.discovery.masks.uniform_window import UniformWindow
 
 _BETAS = (0.9, 0.995)
-_NARROWEST = 1e-6
 
 
 @dataclass(frozen=True)
-class UniformGradientSampling(PriceSweep):
-    """`prices`: what a sure edge costs."""
+class UniformGradientSampling:
+    """`prices`: what a sure edge costs; see `specs/method.schema.json` for the others."""
+
+    prices: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    steps: int = 1000
+    learning_rate: float = 0.1
+    batch_size: int = 32
+    draws: int = 1
+    objective: Objective = "kl"
+
+    def training(self) -> Training:
+        """How each set of masks is trained."""
+        return Training(self.steps, self.batch_size, self.objective, draws=self.draws, betas=_BETAS)
+
+    def distribution(self, problem: Problem, levels: Sequence[float]) -> UniformWindow:
+        """Windows around keeping probabilities, one set for each price."""
+        from harness.discovery.masks.uniform_window import UniformWindow
+
+        return UniformWindow.new(problem, levels, self.learning_rate)
 
     def discover(self, problem: Problem) -> Discovery:
         """Train one set of keeping probabilities per price."""
+        from harness.discovery.masks.training import train_masks
 
-        def law(prices: Sequence[float]) -> WindowMasks:
-            return WindowMasks.new(problem, prices, self.learning_rate)
-
-        return self.over(problem, law, "uniform gradient sampling at", _BETAS)
+        labels = [f"{price:g}" for price in self.prices]
+        return train_masks(problem, self, self.prices, labels, "uniform gradient sampling at")
 
 
-@dataclass
-class WindowMasks:
-    """Keeping probabilities as their logits [S, E], with a price each [S]."""
-
-    prices: Tensor
-    learning_rate: float
-    logits: Tensor
-
-    @classmethod
-    def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> WindowMasks:
-        """Probabilities at the start."""
-        like = problem.mask_like
-        logits = like.new_full((len(prices), len(problem.space)), _START)
-        return cls(torch.tensor(prices).to(like), learning_rate, logits.requires_grad_())
-
-    def groups(self) -> list[dict[str, Any]]:
-        """One group, without weight decay."""
-        return [{"params": [self.logits], "lr": self.learning_rate, "weight_decay": 0.0}]
-
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and element [S, E]."""
-        theta = self.logits.sigmoid()
-        u = torch.rand(theta.shape, generator=generator, device=theta.device, dtype=theta.dtype)
-        window = (theta * (1 - theta)).detach().clamp(min=_NARROWEST)
-        return 1 - ((u - theta) / window + 0.5).clamp(0, 1)
-
-    def pressure(self, drawn: Tensor, step: int) -> Tensor:
-        """price · Σ θ of each set [S]."""
-        return self.prices * self.kept().sum(-1)
-
-    def stepped(self) -> None:
-        """Nothing to keep in range."""
-
-    def kept(self) -> Tensor:
-        """Keeping probability of each set and element [S, E]."""
-        return self.logits.double().sigmoid()
-
-    def report(self) -> Mapping[str, Tensor]:
-        """Expected sparsity, mean width of the windows, of each set [S]."""
-        theta = self.kept().detach()
-        return {
-            "sparsity": 1 - theta.mean(-1),
-            "undecided": (theta * (1 - theta)).mean(-1),
-        }
+INFO = MethodInfo(
+    kind="uniform_gradient_sampling",
+    title="Masks drawn where their gradient is informative, at a price for each element",
+    method=UniformGradientSampling,
+    cost="per price `steps` of about 1.1 of their prompts, 0.67 more for every further draw",
+    objective="minimised",
+    trains_masks=True,
+)
