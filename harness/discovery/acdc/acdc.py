@@ -30,17 +30,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from harness.circuits.select import sizes_to_counts
-from harness.discovery.acdc.resume import checkpoint_of
-from harness.discovery.acdc.search import Search, SearchResult
+from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
 from harness.spec.types import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.discovery.acdc.search import SearchResult
 
 RUNS = 10
 CLOSE = 0.98
@@ -50,9 +50,6 @@ _APART = 1.01
 """Thresholds whose ratio is less are not told apart."""
 
 DEFAULT_THRESHOLDS = (0.0001, 0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316)
-
-Searched = dict[float, SearchResult]
-"""One search per threshold."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,9 @@ class Acdc:
         Raises `HarnessError` for a threshold that is no number, an objective that becomes
         infinite on the way, or a model whose heads are normalised together.
         """
+        from harness.circuits.select import sizes_to_counts
+        from harness.discovery.acdc.results import notes_of, ranked
+
         if problem.model.config.post_norms:
             raise HarnessError(
                 "acdc removes edges by subtracting what they carry, but this model normalises what "
@@ -81,28 +81,34 @@ class Acdc:
             )
         if any(math.isnan(threshold) for threshold in self.thresholds):
             raise HarnessError("acdc: a threshold is not a number; give numbers such as 0.01")
-        searched: Searched = {}
+        space = problem.edges.space
+        searched: dict[float, SearchResult] = {}
         if self.sizes is None:
             for threshold in sorted(set(self.thresholds)):
                 searched[threshold] = self.search(problem, threshold)
             circuits = [result.kept for result in searched.values()]
         else:
-            counts = sizes_to_counts(tuple(self.sizes), len(problem.space))
+            counts = sizes_to_counts(tuple(self.sizes), len(space))
             circuits = [self._reach(problem, n, searched) for n in sorted(set(counts))]
         return Discovery(
-            problem.edges.space.flat(ranked(searched)),
-            circuits=tuple(problem.edges.space.flat(kept) for kept in circuits),
-            notes=_notes(searched),
+            space.flat(ranked(searched)),
+            circuits=tuple(space.flat(kept) for kept in circuits),
+            notes=notes_of(searched),
             earlier_seconds=sum(result.earlier_seconds for result in searched.values()),
         )
 
     def search(self, problem: Problem, threshold: float) -> SearchResult:
-        """One search with its progress; it goes on where a stopped one was."""
+        """One search with its progress; it resumes where a stopped one was."""
+        from tqdm import tqdm
+
+        from harness.discovery.acdc.resume import checkpoint_of
+        from harness.discovery.acdc.search import Search
+
         checkpoint = checkpoint_of(problem, self.objective, threshold, self.speculate)
         at = checkpoint.load()
         earlier = checkpoint.earlier_seconds
         if at is not None and at.readers == problem.edges.graph.n_readers:
-            return replace(at.found, earlier_seconds=earlier)
+            return replace(at.result, earlier_seconds=earlier)
         with tqdm(
             total=len(problem.space),
             unit="edge",
@@ -116,29 +122,26 @@ class Acdc:
                 bar.update(search.tally.tested + search.tally.untested)
             return replace(search.run(bar, checkpoint.save), earlier_seconds=earlier)
 
-    def _reach(self, problem: Problem, n: int, searched: Searched) -> Tensor:
-        """The largest circuit found with at most n edges, after a bisection for it."""
+    def _reach(self, problem: Problem, n: int, searched: dict[float, SearchResult]) -> Tensor:
+        """The largest circuit [W, R] with at most n edges, after a bisection for it."""
+        import torch
+
+        from harness.discovery.acdc.results import sizes_without_dead_ends
+
         for _ in range(RUNS):
-            threshold = next_threshold(_alive(searched, problem), n)
+            threshold = next_threshold(sizes_without_dead_ends(searched, problem), n)
             if threshold is None:
                 break
             searched[threshold] = self.search(problem, threshold)
-        fitting = {t: size for t, size in _alive(searched, problem).items() if size <= n}
+        sizes = sizes_without_dead_ends(searched, problem)
+        fitting = {threshold: size for threshold, size in sizes.items() if size <= n}
         if not fitting:
             return torch.zeros_like(problem.edges.graph.allowed)
         return searched[max(fitting, key=lambda threshold: fitting[threshold])].kept
 
 
-def _alive(searched: Searched, problem: Problem) -> dict[float, int]:
-    """Edges of each search's circuit without dead ends."""
-    space, ablation = problem.edges.space, problem.counterfactuals.ablation
-    return {
-        t: int(space.prune(space.flat(found.kept), ablation).sum()) for t, found in searched.items()
-    }
-
-
 def next_threshold(sizes: Mapping[float, int], n: int) -> float | None:
-    """Where to search next for a circuit of n edges, given the sizes found; None if close enough.
+    """Where to search next for a circuit of n edges, given the sizes so far; None if close enough.
 
     Towards ten times smaller or larger thresholds until some circuit fits and some does not, then
     in the middle between these, on a log scale.
@@ -157,29 +160,13 @@ def next_threshold(sizes: Mapping[float, int], n: int) -> float | None:
     return math.sqrt(above * below) if above > _APART * below else None
 
 
-def ranked(searched: Searched) -> Tensor:
-    """Scores float64 [W, R]: by the largest threshold that an edge survives, then by its growth."""
-    scores = torch.zeros_like(next(iter(searched.values())).growth)
-    for level, (_, result) in enumerate(sorted(searched.items())):
-        growth = result.growth
-        within = (1 + growth / (1 + growth.abs())) / 2
-        scores = torch.where(result.kept, level + within, scores)
-    return scores
-
-
-def _notes(searched: Searched) -> dict[str, float]:
-    """What each search did; `forwards_saved` against one forward per tested edge."""
-    notes: dict[str, float] = {}
-    for threshold, result in sorted(searched.items()):
-        tally = result.tally
-        numbers = {
-            "edges": float(result.kept.sum()),
-            "objective": result.objective,
-            "tested": tally.tested,
-            "untested": tally.untested,
-            "candidates": tally.candidates,
-            "forwards_saved": tally.tested - tally.forwards,
-            "near_ties": tally.near_ties,
-        }
-        notes |= {f"{threshold:.4g}/{name}": value for name, value in numbers.items()}
-    return notes
+INFO = MethodInfo(
+    kind="acdc",
+    title="Automatic circuit discovery: removes edges one by one, from the logits down",
+    method=Acdc,
+    cost="0.006 to 0.3 per tested edge",
+    needs="edges",
+    objective="minimised",
+    per_token=False,
+    post_norms=False,
+)

@@ -1,4 +1,4 @@
-"""A search of ACDC goes on after a stop: its decisions are saved, and made again.
+"""A search of ACDC resumes after a stop: its decisions are saved, and made again.
 
 Only decisions are saved, a few hundred KiB. What a search holds beside them, the outputs of all
 writers on all prompts, follows from them to the last bit, since it is always made by runs of one
@@ -26,23 +26,22 @@ from harness.spec.types import Objective
 class Checkpoint:
     """Where one search keeps its decisions, about every `SAVE_SECONDS` and at its end.
 
-    A file that was made for another search is not gone on from, and written over. Without a
-    `path` nothing is kept.
+    The file of another search is ignored and overwritten. Without a `path` nothing is saved.
     """
 
-    def __init__(self, path: Path | None, made_for: Mapping[str, Any]) -> None:
-        self.path, self.made_for = path, json.loads(json.dumps(made_for))
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+        self.path, self.identity = path, json.loads(json.dumps(identity))
         self.earlier_seconds = 0.0
         self._began = self._saved = time.monotonic()
 
     def load(self) -> Partway | None:
         """What was saved; its seconds are then the earlier ones."""
-        found = load_state(self.path) if self.path else None
-        if found is None:
+        checkpoint = load_state(self.path) if self.path else None
+        if checkpoint is None:
             return None
-        tensors, note = found
+        tensors, note = checkpoint
         state = json.loads(note)
-        if state["made_for"] != self.made_for:
+        if state.get("identity") != self.identity:
             return None
         self.earlier_seconds = float(state["seconds"])
         result = SearchResult(
@@ -56,16 +55,16 @@ class Checkpoint:
         due = search.finished or now - self._saved > SAVE_SECONDS
         if self.path is None or not due:
             return
-        found, readers, share = search.partway()
+        result, readers, share = search.partway()
         note = {
-            "made_for": self.made_for,
+            "identity": self.identity,
             "readers": readers,
             "share": share,
-            "objective": found.objective,
-            "tally": asdict(found.tally),
+            "objective": result.objective,
+            "tally": asdict(result.tally),
             "seconds": self.earlier_seconds + now - self._began,
         }
-        save_state({"kept": found.kept, "growth": found.growth}, json.dumps(note), self.path)
+        save_state({"kept": result.kept, "growth": result.growth}, json.dumps(note), self.path)
         self._saved = now
 
 
@@ -73,7 +72,7 @@ def checkpoint_of(
     problem: Problem, objective: Objective, threshold: float, speculate: int
 ) -> Checkpoint:
     """The checkpoint of a search in the problem's scratch folder, if it has one."""
-    made_for = {
+    identity = {
         "threshold": threshold,
         "objective": problem.resolved(objective),
         "speculate": speculate,
@@ -83,4 +82,4 @@ def checkpoint_of(
         "torch": torch.__version__,
     }
     name = f"acdc_{threshold!r}.safetensors"
-    return Checkpoint(problem.scratch / name if problem.scratch else None, made_for)
+    return Checkpoint(problem.scratch / name if problem.scratch else None, identity)

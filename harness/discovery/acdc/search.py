@@ -91,7 +91,7 @@ class SearchResult:
 class Partway(NamedTuple):
     """A search that has decided its first `readers` readers, and its speculation's `share`."""
 
-    found: SearchResult
+    result: SearchResult
     readers: int
     share: float
 
@@ -150,12 +150,12 @@ class Search:
         """
         for column in islice(readers_in_order(self.graph), at.readers):
             visit = self.begin(column)
-            self.kept[:, column] = at.found.kept[:, column]
+            self.kept[:, column] = at.result.kept[:, column]
             if visit is not None:
                 visit.end()
         self.readers, self.speculation.share = at.readers, at.share
-        self.growth, self.current = at.found.growth.clone(), at.found.objective
-        self.tally = replace(at.found.tally)
+        self.growth, self.current = at.result.growth.clone(), at.result.objective
+        self.tally = replace(at.result.tally)
 
     def visit(self, column: int) -> None:
         """Decide all edges into one reader."""

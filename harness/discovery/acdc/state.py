@@ -175,12 +175,12 @@ class _Pass:
         )
         self.reads: list[tuple[int, Tensor, Tensor]] = []
 
-    def run(self, given: Tensor, still: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Σ over prompts of the loss [S] for the reader's streams [S, n, D]."""
+    def run(self, tested: Tensor, still: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Σ over prompts of the loss [S] for the tested reader's streams [S, n, D]."""
         for place, step in enumerate(self.plan.steps):
             if place == 0:
-                empty = given.new_empty(0, *given.shape)
-                streams = (given[None], empty) if self.plan.lane == ALL else (empty, given[None])
+                empty = tested.new_empty(0, *tested.shape)
+                streams = (tested[None], empty) if self.plan.lane == ALL else (empty, tested[None])
             else:
                 streams = (
                     self._mixed(step, ALL, still[place]),

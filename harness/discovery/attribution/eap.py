@@ -13,28 +13,32 @@ Positive = the edge helps. EAP-IG's library has the same sign, divided once more
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from harness.circuits.patchable import Attributing, mask_gradient
+from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.models.batch import Batch
 
 
 @dataclass(frozen=True)
 class Eap:
     """Gradient at the clean run times the difference to the counterfactual.
 
-    `objective`: what is attributed; the distances to the whole model have no slope there.
+    `objective`: what is attributed; the distances to the whole model have no gradient there.
     """
 
     objective: Objective = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""
-        problem.needs_slope("eap", self.objective)
+        import torch
+
+        problem.refuse_distance("eap", self.objective)
         total = torch.zeros(len(problem.space), dtype=torch.float64)
         for batch in problem.batches:
             total -= self._growth(problem, batch)
@@ -42,9 +46,21 @@ class Eap:
 
     def _growth(self, problem: Problem, batch: Batch) -> Tensor:
         """How much the loss summed over a batch would shrink, by element; its runs end here."""
+        from harness.circuits.patchable import Attributing, mask_gradient
+
         patchable, counterfactual = problem.patchable, problem.counterfactuals.of(batch)
         loss = problem.loss(self.objective, batch)
         if isinstance(patchable, Attributing):
             return patchable.attribute(batch, loss, counterfactual).double().cpu()
         full = problem.mask_like.new_ones(len(problem.space))
         return mask_gradient(patchable, batch, loss, counterfactual, full).double().cpu()
+
+
+INFO = MethodInfo(
+    kind="eap",
+    title="Edge attribution patching: a first-order estimate of every edge's effect",
+    method=Eap,
+    cost="0.8, whatever the number of edges",
+    objective="attributed",
+    at_model=lambda params, ablation: True,
+)

@@ -26,17 +26,19 @@ eight runs and their gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from harness.discovery.attribution.held_groups import held_scores, n_groups
-from harness.discovery.attribution.input_path import path_scores, riemann_points
+from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.models.batch import Batch
 
 Variant = Literal["inputs", "activations", "clean_corrupted"]
 
@@ -54,27 +56,38 @@ class EapIg:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges. Raises `HarnessError` if every score would be 0 or without meaning."""
-        if self._points(problem) == (1.0,):  # one step under zero ablation
-            problem.needs_slope("eap_ig", self.objective)
+        import torch
+
+        scores_of, runs = self._runs(problem)
         total = torch.zeros(len(problem.space), dtype=torch.float64)
         for batch in problem.batches:
-            total -= problem.edges.space.flat(self._batch(problem, batch)).double().cpu()
-        return Discovery(total / (problem.n_pairs * self._runs(problem)), additive=True)
+            total -= problem.edges.space.flat(scores_of(batch)).double().cpu()
+        return Discovery(total / (problem.n_pairs * runs), additive=True)
 
-    def _batch(self, problem: Problem, batch: Batch) -> Tensor:
+    def _runs(self, problem: Problem) -> tuple[Callable[[Batch], Tensor], int]:
+        """What sums the scores of a batch over all runs [W, R], and how many runs there are."""
+        from harness.discovery.attribution.held_groups import held_scores, n_groups
+        from harness.discovery.attribution.input_path import path_scores, riemann_points
+
+        objective, steps = self.objective, self.steps
         if self.variant == "activations":
-            return held_scores(problem, batch, self.objective, self.steps)
-        return path_scores(problem, batch, self.objective, self._points(problem))
+            held = partial(held_scores, problem, objective=objective, steps=steps)
+            return held, n_groups(problem.edges.graph) * steps
+        ends = (0.0, 1.0)
+        points = ends if self.variant == "clean_corrupted" else riemann_points(problem, steps)
+        if points == (1.0,):  # one step under zero ablation
+            problem.refuse_distance("eap_ig", objective)
+        return partial(path_scores, problem, objective=objective, points=points), len(points)
 
-    def _runs(self, problem: Problem) -> int:
-        if self.variant == "activations":
-            return n_groups(problem.edges.graph) * self.steps
-        return len(self._points(problem))
 
-    def _points(self, problem: Problem) -> tuple[float, ...]:
-        """Places on the line between the inputs; none where the inputs stay."""
-        return {
-            "inputs": riemann_points(problem, self.steps),
-            "clean_corrupted": (0.0, 1.0),
-            "activations": (),
-        }[self.variant]
+INFO = MethodInfo(
+    kind="eap_ig",
+    title="EAP with integrated gradients: the gradient averaged over several runs",
+    method=EapIg,
+    cost="0.4 + 0.53 per step; of `activations`, 0.7 + (2L+1)/3 per step of L layers",
+    needs="edges",
+    objective="attributed",
+    at_model=lambda params, ablation: (
+        params.get("steps") == 1 and params.get("variant") == "inputs" and ablation == "zero"
+    ),
+)

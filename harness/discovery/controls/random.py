@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 
 
@@ -18,4 +17,14 @@ class Random:
 
     def discover(self, problem: Problem) -> Discovery:
         """Draw one score per element."""
+        import torch
+
         return Discovery(problem.space.uniform(problem.generator, torch.float64))
+
+
+INFO = MethodInfo(
+    kind="random",
+    title="Uniform random scores: the floor that every method has to beat",
+    method=Random,
+    cost="none",
+)

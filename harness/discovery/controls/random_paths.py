@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 
 
@@ -27,6 +26,8 @@ class RandomPaths:
 
     def discover(self, problem: Problem) -> Discovery:
         """Scores in (0, 1], falling in the order in which edges were drawn."""
+        import torch
+
         space, generator = problem.space, problem.generator
         walks = space.walks()
         order: dict[int, None] = {}
@@ -43,3 +44,11 @@ class RandomPaths:
         for place, element in enumerate(order):
             scores[element] = 1 - place / len(space)
         return Discovery(scores)
+
+
+INFO = MethodInfo(
+    kind="random_paths",
+    title="Random connected circuits: what a circuit of this size gives by luck",
+    method=RandomPaths,
+    cost="none",
+)

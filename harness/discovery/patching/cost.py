@@ -18,11 +18,11 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from harness.discovery.patching.activation_patching import Patcher
+from harness.discovery.patching.edges import Patcher
 from harness.discovery.problem import Problem
 from harness.spec.types import Objective
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class _AtLayer(NamedTuple):
@@ -72,13 +72,13 @@ def _chunk(patcher: Patcher, rows: int) -> Tensor:
     return next(patcher.edges(rows))[1]
 
 
-def _timed(run: Callable[[], Found]) -> tuple[float, Found]:
-    """Seconds of a run alone, and what it found."""
+def _timed(run: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds of a run alone, and its result."""
     _wait()
     began = time.perf_counter()
-    found = run()
+    result = run()
     _wait()
-    return time.perf_counter() - began, found
+    return time.perf_counter() - began, result
 
 
 def _wait() -> None:
