@@ -3,7 +3,7 @@
 An edge goes if the objective, a mean over all prompt pairs, grows by less than the threshold when
 it is removed from what is left; one circuit per threshold, each searched from scratch. Order and
 rule are in `search`. The circuit is exactly that of the one-by-one search, found without
-its forwards: only nodes that hear of the tested reader and are heard at the logits are run
+its forwards: only nodes that lie between the tested reader and the logits are run
 (`plan`, `state`), several deletions in one batch.
 
 Ranking. With thresholds τ₁ < … < τₙ an edge's level is the number of the largest threshold at
@@ -20,8 +20,8 @@ rounding, and so is the decision; thresholds should be above it.
 Cost: about two plain forward+backwards to set a search up, and one candidate per tested edge at
 least, each the share of a forward that its plan runs, and an unembedding: 0.006 plain
 forward+backwards for GPT-2 small by count if the answer is read and nothing else run, 0.3 if the
-whole patched pass is, and near the lower end where little is kept. Edges into nodes that nobody
-hears are not tested. `harness.discovery.acdc.cost` measures it. A search that was stopped goes on
+whole patched pass is, and near the lower end where little is kept. Edges into nodes that nothing
+needs are not tested. `harness.discovery.acdc.cost` measures it. A search that was stopped resumes
 (`resume`).
 """
 
@@ -47,7 +47,7 @@ CLOSE = 0.98
 _FIRST = 0.01
 _STEP = 10.0
 _APART = 1.01
-"""Thresholds whose ratio is less are not told apart."""
+"""Thresholds whose ratio is less count as equal."""
 
 DEFAULT_THRESHOLDS = (0.0001, 0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316)
 

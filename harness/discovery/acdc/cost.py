@@ -70,7 +70,7 @@ def _timed(search: Search, column: int) -> tuple[int, float]:
 
 
 def _assumed(search: Search, column: int, pattern: Tensor) -> bool:
-    """Keep the writers of `pattern` [W] at a reader, untested; False if nobody hears it."""
+    """Keep the writers of `pattern` [W] at a reader, untested; False if nothing needs it."""
     visit = search.begin(column)
     if visit is None:
         search.kept[:, column] = False

@@ -1,8 +1,8 @@
 """What has to be run again when one reader's stream changes: nodes on kept paths, nothing else.
 
 ACDC goes from the logits down. While it tests the edges into one reader, every edge into lower
-readers is still there and every edge into higher ones is decided. Hence only nodes that hear of the
-reader along kept edges can change, and only if they are heard at the logits.
+readers is still there and every edge into higher ones is decided. Hence only nodes that kept edges
+lead to from the reader can change, and they matter only if kept edges lead on to the logits.
 
 Streams come in two lanes. A node whose output reaches, along kept edges, no key or value matters
 at the answer positions alone: its MLP, queries and output are run there only (lane `READ`). Keys
@@ -31,7 +31,7 @@ class Attention:
 
     `heads` [h]; `used` [u]: places of the readers that these heads have; `q`, `k`, `v` [h]: where
     in `used` each head's are; `changing`: by lane, where in `used` the readers are that see
-    something new; `writing`: by lane, which of `heads` are heard in it.
+    something new; `writing`: by lane, which of `heads` are read in it.
     """
 
     layer: int
@@ -85,9 +85,9 @@ class Plan:
 
 @dataclass
 class Needs:
-    """Edges still kept (bool [W, R]), and for every reader whether and where it is heard.
+    """Edges still kept (bool [W, R]), and for every reader whether and where it is needed.
 
-    `lanes` bool [2, R]: lane of each reader of a live node; false in both: nobody hears it.
+    `lanes` bool [2, R]: lane of each reader of a live node; false in both: nothing needs it.
     Nodes are settled from above, once all edges out of them are decided.
     """
 
@@ -102,8 +102,8 @@ class Needs:
         lanes[READ, graph.logits_column] = True
         return cls(graph, graph.allowed.clone(), lanes)
 
-    def heard(self, row: int) -> tuple[bool, bool]:
-        """Whether a writer is heard in each lane."""
+    def needed(self, row: int) -> tuple[bool, bool]:
+        """Whether a writer is needed in each lane."""
         one, two = (self.lanes & self.kept[row]).any(1).tolist()
         return one, two
 
@@ -121,7 +121,7 @@ class Needs:
         self.lanes[ALL, shared] = (self.graph.owners[shared, rows] & live).any(1)
 
     def _settle(self, row: int, column: int) -> None:
-        everywhere, at_answers = self.heard(row)
+        everywhere, at_answers = self.needed(row)
         self.lanes[ALL, column] = everywhere
         self.lanes[READ, column] = at_answers and not everywhere
 
@@ -155,9 +155,9 @@ class _Planner:
 
     def _new(self, columns: slice) -> list[int]:
         """Live readers among these that see something new."""
-        hears = (self.needs.kept[:, columns] & self.changing[:, None]).any(0)
-        hears &= self.needs.lanes[:, columns].any(0)
-        places = (hears.nonzero().flatten() + columns.start).tolist()
+        changed = (self.needs.kept[:, columns] & self.changing[:, None]).any(0)
+        changed &= self.needs.lanes[:, columns].any(0)
+        places = (changed.nonzero().flatten() + columns.start).tolist()
         own = columns.start <= self.column < columns.stop
         return sorted({*places, self.column}) if own else places
 
@@ -185,7 +185,7 @@ class _Planner:
 
         def by_lane(lane: int) -> tuple[Tensor, Tensor]:
             changing = [where[place] for place in new if self.needs.lanes[lane, first + place]]
-            writing = [i for i, head in enumerate(heads) if self.needs.heard(row + head)[lane]]
+            writing = [i for i, head in enumerate(heads) if self.needs.needed(row + head)[lane]]
             return self._index(changing), self._index(writing)
 
         changing, writing = zip(by_lane(ALL), by_lane(READ), strict=True)
@@ -218,7 +218,7 @@ class _Planner:
             under = [row for row in self.writers[lane] if row < below]
             moving.append(kept[:, under].float().to(self.device))
             start = len(self.writers[lane])
-            self.writers[lane].extend(row for row in rows if self.needs.heard(row)[lane])
+            self.writers[lane].extend(row for row in rows if self.needs.needed(row)[lane])
             slots.append(slice(start, len(self.writers[lane])))
         self.changing[rows] = True
         step = Step(

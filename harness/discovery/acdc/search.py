@@ -140,7 +140,7 @@ class Search:
         return SearchResult(self.kept.clone(), self.growth, self.current, self.tally)
 
     def partway(self) -> Partway:
-        """What a search that goes on from here needs."""
+        """What a search that resumes here needs."""
         return Partway(self.result(), self.readers, self.speculation.share)
 
     def resume(self, at: Partway) -> None:
@@ -168,7 +168,7 @@ class Search:
         visit.end()
 
     def begin(self, column: int) -> ReaderVisit | None:
-        """Start on one reader: None if nobody hears it. Readers must come in order."""
+        """Start on one reader: None if nothing needs it. Readers must come in order."""
         self._settle(column)
         if not self.needs.lanes[:, column].any():
             return None

@@ -47,7 +47,7 @@ class PromptSource:
     """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
 
     The order is a function of the seed and the epoch alone, so that a training that was stopped
-    sees the same prompts when it goes on. `steps` are those that will be asked for.
+    sees the same prompts when it resumes. `steps` are those that will be asked for.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PromptSource:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         index, rows = self._order.at(place)
         if self._cache is None:
-            return self._made(self.problem.batches[index].take(rows))
+            return self._prompts(self.problem.batches[index].take(rows))
         return self._cache[index].take(rows)
 
     def _numbers(self) -> int:
@@ -76,9 +76,9 @@ class PromptSource:
         return counterfactuals + read * self.problem.model.config.d_vocab
 
     def _fill(self) -> list[Prompts]:
-        return [self._made(batch) for batch in self.problem.batches]
+        return [self._prompts(batch) for batch in self.problem.batches]
 
-    def _made(self, batch: Batch) -> Prompts:
+    def _prompts(self, batch: Batch) -> Prompts:
         whole = plain_logits(self.problem.model, batch)
         return Prompts(batch, self.problem.counterfactuals.of(batch), whole)
 

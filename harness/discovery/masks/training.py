@@ -9,7 +9,7 @@ draws make the difference between finding a circuit and losing part of it.
 Several sets of masks (one for each target or price) are trained side by side, independent of each
 other, as many as fit into a budget: small models take hardly longer for many than for one. Noise
 and prompts of a step are functions of the seed and the step, so that a training that was stopped
-goes on as if it had not been.
+resumes to the same bits.
 
 Cost of a step on B prompts and one set, in plain forward+backwards of these prompts: for each draw
 the masked forward, its activation backward and the mixing of writers; and, where they are not kept
