@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.circuits.patchable import PatchableModel, mask_gradient
     from harness.circuits.space import NamedElements, Space
     from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+    from harness.discovery.info import MethodInfo
     from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
     from harness.errors import HarnessError
     from harness.models.batch import Batch
@@ -41,6 +42,7 @@ _HOMES = {
     "harness.circuits.patchable": "PatchableModel mask_gradient",
     "harness.circuits.space": "NamedElements Space",
     "harness.datasets.pairs": "PromptPairs TaskData TrainingBatch",
+    "harness.discovery.info": "MethodInfo",
     "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
     "harness.errors": "HarnessError",
     "harness.models.batch": "Batch",
@@ -57,6 +59,7 @@ __all__ = [
     "GranularityInfo",
     "HarnessError",
     "Measured",
+    "MethodInfo",
     "NamedElements",
     "OpenTask",
     "PatchableModel",
