@@ -3,7 +3,7 @@
 Every figure is a ratio of medians measured in one process in turns, so that a slow machine or a
 busy neighbour shifts both sides. Peak memory is taken in a fresh process per row, above what model
 and prompts already use, once the model of the timings is gone. Floors are counted in
-`bench_floors`, the memory of an Edge Pruning step in `bench_memory`.
+`harness.bench.floors`, the memory of an Edge Pruning step in `harness.bench.memory`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
+from harness.bench.floors import floors
+from harness.bench.memory import step_gib
+from harness.bench.models import count_parameters
+from harness.bench.rows import STANDARD
+from harness.bench.subject import ROWS, Bench, Run, Subject
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.errors import NotFound
-from harness.runs.bench_floors import floors
-from harness.runs.bench_memory import step_gib
-from harness.runs.bench_models import count_parameters
-from harness.runs.bench_rows import STANDARD
-from harness.runs.bench_subject import ROWS, Bench, Run, Subject
 from harness.runs.cost import in_fresh_process, measured
 
 
 def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Measure the named rows (default: `bench_rows.STANDARD`).
+    """Measure the named rows (default: `bench.rows.STANDARD`).
 
     Returns `{"model", "parameters", "edges", "batch", "threads", "device", "dtype", "tf32",
     "counted_gib", "plain_fb_seconds", "rows": [{"method", "cost_fb", "floor_fb", "seconds",

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.bench.models import shape_of
+from harness.bench.rows import HELD_STEPS, IG_STEPS, SMALL
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
@@ -28,8 +30,6 @@ from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
-from harness.runs.bench_models import shape_of
-from harness.runs.bench_rows import HELD_STEPS, IG_STEPS, SMALL
 from harness.runs.cost import plain_forward_backward
 from harness.runs.machine import use_runtime
 from harness.spec.types import Runtime

@@ -37,10 +37,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.bench.rows import HELD_STEPS, IG_STEPS, SMALL
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.models.config import TransformerConfig
-from harness.runs.bench_rows import HELD_STEPS, IG_STEPS, SMALL
 
 
 def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str, float]:

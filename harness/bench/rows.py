@@ -38,4 +38,4 @@ OF_PROMPTS = ("pairs", "eap", "edge_pruning epoch")
 """The rows of `bench --prompts`."""
 
 BUILT_IN = ("gpt2-small-random", "small-random", "codellama-13b-random", "llama3-8b-random")
-"""Models of the bench's own; see `bench_models`."""
+"""Models of the bench's own; see `harness.bench.models`."""

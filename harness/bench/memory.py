@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import torch
 
+from harness.bench.models import count_parameters
 from harness.circuits.edges.graph import Graph
 from harness.discovery.mask_training import part_of
 from harness.models.config import TransformerConfig
-from harness.runs.bench_models import count_parameters
 
 _MASKS = 4  # bytes: they are learned in float32
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from harness.bench.rows import BUILT_IN
 from harness.datasets.locate import locate
 from harness.errors import HarnessError, NotFound
 from harness.models.checkpoint import config_of_folder
 from harness.models.config import GPT2_SMALL, Rotary, TransformerConfig
 from harness.models.loading.folder import CONFIG
 from harness.models.transformer import Transformer
-from harness.runs.bench_rows import BUILT_IN
 from harness.spec.load import Library
 from harness.spec.types import LoadModel, TrainModel
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.bench import prompts
+from harness.bench.prompts import PromptBench, Workload
 from harness.discovery import mask_training
 from harness.errors import HarnessError, NotFound
-from harness.runs import bench_prompts
-from harness.runs.bench_prompts import PromptBench, Workload
 from harness.runs.cost import in_fresh_process, measured
 
 FEW, MANY = 500, 4000
@@ -40,7 +40,7 @@ def peak_of_keeping(count: int) -> float:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_prompts() -> None:
     assert BOUND_MIB > 20  # far above what an allocator may add
-    rows = bench_prompts.bench_prompts(SMALL, ("eap", "edge_pruning epoch"))["rows"]
+    rows = prompts.bench_prompts(SMALL, ("eap", "edge_pruning epoch"))["rows"]
     peaks = {(row["method"], row["prompts"]): row["peak_mib"] for row in rows}
     for method in ("eap", "edge_pruning epoch"):
         assert peaks[method, MANY] - peaks[method, FEW] < BOUND_MIB, peaks
@@ -54,16 +54,14 @@ def test_the_bound_on_memory_is_one_that_activations_would_break() -> None:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        bench_prompts, "in_fresh_process", lambda function, *given: function(*given)
-    )
+    monkeypatch.setattr(prompts, "in_fresh_process", lambda function, *given: function(*given))
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_rows_come_for_every_method_and_number_of_prompts() -> None:
     told: list[str] = []
     bench = PromptBench((16, 40), threads=1, repeats=2)
-    found = bench_prompts.bench_prompts(bench, log=told.append)
+    found = prompts.bench_prompts(bench, log=told.append)
     rows = found.pop("rows")
     assert found == {
         "task": "ioi_t1",
@@ -105,9 +103,9 @@ def test_prompts_come_again_where_a_task_has_fewer() -> None:
 
 def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(NotFound, match="no row 'acdc' for prompts; known: pairs, eap, edge_pr"):
-        bench_prompts.bench_prompts(SMALL, ("acdc",))
+        prompts.bench_prompts(SMALL, ("acdc",))
     for counts in ((), (0,), (20, 10), (10, 10)):
         with pytest.raises(HarnessError, match="must ascend from at least 1"):
-            bench_prompts.bench_prompts(PromptBench(counts))
+            prompts.bench_prompts(PromptBench(counts))
     with pytest.raises(HarnessError, match="does not say what its model is made of"):
-        bench_prompts.bench_prompts(PromptBench((4,), task="known/reverse", threads=1))
+        prompts.bench_prompts(PromptBench((4,), task="known/reverse", threads=1))

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.bench import measure, rows
+from harness.bench.floors import floors
+from harness.bench.memory import step_gib
+from harness.bench.models import MODELS, VOCABULARY, count_parameters, shape_of
+from harness.bench.subject import ROWS, Bench, Subject
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.discovery import activation_patching_cost
@@ -17,11 +22,6 @@ from harness.discovery.activation_patching import Patcher
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import GPT2_SMALL, TransformerConfig
-from harness.runs import bench, bench_rows
-from harness.runs.bench_floors import floors
-from harness.runs.bench_memory import step_gib
-from harness.runs.bench_models import MODELS, VOCABULARY, count_parameters, shape_of
-from harness.runs.bench_subject import ROWS, Bench, Subject
 from harness.runs.cost import in_fresh_process
 
 TINY = Bench(model="small-random", batch=2, length=6, threads=1, repeats=1)
@@ -31,7 +31,7 @@ CODELLAMA = MODELS["codellama-13b-random"]
 @pytest.fixture
 def without_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of its own for each row would take long."""
-    monkeypatch.setattr(bench, "in_fresh_process", lambda *_: 1.0)
+    monkeypatch.setattr(measure, "in_fresh_process", lambda *_: 1.0)
 
 
 # ---------------------------------------------------------------- floors
@@ -96,14 +96,14 @@ def test_floors_of_one_layer_edge_by_edge() -> None:
 
 # ---------------------------------------------------------------- rows
 def test_rows_have_the_names_that_the_help_lists() -> None:
-    assert tuple(ROWS) == bench_rows.NAMES
-    assert tuple(MODELS) == bench_rows.BUILT_IN
+    assert tuple(ROWS) == rows.NAMES
+    assert tuple(MODELS) == rows.BUILT_IN
 
 
 @pytest.mark.usefixtures("without_peaks")
 def test_the_bench_has_every_row_with_its_floor() -> None:
-    found = bench.run_bench(TINY, bench_rows.NAMES)
-    assert [row["method"] for row in found["rows"]] == list(bench_rows.NAMES)
+    found = measure.run_bench(TINY, rows.NAMES)
+    assert [row["method"] for row in found["rows"]] == list(rows.NAMES)
     for row in found["rows"]:
         assert list(row) == [
             "method",
@@ -130,17 +130,17 @@ def test_the_bench_has_every_row_with_its_floor() -> None:
 
 @pytest.mark.usefixtures("without_peaks")
 def test_rows_may_be_named_and_have_a_default() -> None:
-    assert [row["method"] for row in bench.run_bench(TINY)["rows"]] == list(bench_rows.STANDARD)
-    named = bench.run_bench(TINY, ("node_attribution", "eap"))["rows"]
+    assert [row["method"] for row in measure.run_bench(TINY)["rows"]] == list(rows.STANDARD)
+    named = measure.run_bench(TINY, ("node_attribution", "eap"))["rows"]
     assert [row["method"] for row in named] == ["eap", "node_attribution"]
 
 
 @pytest.mark.usefixtures("without_peaks")
 def test_the_bench_runs_in_half_precision() -> None:
-    found = bench.run_bench(replace(TINY, dtype="bfloat16"), ("eap", "edge_pruning step"))
+    found = measure.run_bench(replace(TINY, dtype="bfloat16"), ("eap", "edge_pruning step"))
     assert found["dtype"] == "bfloat16"
     assert len(found["rows"]) == 2
-    whole = bench.run_bench(TINY, ("eap",))["counted_gib"]
+    whole = measure.run_bench(TINY, ("eap",))["counted_gib"]
     for part in ("weights", "writers", "folded readers"):
         assert found["counted_gib"][part] == pytest.approx(whole[part] / 2)
     assert found["counted_gib"]["masks"] == whole["masks"]  # learned in float32
@@ -148,15 +148,15 @@ def test_the_bench_runs_in_half_precision() -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(NotFound, match=r"nothing to bench called 'acdc'; known: eap, .*node_patch"):
-        bench.run_bench(TINY, ("acdc",))
+        measure.run_bench(TINY, ("acdc",))
     with pytest.raises(NotFound, match="no model 'gpt5' to bench: it is none of gpt2-small-random"):
-        bench.run_bench(replace(TINY, model="gpt5"))
+        measure.run_bench(replace(TINY, model="gpt5"))
     with pytest.raises(HarnessError, match="'small-random' takes 64 tokens, not 65"):
-        bench.run_bench(replace(TINY, length=65))
+        measure.run_bench(replace(TINY, length=65))
     with pytest.raises(HarnessError, match=r"tf32 .* does not go with float32 on cpu"):
-        bench.run_bench(replace(TINY, tf32=True))
+        measure.run_bench(replace(TINY, tf32=True))
     with pytest.raises(HarnessError, match=r"tf32 .* does not go with bfloat16 on cuda"):
-        bench.run_bench(replace(TINY, tf32=True, device="cuda", dtype="bfloat16"))
+        measure.run_bench(replace(TINY, tf32=True, device="cuda", dtype="bfloat16"))
 
 
 def test_the_sample_of_activation_patching_adds_up_its_edges(
@@ -254,7 +254,7 @@ def test_a_folder_or_a_spec_that_loads_it_says_its_shape(llama: Path) -> None:
     (own / "config.json").write_text(json.dumps(config.to_dict()))
     assert shape_of(str(own), 18) == config
     asked = replace(TINY, model=str(spec))
-    assert len(bench.run_bench(asked, ("edge_pruning step", "node_patching"))["rows"]) == 2
+    assert len(measure.run_bench(asked, ("edge_pruning step", "node_patching"))["rows"]) == 2
 
 
 def test_a_shape_that_is_not_known_beforehand_is_refused(tmp_path: Path) -> None:
@@ -295,6 +295,6 @@ def test_a_step_takes_about_what_is_counted(tmp_path: Path) -> None:
     asked = Bench(model=str(tmp_path), batch=8, length=24, threads=1)
     counted = step_gib(config, 8, 24, torch.float32, "cpu")
     wanted = 1024 * (counted["all"] - counted["weights"])
-    found = in_fresh_process(bench._peak, asked, "edge_pruning step")
+    found = in_fresh_process(measure._peak, asked, "edge_pruning step")
     assert wanted > 100
     assert 0.8 * wanted < found < 1.6 * wanted
