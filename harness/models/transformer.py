@@ -4,7 +4,8 @@ Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups 
 keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation), V = d_vocab.
 Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `mlp_in`,
 `activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs the same
-weights with a different residual stream per reader.
+weights with a different residual stream per reader, and `harness.models.sites` can read or replace
+what lies between the parts.
 """
 
 from __future__ import annotations
@@ -88,9 +89,12 @@ class Block(nn.Module):
         each = self.config.n_heads // self.config.n_groups
         groups = reads.shape[axis] // (each + 2)
         q, k, v = reads.split([groups * each, groups, groups], axis)
-        if each == 1:
-            return q, k, v
-        return q, k.repeat_interleave(each, axis), v.repeat_interleave(each, axis)
+        return q, self.share(k, axis), self.share(v, axis)
+
+    def share(self, x: Tensor, axis: int) -> Tensor:
+        """Keys or values of some groups on `axis`, repeated for every head that shares them."""
+        each = self.config.n_heads // self.config.n_groups
+        return x if each == 1 else x.repeat_interleave(each, axis)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None) -> Tensor:
         """Mix values by attention, all [..., T, K]; `padding` True where a key may be seen."""
@@ -202,20 +206,28 @@ class Transformer(nn.Module):
 
     def unembed(self, x: Tensor) -> Tensor:
         """Final residual stream [..., D] to logits [..., V]."""
+        return self.to_logits(self.final_norm(x))
+
+    def to_logits(self, read: Tensor) -> Tensor:
+        """What the final norm gives [..., D] to logits [..., V]."""
         matrix = self.embedding if self.config.tied else self.unembedding
-        logits = F.linear(self.final_norm(x), matrix, self.unembedding_bias)
+        logits = F.linear(read, matrix, self.unembedding_bias)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def padding(self, tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Which keys of each prompt may be seen, bool [B, 1, 1, T]; None: a causal mask says it."""
+        if lengths is None or self.config.causal:
+            return None
+        seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return seen[:, None, None, :]
 
     def stream(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The residual stream after the last block [B, T, D].
 
         `lengths` [B] matters only without a causal mask: keys beyond them are not seen.
         """
-        padding = None
-        if lengths is not None and not self.config.causal:
-            seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-            padding = seen[:, None, None, :]  # [B, 1, 1, T]
+        padding = self.padding(tokens, lengths)
         x = self.start(tokens)
         for block in self.layers():
             x = block(x, padding)
