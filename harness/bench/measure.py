@@ -31,15 +31,15 @@ def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
     Returns `{"model", "parameters", "edges", "batch", "threads", "device", "dtype", "tf32",
     "counted_gib", "plain_fb_seconds", "rows": [{"method", "cost_fb", "floor_fb", "seconds",
     "tokens_per_second", "peak_mib"}]}`:
-        counted_gib        of an Edge Pruning step, by what it holds; `all` of it
+        counted_gib        of an Edge Pruning step, by purpose; `all` is their sum
         cost_fb, floor_fb  plain forward+backwards: measured, and the least by counting
-        tokens_per_second  tokens of the batch, through what the row is
+        tokens_per_second  tokens of the batch by the row's seconds
         peak_mib           most memory above model and prompts
     Raises `NotFound` for an unknown model or row, `HarnessError` for a device, precision or length
-    that cannot be had.
+    that is not available.
     """
     if unknown := [row for row in rows if row not in ROWS]:
-        raise NotFound(f"nothing to bench called {unknown[0]!r}; known: {', '.join(ROWS)}")
+        raise NotFound(f"no row {unknown[0]!r} to bench; rows are {', '.join(ROWS)}")
     chosen = [name for name in ROWS if name in (rows or STANDARD)]
     timings = _timings(bench, chosen)
     gc.collect()
@@ -70,7 +70,7 @@ class _Timings(NamedTuple):
 
 
 def _timings(bench: Bench, chosen: list[str]) -> _Timings:
-    """All that is measured in one process; its model is gone when this returns."""
+    """All that is measured in one process; its model is freed on return."""
     subject = Subject(bench)
     config, dtype = subject.config, getattr(torch, bench.dtype)
     about = {
@@ -98,11 +98,12 @@ def _in_turns(runs: dict[str, Run], bench: Bench) -> dict[str, float]:
     for _ in range(bench.repeats + 1):
         for name, run in runs.items():
             began = time.perf_counter()
-            found = run()
+            returned = run()
             if bench.device == "cuda":
                 torch.cuda.synchronize()
-            own = isinstance(found, float)  # it has timed a part of what it ran
-            times[name].append(cast(float, found) if own else time.perf_counter() - began)
+            timed_itself = isinstance(returned, float)
+            elapsed = time.perf_counter() - began
+            times[name].append(cast(float, returned) if timed_itself else elapsed)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 

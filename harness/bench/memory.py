@@ -1,4 +1,4 @@
-"""What an Edge Pruning step holds at its peak, by counting: does a model fit on a card?
+"""The peak memory of an Edge Pruning step, by counting: does a model fit on a card?
 
 With t tokens run together (`mask_training.part_of`: as many prompts as fit into a budget, at least
 one), W writers, R readers of width K and E edges, in numbers of the model's precision:
@@ -6,15 +6,15 @@ one), W writers, R readers of width K and E edges, in numbers of the model's pre
     folded readers   L·D·(R_l·K + hidden), the maps that read the stream once more: about half of
                      the blocks, two thirds where MLPs are gated; R_l are the readers of a layer's
                      attention
-    writers          2·W·t·D, differences and slopes
+    writers          2·W·t·D, differences and gradients
     kept outputs     L·t·(R_l·K + 3·H·K + hidden), of readers, of heads and what their backward
                      needs, of the MLP's hidden layer
-    streams          4·R_l·t·D of one layer: mixed, by reader, normalised, and the slopes there
+    streams          4·R_l·t·D of one layer: mixed, by reader, normalised, and their gradients
     counterfactual   (L·(H·K + D) + (2L+1)·D)·tokens of the step, or twice as much where it is
                      centred for LayerNorm
 and in float32 for the masks 4·E (parameters, gradient, two moments of Adam) and 4·W·R (as a matrix,
-in the model's precision and in float32, and their slopes). What libraries take is not counted:
-beside its weights GPT-2 small is measured to take 590 MiB on a CPU where 476 are counted.
+in the model's precision and in float32, and their gradients). Buffers of libraries are not counted:
+beside its weights, GPT-2 small takes 590 MiB on a CPU by measurement, 476 by counting.
 
 A plain forward+backward holds the weights twice, for their gradients, and no more of the rest.
 CodeLlama-13B in bfloat16 on 8 prompts of 80 tokens, which run one by one: 24.2 GiB of weights, 16.4
@@ -36,7 +36,7 @@ _MASKS = 4  # bytes: they are learned in float32
 def step_gib(
     config: TransformerConfig, batch: int, length: int, dtype: torch.dtype, device: str
 ) -> dict[str, float]:
-    """GiB of a step on `batch` prompts of `length` tokens, by what they hold; `all` is their sum.
+    """GiB of a step on `batch` prompts of `length` tokens, by purpose; `all` is their sum.
 
     For a model in precision `dtype` on a kind of device.
     """
@@ -54,7 +54,7 @@ def step_gib(
         "streams": 4 * config.n_read_maps * part * width,
         "counterfactual": copies * tokens * (layers * (heads + width) + (2 * layers + 1) * width),
     }
-    found = {name: count * dtype.itemsize / 2**30 for name, count in numbers.items()}
+    gib = {name: count * dtype.itemsize / 2**30 for name, count in numbers.items()}
     matrix = graph.n_writers * graph.n_readers
-    found["masks"] = _MASKS * 4 * (graph.n_edges + matrix) / 2**30
-    return {**found, "all": sum(found.values())}
+    gib["masks"] = _MASKS * 4 * (graph.n_edges + matrix) / 2**30
+    return {**gib, "all": sum(gib.values())}

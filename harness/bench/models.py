@@ -1,7 +1,7 @@
-"""Which model the bench measures: its shape alone, since its weights are random.
+"""The shape of the model that the bench measures; its weights are random.
 
-Shapes of the bench's own; those of specs that say what their model is made of; those of folders
-with a `config.json`. Nothing is trained, and no weights are read.
+Shapes come from the bench's own list, from specs that state an architecture, and from folders with
+a `config.json`. Nothing is trained, and no weights are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.spec.load import Library
 from harness.spec.types import LoadModel, TrainModel
 
 VOCABULARY = 512
-"""Tokens of a model that a spec describes: how many it has depends on the task it is trained on."""
+"""Vocabulary size of a model that a spec describes; in training it depends on the task."""
 
 _LLAMA: dict[str, Any] = {
     "norm": "rmsnorm",
@@ -64,10 +64,10 @@ MODELS = {
 
 
 def shape_of(model: str, length: int) -> TransformerConfig:
-    """The shape that a name, a spec or a folder means, for prompts of `length` tokens.
+    """The shape of a named model, a spec or a folder, for prompts of `length` tokens.
 
-    Raises `NotFound` for what is neither, `HarnessError` for a model whose shape is not known
-    before it is made or fetched, and for prompts that it cannot take.
+    Raises `NotFound` for anything else, `HarnessError` for a model whose shape is known only once
+    it is compiled or downloaded, and for prompts beyond its context.
     """
     if model in MODELS:
         config = MODELS[model]
@@ -95,11 +95,11 @@ def _of_spec(model: str, length: int) -> TransformerConfig:
         return config_of_folder(locate(spec.path, loaded.folder), spec.format)
     raise HarnessError(
         f"model {model!r} is of kind {spec.kind!r}, whose shape is not known before it is "
-        f"{'fetched; give the folder of a copy' if spec.kind == 'load' else 'made'}"
+        f"{'downloaded; give the folder of a copy' if spec.kind == 'load' else 'compiled'}"
     )
 
 
 def count_parameters(config: TransformerConfig) -> int:
-    """Numbers in all weights of a model; none of them is made."""
+    """The number of parameters of a model, without allocating them."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in Transformer(config).parameters())

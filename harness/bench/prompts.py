@@ -5,7 +5,7 @@ with their own parameters, one fresh process for each row and number of prompts.
     pairs               making the pairs alone
     eap                 one discovery
     edge_pruning epoch  a training of one set of masks in which every pair comes once
-Each method's row is on pairs and a model that are there before it starts.
+A method's row excludes making its pairs and model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harness.spec.load import Library
 from harness.spec.types import Runtime, Task, TrainModel
 
 WARM_UP = 256
-"""Prompts on which everything runs once, unmeasured, so that libraries set up their buffers."""
+"""Prompts of an unmeasured first run, in which libraries set up their buffers."""
 
 SPARSITY = 0.95
 
@@ -76,7 +76,7 @@ class Workload:
         return f"{config.n_layers} layers of {config.n_heads} heads, d_model {config.d_model}"
 
     def pairs(self, count: int) -> PromptPairs:
-        """So many pairs of the task; prompts come again only where it has fewer."""
+        """So many pairs of the task, repeated only if it has fewer."""
         return pairs_with_repeats(self.data, "train", count, 0)
 
     def problem(self, pairs: PromptPairs) -> Problem:
@@ -91,7 +91,7 @@ class Workload:
         return make_method("eap", {}).discover(self.problem(pairs))
 
     def pruning_epoch(self, pairs: PromptPairs) -> object:
-        """A training in which every pair comes once."""
+        """A training that uses every pair once."""
         problem = self.problem(pairs)
         steps = steps_per_epoch(problem, EdgePruning.batch_size)
         return EdgePruning(steps=steps, sparsities=(SPARSITY,)).discover(problem)
@@ -109,7 +109,7 @@ ROWS: dict[str, Row] = {
 def _random(task: Task, vocabulary: int, longest: int) -> Transformer:
     if not isinstance(task.model, TrainModel):
         raise HarnessError(
-            f"task {task.name!r} does not say what its model is made of (its model is of kind "
+            f"task {task.name!r} does not state its model's architecture (its model is of kind "
             f"{task.model.kind!r}); bench prompts of a task whose model is trained here"
         )
     shape = TransformerConfig.from_architecture(task.model.architecture, vocabulary, longest)
@@ -133,27 +133,27 @@ def bench_prompts(
         prompts_mib  memory of the prompts themselves; in row `pairs` also part of the peak
     The fewest prompts have the median seconds and cost of their own process, and ratio 1.
     Raises `NotFound` for an unknown task or row, `HarnessError` for counts that do not ascend and
-    for a task whose model is not made here.
+    for a task whose model is not trained here.
     """
     if unknown := [row for row in rows if row not in ROWS]:
-        raise NotFound(f"no row {unknown[0]!r} for prompts; known: {', '.join(ROWS)}")
+        raise NotFound(f"no row {unknown[0]!r} for prompts; rows are {', '.join(ROWS)}")
     if sorted(set(bench.counts)) != list(bench.counts) or min(bench.counts, default=0) < 1:
         raise HarnessError(
             f"numbers of prompts must ascend from at least 1, not {list(bench.counts)}"
         )
     work = Workload(bench)
-    found: list[dict[str, Any]] = []
+    measured_rows: list[dict[str, Any]] = []
     for name in [row for row in ROWS if not rows or row in rows]:
         for count in bench.counts:
             log(f"{name} on {count:,} prompts")
-            found.append(in_fresh_process(_measured, bench, name, count))
+            measured_rows.append(in_fresh_process(_measured, bench, name, count))
     return {
         "task": bench.task,
         "model": work.shape,
         "edges": len(work.patchable.space),
         "threads": bench.threads,
         "distinct": count_prompts(work.pairs(bench.counts[-1])),
-        "rows": found,
+        "rows": measured_rows,
     }
 
 

@@ -39,7 +39,7 @@ SMALL_SHARE = 0.005
 ACDC_THRESHOLD = 1e-3
 
 Run = Callable[[], object]
-"""What is timed; a float that it returns are the seconds of what it timed itself."""
+"""What is timed. A float that it returns is its own timing, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Bench:
     tf32: bool = False
 
     def prepare(self) -> None:
-        """Make this process what the bench asks for; `HarnessError` if it cannot be."""
+        """Set device, precision and threads of this process; `HarnessError` if unavailable."""
         if self.tf32 and (self.device != "cuda" or self.dtype != "float32"):
             raise HarnessError(
                 "tf32 says how products of float32 are rounded on CUDA; it does not go with "
@@ -107,32 +107,32 @@ class Subject:
 
     def method(self, kind: str, **params: Any) -> Run:
         """One whole discovery."""
-        found, problem = make_method(kind, params), self.problem()
-        return lambda: found.discover(problem)
+        method, problem = make_method(kind, params), self.problem()
+        return lambda: method.discover(problem)
 
     def pruning_step(self, kept: bool, small: bool = False) -> Run:
         """One optimiser step of Edge Pruning on the whole batch.
 
-        `kept`: the whole model's logits and the counterfactual are there from before. `small`: late
-        in a training, when masks are sure of a small circuit.
+        `kept`: the whole model's logits and the counterfactual are cached. `small`: late in a
+        training, when the masks have settled on a small circuit.
         """
         settings = EdgePruning()
         law = ConstrainedMasks.new(settings, self.problem(), [1 - KEPT_SHARE])
         if small:
-            sure = torch.where(self.small, settings.start, -settings.start)
-            law.elements.data.copy_(sure)
+            settled = torch.where(self.small, settings.start, -settings.start)
+            law.elements.data.copy_(settled)
         training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
         return self._step(law, training, kept)
 
     def probing_step(self) -> Run:
-        """One step of subnetwork probing, nothing being kept from before."""
+        """One step of subnetwork probing, without caches."""
         settings = SubnetworkProbing()
         law = PricedMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
         training = Training(settings.steps, self.bench.batch, settings.objective)
         return self._step(law, training, kept=False)
 
     def sampling_step(self) -> Run:
-        """One step of uniform gradient sampling, nothing being kept from before."""
+        """One step of uniform gradient sampling, without caches."""
         settings = UniformGradientSampling()
         law = WindowMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
         training = Training(settings.steps, self.bench.batch, settings.objective)
@@ -151,10 +151,10 @@ class Subject:
         """Seconds of one edge of activation patching, the mean over a sample."""
         return lambda: seconds_per_edge(self.problem())
 
-    def evaluation(self, mask: Tensor, given: bool = True) -> Run:
-        """One circuit, with its counterfactual if none is given."""
-        kept = self.counterfactuals.of(self.batch) if given else None
-        return lambda: self._evaluate(mask, kept)
+    def evaluation(self, mask: Tensor, cached: bool = True) -> Run:
+        """One circuit, and its counterfactual unless that is cached."""
+        counterfactual = self.counterfactuals.of(self.batch) if cached else None
+        return lambda: self._evaluate(mask, counterfactual)
 
     def _evaluate(self, mask: Tensor, counterfactual: Activations | None) -> object:
         counterfactual = counterfactual or self.counterfactuals.of(self.batch)
@@ -170,7 +170,7 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "acdc per edge": Subject.acdc_edge,
     "evaluation": lambda subject: subject.evaluation(subject.mask),
     f"evaluation {SMALL}": lambda subject: subject.evaluation(subject.small),
-    "evaluation+counterfactual": lambda subject: subject.evaluation(subject.mask, given=False),
+    "evaluation+counterfactual": lambda subject: subject.evaluation(subject.mask, cached=False),
     "eap_ig_clean_corrupted": lambda subject: subject.method("eap_ig", variant="clean_corrupted"),
     f"eap_ig_activations({HELD_STEPS})": lambda subject: subject.method(
         "eap_ig", variant="activations", steps=HELD_STEPS
@@ -185,11 +185,11 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "subnetwork_probing step": Subject.probing_step,
     "uniform_gradient_sampling step": Subject.sampling_step,
 }
-"""Row names to what makes their run; whatever is kept from before is made there."""
+"""The run of each row; caches that a row may use are filled when its run is created."""
 
 
 def _connected(space: Space, share: float) -> Tensor:
-    """A circuit of at least this share of the space, made of random paths: bool [E]."""
+    """Random paths that make up at least this share of the space: bool [E]."""
     draw, kept = torch.Generator().manual_seed(2), torch.zeros(len(space), dtype=torch.bool)
     walks = space.walks()
     while int(kept.sum()) < share * len(space):

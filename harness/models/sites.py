@@ -6,7 +6,7 @@ keys and values of width K = d_head, M = d_mlp. Right: the names of openai/circu
     a{l}.in          attention's input, after its norm                [B, T, D]    attn.act_in
     a{l}.q           queries, before their norm and rotary positions  [B, T, H·K]  attn.q
     a{l}.k, a{l}.v   keys, also before these; values                  [B, T, G·K]  attn.k, attn.v
-    a{l}.z           what each head gathers, before the output map    [B, T, H·K]  attn.y
+    a{l}.z           heads' outputs, before the output map            [B, T, H·K]  attn.y
     a{l}.out         what attention adds to the stream                [B, T, D]    attn.resid_delta
     a{l}.stream      the stream after that; not in a parallel model   [B, T, D]
     m{l}.in          the MLP's input, after its norm                  [B, T, D]    mlp.act_in
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -31,7 +32,7 @@ from torch import Tensor
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Block, Transformer
 
-Kind = Literal[
+SiteKind = Literal[
     "embed",
     "position",
     "a.in",
@@ -49,9 +50,9 @@ Kind = Literal[
 ]
 
 Tap = Callable[[str, Tensor], Tensor]
-"""Takes a site's name and its value [..., T, width]; returns what the run goes on with.
+"""Takes a site's name and its value [..., T, width]; returns the value to use in its place.
 
-That may be the value itself, which must not be written into, or have more axes in front.
+It may return the value itself, which must not be modified in place, or add axes in front.
 """
 
 
@@ -59,7 +60,7 @@ That may be the value itself, which must not be written into, or have more axes 
 class Site:
     """One place; its values are [..., T, width]."""
 
-    kind: Kind
+    kind: SiteKind
     width: int
     layer: int | None = None
     heads: int | None = None
@@ -74,12 +75,11 @@ class Site:
 def sites(config: TransformerConfig) -> tuple[Site, ...]:
     """All sites of a transformer, in order of computation."""
     D = config.d_model
-    found = [Site("embed", D)]
+    embeddings = [Site("embed", D)]
     if config.positions == "learned":
-        found.append(Site("position", D))
-    for layer in range(config.n_layers):
-        found += _sites_of_block(config, layer)
-    return (*found, Site("final", D))
+        embeddings.append(Site("position", D))
+    blocks = [_sites_of_block(config, layer) for layer in range(config.n_layers)]
+    return (*embeddings, *chain.from_iterable(blocks), Site("final", D))
 
 
 def _sites_of_block(config: TransformerConfig, layer: int) -> list[Site]:
@@ -110,8 +110,8 @@ def tapped_run(
 
     `Transformer.to_logits` turns it into logits, at all positions or at some. With a tap that
     changes nothing these are the logits of `Transformer.forward`, bit for bit on a CPU. Axes that
-    a tap adds in front, such as one of S masks, are carried from there on; what comes before is
-    computed once for all. Gradients flow through taps. `lengths`: as in `Transformer.stream`.
+    a tap adds in front, such as one of S masks, are carried on from there; everything before is
+    computed once. Gradients flow through taps. `lengths`: as in `Transformer.stream`.
     """
     padding = model.padding(tokens, lengths)
     x, position = tap("embed", model.embed(tokens)), model.position(tokens.shape[1])

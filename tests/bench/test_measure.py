@@ -147,7 +147,7 @@ def test_the_bench_runs_in_half_precision() -> None:
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(NotFound, match=r"nothing to bench called 'acdc'; known: eap, .*node_patch"):
+    with pytest.raises(NotFound, match=r"no row 'acdc' to bench; rows are eap, .*node_patch"):
         measure.run_bench(TINY, ("acdc",))
     with pytest.raises(NotFound, match="no model 'gpt5' to bench: it is none of gpt2-small-random"):
         measure.run_bench(replace(TINY, model="gpt5"))
@@ -263,7 +263,7 @@ def test_a_shape_that_is_not_known_beforehand_is_refused(tmp_path: Path) -> None
     with pytest.raises(HarnessError, match=r"of kind 'load', .* give the folder of a copy"):
         shape_of(str(tmp_path / "far.yaml"), 18)
     (tmp_path / "far.yaml").write_text(head + "kind: compile\n")
-    with pytest.raises(HarnessError, match=r"of kind 'compile', .* before it is made"):
+    with pytest.raises(HarnessError, match=r"of kind 'compile', .* before it is compiled"):
         shape_of(str(tmp_path / "far.yaml"), 18)
     (tmp_path / "config.json").write_text('{"act_fn": "gelu"}')
     with pytest.raises(HarnessError, match="TransformerLens does not say which biases"):

@@ -102,10 +102,10 @@ def test_prompts_come_again_where_a_task_has_fewer() -> None:
 
 
 def test_what_cannot_be_measured_is_said() -> None:
-    with pytest.raises(NotFound, match="no row 'acdc' for prompts; known: pairs, eap, edge_pr"):
+    with pytest.raises(NotFound, match="no row 'acdc' for prompts; rows are pairs, eap, edge_pr"):
         prompts.bench_prompts(SMALL, ("acdc",))
     for counts in ((), (0,), (20, 10), (10, 10)):
         with pytest.raises(HarnessError, match="must ascend from at least 1"):
             prompts.bench_prompts(PromptBench(counts))
-    with pytest.raises(HarnessError, match="does not say what its model is made of"):
+    with pytest.raises(HarnessError, match="does not state its model's architecture"):
         prompts.bench_prompts(PromptBench((4,), task="known/reverse", threads=1))
