@@ -24,7 +24,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
-from slow_reference import small_model
+from support.slow_reference import small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.attribution_cases import problem_of
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import Constants, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.graph import Graph

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import plain_logits, self_check

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import positions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_reference import ARCHITECTURES, small_model
+from support.attribution_cases import positions_of
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

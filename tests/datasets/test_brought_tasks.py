@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
+from support.split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE

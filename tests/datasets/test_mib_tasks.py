@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from split_checks import check_held_out_sentences
-from word_tokenizer import write_tokenizer
+from support.split_checks import check_held_out_sentences
+from support.word_tokenizer import write_tokenizer
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from acdc_cases import SEVERAL, full_objective, problem_of, rows_of
-from slow_reference import small_model
+from support.acdc_cases import SEVERAL, full_objective, problem_of, rows_of
+from support.slow_reference import small_model
 
 from harness.circuits.edges.patched.forward import plain_logits
 from harness.circuits.edges.select import prune, sizes_to_counts

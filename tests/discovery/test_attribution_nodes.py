@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel
 
 from harness.circuits.edges.select import top_n
 from harness.discovery import node_patching

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph

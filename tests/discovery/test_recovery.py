@@ -11,7 +11,8 @@ from functools import cache
 
 import pytest
 import torch
-from other_compiler import Published
+from harness.runs.known import known_agreement
+from support.other_compiler import Published
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -25,7 +26,6 @@ from harness.discovery.registry import make_method
 from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
-from harness.runs.known import known_agreement
 from harness.spec.load import Library
 
 EDGES = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hugging_face import MODELS, random_theirs, saved
 from safetensors.torch import load_file, save_file
+from support.hugging_face import MODELS, random_theirs, saved
 
 from harness.errors import HarnessError, NotFound
 from harness.models import checkpoint

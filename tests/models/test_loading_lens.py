@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
-from slow_reference import small_model
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.errors import HarnessError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, activation, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, activation, small_model
 from torch import Tensor
 
 from harness.models.config import GPT2_SMALL

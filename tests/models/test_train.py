@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_task import FirstToken
+from support.toy_task import FirstToken
 
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
 from harness.errors import HarnessError

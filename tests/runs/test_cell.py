@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fake_cells import a_method, a_model, a_task, loaded
-from rounding import kl_bound
+from support.rounding import kl_bound
 
 from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.files import load_circuit

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from attribution_cases import problem_of
 from harness.runs.setting import batched
-from slow_reference import small_model
+from support.attribution_cases import problem_of
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete

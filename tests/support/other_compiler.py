@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from edge_by_edge import model_weights_from
 
 from harness.datasets.pairs import PromptPairs
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
+from support.edge_by_edge import model_weights_from
 
 PROGRAMS = ("reverse", "xproportion")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
@@ -14,6 +13,7 @@ from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
+from support.slow_reference import small_model
 
 
 def positions_of(model, *batches) -> Positions:
