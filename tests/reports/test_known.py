@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cells import output
-from stored import cell_of
+from support.fake_cells import output
+from support.stored_cells import cell_of
 
 from harness.reports.known import known_of, known_tables
 from harness.reports.leaderboard import Board, Line, leaderboard

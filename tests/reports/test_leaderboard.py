@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored import cell_of, stored
+from support.stored_cells import cell_of, stored
 
 from harness.reports.leaderboard import Line, leaderboard, rank
 from harness.reports.resample import Estimate
@@ -122,7 +122,7 @@ def test_smoke_cells_are_on_a_board_of_their_own_without_ranks(tmp_path: Path) -
 
 
 def test_versions_of_a_task_never_share_a_board(tmp_path: Path) -> None:
-    from fake_cells import a_cell, a_method, a_task
+    from support.fake_cells import a_cell, a_method, a_task
 
     done = [a_cell(a_task(), a_method("a")), a_cell(a_task(version="2"), a_method("b"))]
     assert len(leaderboard(stored(tmp_path / "run", done)).boards) == 2

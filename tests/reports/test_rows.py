@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from fake_cells import a_cell, a_task
-from stored import cell_of, stored
+from support.fake_cells import a_cell, a_task
+from support.stored_cells import cell_of, stored
 
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.reports.leaderboard import leaderboard

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from stored import cell_of, save, stored
+from support.stored_cells import cell_of, save, stored
 
 from harness.reports.leaderboard import Leaderboard, leaderboard
 from harness.reports.records import as_data

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fake_cells import a_method, a_model, a_task, loaded
+from support.fake_cells import a_method, a_model, a_task, loaded
 from support.rounding import kl_bound
 
 from harness.circuits.edges.optimal import learn_constants

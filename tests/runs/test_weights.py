@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from fake_cells import a_method, a_task, loaded
+from support.fake_cells import a_method, a_task, loaded
 from support.rounding import kl_bound
 
 from harness.errors import HarnessError

@@ -37,7 +37,7 @@ from harness.spec.types import (
     TrainModel,
 )
 
-COMPUTE = "fake_cells:compute"
+COMPUTE = "support.fake_cells:compute"
 LOG = "FAKE_CELLS_LOG"  # environment variable: a file that gets a line per computed cell
 SIZES = (0.01, 0.1, 0.5, 1.0)
 EDGES = 200
