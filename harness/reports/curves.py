@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError
+from harness.metrics import DISTANCES
 from harness.reports.leaderboard import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.runs.record import StoredCell
@@ -19,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX"
 LINES = ("-", "-.")  # for a second round of colours
 PANEL = (4.6, 3.6)  # inches
-LOGARITHMIC = frozenset({"kl", "squared_error"})
+LOGARITHMIC = DISTANCES
 """Measures whose small values matter as much as their large ones; 0 cannot be drawn."""
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.measures import AREAS, faithfulness
-from harness.evaluation.statistics import (
+from harness.metrics.curve import AREAS, faithfulness
+from harness.metrics.statistics import (
     BOOTSTRAP_SEED,
     DRAWS,
     bootstrap_counts,

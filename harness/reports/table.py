@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.datasets.programs_task import numeric_answers
-from harness.evaluation.catalogue import MEASURES
+from harness.metrics import MEASURES
 from harness.reports import known
 from harness.reports.known import known_tables
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
@@ -40,13 +40,6 @@ LEGEND = (
 )
 SHOWN_AREAS = ("cmd", "cpr", "cmd_log")  # tables for people; CSV and JSON have all
 SOLVED = 0.9  # below this accuracy on test a caption says that the task is unsolved
-TITLES = {measure.name: measure for measure in MEASURES}  # of what a task's `measures` add
-AREA_TITLES = {
-    "cmd": "CMD ↓",
-    "cpr": "CPR ↑",
-    "cmd_log": "CMD log ↓",
-    "cpr_log": "CPR log ↑",
-}
 
 
 def render(board: Leaderboard, form: Format) -> str:
@@ -189,13 +182,11 @@ def headers_of(board: Board) -> list[str]:
     return [
         "#",
         "method",
-        *(AREA_TITLES[name] for name in SHOWN_AREAS),
+        *(MEASURES[name].heading() for name in SHOWN_AREAS),
         f"edges f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
         f"edges{at}",
         f"f{at} ↑",
-        f"KL{at} ↓",
-        f"accuracy{at} ↑",
-        *(f"{TITLES[name].title}{at} {TITLES[name].arrow}" for name in board.chosen),
+        *(MEASURES[name].heading(at) for name in ("kl", "accuracy", *board.chosen)),
         *(known.COLUMNS if _has_known(board) else ()),
         "cost",
         "seeds",

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation import measures
-from harness.evaluation.statistics import estimate, shared_resamples
+from harness.metrics import curve as measures
+from harness.metrics.statistics import estimate, shared_resamples
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store import CellOutput, ModelStore
 from harness.spec.load import Loaded
