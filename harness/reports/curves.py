@@ -49,17 +49,17 @@ def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness")
     _legend(figure)
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".") not in supported:
-        known = ", ".join(f".{name}" for name in sorted(supported))
-        raise HarnessError(f"cannot write {path.name}: use one of {known}")
+        endings = ", ".join(f".{name}" for name in sorted(supported))
+        raise HarnessError(f"cannot write {path.name}: use one of {endings}")
     figure.savefig(path, dpi=150)
 
 
 def _check_measure(cells: Sequence[StoredCell], measure: str) -> None:
-    known = set.intersection(*(drawable(cell) for cell in cells if cell.result is not None))
-    if measure not in known:
+    shared = set.intersection(*(drawable(cell) for cell in cells if cell.result is not None))
+    if measure not in shared:
         raise HarnessError(
             f"not all of these cells have kept {measure!r} of every example; all have: "
-            f"{', '.join(sorted(known))}. A task's `evaluation.measures` keep more"
+            f"{', '.join(sorted(shared))}. A task's `evaluation.measures` keep more"
         )
 
 
