@@ -1,4 +1,4 @@
-"""How well edges that a method found agree with the true ones: one definition each.
+"""How well the edges that a method keeps or ranks agree with the true ones.
 
 Over the E edges that a graph allows. `truth` bool [E] says which edges are true, `kept`
 bool [E] which a circuit keeps, `scores` float [E] how a method ranks them (higher is surer). What
@@ -31,13 +31,13 @@ class Agreement:
 
 def agreement(kept: ArrayLike, truth: ArrayLike) -> Agreement:
     """Compare the edges of a circuit with the true ones."""
-    found, wanted = _bools(kept), _bools(truth)
-    both, n_found, n_true = int((found & wanted).sum()), int(found.sum()), int(wanted.sum())
+    circuit, wanted = _bools(kept), _bools(truth)
+    both, n_kept, n_true = int((circuit & wanted).sum()), int(circuit.sum()), int(wanted.sum())
     return Agreement(
-        precision=_ratio(both, n_found),
+        precision=_ratio(both, n_kept),
         recall=_ratio(both, n_true),
-        f1=_ratio(2 * both, n_found + n_true),
-        exact=bool((found == wanted).all()),
+        f1=_ratio(2 * both, n_kept + n_true),
+        exact=bool((circuit == wanted).all()),
     )
 
 

@@ -12,7 +12,8 @@ from toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.evaluation import curve
 from harness.evaluation.curve import Examples, evaluate_circuits

@@ -12,10 +12,12 @@ from toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import plain_logits
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
+from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
 from harness.metrics import RECORDED
 from harness.metrics.ordered_answers import kendall_tau, prob_diff_10
@@ -101,14 +103,12 @@ def test_a_mean_over_the_positions_in_use(batch):
 
 def test_a_curve_carries_them_beside_the_usual_ones(batch):
     model = small_model("gpt2-like")
-    graph = Graph.of(model.config)
-    circuits = [torch.zeros_like(graph.allowed), graph.allowed]
-    references = EdgeCounterfactuals(model, graph, "interchange")
-    patched = PatchedModel(model, graph)
+    patchable = EdgeModel(model, Graph.of(model.config))
+    circuits = [torch.full((len(patchable.space),), kept) for kept in (False, True)]
+    counterfactuals = EdgeCounterfactuals(model, patchable.graph, "interchange")
+    setup = Setup(patchable, [batch], counterfactuals, CHOICES)
     found, usual = (
-        evaluate_circuits(
-            patched, [batch], references, circuits, replace(CHOICES, measures=measures)
-        )
+        evaluate_circuits(replace(setup, choices=replace(CHOICES, measures=measures)), circuits)
         for measures in ((*NAMES, "agreement"), ())
     )
     assert set(found.values) == {*RECORDED, *NAMES}
@@ -123,7 +123,7 @@ def test_a_curve_carries_them_beside_the_usual_ones(batch):
     for row, logits in enumerate((corrupted, plain)):
         values = reader.read(logits, plain[0], batch)["prob_diff_10"][0]
         np.testing.assert_allclose(found.values["prob_diff_10"][row], values, atol=1e-10)
-    summary = Summary(found, (), [])
+    summary = Summary(found, ())
     wanted = found.values["prob_diff_10"][1].mean()
     assert summary.point(-1)["prob_diff_10"]["value"] == pytest.approx(wanted)
 

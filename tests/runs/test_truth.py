@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from fake_cells import a_method
-from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 
 from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
@@ -21,6 +20,7 @@ from harness.runs.cell import compute_cell
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, Runtime
 
