@@ -32,7 +32,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.cli.main import VERBS, main
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
-from harness.evaluation.catalogue import MEASURES
+from harness.metrics import MEASURES
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec import types
@@ -321,7 +321,7 @@ def test_tables_are_complete() -> None:
     choices -= {"metric", "measures", "sizes"}
     choices -= {"discovery_pairs", "discovery_repeats", "test_pairs"}
     assert first_column("Choices") == choices
-    assert first_column("Measures") == {measure.name for measure in MEASURES}
+    assert first_column("Measures") == set(MEASURES)
     assert first_column("Methods") == {path.stem for path in METHOD_SPECS}
     folders = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
     named = first_column("The way through the house")
@@ -331,7 +331,7 @@ def test_tables_are_complete() -> None:
 
 
 def test_arrows_are_those_of_the_measures() -> None:
-    arrow = {measure.name: measure.arrow for measure in MEASURES}
+    arrow = {name: measure.arrow for name, measure in MEASURES.items()}
     for row in re.findall(r"^\| (`.*)$", section("Measures"), re.MULTILINE):
         cells = [cell.strip() for cell in row.replace(r"\|", "").split("|")]
         names = re.findall(r"`(\w+)`", cells[0])

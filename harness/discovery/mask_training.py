@@ -36,7 +36,7 @@ from tqdm import tqdm
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES, NEGATED
+from harness.metrics import LOSSES, NEGATED
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
 

@@ -15,11 +15,11 @@ from harness.circuits.patchable import Counterfactuals, PatchableModel, plain_lo
 from harness.circuits.space import Space
 from harness.discovery.slopes import flat
 from harness.errors import HarnessError
+from harness.metrics import DISTANCES, LOSSES
 from harness.models.batch import Batch
-from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 from harness.models.transformer import Transformer
-from harness.spec.types import DISTANCES, Metric, Objective
+from harness.spec.types import Metric, Objective
 
 Loss = Callable[[Tensor], Tensor]
 """Logits [..., B, P, V] of one batch to one number per prompt [..., B]; smaller is better."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.spec.types import DISTANCES, Ablation, Metric, Objective
+from harness.metrics import DISTANCES
+from harness.spec.types import Ablation, Metric, Objective
 
 OTHER_KINDS = ("eap_ig", "mask_gradient_ig", "activation_patching", "node_patching")
 """Kinds of methods that attribute a distance to the whole model, since they look elsewhere."""

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
 from harness.errors import HarnessError
-from harness.models import behaviour
+from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.batch import Batches
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
@@ -36,9 +36,9 @@ Log = Callable[[str], None]
 
 
 QUALITY = {
-    "accuracy": behaviour.accuracy,
-    "good_mass": behaviour.good_mass,
-    "loss": behaviour.answer_loss,
+    "accuracy": accuracy,
+    "good_mass": good_mass,
+    "loss": cross_entropy,
 }
 
 

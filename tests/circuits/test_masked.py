@@ -19,7 +19,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.cost import in_fresh_process
 

@@ -15,7 +15,7 @@ from harness.circuits.edges.optimal import Learned, learn_constants, random_mask
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 
 every_architecture = pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name not in POST_NORMS]

@@ -16,7 +16,7 @@ from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_order import readers_in_order
 from harness.discovery.acdc_search import Search
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 
 
 # ---------------------------------------------------------------- the same circuit

@@ -24,8 +24,8 @@ from harness.discovery.acdc_order import writers_in_order
 from harness.discovery.acdc_search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
+from harness.metrics import LOSSES
 from harness.models.batch import Batch, Batches
-from harness.models.behaviour import LOSSES
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer

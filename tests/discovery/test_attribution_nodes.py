@@ -9,7 +9,7 @@ from support.slow_reference import ARCHITECTURES, SlowModel
 
 from harness.circuits.edges.select import top_n
 from harness.discovery import node_patching
-from harness.models.behaviour import logit_diff
+from harness.metrics.logits import logit_diff
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])

@@ -12,12 +12,14 @@ from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.evaluation import curve
-from harness.evaluation.curve import PER_EXAMPLE, Examples, evaluate_circuits
+from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.summary import Summary
-from harness.models.behaviour import logit_diff
+from harness.metrics import RECORDED
+from harness.metrics.logits import logit_diff
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_together_is_the_same_as_alone(setting, monkeypatch):
     circuits = setting[3]
     together = run(setting, circuits)
     monkeypatch.setattr(curve, "BUFFER", 1)  # one circuit a chunk
-    for name in PER_EXAMPLE:
+    for name in RECORDED:
         alone = np.concatenate([run(setting, [kept]).values[name] for kept in circuits])
         np.testing.assert_allclose(together.values[name], alone, atol=1e-12)
 
@@ -81,7 +83,7 @@ def test_what_is_not_finite_is_refused_by_pair(setting):
 def test_summary_anchors_and_areas():
     rng = np.random.default_rng(0)
     metric = np.stack([rng.normal(m, 0.1, 50) for m in (0.0, 1.5, 2.1, 0.0, 2.0)])
-    values = dict.fromkeys(PER_EXAMPLE, metric)
+    values = dict.fromkeys(RECORDED, metric)
     summary = Summary(Examples(values), (0.1, 0.5, 1.0), [2, 9, 20])
     assert summary.point(-1)["faithfulness"]["value"] == 1
     assert summary.point(-2)["faithfulness"]["value"] == 0

@@ -24,7 +24,7 @@ from harness.evaluation.completeness import (
 from harness.evaluation.hypothesis import holm, minimality
 from harness.evaluation.knockout import Runner, edge_parts, node_parts, random_subsets, sample
 from harness.evaluation.minimality import effects, random_effects, squared_effects
-from harness.models.behaviour import logit_diff
+from harness.metrics.logits import logit_diff
 
 
 def draws(seed=0):

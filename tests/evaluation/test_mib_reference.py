@@ -17,7 +17,7 @@ from harness.circuits.edges.select import prune, sizes_to_counts, top_n
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.evaluation.curve import evaluate_circuits
-from harness.evaluation.measures import cmd, cpr, faithfulness
+from harness.metrics.curve import cmd, cpr, faithfulness
 from harness.models.batch import Batch
 from harness.models.loading.fields import Fields
 from harness.models.loading.tensors import TensorFiles

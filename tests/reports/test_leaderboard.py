@@ -1,5 +1,6 @@
 """Ranks, ties, and who may be ranked at all."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,9 @@ def test_a_board_holds_methods_then_sanity_rows_then_controls(tmp_path: Path) ->
     assert whole.kl is not None
     assert whole.kl.value == 0
     assert whole.size == 200
+    assert whole.bits == empty.bits == 0
+    assert by_name["best"].size == 20
+    assert by_name["best"].bits == pytest.approx(math.log2(math.comb(200, 20)))
     assert empty.faithfulness is not None
     assert empty.faithfulness.value == 0
     assert empty.size == 0

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation import measures
-from harness.evaluation.statistics import estimate, shared_resamples
+from harness.metrics import curve as measures
+from harness.metrics.statistics import estimate, shared_resamples
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store import CellOutput, ModelStore
 from harness.spec.load import Loaded
@@ -230,17 +230,20 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
         "n_examples": n,
         "n_discovery": given,
         "n_discovery_prompts": given,
-        "edges_total": EDGES,
+        "unit": "edges",
+        "total": EDGES,
         "model_quality": {
             "test": {"accuracy": mean(ones), "good_mass": mean(ones), "loss": mean(0 * ones)}
         },
+        "plain": point(-1, 0 * ones, ones),
         "whole": point(-1, 0 * ones, ones),
         "empty": point(-2, ones, 0 * ones),
         "curve": [
             {
                 "size_requested": size,
-                "edges_requested": round(size * EDGES),
+                "requested": round(size * EDGES),
                 "size": realised[i],
+                "counts": {"edges": realised[i]},
                 "sparsity": 1 - realised[i] / EDGES,
                 **point(i, t["curve/kl"][i], t["curve/accuracy"][i]),
             }
@@ -258,7 +261,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
                 for level in ("0.85", "0.95", "0.99")
             },
         },
-        "known": None,
+        "ground_truth": None,
         "notes": {},
         "data_digest": {
             "discovery": hashlib.sha256(b"discovery").hexdigest(),

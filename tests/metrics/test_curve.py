@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evaluation import measures
-from harness.evaluation.statistics import bootstrap_counts, estimate, interval, shared_resamples
+from harness.metrics import curve as measures
 from harness.spec.types import MIB_SIZES
 
 curves = st.lists(st.floats(-3, 3), min_size=10, max_size=10)
@@ -71,52 +70,3 @@ def test_smallest_size_reaching():
     assert measures.size_reaching(1.0, sizes, curve) == 20
     assert measures.size_reaching(1.1, sizes, curve) is None
     assert measures.size_reaching(0.5, sizes, [np.nan] * 4) is None
-
-
-def test_every_measure_says_what_it_is():
-    names = [measure.name for measure in measures.MEASURES]
-    assert len(names) == len(set(names))
-    for measure in measures.MEASURES:
-        assert measure.formula
-        assert measure.source
-        assert measure.arrow in {"↑", "↓", ""}
-
-
-def test_resamples_are_weights_and_reproducible():
-    weights = shared_resamples(40, 100)
-    np.testing.assert_allclose(weights.sum(1), 1)
-    assert np.array_equal(weights, shared_resamples(40, 100))
-    counts = bootstrap_counts(7, 5, np.random.default_rng(0)) * 7
-    np.testing.assert_allclose(counts, counts.round())
-
-
-def test_bootstrap_error_is_the_standard_error_of_a_mean():
-    values = np.random.default_rng(0).normal(size=400)
-    found = estimate(values.mean(), shared_resamples(400) @ values, 400, "mean")
-    assert found["se"] == pytest.approx(values.std() / 20, rel=0.1)
-    assert found["low"] < found["value"] < found["high"]
-    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * found["se"], rel=0.1)
-
-
-def test_what_is_not_finite_is_null():
-    found = estimate(float("nan"), np.array([1.0, np.nan]), 2, "mean")
-    assert found == {
-        "value": None,
-        "se": None,
-        "low": None,
-        "high": None,
-        "n": 2,
-        "estimator": "mean",
-    }
-    assert np.isnan(interval(np.array([np.inf, 1.0]))).all()
-
-
-@pytest.mark.slow
-def test_intervals_cover_the_truth():
-    """About 95 of 100 intervals hold the true mean."""
-    rng, weights = np.random.default_rng(1), shared_resamples(100)
-    held = 0
-    for _ in range(400):
-        low, high = interval(weights @ rng.exponential(size=100))
-        held += low <= 1 <= high
-    assert 0.90 <= held / 400 <= 0.97

@@ -10,8 +10,9 @@ import pytest
 from support.fake_cells import output
 from support.stored_cells import cell_of
 
-from harness.reports.known import known_of, known_tables
+from harness.reports.ground_truth import recovery_of
 from harness.reports.leaderboard import Board, Line, leaderboard
+from harness.reports.recovery_tables import recovery_tables
 from harness.reports.table import render
 from harness.runs.plan import Plan
 from harness.runs.record import load_cells, record
@@ -34,15 +35,15 @@ WEAK = {**KNOWN, "auroc": 0.5, "average_precision": 0.25, "f1": 0.5, "exact": Fa
 
 
 def result(known: dict[str, Any] | None) -> dict[str, Any]:
-    return {"known": known}
+    return {"ground_truth": known}
 
 
 def test_means_over_seeds_and_counts_of_exact_ones() -> None:
-    found = known_of([result(KNOWN), result(WEAK), result({**WEAK, "auroc": None})])
+    found = recovery_of([result(KNOWN), result(WEAK), result({**WEAK, "auroc": None})])
     assert found is not None
     assert (found.auroc, found.f1) == (0.75, pytest.approx(2 / 3))
-    assert (found.exact, found.seeds, found.size) == (1, 3, 4)
-    assert known_of([result(None)]) is None
+    assert (found.exact, found.seeds, found.true_edges) == (1, 3, 4)
+    assert recovery_of([result(None)]) is None
 
 
 def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: Path) -> None:
@@ -57,9 +58,9 @@ def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: P
     record(folder, Plan("run", tuple(planned)))
     for cell, known in zip(planned, cells.values(), strict=True):
         made = output(cell)
-        store.publish(cell.id, replace(made, result=made.result | {"known": known}), {})
+        store.publish(cell.id, replace(made, result=made.result | {"ground_truth": known}), {})
     board = leaderboard(load_cells(folder))
-    (table,) = known_tables(board.boards)
+    (table,) = recovery_tables(board.boards)
     assert table.choices == {}
     assert table.headers == ["method", "one 4/200", "two 4/200", "mean"]
     assert table.lines == [
@@ -76,8 +77,8 @@ def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: P
 def board_of(task: str, limit: int | None = None, **changed: str) -> Board:
     """A board of one method; choices and metric are the usual ones but for those given."""
     usual = dict.fromkeys((*CHOICES, "metric"), "usual") | changed
-    facts = {"choices": usual, "metric": usual["metric"], "edges_total": 9}
-    line = Line("method", "eap", known=known_of([result(KNOWN)]))
+    facts = {"choices": usual, "metric": usual["metric"], "total": 9}
+    line = Line("method", "eap", recovery=recovery_of([result(KNOWN)]))
     return Board(task, task, limit, 0.1, facts, (line,))
 
 
@@ -86,23 +87,25 @@ def test_every_choice_and_the_metric_make_a_table_and_are_named_where_they_diffe
     name: str,
 ) -> None:
     boards = [board_of("one"), board_of("two", **{name: "other"}), board_of("three")]
-    tables = known_tables([*boards, board_of("four", limit=2, **{name: "third"})])
+    tables = recovery_tables([*boards, board_of("four", limit=2, **{name: "third"})])
     assert [table.choices for table in tables] == [{name: "usual"}, {name: "other"}]
     assert [table.headers[1:-1] for table in tables] == [["one 4/9", "three 4/9"], ["two 4/9"]]
     assert tables[1].title == f"AUROC on known circuits, {name} other (seeds that are exact)"
 
 
 def test_a_mean_says_over_how_many_tasks_it_is_where_some_are_missing() -> None:
-    nothing = replace(board_of("two").lines[0], known=known_of([result({**WEAK, "auroc": None})]))
-    worse = replace(board_of("two").lines[0], method="worse", known=known_of([result(WEAK)]))
+    without_auroc = recovery_of([result({**WEAK, "auroc": None})])
+    nothing = replace(board_of("two").lines[0], recovery=without_auroc)
+    worse = replace(board_of("two").lines[0], method="worse", recovery=recovery_of([result(WEAK)]))
     boards = [replace(board_of("one"), lines=(*board_of("one").lines, worse)),
               replace(board_of("two"), lines=(nothing, worse))]  # fmt: skip
-    (table,) = known_tables(boards)
+    (table,) = recovery_tables(boards)
     assert table.lines == [
         ["eap", "1.000 (1/1)", "– (0/1)", "1.000 (1/2 tasks)"],
         ["worse", "0.500 (0/1)", "0.500 (0/1)", "0.500"],
     ]
-    assert known_tables([replace(boards[0], lines=(nothing,))])[0].lines[0][-1] == "– (0/1 tasks)"
+    (table,) = recovery_tables([replace(boards[0], lines=(nothing,))])
+    assert table.lines[0][-1] == "– (0/1 tasks)"
 
 
 def test_without_true_circuits_no_column_speaks_of_them(tmp_path: Path) -> None:
@@ -111,5 +114,5 @@ def test_without_true_circuits_no_column_speaks_of_them(tmp_path: Path) -> None:
     record(folder, Plan("run", (cell,)))
     CellStore(folder).publish(cell.id, output(cell), {})
     board = leaderboard(load_cells(folder))
-    assert known_tables(board.boards) == []
+    assert recovery_tables(board.boards) == []
     assert "AUROC" not in render(board, "github")

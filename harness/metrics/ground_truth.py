@@ -1,6 +1,6 @@
-"""How well edges that a method found agree with the true ones: one definition each.
+"""How well the edges that a method keeps or ranks agree with the true ones.
 
-Pure numpy, over the E edges that a graph allows. `truth` bool [E] says which edges are true, `kept`
+Over the E edges that a graph allows. `truth` bool [E] says which edges are true, `kept`
 bool [E] which a circuit keeps, `scores` float [E] how a method ranks them (higher is surer). What
 has no value (nothing kept, no true edge, all edges true) is NaN.
 """
@@ -13,40 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.evaluation.measures import Measure
+from harness.metrics.measure import Measure
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-MEASURES = (
-    Measure(
-        "auroc",
-        "AUROC",
-        "up",
-        "P(a true edge scores above another one) + P(they tie) / 2, over all pairs of a true and "
-        "another edge; 0.5 for random scores",
-        "Conmy et al. 2023; ties as Mann-Whitney",
-    ),
-    Measure(
-        "average_precision",
-        "average precision",
-        "up",
-        "Σ (R_k - R_{k-1})·P_k over the distinct scores from high to low; P_k, R_k are precision "
-        "and recall of all edges with at least the k-th score",
-        "standard",
-    ),
-    Measure("precision", "precision", "up", "true edges kept / edges kept", "standard"),
-    Measure("recall", "recall", "up", "true edges kept / true edges", "standard"),
-    Measure("f1", "F1", "up", "2·true edges kept / (edges kept + true edges)", "standard"),
-    Measure(
-        "exact",
-        "exact recovery",
-        "up",
-        "1 if the edges kept are the true ones and no others, else 0; of a ranking, 1 if every "
-        "true edge scores above every other one",
-        "standard",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -61,13 +31,13 @@ class Agreement:
 
 def agreement(kept: ArrayLike, truth: ArrayLike) -> Agreement:
     """Compare the edges of a circuit with the true ones."""
-    found, wanted = _bools(kept), _bools(truth)
-    both, n_found, n_true = int((found & wanted).sum()), int(found.sum()), int(wanted.sum())
+    circuit, wanted = _bools(kept), _bools(truth)
+    both, n_kept, n_true = int((circuit & wanted).sum()), int(circuit.sum()), int(wanted.sum())
     return Agreement(
-        precision=_ratio(both, n_found),
+        precision=_ratio(both, n_kept),
         recall=_ratio(both, n_true),
-        f1=_ratio(2 * both, n_found + n_true),
-        exact=bool((found == wanted).all()),
+        f1=_ratio(2 * both, n_kept + n_true),
+        exact=bool((circuit == wanted).all()),
     )
 
 
@@ -75,7 +45,9 @@ def auroc(scores: ArrayLike, truth: ArrayLike) -> float:
     """Area under the ROC curve, exactly: from ranks, tied edges sharing the mean of theirs."""
     values, wanted = _finite(scores), _bools(truth)
     n_true, n_other = int(wanted.sum()), int((~wanted).sum())
-    wins = _mean_ranks(values)[wanted].sum() - n_true * (n_true + 1) / 2
+    from scipy.stats import rankdata
+
+    wins = rankdata(values)[wanted].sum() - n_true * (n_true + 1) / 2
     return _ratio(float(wins), n_true * n_other)
 
 
@@ -107,14 +79,6 @@ def ranking(scores: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     }
 
 
-def _mean_ranks(values: Floats) -> Floats:
-    """Ranks from 1, ascending; equal values have the mean of the ranks they take up."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: Floats = (last - (counts - 1) / 2)[place]
-    return ranks
-
-
 def _bools(values: ArrayLike) -> Bools:
     return np.asarray(values, dtype=np.bool_).ravel()
 
@@ -128,3 +92,64 @@ def _finite(scores: ArrayLike) -> Floats:
 
 def _ratio(part: float, whole: int) -> float:
     return part / whole if whole else float("nan")
+
+
+MEASURES = (
+    Measure(
+        "auroc",
+        "AUROC",
+        "up",
+        "P(a true edge scores above another one) + P(they tie) / 2, over all pairs of a true and "
+        "another edge; 0.5 for random scores",
+        "Conmy et al. 2023; ties as Mann-Whitney",
+        "scores and true circuit",
+        auroc,
+    ),
+    Measure(
+        "average_precision",
+        "average precision",
+        "up",
+        "Σ (R_k - R_{k-1})·P_k over the distinct scores from high to low; P_k, R_k are precision "
+        "and recall of all edges with at least the k-th score",
+        "standard",
+        "scores and true circuit",
+        average_precision,
+    ),
+    Measure(
+        "precision",
+        "precision",
+        "up",
+        "true edges kept / edges kept",
+        "standard",
+        "circuit and true circuit",
+        lambda kept, truth: agreement(kept, truth).precision,
+    ),
+    Measure(
+        "recall",
+        "recall",
+        "up",
+        "true edges kept / true edges",
+        "standard",
+        "circuit and true circuit",
+        lambda kept, truth: agreement(kept, truth).recall,
+    ),
+    Measure(
+        "f1",
+        "F1",
+        "up",
+        "2·true edges kept / (edges kept + true edges)",
+        "standard",
+        "circuit and true circuit",
+        lambda kept, truth: agreement(kept, truth).f1,
+    ),
+    Measure(
+        "exact",
+        "exact recovery",
+        "up",
+        "1 if the edges kept are the true ones and no others, else 0; of a ranking, 1 if every "
+        "true edge scores above every other one",
+        "standard",
+        "circuit and true circuit",
+        lambda kept, truth: agreement(kept, truth).exact,
+    ),
+)

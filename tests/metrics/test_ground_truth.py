@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.evaluation.ground_truth import (
+from harness.metrics.ground_truth import (
     MEASURES,
     agreement,
     auroc,

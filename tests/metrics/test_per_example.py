@@ -12,13 +12,16 @@ from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import plain_logits
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
-from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_10
-from harness.evaluation.curve import PER_EXAMPLE, evaluate_circuits
-from harness.evaluation.ordered_answers import ORDERED, OrderedAnswers
+from harness.evaluation.curve import evaluate_circuits
+from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.metrics import RECORDED
+from harness.metrics.ordered_answers import kendall_tau, prob_diff_10
+from harness.metrics.per_example import OrderedAnswers
 from harness.models.batch import Batches
 from harness.spec.load import Library
 
@@ -100,19 +103,17 @@ def test_a_mean_over_the_positions_in_use(batch):
 
 def test_a_curve_carries_them_beside_the_usual_ones(batch):
     model = small_model("gpt2-like")
-    graph = Graph.of(model.config)
-    circuits = [torch.zeros_like(graph.allowed), graph.allowed]
-    references = EdgeCounterfactuals(model, graph, "interchange")
-    patched = PatchedModel(model, graph)
+    patchable = EdgeModel(model, Graph.of(model.config))
+    circuits = [torch.full((len(patchable.space),), kept) for kept in (False, True)]
+    counterfactuals = EdgeCounterfactuals(model, patchable.graph, "interchange")
+    setup = Setup(patchable, [batch], counterfactuals, CHOICES)
     found, usual = (
-        evaluate_circuits(
-            patched, [batch], references, circuits, replace(CHOICES, measures=measures)
-        )
+        evaluate_circuits(replace(setup, choices=replace(CHOICES, measures=measures)), circuits)
         for measures in ((*NAMES, "agreement"), ())
     )
-    assert set(found.values) == {*PER_EXAMPLE, *NAMES}
-    assert set(usual.values) == set(PER_EXAMPLE)
-    for name in PER_EXAMPLE:
+    assert set(found.values) == {*RECORDED, *NAMES}
+    assert set(usual.values) == set(RECORDED)
+    for name in RECORDED:
         np.testing.assert_array_equal(found.values[name], usual.values[name])
     np.testing.assert_allclose(found.values["kendall_tau"][1], 1)
     plain = plain_logits(model, batch)[None]
@@ -122,7 +123,7 @@ def test_a_curve_carries_them_beside_the_usual_ones(batch):
     for row, logits in enumerate((corrupted, plain)):
         values = reader.read(logits, plain[0], batch)["prob_diff_10"][0]
         np.testing.assert_allclose(found.values["prob_diff_10"][row], values, atol=1e-10)
-    summary = Summary(found, (), [])
+    summary = Summary(found, ())
     wanted = found.values["prob_diff_10"][1].mean()
     assert summary.point(-1)["prob_diff_10"]["value"] == pytest.approx(wanted)
 
@@ -143,7 +144,7 @@ def test_prompts_without_one_ordered_list_are_refused(batch, random_batch):
 
 def test_the_years_of_the_shipped_task_are_in_order():
     task = Library().task("greater_than")
-    assert set(ORDERED) <= set(task.spec.evaluation.measures)
+    assert set(NAMES) <= set(task.spec.evaluation.measures)
     data = open_data(task)
     given = list(Batches(data.pairs("test", 64, 0), 64))
     found = OrderedAnswers.of(given, task.spec.evaluation.measures)
@@ -154,7 +155,3 @@ def test_the_years_of_the_shipped_task_are_in_order():
             prompt = data.tokenizer.decode(batch.clean[row].tolist()).split()
             place = int((batch.bad[row, 0] >= 0).sum()) - 1
             assert f"{place + 2:02}" in prompt
-
-
-def test_every_ordered_measure_is_in_the_catalogue():
-    assert {measure.name for measure in MEASURES} == set(ORDERED)

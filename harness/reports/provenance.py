@@ -1,4 +1,4 @@
-"""Where the numbers of a table were made, in a line below it."""
+"""Where the numbers of a table were computed, in a line below it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from harness.runs.record import entries_of
 from harness.runs.store import CellStore
 
 
-def made_line(folders: Sequence[Path]) -> str:
+def provenance_line(folders: Sequence[Path]) -> str:
     """Days, commits, versions and machines of all stored cells of these runs, as a paragraph.
 
-    The command that repeats the runs comes first. Cells that are not there have no say.
+    The command that repeats the runs comes first. Cells without a result are left out.
     """
     stored = [one for folder in folders for one in _provenances(folder)]
     commands = "; ".join(f"harness run {folder.name}" for folder in folders)
@@ -51,5 +51,5 @@ def _machine(one: Mapping[str, Any]) -> str:
 
 
 def _listed(label: str, values: Iterable[Any]) -> str:
-    found = [str(value) for value in dict.fromkeys(values) if value]
-    return f"{label} {' and '.join(found)}" if found else ""
+    distinct = [str(value) for value in dict.fromkeys(values) if value]
+    return f"{label} {' and '.join(distinct)}" if distinct else ""

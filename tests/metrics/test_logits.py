@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from harness.models import behaviour
+from harness.metrics import logits as of_logits
 from harness.models.batch import Batch
 
 
@@ -23,23 +23,23 @@ LOGITS = torch.tensor([[[1.0, 3.0, 0.0, -2.0]]])
 
 def test_one_good_and_one_bad_answer():
     pair = batch([[[1]]], [[[3]]])
-    assert behaviour.logit_diff(LOGITS, pair).item() == 5
+    assert of_logits.logit_diff(LOGITS, pair).item() == 5
     p = LOGITS.softmax(-1)[0, 0]
-    assert behaviour.prob_diff(LOGITS, pair).item() == pytest.approx(float(p[1] - p[3]))
-    assert behaviour.accuracy(LOGITS, pair).item() == 1
-    assert behaviour.good_mass(LOGITS, pair).item() == pytest.approx(float(p[1]))
-    assert behaviour.answer_loss(LOGITS, pair).item() == pytest.approx(-math.log(float(p[1])))
+    assert of_logits.prob_diff(LOGITS, pair).item() == pytest.approx(float(p[1] - p[3]))
+    assert of_logits.accuracy(LOGITS, pair).item() == 1
+    assert of_logits.good_mass(LOGITS, pair).item() == pytest.approx(float(p[1]))
+    assert of_logits.cross_entropy(LOGITS, pair).item() == pytest.approx(-math.log(float(p[1])))
 
 
 def test_sets_contrast_what_is_not_shared():
     """Good {0, 1}, bad {1, 2, 3}: 0 against the mean of 2 and 3; 1 is in both."""
     sets = batch([[[0, 1, -1]]], [[[1, 2, 3]]])
-    assert behaviour.logit_diff(LOGITS, sets).item() == 1 - (0 - 2) / 2
+    assert of_logits.logit_diff(LOGITS, sets).item() == 1 - (0 - 2) / 2
     p = LOGITS.softmax(-1)[0, 0]
-    assert behaviour.prob_diff(LOGITS, sets).item() == pytest.approx(float(p[0] - p[2] - p[3]))
-    assert behaviour.good_mass(LOGITS, sets).item() == pytest.approx(float(p[0] + p[1]))
-    assert behaviour.accuracy(LOGITS, sets).item() == 1
-    assert behaviour.accuracy(LOGITS, batch([[[0, 2]]], [[[1]]])).item() == 0
+    assert of_logits.prob_diff(LOGITS, sets).item() == pytest.approx(float(p[0] - p[2] - p[3]))
+    assert of_logits.good_mass(LOGITS, sets).item() == pytest.approx(float(p[0] + p[1]))
+    assert of_logits.accuracy(LOGITS, sets).item() == 1
+    assert of_logits.accuracy(LOGITS, batch([[[0, 2]]], [[[1]]])).item() == 0
 
 
 def test_several_positions_are_averaged_and_unused_ones_left_out():
@@ -52,24 +52,24 @@ def test_several_positions_are_averaged_and_unused_ones_left_out():
         *answers,
         torch.arange(1),
     )
-    assert behaviour.logit_diff(logits, two).item() == 0
-    assert behaviour.accuracy(logits, two).item() == 0.5
+    assert of_logits.logit_diff(logits, two).item() == 0
+    assert of_logits.accuracy(logits, two).item() == 0.5
 
 
 def test_kl_and_agreement():
     pair = batch([[[1]]], [[[3]]])
-    assert behaviour.kl(LOGITS, LOGITS, pair).item() == 0
-    assert behaviour.kl(LOGITS + 5, LOGITS, pair).item() == pytest.approx(0, abs=1e-6)
+    assert of_logits.kl(LOGITS, LOGITS, pair).item() == 0
+    assert of_logits.kl(LOGITS + 5, LOGITS, pair).item() == pytest.approx(0, abs=1e-6)
     other = torch.zeros(1, 1, 4)
     p = LOGITS.softmax(-1)[0, 0]
     wanted = float((p * (p.log() - math.log(0.25))).sum())
-    assert behaviour.kl(other, LOGITS, pair).item() == pytest.approx(wanted, rel=1e-5)
-    assert behaviour.agreement(2 * LOGITS, LOGITS, pair).item() == 1
-    assert behaviour.agreement(-LOGITS, LOGITS, pair).item() == 0
+    assert of_logits.kl(other, LOGITS, pair).item() == pytest.approx(wanted, rel=1e-5)
+    assert of_logits.agreement(2 * LOGITS, LOGITS, pair).item() == 1
+    assert of_logits.agreement(-LOGITS, LOGITS, pair).item() == 0
 
 
 def test_leading_axes_pass_through():
     pair = batch([[[1]]], [[[3]]])
     stacked = torch.stack([LOGITS, -LOGITS])
-    assert behaviour.logit_diff(stacked, pair).tolist() == [[5.0], [-5.0]]
-    assert behaviour.kl(stacked, LOGITS, pair).shape == (2, 1)
+    assert of_logits.logit_diff(stacked, pair).tolist() == [[5.0], [-5.0]]
+    assert of_logits.kl(stacked, LOGITS, pair).shape == (2, 1)
