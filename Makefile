@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint types leaderboard comparisons clean
+.PHONY: demo test test-fast lint types layers leaderboard comparisons clean
 
 # The quickstart suite: trains the four headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -24,6 +24,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# Folders import only from those below them: the contract in pyproject.toml.
+layers: $(READY)
+	$(BIN)/lint-imports
 
 # The published table, its data and its picture from the last run of the quickstart suite, and
 # the same table in the README.
