@@ -39,7 +39,7 @@ leaderboard: demo
 
 # What the README shows of results/leaderboard.md: one task, and these columns of its table.
 README_TASK := ioi
-README_COLUMNS := 1-4,7,9,12
+README_COLUMNS := 1-4,7,10,13
 readme-table:
 	sed -n '/^### $(README_TASK) on /,/^### /p' results/leaderboard.md | grep '^|' \
 	  | cut -d '|' -f $(README_COLUMNS) | sed 's/$$/|/' > README.table

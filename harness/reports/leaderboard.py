@@ -24,7 +24,7 @@ from harness.reports.resample import (
     over_seeds,
 )
 from harness.reports.resample import faithfulness_draws as f_draws
-from harness.reports.results import sizes_of, total_of
+from harness.reports.results import SizeAt, size_at_of, sizes_of, total_of
 from harness.runs.record import StoredCell
 from harness.spec.identity import digest
 
@@ -44,8 +44,9 @@ class Line:
     rank: int | None = None
     tied: bool = False
     areas: Mapping[str, Estimate] | None = None  # cmd, cpr, cmd_log, cpr_log
-    reach: Mapping[str, int | None] | None = None  # edges needed; None = at no size
-    size: int | None = None  # edges left at the stated size, median over seeds
+    reach: Mapping[str, int | None] | None = None  # elements needed; None = at no size
+    reach_from: SizeAt | None = None  # how `reach` was found
+    size: int | None = None  # elements left at the stated size, median over seeds
     bits: float | None = None  # that name a circuit of this size
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
@@ -187,6 +188,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
             level: _median([result["summary"][f"size_at_{level}"] for result in results])
             for level in LEVELS
         },
+        reach_from=size_at_of(results),
         size=size,
         bits=bits(size, total_of(results[0])),
         faithfulness=at_size("faithfulness", [f_draws(d)[:, index] for d in data]),

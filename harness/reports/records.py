@@ -30,6 +30,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
         columns |= _ends(name, estimate)
     for level in LEVELS:
         columns[f"size_at_{level}"] = None if line.reach is None else line.reach[level]
+    columns["size_at"] = line.reach_from
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     for name, estimate in (
         ("faithfulness", line.faithfulness),

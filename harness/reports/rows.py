@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import ground_truth_of, total_of
+from harness.reports.results import ground_truth_of, total_of, unit_of
 from harness.runs.record import StoredCell
 
 if TYPE_CHECKING:
@@ -31,9 +31,10 @@ COLUMNS: Mapping[str, str] = {
     "ablation": TEXT,
     "seed": WHOLE,
     "n_examples": WHOLE,
-    "edges_total": WHOLE,
-    "size": WHOLE,  # edges kept, after dead ends are removed
-    "bits": REAL,  # log2 C(edges_total, size)
+    "unit": TEXT,  # what elements are counted in
+    "total": WHOLE,  # elements of the whole space
+    "size": WHOLE,  # elements kept, after dead ends are removed
+    "bits": REAL,  # log2 C(total, size)
     "sparsity": REAL,
     "kl": REAL,
     "logit_diff": REAL,
@@ -90,7 +91,8 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "granularity": cell.result["choices"]["granularity"],
         "ablation": cell.result["choices"]["ablation"],
         "n_examples": cell.result["n_examples"],
-        "edges_total": total,
+        "unit": unit_of(cell.result),
+        "total": total,
         "n_discovery": cell.result["n_discovery"],
         "max_pairs_drawn": max_pairs_drawn(cell.result["identity"]["method"]),
         "cpr": value(cell.result["summary"]["cpr"]),

@@ -16,7 +16,7 @@ from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.records import as_data, record
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
-from harness.reports.results import total_of
+from harness.reports.results import total_of, unit_of
 from harness.reports.rows import columns_of, rows
 from harness.reports.text import (
     Format,
@@ -35,8 +35,9 @@ from harness.spec.types import CHOICES
 LEGEND = (
     "± is half the width of the 95 % bootstrap interval over examples (and seeds, where there "
     "are several); ≈ marks methods whose CMD intervals overlap that of the best of their group; "
-    "f is faithfulness; edges f≥x are those of the smallest measured circuit that reaches it (– if "
-    "none does); @ is the share of edges asked for; bits are those of a message that names "
+    "f is faithfulness; f≥x is the size of the smallest circuit that reaches it (– if none does; "
+    "≤ if it is only the smallest measured one, where a method has no single ranking); @ is the "
+    "share of elements asked for; bits are those of a message that names "
     "the circuit of that size; cost is in plain forward+backward passes of "
     "the same model. CSV and JSON have more columns: CPR log, seconds, peak MiB."
 )
@@ -152,7 +153,7 @@ def caption(board: Board) -> list[str]:
     choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
-        f"n = {facts['n_examples']} test pairs, {total_of(facts)} edges, "
+        f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}, "
         f"metric {facts['metric']}; {quality}.",
         f"Circuits: {choices}.",
         *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
@@ -181,12 +182,13 @@ def _half(estimate: Mapping[str, Any]) -> float | None:
 def headers_of(board: Board) -> list[str]:
     """Column headings; the stated size stands in those that depend on it."""
     at = "" if board.at_size is None else f" @{100 * board.at_size:g}%"
+    unit = "edges" if board.facts is None else unit_of(board.facts)
     return [
         "#",
         "method",
         *(MEASURES[name].heading() for name in SHOWN_AREAS),
-        f"edges f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
-        f"edges{at}",
+        f"{unit} f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
+        f"{unit}{at}",
         MEASURES["bits"].heading(at),
         f"f{at} ↑",
         *(MEASURES[name].heading(at) for name in ("kl", "accuracy", *board.chosen)),
@@ -235,7 +237,8 @@ def _reach(line: Line) -> str:
     if line.reach is None:
         return ""
     sizes = (line.reach[level] for level in LEVELS)
-    return " / ".join("–" if size is None else str(size) for size in sizes)
+    bound = "≤" if line.reach_from == "grid" else ""
+    return " / ".join("–" if size is None else f"{bound}{size}" for size in sizes)
 
 
 def _estimate(estimate: Estimate | None) -> str:

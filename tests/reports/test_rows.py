@@ -20,7 +20,7 @@ from harness.reports.table import render, render_rows
 from harness.spec.load import Library
 
 CONTRACT = (
-    "task, model, method, granularity, ablation, seed, n_examples, edges_total, size, bits, "
+    "task, model, method, granularity, ablation, seed, n_examples, unit, total, size, bits, "
     "sparsity, kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, "
     "cost_fb, status, cell, variant, n_discovery, max_pairs_drawn"
 )
