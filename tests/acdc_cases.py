@@ -8,9 +8,9 @@ import torch
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.discovery.acdc import Acdc
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
 
 SEVERAL = [1, 8, 32]
 

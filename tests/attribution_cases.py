@@ -10,9 +10,9 @@ from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.positions import Positions
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 
 

@@ -10,7 +10,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.masked import masked_logits
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model
 from harness.runs.cost import measured

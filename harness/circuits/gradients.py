@@ -25,7 +25,7 @@ from harness.circuits.post_norms import first_order_differences
 from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.reference import Activations, input_writers
 from harness.circuits.trace import Trace
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
 

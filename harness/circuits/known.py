@@ -24,8 +24,8 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import Activations, References
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import HALF
 
 TOLERANCE = 1e-3

@@ -31,7 +31,7 @@ from harness.circuits.mixing import add_writer_slopes, mask_slopes
 from harness.circuits.patching import PatchedModel, PatchedRun
 from harness.circuits.post_norms import slope_before
 from harness.circuits.reference import Activations
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 
 
 def masked_logits(

@@ -38,11 +38,11 @@ from harness.circuits.graph import Graph
 from harness.circuits.masked import masked_logits
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import Activations, Constants, collect, writer_means
+from harness.datasets.batch import Batch
+from harness.datasets.shuffled import Shuffled
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
-from harness.models.shuffled import Shuffled
 from harness.spec.types import Metric
 
 STEPS = 400

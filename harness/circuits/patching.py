@@ -30,8 +30,8 @@ from harness.circuits.mixing import mix
 from harness.circuits.post_norms import PostNorms
 from harness.circuits.readers import FoldedReaders, centred
 from harness.circuits.reference import Activations, input_writers
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Block, Transformer
 

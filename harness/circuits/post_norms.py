@@ -36,7 +36,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.mixing import add_mixed, mix
 from harness.circuits.readers import centred, inverse_size
 from harness.circuits.reference import Activations
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Norm, Transformer
 

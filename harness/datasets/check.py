@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from harness.datasets.check_template import template_problems
-from harness.datasets.files import open_file
+from harness.datasets.files.task import open_file
+from harness.datasets.generators.registry import generator, wrong_tokenizer
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
-from harness.datasets.programs_task import program_problems
-from harness.datasets.registry import generator, wrong_tokenizer
+from harness.datasets.problems import Place, Problem
+from harness.datasets.program.task import program_problems
 from harness.datasets.splits import share_problems
-from harness.datasets.template_plan import Place, Problem
-from harness.datasets.template_read import read_plan
+from harness.datasets.template.check import template_problems
+from harness.datasets.template.read import read_plan
 from harness.errors import HarnessError
 from harness.spec.printable import quoted
 from harness.spec.types import (

@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.datasets.files import open_file
+from harness.datasets.files.task import open_file
+from harness.datasets.generators import generator
 from harness.datasets.locate import locate
 from harness.datasets.pairs import TaskData
-from harness.datasets.programs_task import open_program
-from harness.datasets.registry import generator
-from harness.datasets.template import open_template
+from harness.datasets.program.task import open_program
+from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
 from harness.spec.types import FileData, GeneratorData, ProgramData, Task, TemplateData
 

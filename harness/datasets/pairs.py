@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.tokenizer import Tokenizer
+from harness.datasets.tokenizers import Tokenizer
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.signedinteger[Any]]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, join_pairs
 from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
 from harness.datasets.splits import Hashes, Shares
-from harness.datasets.tokenizer import Tokenizer
+from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 
 PAIRS, TRAINING = 1, 2  # keep the random streams of the two uses apart

@@ -25,8 +25,8 @@ from harness.circuits.gradients import writer_differences
 from harness.circuits.post_norms import attention_outputs, lone_differences
 from harness.circuits.readers import centred
 from harness.circuits.reference import collect
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Loss, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 _CHUNK = 2**21

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 

@@ -31,8 +31,8 @@ from harness.circuits.gradients import (
 from harness.circuits.graph import Graph
 from harness.circuits.reference import Activations, collect
 from harness.circuits.trace import Slopes, Trace
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
 from harness.spec.types import Objective

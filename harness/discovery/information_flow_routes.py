@@ -23,8 +23,8 @@ from torch import Tensor
 from harness.circuits.gradients import writer_differences
 from harness.circuits.post_norms import lone_differences
 from harness.circuits.reference import References, collect
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.models.precision import single
 
 

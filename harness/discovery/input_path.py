@@ -20,9 +20,9 @@ from torch import Tensor
 
 from harness.circuits.gradients import GradientRun, edge_scores, gradient_run, writer_differences
 from harness.circuits.reference import Activations, collect, input_writers
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.spec.types import Objective
 

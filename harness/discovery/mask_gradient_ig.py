@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.masked import masked_logits
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 

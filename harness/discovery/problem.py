@@ -13,9 +13,9 @@ from torch import Tensor
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.discovery.slopes import flat
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 from harness.models.transformer import Transformer

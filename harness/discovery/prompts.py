@@ -15,9 +15,9 @@ from torch import Tensor
 
 from harness.circuits.patching import plain_logits
 from harness.circuits.reference import Activations
+from harness.datasets.batch import Batch
+from harness.datasets.shuffled import Shuffled
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
-from harness.models.shuffled import Shuffled
 
 BUDGET = 2**28
 """Numbers kept for all pairs together: 1 GiB in float32."""

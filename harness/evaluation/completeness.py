@@ -18,8 +18,8 @@ from torch import Tensor
 
 from harness.circuits import hard_concrete
 from harness.circuits.masked import masked_logits
+from harness.datasets.batch import Batch
 from harness.evaluation.knockout import Floats, Part, Runner, sample
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.models import behaviour
-from harness.models.batch import Batch
 from harness.spec.types import Evaluation
 
 Floats = NDArray[np.float64]

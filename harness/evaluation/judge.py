@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.circuits.circuit import Circuit
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.evaluation import hypothesis
 from harness.evaluation.completeness import (
     Learner,
@@ -41,7 +42,6 @@ from harness.evaluation.minimality import effects, random_effects, squared_effec
 from harness.evaluation.overlap import components
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
-from harness.models.batch import Batch
 from harness.spec.types import Evaluation
 
 TESTS = ("completeness", "minimality", "equivalence", "independence")

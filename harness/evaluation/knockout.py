@@ -19,9 +19,9 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.graph import Graph
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
-from harness.models.batch import Batch
 from harness.spec.types import Evaluation
 
 Floats = NDArray[np.float64]

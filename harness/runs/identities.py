@@ -52,7 +52,7 @@ def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
 
 def plug_in_identity(spec: Data | Method) -> dict[str, str]:
     """Package and version of code that is not ours: another version may give other numbers."""
-    from harness.datasets import registry as generators
+    from harness.datasets import generators
     from harness.discovery import registry as methods
 
     origin = None

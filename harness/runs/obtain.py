@@ -11,7 +11,7 @@ import torch
 
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program

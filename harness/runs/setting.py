@@ -13,10 +13,10 @@ from harness.circuits.optimal import learn_constants
 from harness.circuits.patching import PatchedModel
 from harness.circuits.positions import Positions
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch, Batches
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
-from harness.models.batch import Batch, Batches
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell

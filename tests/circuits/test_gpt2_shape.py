@@ -13,7 +13,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.masked import masked_logits
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.config import GPT2_SMALL
 from harness.models.transformer import Transformer, random_model
 

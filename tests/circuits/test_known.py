@@ -17,11 +17,11 @@ from harness.circuits.known import stated, verify
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
 from harness.circuits.select import prune
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError
-from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.spec.load import Library

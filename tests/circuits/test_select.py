@@ -20,7 +20,7 @@ from harness.circuits.paths import Walks
 from harness.circuits.positions import Positions
 from harness.circuits.reference import References
 from harness.circuits.select import greedy, prune, select, sizes_to_counts, top_n
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
 GRAPH = Graph(2, 2)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from word_tokenizer import write_tokenizer
 
+from harness.datasets.generators import generator
 from harness.datasets.pairs import NO_TARGET, TaskData
-from harness.datasets.registry import generator
 from harness.errors import HarnessError
 from harness.spec.types import GeneratorData, Tokenizer
 

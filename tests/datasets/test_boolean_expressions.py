@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.datasets.boolean_expressions import BooleanExpressions, BooleanParams
-from harness.datasets.boolean_prompts import CHOICES, FORMS
-from harness.datasets.boolean_trees import (
+from harness.datasets.generators import generator
+from harness.datasets.generators.boolean_expressions.prompts import CHOICES, FORMS
+from harness.datasets.generators.boolean_expressions.source import BooleanExpressions, BooleanParams
+from harness.datasets.generators.boolean_expressions.trees import (
     LEAVES,
     OPERATORS,
     WORDS,
@@ -29,8 +30,7 @@ from harness.datasets.boolean_trees import (
     written,
 )
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData, unfit
-from harness.datasets.registry import generator
-from harness.datasets.tokenizer import split_words
+from harness.datasets.tokenizers import split_words
 from harness.errors import HarnessError
 from harness.spec.schema import load_schema
 from harness.spec.types import GeneratorData, Tokenizer

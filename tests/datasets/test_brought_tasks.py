@@ -19,10 +19,10 @@ import pytest
 from split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
 
 from harness.datasets.check import check_task, needed_files
+from harness.datasets.generators import generator
 from harness.datasets.locate import VARIABLE
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.datasets.registry import generator
 from harness.errors import HarnessError
 from harness.spec.load import Library, Loaded
 from harness.spec.types import GeneratorData, LoadModel, Task, TemplateData

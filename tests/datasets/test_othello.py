@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.datasets.boards import Board, one_bit, random_bit
-from harness.datasets.othello import Othello, OthelloParams
-from harness.datasets.othello_games import random_games
+from harness.datasets.generators.othello.boards import Board, one_bit, random_bit
+from harness.datasets.generators.othello.games import random_games
+from harness.datasets.generators.othello.source import Othello, OthelloParams
+from harness.datasets.generators.params import read_params
 from harness.datasets.pairs import NO_TARGET
-from harness.datasets.params import read_params
 from harness.datasets.splits import Shares
 from harness.datasets.stream import StreamData
 

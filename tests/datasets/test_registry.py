@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.registry import Generator, generator, generator_names
+from harness.datasets.generators import Generator, generator, generator_names
 from harness.errors import HarnessError, NotFound
 from harness.spec.types import GeneratorData, Tokenizer
 
 PLUGIN = """
-from harness.datasets.registry import Generator, generator
+from harness.datasets.generators import Generator, generator
 GENERATOR = Generator(generator("brackets").params, "characters", generator("brackets").open)
 WRONG = 5
 """

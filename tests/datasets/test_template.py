@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_task import NAMES, PLACES, ioi
 
-from harness.datasets.constraints import Relation, TokenRules, parse_constraint
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData
-from harness.datasets.template import open_template
+from harness.datasets.template.constraints import Relation, TokenRules, parse_constraint
+from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
 from harness.spec.types import AnswerRule, Template, TemplateData, Tokenizer, WordList
 

@@ -15,7 +15,7 @@ import pytest
 from template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import TaskData
-from harness.datasets.template import open_template
+from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
 from harness.spec.types import AnswerRule, Template, TemplateData, Tokenizer, WordList
 

@@ -17,12 +17,12 @@ from harness.circuits.graph import Graph
 from harness.circuits.known import verify
 from harness.circuits.patching import PatchedModel
 from harness.circuits.reference import References
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.runs.known import known_agreement

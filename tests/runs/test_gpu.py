@@ -22,6 +22,7 @@ from harness.circuits.graph import Graph
 from harness.circuits.masked import masked_logits
 from harness.circuits.patching import PatchedModel, plain_logits
 from harness.circuits.reference import References
+from harness.datasets.batch import Batch
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
@@ -30,7 +31,6 @@ from harness.discovery.mask_training import MaskRun, Training, task_of
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models import behaviour
-from harness.models.batch import Batch
 from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model

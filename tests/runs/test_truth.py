@@ -12,7 +12,7 @@ from fake_cells import a_method
 
 from harness.circuits.known import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import StoreCorrupt
 from harness.models.compile.assemble import compile_program
 from harness.runs import truth

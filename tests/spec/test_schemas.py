@@ -171,9 +171,9 @@ def test_a_model_file_is_an_inline_model_with_labels() -> None:
 
 
 def test_generator_parameters_are_those_of_the_code() -> None:
-    from harness.datasets.brackets import BracketParams
-    from harness.datasets.othello import OthelloParams
-    from harness.datasets.quotes import QuoteParams
+    from harness.datasets.generators.brackets import BracketParams
+    from harness.datasets.generators.othello.source import OthelloParams
+    from harness.datasets.generators.quotes.source import QuoteParams
 
     parts = load_schema("task")["$defs"]
     classes = {"brackets": BracketParams, "quotes": QuoteParams, "othello": OthelloParams}

@@ -1,0 +1,1 @@
+"""Data of kind `file`: prompt pairs read from JSON Lines, CSV or Parquet."""
