@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from harness.datasets.splits import share_problems
 
 Place = tuple[Any, ...]  # keys and indices from the top of the task file
 Problem = tuple[Place, str]
@@ -13,3 +16,13 @@ def show(place: Place) -> str:
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(
         "."
     )
+
+
+def share_problems_at(shares: Mapping[str, float]) -> list[Problem]:
+    """Return what is wrong with `data.shares`, with its place."""
+    return [(("data", "shares"), text) for text in share_problems(shares)]
+
+
+def listed(problems: Iterable[Problem]) -> str:
+    """Return problems one per line, each after its place."""
+    return "\n".join(f"{show(place)}: {text}" for place, text in problems)

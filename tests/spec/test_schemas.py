@@ -90,7 +90,7 @@ PARITY: list[tuple[str, str, type]] = [
     ("task", "answer_long", types.AnswerRule),
     ("task", "columns", types.Columns),
     ("task", "evaluation", types.Evaluation),
-    ("task", "file_tokenizer", types.Tokenizer),
+    ("task", "file_tokenizer", types.TokenizerSpec),
     ("model", "train", types.TrainModel),
     ("model", "load", types.LoadModel),
     ("model", "compile", types.CompileModel),

@@ -30,12 +30,12 @@ from harness.datasets.pairs import (
     padded,
     pick_answers,
 )
+from harness.datasets.problems import Problem, share_problems_at
 from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
-from harness.datasets.tokenizers import Tokenizer, Vocabulary, open_tokenizer
+from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData
-from harness.spec.types import Tokenizer as TokenizerSpec
+from harness.spec.types import Columns, FileData, TokenizerSpec
 
 _MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
 
@@ -99,10 +99,11 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     rows = read_rows(folder / data.path, data.path, data.format)
     if not rows:
         raise HarnessError(f"{data.path}: no rows")
-    examples, problems = read_examples(rows, data.columns, spec.kind)
+    examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
     if problems:
         raise HarnessError(listed(problems))
-    tokenizer = _tokenizer(examples, spec, folder)
+    texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
+    tokenizer = tokenizer_for(spec, folder, texts)
     pairs, problems = _encode(examples, tokenizer)
     if problems:
         raise HarnessError(listed(problems))
@@ -119,24 +120,38 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     return FileTask(tokenizer, pairs, split, shares)
 
 
+def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
+    """Return everything that is wrong with a data file, with places in the task's file."""
+    if problems := share_problems_at(data.shares):
+        return problems
+    try:
+        open_file(data, spec, folder)
+    except HarnessError as error:
+        return [(("data", "path"), str(error))]
+    return []
+
+
 def read_examples(
-    rows: Sequence[FileRow], columns: Columns, kind: str
+    rows: Sequence[FileRow], columns: Columns, *, spaced: bool
 ) -> tuple[list[Example], list[str]]:
-    """Return the rows as examples and what is wrong with the others, by place."""
+    """Return the rows as examples and what is wrong with the others, by place.
+
+    `spaced`: a space just before a marked answer belongs to the answer.
+    """
     examples, problems = [], []
     for row in rows:
         try:
-            examples.append(_example(row, columns, kind))
+            examples.append(_example(row, columns, spaced))
         except ValueError as error:
             problems.append(f"{row.place}: {error}")
     return examples, problems
 
 
-def _example(row: FileRow, columns: Columns, kind: str) -> Example:
+def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
     if row.error:
         raise ValueError(row.error)
-    clean, marked_good = _unmark(_text(row, columns.clean), kind)
-    corrupted, marked_bad = _unmark(_text(row, columns.corrupted), kind)
+    clean, marked_good = _unmark(_text(row, columns.clean), spaced)
+    corrupted, marked_bad = _unmark(_text(row, columns.corrupted), spaced)
     good = _answers(row, columns.good) if columns.good else marked_good
     bad = _answers(row, columns.bad) if columns.bad else marked_bad
     if not good:
@@ -175,7 +190,7 @@ def _unicode(text: str) -> str:
     return text
 
 
-def _unmark(text: str, kind: str) -> tuple[str, tuple[str, ...]]:
+def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
     """Return the prompt and the answer marked in it, if any."""
     if "<predict>" not in text and "</predict>" not in text:
         return text, ()
@@ -185,22 +200,11 @@ def _unmark(text: str, kind: str) -> tuple[str, tuple[str, ...]]:
     prompt, answer, rest = found.groups()
     if rest.strip():
         raise ValueError(f"text after </predict> would never be read: {rest.strip()!r}")
-    if kind == "file" and prompt.endswith(" "):
+    if spaced and prompt.endswith(" "):
         prompt, answer = prompt[:-1], " " + answer
     if not prompt.strip() or not answer.strip():
         raise ValueError("<predict> needs a prompt before it and an answer in it")
     return prompt, (answer,)
-
-
-def _tokenizer(examples: Sequence[Example], spec: TokenizerSpec, folder: Path) -> Tokenizer:
-    if spec.kind == "file":
-        return open_tokenizer(spec.path or "", spec.bos, folder)
-    texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
-    if spec.kind == "words":
-        return Vocabulary.of_words(texts, spec.bos)
-    if spec.kind == "characters":
-        return Vocabulary.of_characters(texts, spec.bos)
-    raise HarnessError(f"tokenizer: kind {spec.kind!r} is only for the othello generator")
 
 
 def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPairs, list[str]]:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from harness.datasets.generators.params import Problem, read_params
 from harness.datasets.pairs import TaskData
 from harness.datasets.splits import Shares
-from harness.datasets.tokenizers import FileTokenizer, Kind, open_tokenizer
+from harness.datasets.tokenizers import FileTokenizer, Kind, file_tokenizer, is_file
+from harness.datasets.tokenizers.choose import FILE_KINDS
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import unknown
-from harness.spec.types import GeneratorData, Tokenizer
+from harness.spec.types import GeneratorData, TokenizerSpec
 
 if TYPE_CHECKING:
     from harness.datasets.stream import Source
@@ -36,7 +37,7 @@ class Generator:
     `params`: a frozen dataclass whose fields all have defaults; `problems()` may add rules.
     `tokenizer`: the kind a task of this generator names. `open(params, bos, shares)`: the task's
     data; `shares.seed` is the data seed. `open_file(params, tokenizer, shares)`, if there is one,
-    makes the same prompts over a `tokenizer.json`; then kind `file` is allowed too.
+    makes the same prompts over a `tokenizer.json`; then kinds `file` and `model` are allowed too.
     """
 
     params: type[Any]
@@ -45,16 +46,16 @@ class Generator:
     open_file: Callable[[Any, FileTokenizer, Shares], TaskData] | None = None
 
     @property
-    def tokenizers(self) -> tuple[Kind, ...]:
+    def tokenizers(self) -> tuple[str, ...]:
         """The kinds that a task of this generator can name."""
-        return (self.tokenizer,) if self.open_file is None else (self.tokenizer, "file")
+        return (self.tokenizer,) if self.open_file is None else (self.tokenizer, *FILE_KINDS)
 
     def problems(self, params: Mapping[str, Any]) -> list[Problem]:
         """Return what is wrong with the params of a task."""
         return read_params(self.params, params)[1]
 
     def open_data(
-        self, data: GeneratorData, tokenizer: Tokenizer, folder: Path = Path()
+        self, data: GeneratorData, tokenizer: TokenizerSpec, folder: Path = Path()
     ) -> TaskData:
         """Return the data of a task in `folder`; HarnessError with everything that is wrong."""
         params, problems = read_params(self.params, data.params)
@@ -64,10 +65,9 @@ class Generator:
         if messages:
             raise HarnessError("\n".join(messages))
         shares = Shares(data.shares, data.seed)
-        if self.open_file is not None and tokenizer.kind == "file":
-            opened = open_tokenizer(tokenizer.path or "", tokenizer.bos, folder)
-            return self.open_file(params, opened, shares)
-        return self.open(params, tokenizer.bos, shares)
+        if self.open_file is not None and is_file(tokenizer):
+            return self.open_file(params, file_tokenizer(tokenizer, folder), shares)
+        return self.open(params, tokenizer.bos is True, shares)
 
 
 def wrong_tokenizer(name: str, wanted: Sequence[str], given: str) -> str:

@@ -4,6 +4,7 @@
 compiler makes the same programs into models (`harness.models.compile`).
 """
 
+from harness.datasets.kinds import DataKind
 from harness.datasets.program.program import (
     CARRIER,
     INDICES,
@@ -16,10 +17,19 @@ from harness.datasets.program.program import (
     SelectorWidth,
     Step,
 )
+from harness.datasets.program.task import checked_program, open_program, program_problems
+
+KIND = DataKind(
+    open=open_program,
+    problems=program_problems,
+    problems_without_tokens=program_problems,
+    program=checked_program,
+)
 
 __all__ = [
     "CARRIER",
     "INDICES",
+    "KIND",
     "TOKENS",
     "Aggregate",
     "Domain",
@@ -28,4 +38,5 @@ __all__ = [
     "Select",
     "SelectorWidth",
     "Step",
+    "checked_program",
 ]

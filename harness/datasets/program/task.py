@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -29,30 +30,33 @@ from harness.datasets.pairs import (
     TrainingBatch,
     next_token_targets,
 )
-from harness.datasets.problems import Problem, show
+from harness.datasets.problems import Problem, listed, share_problems_at
 from harness.datasets.program.program import CARRIER, Program
 from harness.datasets.program.read import read_program
 from harness.datasets.program.run import run_program
 from harness.datasets.rows import Rows, take, with_bos
-from harness.datasets.splits import Shares, hash_rows, share_problems
+from harness.datasets.splits import Shares, hash_rows
 from harness.datasets.stream import StreamData
 from harness.datasets.tokenizers import Vocabulary
 from harness.errors import HarnessError
-from harness.spec.types import Data, ProgramData, Tokenizer
+from harness.spec.types import ProgramData, TokenizerSpec
 
 Floats = NDArray[np.float64]
 
 
-def program_problems(data: ProgramData, tokenizer: Tokenizer) -> list[Problem]:
+def program_problems(
+    data: ProgramData, tokenizer: TokenizerSpec, folder: Path = Path()
+) -> list[Problem]:
     """Return everything that is wrong with a program task, with places in its file."""
-    return [*_tokenizer_problems(tokenizer), *_share_problems(data), *read_program(data)[1]]
+    shares = share_problems_at(data.shares)
+    return [*_tokenizer_problems(tokenizer), *shares, *read_program(data)[1]]
 
 
-def open_program(data: ProgramData, tokenizer: Tokenizer) -> StreamData:
+def open_program(data: ProgramData, tokenizer: TokenizerSpec, folder: Path = Path()) -> StreamData:
     """Return the data of a program task; HarnessError with everything that is wrong."""
     problems = program_problems(data, tokenizer)
     if problems:
-        raise HarnessError("\n".join(f"{show(place)}: {text}" for place, text in problems))
+        raise HarnessError(listed(problems))
     source = ProgramPrompts(checked_program(data), tuple(data.lengths))
     return StreamData(source, Shares(data.shares, data.seed))
 
@@ -61,28 +65,16 @@ def checked_program(data: ProgramData) -> Program:
     """Return the program of a task; HarnessError with everything that is wrong."""
     program, problems = read_program(data)
     if program is None:
-        raise HarnessError("\n".join(f"{show(place)}: {text}" for place, text in problems))
+        raise HarnessError(listed(problems))
     return program
 
 
-def numeric_answers(data: Data) -> bool:
-    """Whether a task's answers are numbers that one logit carries, not tokens.
-
-    Which logit is largest then says nothing, so the task has no accuracy.
-    """
-    return isinstance(data, ProgramData) and checked_program(data).numerical
-
-
-def _tokenizer_problems(tokenizer: Tokenizer) -> Iterator[Problem]:
+def _tokenizer_problems(tokenizer: TokenizerSpec) -> Iterator[Problem]:
     if tokenizer.kind != "words":
         text = f"a program needs tokenizer kind 'words', not {tokenizer.kind!r}"
         yield ("tokenizer", "kind"), text
-    if not tokenizer.bos:
+    if tokenizer.bos is not True:
         yield ("tokenizer", "bos"), "a program needs `bos: true`: BOS marks where nothing is"
-
-
-def _share_problems(data: ProgramData) -> Iterator[Problem]:
-    yield from ((("data", "shares"), text) for text in share_problems(data.shares))
 
 
 class ProgramPrompts:

@@ -22,8 +22,7 @@ from harness.datasets.template.read import read_plan
 from harness.datasets.template.task import open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData
-from harness.spec.types import Tokenizer as TokenizerSpec
+from harness.spec.types import TemplateData, TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
 

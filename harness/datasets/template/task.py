@@ -24,7 +24,7 @@ from harness.datasets.pairs import (
     next_token_targets,
     pick_answers,
 )
-from harness.datasets.problems import show
+from harness.datasets.problems import listed
 from harness.datasets.rows import Rows, first_of_each, join, take
 from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
@@ -33,10 +33,9 @@ from harness.datasets.template.constraints import satisfied
 from harness.datasets.template.plan import Plan
 from harness.datasets.template.read import read_plan
 from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, open_tokenizer
+from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData
-from harness.spec.types import Tokenizer as TokenizerSpec
+from harness.spec.types import TemplateData, TokenizerSpec
 
 HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
 TEXT_ROUNDS = 20  # ... where every try has to be tokenized
@@ -250,21 +249,15 @@ def template_splits(data: TemplateData) -> tuple[str, ...]:
 
 def template_tokenizer(plan: Plan, spec: TokenizerSpec, folder: Path) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
-    if spec.kind == "file":
-        return open_tokenizer(spec.path or "", spec.bos, folder)
     texts = [*plan.literals, *(word for words in plan.lists.values() for word in words)]
-    if spec.kind == "characters":
-        return Vocabulary.of_characters(texts, spec.bos)
-    if spec.kind == "words":
-        return Vocabulary.of_words(texts, spec.bos)
-    raise HarnessError(f"tokenizer: kind {spec.kind!r} is only for the othello generator")
+    return tokenizer_for(spec, folder, texts)
 
 
 def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> TemplateTask:
     """Return the opened task; HarnessError with every problem of the template."""
     plan, problems = read_plan(data, folder)
     if problems:
-        raise HarnessError("\n".join(f"{show(place)}: {text}" for place, text in problems))
+        raise HarnessError(listed(problems))
     tokenizer = template_tokenizer(plan, spec, folder)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))

@@ -4,6 +4,13 @@
 with BOS in a built vocabulary, it is id 0.
 """
 
+from harness.datasets.tokenizers.choose import (
+    file_tokenizer,
+    is_file,
+    needs_model,
+    tokenizer_for,
+    without_model,
+)
 from harness.datasets.tokenizers.file import BOS_NAMES, FileTokenizer, open_tokenizer
 from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, Tokenizer
 from harness.datasets.tokenizers.vocabulary import Vocabulary, split_words
@@ -16,6 +23,11 @@ __all__ = [
     "Spans",
     "Tokenizer",
     "Vocabulary",
+    "file_tokenizer",
+    "is_file",
+    "needs_model",
     "open_tokenizer",
     "split_words",
+    "tokenizer_for",
+    "without_model",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.datasets.locate import locate
 from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, only_token
@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 
 # BOS tokens that published `tokenizer.json` files use, in the order they are looked for.
 BOS_NAMES = (BOS, "<|begin_of_text|>", "<s>", "<|endoftext|>", "[CLS]")
+_ANY_TEXT = "The"
 
 
 class FileTokenizer:
@@ -20,12 +21,19 @@ class FileTokenizer:
 
     kind: Kind = "file"
 
-    def __init__(self, path: Path, bos: bool) -> None:
-        """Read `path`; HarnessError if the file or the library is missing, or BOS unknown."""
+    def __init__(self, path: Path, bos: bool | Literal["auto"]) -> None:
+        """Read `path`; HarnessError if the file or the library is missing, or BOS unknown.
+
+        `bos` "auto": the token that the file itself puts before every text, if it puts one.
+        """
         self._tokenizer = _load(path)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(vocabulary.values()) + 1
-        self.bos = _bos(self._tokenizer, vocabulary, path) if bos else None
+        self.bos: int | None = None
+        if bos == "auto":
+            self.bos = _own_bos(self._tokenizer, path)
+        elif bos:
+            self.bos = _bos(self._tokenizer, vocabulary, path)
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
@@ -66,7 +74,7 @@ class FileTokenizer:
         return only_token(self, text, ids[len(head) :])
 
 
-def open_tokenizer(path: str, bos: bool, folder: Path) -> FileTokenizer:
+def open_tokenizer(path: str, bos: bool | Literal["auto"], folder: Path) -> FileTokenizer:
     """Return the tokenizer that a task in `folder` names; NotFound says how to provide it."""
     return FileTokenizer(locate(path, folder), bos)
 
@@ -100,3 +108,20 @@ def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
     raise HarnessError(
         f"tokenizer file {path} has none of the BOS tokens {', '.join(BOS_NAMES)}; set `bos: false`"
     )
+
+
+def _own_bos(tokenizer: Any, path: Path) -> int | None:
+    """The id that the file's post-processor puts before a text; None if it puts nothing there."""
+    plain = tokenizer.encode(_ANY_TEXT, add_special_tokens=False).ids
+    whole = tokenizer.encode(_ANY_TEXT, add_special_tokens=True).ids
+    if not plain:
+        raise HarnessError(
+            f"tokenizer file {path} has no tokens for {_ANY_TEXT!r}, so its BOS cannot be told; "
+            "set `bos` to true or false"
+        )
+    before = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
+    if before > 1:
+        raise HarnessError(
+            f"tokenizer file {path} puts {before} tokens before a text; set `bos` to true or false"
+        )
+    return int(whole[0]) if before else None
