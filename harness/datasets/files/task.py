@@ -194,10 +194,10 @@ def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
     """Return the prompt and the answer marked in it, if any."""
     if "<predict>" not in text and "</predict>" not in text:
         return text, ()
-    found = _MARKED.fullmatch(text)
-    if not found or "predict>" in found[1] + found[2]:
+    match = _MARKED.fullmatch(text)
+    if not match or "predict>" in match[1] + match[2]:
         raise ValueError("exactly one <predict>…</predict> is understood")
-    prompt, answer, rest = found.groups()
+    prompt, answer, rest = match.groups()
     if rest.strip():
         raise ValueError(f"text after </predict> would never be read: {rest.strip()!r}")
     if spaced and prompt.endswith(" "):

@@ -62,7 +62,7 @@ class ArithmeticParams:
 
 
 class Arithmetic:
-    """Source of sums or differences (see `stream.Source`)."""
+    """Source of sums or differences (see `stream.PromptSource`)."""
 
     def __init__(
         self, params: ArithmeticParams, bos: bool, file: FileTokenizer | None = None

@@ -45,27 +45,27 @@ class BracketParams:
 
     def problems(self) -> list[Problem]:
         """Return impossible values and combinations."""
-        found: list[Problem] = []
+        problems: list[Problem] = []
         letters = "".join(self.kinds)
         if any(len(kind) != 2 for kind in self.kinds) or len(set(letters)) != len(letters):
-            found.append(("kinds", "each kind is an opener and a closer, all different"))
+            problems.append(("kinds", "each kind is an opener and a closer, all different"))
         if any(letter.isspace() for letter in letters):
-            found.append(("kinds", "a bracket cannot be a space"))
+            problems.append(("kinds", "a bracket cannot be a space"))
         if len(self.kinds) < 2:
-            found.append(("kinds", "at least two kinds are needed for a corrupted twin"))
+            problems.append(("kinds", "at least two kinds are needed for a corrupted twin"))
         if self.max_depth < 1:
-            found.append(("max_depth", f"must be at least 1, not {self.max_depth}"))
+            problems.append(("max_depth", f"must be at least 1, not {self.max_depth}"))
         if self.min_distance < 0 or self.min_distance % 2:
-            found.append(("min_distance", f"must be even and not negative: {self.min_distance}"))
+            problems.append(("min_distance", f"must be even and not negative: {self.min_distance}"))
         if not self.lengths or min(self.lengths) < 1:
-            found.append(("lengths", "give at least one length, each at least 1"))
-        if not found:
-            found = [
+            problems.append(("lengths", "give at least one length, each at least 1"))
+        if not problems:
+            problems = [
                 ("lengths", f"no prompt of {length} brackets fits max_depth and min_distance")
                 for length in self.lengths
                 if not _shapes(length, self.max_depth, self.min_distance)
             ]
-        return found
+        return problems
 
 
 def _shapes(length: int, max_depth: int, min_distance: int) -> list[tuple[int, int]]:
@@ -83,7 +83,7 @@ def _shapes(length: int, max_depth: int, min_distance: int) -> list[tuple[int, i
 
 
 class Brackets:
-    """Source of bracket prompts (see `stream.Source`)."""
+    """Source of bracket prompts (see `stream.PromptSource`)."""
 
     def __init__(self, params: BracketParams, bos: bool) -> None:
         """Take checked parameters; `bos` puts BOS before every prompt."""

@@ -25,7 +25,7 @@ from harness.spec.issues import unknown
 from harness.spec.types import GeneratorData, TokenizerSpec
 
 if TYPE_CHECKING:
-    from harness.datasets.stream import Source
+    from harness.datasets.stream import PromptSource
 
 GROUP = "harness.generators"
 
@@ -70,10 +70,10 @@ class Generator:
         return self.open(params, tokenizer.bos is True, shares)
 
 
-def wrong_tokenizer(name: str, wanted: Sequence[str], given: str) -> str:
+def wrong_tokenizer(name: str, wanted: Sequence[str], kind: str) -> str:
     """Return the message for a tokenizer that does not fit a generator."""
     kinds = " or ".join(repr(kind) for kind in wanted)
-    return f"generator {name!r} needs tokenizer kind {kinds}, not {given!r}"
+    return f"generator {name!r} needs tokenizer kind {kinds}, not {kind!r}"
 
 
 def generator(name: str) -> Generator:
@@ -107,15 +107,15 @@ def _load(point: EntryPoint) -> Generator:
     origin = point.dist.name if point.dist else "an unknown distribution"
     label = f"generator {point.name!r} of {origin} ({point.value})"
     try:
-        found = point.load()
+        loaded = point.load()
     except Exception as error:  # a broken plug-in can raise anything
         raise HarnessError(f"{label} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(found, Generator):
-        raise HarnessError(f"{label} is a {type(found).__name__}, not a Generator")
-    return found
+    if not isinstance(loaded, Generator):
+        raise HarnessError(f"{label} is a {type(loaded).__name__}, not a Generator")
+    return loaded
 
 
-def _of_words(params: type, source: Callable[..., Source]) -> Generator:
+def _of_words(params: type, source: Callable[..., PromptSource]) -> Generator:
     """A generator over words: its own, or the pieces of a tokenizer's file."""
     from harness.datasets.stream import StreamData
 

@@ -80,12 +80,12 @@ def _check_select(select: Select, domains: Domains) -> None:
 
 
 def _few(values: Iterable[Value]) -> tuple[Value, ...]:
-    found = tuple(values)
-    if not found:
+    distinct = tuple(values)
+    if not distinct:
         raise ValueError("it never has a value")
-    if len(found) > MOST_VALUES:
+    if len(distinct) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES} values")
-    return found
+    return distinct
 
 
 def _means(values: tuple[Value, ...] | None, longest: int) -> tuple[Value, ...] | None:

@@ -68,8 +68,8 @@ class Expression:
             reason = "division by zero"
         except (TypeError, ValueError, OverflowError) as error:
             reason = str(error)
-        given = ", ".join(f"{name} = {shown(values[name])}" for name in self.names)
-        raise ValueError(f"{self.text!r} has no value for {given}: {reason}")
+        inputs = ", ".join(f"{name} = {shown(values[name])}" for name in self.names)
+        raise ValueError(f"{self.text!r} has no value for {inputs}: {reason}")
 
 
 def parse_expression(text: str) -> Expression:
@@ -102,8 +102,8 @@ def _refusal(node: ast.AST) -> str:
     if isinstance(node, ast.Call):
         return _call_refusal(node)
     if isinstance(node, ast.Constant):
-        known = node.value is None or isinstance(node.value, (str, int, float))
-        return "" if known else f"{node.value!r} is no number and no text"
+        allowed = node.value is None or isinstance(node.value, (str, int, float))
+        return "" if allowed else f"{node.value!r} is no number and no text"
     if type(node) in _RULES or type(node) in _SIGNS or isinstance(node, ast.expr_context):
         return ""
     return f"{type(node).__name__} is not understood; {_UNDERSTOOD}"
@@ -112,8 +112,8 @@ def _refusal(node: ast.AST) -> str:
 def _call_refusal(node: ast.Call) -> str:
     if not isinstance(node.func, ast.Name) or node.keywords:
         return "only plain calls of functions are understood"
-    known = node.func.id in FUNCTIONS
-    return "" if known else unknown("function", node.func.id, FUNCTIONS)
+    allowed = node.func.id in FUNCTIONS
+    return "" if allowed else unknown("function", node.func.id, FUNCTIONS)
 
 
 # ---------------------------------------------------------------- walking the tree

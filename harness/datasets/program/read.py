@@ -53,7 +53,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.values = {TOKENS, INDICES}
         self.values |= {name for name, step in data.program.items() if step.select is None}
-        self.given = data.program
+        self.written = data.program
         self.selects = {
             name: select
             for name, step in data.program.items()
@@ -79,25 +79,25 @@ class _Reader:
         assert step.aggregate is not None
         assert step.of is not None
         select = self._selected((*place, "aggregate"), step.aggregate)
-        known = self._check_value((*place, "of"), step.of)
-        return Aggregate(select, step.of) if select is not None and known else None
+        valid = self._check_value((*place, "of"), step.of)
+        return Aggregate(select, step.of) if select is not None and valid else None
 
     def _map(self, place: Place, text: str, numerical: bool) -> Map | None:
         expression = self._parsed(place, text)
         if expression is None:
             return None
-        known = [self._check_value(place, name) for name in expression.names]
-        return Map(expression, numerical) if all(known) else None
+        valid = [self._check_value(place, name) for name in expression.names]
+        return Map(expression, numerical) if all(valid) else None
 
     def _select(self, place: Place, spec: ProgramSelect) -> Select | None:
-        known = [self._check_value((*place, part), getattr(spec, part)) for part in _ENDS]
+        valid = [self._check_value((*place, part), getattr(spec, part)) for part in _ENDS]
         place = (*place, "predicate")
         predicate = self._parsed(place, _predicate(spec.predicate))
         if predicate is None:
             return None
         odd = [name for name in predicate.names if name not in _ENDS]
         self.problems += [(place, unknown("name", name, _ENDS)) for name in odd]
-        if odd or not all(known):
+        if odd or not all(valid):
             return None
         return Select(spec.keys, spec.queries, predicate, spec.which == "latest")
 
@@ -109,17 +109,17 @@ class _Reader:
             return None
 
     def _selected(self, place: Place, name: str) -> Select | None:
-        if name in self.given and self.given[name].select is None:
+        if name in self.written and self.written[name].select is None:
             self.problems.append((place, f"{name!r} is no select but a value"))
-        elif name not in self.given:
-            selects = [one for one, step in self.given.items() if step.select is not None]
+        elif name not in self.written:
+            selects = [one for one, step in self.written.items() if step.select is not None]
             self.problems.append((place, unknown("select", name, selects)))
         return self.selects.get(name)
 
     def _check_value(self, place: Place, name: str) -> bool:
         if name in self.values:
             return True
-        is_select = name in self.given
+        is_select = name in self.written
         text = f"{name!r} is a select; aggregate it first" if is_select else ""
         self.problems.append((place, text or unknown("step", name, sorted(self.values))))
         return False

@@ -52,9 +52,9 @@ def _run(step: Step, program: Program, values: Mapping[str, Row]) -> Row:
 def _map(step: Map, values: Mapping[str, Row]) -> Row:
     results: Row = []
     for row in zip(*(values[name] for name in step.inputs), strict=True):
-        known = all(value is not None for value in row)
-        given = cast("Mapping[str, Value]", dict(zip(step.inputs, row, strict=True)))
-        results.append(step.expression.evaluate(given) if known else None)
+        defined = all(value is not None for value in row)
+        inputs = cast("Mapping[str, Value]", dict(zip(step.inputs, row, strict=True)))
+        results.append(step.expression.evaluate(inputs) if defined else None)
     return results
 
 
@@ -64,12 +64,12 @@ def _selected(select: Select, causal: bool, values: Mapping[str, Row]) -> list[l
     chosen = []
     for position, query in enumerate(queries):
         seen = keys[: position + 1] if causal else keys
-        found = [
+        selected = [
             place
             for place, key in enumerate(seen)
             if key is not None and query is not None and select.holds(key, query)
         ]
-        chosen.append(found[-1:] if select.latest else found)
+        chosen.append(selected[-1:] if select.latest else selected)
     return chosen
 
 
@@ -81,6 +81,6 @@ def _mean(values: Row) -> Value:
 def _only(values: Row) -> Value | None:
     different = list(dict.fromkeys(values))
     if len(different) > 1:
-        found = " and ".join(map(shown, different[:3]))
-        raise ValueError(f"a category cannot be the mean of {found}; select equal ones only")
+        shown_values = " and ".join(map(shown, different[:3]))
+        raise ValueError(f"a category cannot be the mean of {shown_values}; select equal ones only")
     return different[0] if different else None

@@ -78,7 +78,7 @@ def _tokenizer_problems(tokenizer: TokenizerSpec) -> Iterator[Problem]:
 
 
 class ProgramPrompts:
-    """Source of prompts answered by a program (see `stream.Source`)."""
+    """Source of prompts answered by a program (see `stream.PromptSource`)."""
 
     def __init__(self, program: Program, lengths: tuple[int, ...]) -> None:
         """Take a program and the lengths of prompts without BOS, drawn evenly."""
@@ -150,10 +150,10 @@ class ProgramPrompts:
 
     def _answers(self, tokens: Ints, lengths: Ints) -> Floats:
         """Right answers [n, T-1] after BOS: token ids, or the numbers themselves; NaN for none."""
-        found = np.full((len(tokens), tokens.shape[1] - 1), np.nan)
-        for row, prompt, length in zip(found, tokens.tolist(), lengths.tolist(), strict=True):
+        answers = np.full((len(tokens), tokens.shape[1] - 1), np.nan)
+        for row, prompt, length in zip(answers, tokens.tolist(), lengths.tolist(), strict=True):
             row[: length - 1] = self._answers_of(tuple(prompt[1:length]))
-        return found
+        return answers
 
     def _answer(self, prompt: tuple[int, ...]) -> tuple[float, ...]:
         words = [self.tokenizer.tokens[index] for index in prompt]

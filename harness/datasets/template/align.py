@@ -15,7 +15,7 @@ from harness.datasets.tokenizers import Spans
 
 @dataclass(frozen=True)
 class Piece:
-    """Part of a rendered prompt; `origin` says what it was made from (a slot, or the text)."""
+    """FramePart of a rendered prompt; `origin` says what it was made from (a slot, or the text)."""
 
     text: str
     origin: str

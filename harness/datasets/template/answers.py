@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.datasets.pairs import Ints
-from harness.datasets.template.plan import Answer, Plan
+from harness.datasets.template.plan import Answer, TemplatePlan
 from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 
@@ -26,7 +26,7 @@ def answer_text(word: str, glued: bool, tokenizer: Tokenizer) -> str:
     return f" {word}" if tokenizer.kind == "file" and not glued else word
 
 
-def leave_out_words(plan: Plan, tokenizer: Tokenizer) -> list[str]:
+def leave_out_words(plan: TemplatePlan, tokenizer: Tokenizer) -> list[str]:
     """Drop the words that the rules `one_token` forbid from the lists; return what is wrong."""
     problems: list[str] = []
     for name in sorted(plan.token_rules.one):
@@ -45,9 +45,9 @@ def _is_one(word: str, tokenizer: Tokenizer) -> bool:
     return True
 
 
-def answering_words(plan: Plan, side: Side) -> tuple[tuple[str, bool], ...]:
+def answering_words(plan: TemplatePlan, side: Side) -> tuple[tuple[str, bool], ...]:
     """Return every word that can be an answer on this side, and whether it is glued."""
-    found: dict[tuple[str, bool], None] = {}
+    answering: dict[tuple[str, bool], None] = {}
     for frame in plan.frames:
         answer: Answer = getattr(frame, side)
         words: tuple[str, ...] = ()
@@ -57,8 +57,8 @@ def answering_words(plan: Plan, side: Side) -> tuple[tuple[str, bool], ...]:
             words = plan.lists[answer.list]
         elif answer.slot is not None:
             words = plan.lists[plan.free[plan.origin[answer.slot]]]
-        found.update(dict.fromkeys((word, frame.glued) for word in words))
-    return tuple(found)
+        answering.update(dict.fromkeys((word, frame.glued) for word in words))
+    return tuple(answering)
 
 
 class AnswerTokens:
@@ -68,7 +68,7 @@ class AnswerTokens:
     """
 
     def __init__(
-        self, plan: Plan, side: Side, word_ids: Mapping[str, int], tokenizer: Tokenizer
+        self, plan: TemplatePlan, side: Side, word_ids: Mapping[str, int], tokenizer: Tokenizer
     ) -> None:
         """Take a plan without problems; HarnessError if an answer is not one token."""
         answers: list[Answer] = [getattr(frame, side) for frame in plan.frames]
@@ -99,8 +99,8 @@ class AnswerTokens:
     def exist(self, frames: Ints, words: Ints) -> NDArray[np.bool_]:
         """Return which fillings have an answer at all; words [n, free slots] are word ids."""
         first, end = self._range(frames, words)
-        found: NDArray[np.bool_] = first < end
-        return found
+        exists: NDArray[np.bool_] = first < end
+        return exists
 
     def of(self, frames: Ints, words: Ints) -> Ints:
         """Return answer tokens [n, G] of fillings that have one, padded with -1 after the last."""
@@ -130,7 +130,7 @@ class AnswerTokens:
         return first, end
 
 
-def outside_list(plan: Plan, side: Side) -> list[tuple[str, str]]:
+def outside_list(plan: TemplatePlan, side: Side) -> list[tuple[str, str]]:
     """Return (key, message) for slots whose words the ordered list does not have."""
     problems: dict[tuple[str, str], None] = {}
     for frame in plan.frames:

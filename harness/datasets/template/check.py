@@ -17,7 +17,7 @@ from harness.datasets.template.answers import (
     leave_out_words,
     outside_list,
 )
-from harness.datasets.template.plan import Plan
+from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
 from harness.datasets.template.task import open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
@@ -44,7 +44,7 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
     return problems or _sampled_problems(data, spec, folder)
 
 
-def _word_problems(data: TemplateData, plan: Plan) -> list[Problem]:
+def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
     """Return words of lists, corruptions and answers that are not one token."""
     texts: list[tuple[Place, str]] = []
     for name, words in plan.lists.items():
@@ -72,7 +72,7 @@ def _word_problems(data: TemplateData, plan: Plan) -> list[Problem]:
     ]
 
 
-def _answer_problems(plan: Plan, tokenizer: Tokenizer) -> list[Problem]:
+def _answer_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
     problems: list[Problem] = []
     for side in SIDES:
         for word, glued in answering_words(plan, side):
@@ -124,7 +124,7 @@ def _sample(task: StreamData) -> Rows:
 def _overlapping(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Return which pairs have a token in both `good` and `bad`."""
     good, bad = pairs.good[:, 0, :, None], pairs.bad[:, 0, None, :]
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = ((good == bad) & (good >= 0)).any(
+    overlap: np.ndarray[tuple[int], np.dtype[np.bool_]] = ((good == bad) & (good >= 0)).any(
         axis=(1, 2)
     )
-    return found
+    return overlap

@@ -63,14 +63,14 @@ def parse_constraint(text: str) -> list[Relation] | TokenRules:
 
     ValueError says what is understood.
     """
-    if found := _COMPARISON.fullmatch(text):
-        return [Relation(found[1], found[2], found[3])]
+    if match := _COMPARISON.fullmatch(text):
+        return [Relation(match[1], match[2], match[3])]
     if text.strip() == "aligned":
         return TokenRules(aligned=True)
-    if (found := _TOKENS.fullmatch(text)) and (names := _names(found[2])):
+    if (match := _TOKENS.fullmatch(text)) and (names := _names(match[2])):
         chosen = frozenset(names)
-        return TokenRules(whole=chosen) if found[1] == "whole_tokens" else TokenRules(one=chosen)
-    if (found := _DISTINCT.fullmatch(text)) and len(names := _names(found[1])) > 1:
+        return TokenRules(whole=chosen) if match[1] == "whole_tokens" else TokenRules(one=chosen)
+    if (match := _DISTINCT.fullmatch(text)) and len(names := _names(match[1])) > 1:
         return [
             Relation(left, "!=", right)
             for index, left in enumerate(names)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.datasets.problems import Problem
-from harness.datasets.template.plan import Answer, Frame, Part, Plan
+from harness.datasets.template.plan import Answer, Frame, FramePart, TemplatePlan
 from harness.spec.issues import unknown
 from harness.spec.types import AnswerRule, Template, TemplateData
 
@@ -18,16 +18,16 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands
 
 
-def known_names(plan: Plan, data: TemplateData) -> list[str]:
+def known_names(plan: TemplatePlan, data: TemplateData) -> list[str]:
     """Return every name that can stand in braces: slots, and placeholders of the aliases."""
     aliases = data.aliases[0] if data.aliases else {}
     return [*plan.origin, *aliases]
 
 
-def read_frames(plan: Plan, data: TemplateData) -> list[Problem]:
+def read_frames(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     """Add the frames of all templates, and their texts, to the plan; return what is wrong."""
     problems: list[Problem] = []
-    seen: dict[tuple[Part, ...], int] = {}
+    seen: dict[tuple[FramePart, ...], int] = {}
     for index, template in enumerate(data.templates):
         place = ("data", "templates", index)
         mistakes = _template_problems(template, known_names(plan, data))
@@ -60,9 +60,9 @@ def prompt_text(text: str) -> tuple[str, bool]:
     return prompt.removesuffix(" "), not prompt.endswith(" ")
 
 
-def _template_problems(template: Template, known: list[str]) -> list[str]:
+def _template_problems(template: Template, names: list[str]) -> list[str]:
     text, _ = prompt_text(template.text)
-    problems = [unknown("slot", name, known) for name in _SLOT.findall(text) if name not in known]
+    problems = [unknown("slot", name, names) for name in _SLOT.findall(text) if name not in names]
     if re.search(r"[{}]", _SLOT.sub("", text)):
         problems.append("a brace that is not part of a {SLOT} ({}, the answer, ends a template)")
     if not text.strip():
@@ -70,18 +70,18 @@ def _template_problems(template: Template, known: list[str]) -> list[str]:
     return problems
 
 
-def _parts(text: str, alias: Mapping[str, str]) -> Iterable[Part]:
+def _parts(text: str, alias: Mapping[str, str]) -> Iterable[FramePart]:
     for index, piece in enumerate(_SLOT.split(text)):
         if index % 2:
-            yield Part(slot=alias.get(piece, piece))
+            yield FramePart(slot=alias.get(piece, piece))
         elif piece:
-            yield Part(text=piece)
+            yield FramePart(text=piece)
 
 
 def _frame(
     template: Template,
     index: int,
-    parts: tuple[Part, ...],
+    parts: tuple[FramePart, ...],
     alias: Mapping[str, str],
     data: TemplateData,
 ) -> Frame:
@@ -100,11 +100,11 @@ def _frame(
     )
 
 
-def _changed(part: Part, changes: Mapping[str, str]) -> Part:
+def _changed(part: FramePart, changes: Mapping[str, str]) -> FramePart:
     value = changes.get(part.slot) if part.slot else None
     if value is None:
         return part
-    return Part(text=value[1:]) if value.startswith("=") else Part(slot=value)
+    return FramePart(text=value[1:]) if value.startswith("=") else FramePart(slot=value)
 
 
 def _answer(rule: AnswerRule, alias: Mapping[str, str]) -> Answer:

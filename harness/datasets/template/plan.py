@@ -12,7 +12,7 @@ from harness.datasets.template.constraints import Rule, TokenRules
 
 
 @dataclass(frozen=True)
-class Part:
+class FramePart:
     """A piece of a frame: literal text, or a slot (`slot` names it after aliases)."""
 
     text: str = ""
@@ -34,8 +34,8 @@ class Answer:
 class Frame:
     """One template under one alias map."""
 
-    clean: tuple[Part, ...]
-    corrupted: tuple[Part, ...]
+    clean: tuple[FramePart, ...]
+    corrupted: tuple[FramePart, ...]
     good: Answer
     bad: Answer
     split: str | None
@@ -45,7 +45,7 @@ class Frame:
 
 
 @dataclass
-class Plan:
+class TemplatePlan:
     """A template task with every name resolved."""
 
     frames: list[Frame] = field(default_factory=list)

@@ -11,18 +11,18 @@ from harness.datasets.problems import Problem
 from harness.datasets.splits import share_problems
 from harness.datasets.template.constraints import Rule, TokenRules, parse_constraint
 from harness.datasets.template.frames import known_names, read_frames
-from harness.datasets.template.plan import Plan
+from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.word_lists import read_words
 from harness.spec.issues import unknown
 from harness.spec.types import TemplateData
 
 
-def read_plan(data: TemplateData, folder: Path) -> tuple[Plan, list[Problem]]:
+def read_plan(data: TemplateData, folder: Path) -> tuple[TemplatePlan, list[Problem]]:
     """Return the plan of `data` (paths relative to `folder`) and all problems found.
 
     The plan is complete only if there are no problems.
     """
-    plan, problems = Plan(), []
+    plan, problems = TemplatePlan(), []
     problems += [(("data", "shares"), text) for text in share_problems(data.shares)]
     problems += _read_lists(plan, data, folder)
     problems += _read_slots(plan, data)
@@ -39,7 +39,7 @@ def read_plan(data: TemplateData, folder: Path) -> tuple[Plan, list[Problem]]:
     return plan, problems
 
 
-def _read_lists(plan: Plan, data: TemplateData, folder: Path) -> list[Problem]:
+def _read_lists(plan: TemplatePlan, data: TemplateData, folder: Path) -> list[Problem]:
     problems: list[Problem] = []
     for name, spec in data.lists.items():
         plan.lists[name], mistakes = read_words(spec, folder)
@@ -47,7 +47,7 @@ def _read_lists(plan: Plan, data: TemplateData, folder: Path) -> list[Problem]:
     return problems
 
 
-def _read_slots(plan: Plan, data: TemplateData) -> list[Problem]:
+def _read_slots(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
     for slot, source in data.slots.items():
         place = ("data", "slots", slot)
@@ -58,13 +58,13 @@ def _read_slots(plan: Plan, data: TemplateData) -> list[Problem]:
         elif source in plan.origin:
             plan.origin[slot] = plan.origin[source]
         else:
-            known = [*plan.lists, *plan.origin]
-            problems.append((place, unknown("list or earlier slot", source, known)))
+            names = [*plan.lists, *plan.origin]
+            problems.append((place, unknown("list or earlier slot", source, names)))
             plan.origin[slot] = slot  # known by name, so that it is reported once
     return problems
 
 
-def _read_aliases(plan: Plan, data: TemplateData) -> list[Problem]:
+def _read_aliases(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
     for index, alias in enumerate(data.aliases):
         place = ("data", "aliases", index)
@@ -78,7 +78,7 @@ def _read_aliases(plan: Plan, data: TemplateData) -> list[Problem]:
     return problems
 
 
-def _read_rules(plan: Plan, data: TemplateData) -> list[Problem]:
+def _read_rules(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
     columns = {slot: index for index, slot in enumerate(plan.free)}
     for index, text in enumerate(data.constraints):
@@ -111,7 +111,7 @@ def _read_rules(plan: Plan, data: TemplateData) -> list[Problem]:
     return problems
 
 
-def _rule_problems(rules: TokenRules, plan: Plan, data: TemplateData) -> list[str]:
+def _rule_problems(rules: TokenRules, plan: TemplatePlan, data: TemplateData) -> list[str]:
     slots = known_names(plan, data)
     return [
         *(unknown("slot", name, slots) for name in sorted(rules.whole - set(slots))),
@@ -119,21 +119,21 @@ def _rule_problems(rules: TokenRules, plan: Plan, data: TemplateData) -> list[st
     ]
 
 
-def _check_corruptions(plan: Plan, data: TemplateData) -> list[Problem]:
+def _check_corruptions(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
-    known = known_names(plan, data)
+    names = known_names(plan, data)
     for name, changes in data.corruptions.items():
         place = ("data", "corruptions", name)
         if not changes:
             problems.append((place, "a corruption must change at least one slot"))
         for slot, value in changes.items():
-            if slot not in known:
-                problems.append(((*place, slot), unknown("slot", slot, known)))
+            if slot not in names:
+                problems.append(((*place, slot), unknown("slot", slot, names)))
             if value.startswith("="):
                 plan.literals.append(value[1:])
-            elif value not in known:
+            elif value not in names:
                 problems.append(
-                    ((*place, slot), unknown("slot", value, known) + ' (a word is written "=word")')
+                    ((*place, slot), unknown("slot", value, names) + ' (a word is written "=word")')
                 )
             elif plan.origin.get(value) is not None and (
                 plan.origin.get(value) == plan.origin.get(slot)
@@ -151,16 +151,16 @@ def _check_corruptions(plan: Plan, data: TemplateData) -> list[Problem]:
     return problems
 
 
-def _check_answers(plan: Plan, data: TemplateData) -> list[Problem]:
+def _check_answers(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
-    known = known_names(plan, data)
+    names = known_names(plan, data)
     for side, rule in (("good", data.good), ("bad", data.bad)):
         place = ("data", side)
-        given = [name for name in ("slot", "word", "list") if getattr(rule, name) is not None]
-        if len(given) != 1:
+        choices = [name for name in ("slot", "word", "list") if getattr(rule, name) is not None]
+        if len(choices) != 1:
             problems.append((place, "give exactly one of slot, word, list"))
-        if rule.slot is not None and rule.slot not in known:
-            problems.append(((*place, "slot"), unknown("slot", rule.slot, known)))
+        if rule.slot is not None and rule.slot not in names:
+            problems.append(((*place, "slot"), unknown("slot", rule.slot, names)))
         if rule.word is not None:
             plan.literals.append(rule.word)
         if rule.list is not None and rule.list not in plan.lists:
@@ -171,12 +171,12 @@ def _check_answers(plan: Plan, data: TemplateData) -> list[Problem]:
                 continue
             if rule.list is None:
                 problems.append(((*place, key), f"{key} needs a list"))
-            if slot not in known:
-                problems.append(((*place, key), unknown("slot", slot, known)))
+            if slot not in names:
+                problems.append(((*place, key), unknown("slot", slot, names)))
     return problems
 
 
-def _check_held_out(plan: Plan, data: TemplateData) -> list[Problem]:
+def _check_held_out(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
     owner: dict[str, str] = {}
     for split, lists in data.held_out.items():
@@ -194,7 +194,7 @@ def _check_held_out(plan: Plan, data: TemplateData) -> list[Problem]:
     return problems
 
 
-def _check_used(plan: Plan, data: TemplateData) -> list[Problem]:
+def _check_used(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     """Return slots that no frame, corruption or answer needs, and frames nothing happens to."""
     used = {part.slot for frame in plan.frames for part in frame.clean}
     alias_slots = {slot for alias in data.aliases for slot in alias.values()}

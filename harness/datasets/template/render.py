@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.pairs import Ints, padded
 from harness.datasets.template.align import Piece, Prompt, misaligned
-from harness.datasets.template.plan import Part, Plan
+from harness.datasets.template.plan import FramePart, TemplatePlan
 from harness.datasets.tokenizers import FileTokenizer, Spans, Vocabulary
 from harness.errors import HarnessError
 
@@ -43,7 +43,7 @@ class Renderer(Protocol):
 class WordRenderer:
     """One token per slot."""
 
-    def __init__(self, plan: Plan, tokenizer: Vocabulary, word_tokens: Ints) -> None:
+    def __init__(self, plan: TemplatePlan, tokenizer: Vocabulary, word_tokens: Ints) -> None:
         """Take the token id of every word id."""
         self._word_tokens = word_tokens
         columns = {slot: index for index, slot in enumerate(plan.free)}
@@ -77,8 +77,8 @@ class WordRenderer:
 
     def _matrix(
         self,
-        plan: Plan,
-        rows: Sequence[tuple[Part, ...]],
+        plan: TemplatePlan,
+        rows: Sequence[tuple[FramePart, ...]],
         tokenizer: Vocabulary,
         columns: dict[str, int],
     ) -> Ints:
@@ -102,7 +102,7 @@ class TextRenderer:
     """Whole sentences as text: `characters` and `file` tokenizers."""
 
     def __init__(
-        self, plan: Plan, tokenizer: Vocabulary | FileTokenizer, word_texts: Sequence[str]
+        self, plan: TemplatePlan, tokenizer: Vocabulary | FileTokenizer, word_texts: Sequence[str]
     ) -> None:
         """Take the text of every word id."""
         self._plan = plan
@@ -117,7 +117,7 @@ class TextRenderer:
         """Return tokens [n, T] and lengths [n]."""
         texts = ["".join(one.text for one in row) for row in self._pieces(side, frames, words)]
         bos = [] if self._tokenizer.bos is None else [self._tokenizer.bos]
-        ids = [bos + found for found, _ in self._spans(texts)]
+        ids = [bos + tokens for tokens, _ in self._spans(texts)]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         if lengths.max(initial=0) > self.longest:
             longest = texts[int(lengths.argmax())]
@@ -165,7 +165,7 @@ class TextRenderer:
     def _prompts(self, side: Side, frames: Ints, words: Ints) -> list[Prompt]:
         rows = self._pieces(side, frames, words)
         tokens = self._spans(["".join(one.text for one in row) for row in rows])
-        return [Prompt(row, found) for row, found in zip(rows, tokens, strict=True)]
+        return [Prompt(row, spans) for row, spans in zip(rows, tokens, strict=True)]
 
     def _spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return the tokens of texts; a rule, and tries to keep it, ask for the same ones often."""
@@ -182,12 +182,12 @@ class TextRenderer:
             for frame, row in zip(frames.tolist(), words.tolist(), strict=True)
         ]
 
-    def _piece(self, part: Part, words: list[int]) -> Piece:
+    def _piece(self, part: FramePart, words: list[int]) -> Piece:
         if part.slot is None:
             return Piece(part.text, f"={part.text}")
         return Piece(self._words[words[self._columns[self._plan.origin[part.slot]]]], part.slot)
 
-    def _bound(self, parts: tuple[Part, ...]) -> int:
+    def _bound(self, parts: tuple[FramePart, ...]) -> int:
         """Return an upper bound of the tokens of a frame: the sum over its parts, worst words.
 
         A part can have one token more in the sentence than alone, where it touches another.

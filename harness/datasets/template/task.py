@@ -30,7 +30,7 @@ from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
 from harness.datasets.template.answers import AnswerTokens, leave_out_words
 from harness.datasets.template.constraints import satisfied
-from harness.datasets.template.plan import Plan
+from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
 from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
 from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
@@ -42,10 +42,10 @@ TEXT_ROUNDS = 20  # ... where every try has to be tokenized
 
 
 class Templates:
-    """Source of template prompts (see `stream.Source`); open with a plan free of problems."""
+    """Source of template prompts (see `stream.PromptSource`); open with a plan free of problems."""
 
     def __init__(
-        self, data: TemplateData, plan: Plan, tokenizer: Vocabulary | FileTokenizer
+        self, data: TemplateData, plan: TemplatePlan, tokenizer: Vocabulary | FileTokenizer
     ) -> None:
         """Take the spec, its plan and the tokenizer made by `template_tokenizer`."""
         self.tokenizer: Tokenizer = tokenizer
@@ -233,10 +233,10 @@ class TemplateTask(StreamData):
         rows = self.source.everything(rng, split)
         rows = take(rows, self.source.split_of(rows, self.shares) == index)
         rows = take(rows, first_of_each(rows))
-        found = len(rows["lengths"])
-        if n > found and not (at_most and found):
-            raise too_few(split, found, n)
-        chosen = rng.permutation(found)[:n]
+        available = len(rows["lengths"])
+        if n > available and not (at_most and available):
+            raise too_few(split, available, n)
+        chosen = rng.permutation(available)[:n]
         parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
         return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
 
@@ -247,7 +247,9 @@ def template_splits(data: TemplateData) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *data.held_out]))
 
 
-def template_tokenizer(plan: Plan, spec: TokenizerSpec, folder: Path) -> Vocabulary | FileTokenizer:
+def template_tokenizer(
+    plan: TemplatePlan, spec: TokenizerSpec, folder: Path
+) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
     texts = [*plan.literals, *(word for words in plan.lists.values() for word in words)]
     return tokenizer_for(spec, folder, texts)

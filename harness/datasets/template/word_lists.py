@@ -17,9 +17,9 @@ def read_words(spec: WordList, folder: Path) -> tuple[tuple[str, ...], list[str]
     A file has one word per line, UTF-8; empty lines are skipped, spaces around words dropped.
     A range [first, last] includes both ends; `digits` pads its numbers with zeros.
     """
-    given = [name for name in ("words", "file", "range") if getattr(spec, name) is not None]
-    if len(given) != 1:
-        return (), [f"give exactly one of words, file, range (given: {', '.join(given) or 'none'})"]
+    keys = [name for name in ("words", "file", "range") if getattr(spec, name) is not None]
+    if len(keys) != 1:
+        return (), [f"give exactly one of words, file, range (given: {', '.join(keys) or 'none'})"]
     problems: list[str] = []
     words: tuple[str, ...] = ()
     if spec.words is not None:

@@ -101,9 +101,9 @@ def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
     """The id of BOS: a special token if there is one, since "<s>" may also be a piece of text."""
     added = tokenizer.get_added_tokens_decoder().values()
     special = {token.content for token in added if token.special}
-    for known in (special, vocabulary):
+    for names in (special, vocabulary):
         for name in BOS_NAMES:
-            if name in known:
+            if name in names:
                 return vocabulary[name]
     raise HarnessError(
         f"tokenizer file {path} has none of the BOS tokens {', '.join(BOS_NAMES)}; set `bos: false`"

@@ -40,10 +40,10 @@ def no_tokenizer(model: Model) -> str | None:
     """Return why a model has no tokenizer that a task could take; None if it may have one."""
     if isinstance(model, LoadModel):
         return None
-    made = "trained" if model.kind == "train" else "compiled"
+    origin = "trained" if model.kind == "train" else "compiled"
     return (
-        f"kind 'model' needs a model that is loaded; one that is {made} has no tokenizer: it takes "
-        "that of the task"
+        f"kind 'model' needs the tokenizer of a loaded model; one that is {origin} has none: it "
+        "takes that of the task"
     )
 
 

@@ -63,17 +63,17 @@ class Choice:
     """The forms that prompts have, equally often, and the forms whose words are tokens."""
 
     drawn: tuple[FormName, ...]
-    known: tuple[FormName, ...]
+    in_vocabulary: tuple[FormName, ...]
 
     @property
     def shared(self) -> bool:
         """Whether prompts of several forms go together: an expression then has one split."""
-        return len(self.known) > 1
+        return len(self.in_vocabulary) > 1
 
     @property
     def shots(self) -> tuple[str, ...]:
-        """Expressions that some known form solves: none of the forms asks for them."""
-        return tuple(shot for name in self.known for shot in FORMS[name].shots)
+        """Expressions that some form of the vocabulary solves: none of the forms asks for them."""
+        return tuple(shot for name in self.in_vocabulary for shot in FORMS[name].shots)
 
 
 _BOTH: tuple[FormName, ...] = ("brief_few_shot", "brief_instruction")
@@ -139,7 +139,7 @@ class TextWriter:
     def tokens(self, words: Ints) -> tuple[Ints, Ints]:
         """Return tokens [n, T] and lengths [n] (see `Writer`)."""
         texts = [self._prompt(row) for row in words]
-        ids = [self._bos + found for found, _ in self._tokenizer.spans(texts)]
+        ids = [self._bos + tokens for tokens, _ in self._tokenizer.spans(texts)]
         return padded(ids, 0), np.array([len(row) for row in ids], dtype=np.int64)
 
     def _prompt(self, words: Ints) -> str:

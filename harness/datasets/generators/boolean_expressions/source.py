@@ -111,7 +111,7 @@ class BooleanParams:
 
 
 class BooleanExpressions:
-    """Source of expressions (see `stream.Source`).
+    """Source of expressions (see `stream.PromptSource`).
 
     All trees are listed once, with the value of every filling of their slots.
     """
@@ -126,7 +126,7 @@ class BooleanExpressions:
         self._writers: list[Writer]
         self.tokenizer: Tokenizer
         if file is None:
-            built = vocabulary([FORMS[name] for name in choice.known], bos)
+            built = vocabulary([FORMS[name] for name in choice.in_vocabulary], bos)
             self.tokenizer = built
             self._writers = [VocabularyWriter(form, built) for form in forms]
         else:
@@ -217,10 +217,10 @@ class BooleanExpressions:
             rows = np.flatnonzero(form == number)
             if not len(rows):
                 continue
-            found, lengths[rows] = writer.tokens(words[rows])
+            ids, lengths[rows] = writer.tokens(words[rows])
             if lengths.max() > self.longest:
                 raise HarnessError(_UNEVEN)
-            tokens[np.ix_(rows, np.arange(found.shape[1]))] = found
+            tokens[np.ix_(rows, np.arange(ids.shape[1]))] = ids
         return tokens, lengths
 
     def _words(self, tree: Ints, filling: Ints) -> Ints:
@@ -232,9 +232,9 @@ class BooleanExpressions:
 
     def _is_shot(self, words: Ints) -> NDArray[np.bool_]:
         """Return which expressions are solved before the question."""
-        found = np.zeros(len(words), dtype=np.bool_)
+        is_shot = np.zeros(len(words), dtype=np.bool_)
         for shot in self._shots:
             width = min(words.shape[1], len(shot))
             same = (words[:, :width] == shot[:width]).all(axis=1)
-            found |= same & ((words >= 0).sum(axis=1) == (shot >= 0).sum())
-        return found
+            is_shot |= same & ((words >= 0).sum(axis=1) == (shot >= 0).sum())
+        return is_shot

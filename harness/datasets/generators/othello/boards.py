@@ -26,7 +26,7 @@ _UPRIGHT = (8,)
 _Shift = Callable[..., Bits]  # np.left_shift or np.right_shift
 
 
-class Board:
+class OthelloBoard:
     """Geometry and rules of one board size."""
 
     def __init__(self, size: int) -> None:
@@ -53,11 +53,11 @@ class Board:
 
     def legal(self, own: Bits, other: Bits) -> Bits:
         """Return the legal moves of the side `own`, uint64 [n]."""
-        found = np.zeros_like(own)
+        reached = np.zeros_like(own)
         for ahead, step, line in self._lines(own, other):
-            found |= ahead(line, step, out=line)
-        found &= self._all & ~(own | other)
-        return found
+            reached |= ahead(line, step, out=line)
+        reached &= self._all & ~(own | other)
+        return reached
 
     def flips(self, own: Bits, other: Bits, move: Bits) -> Bits:
         """Return the discs that `move` (one bit, or 0) turns over, uint64 [n]."""

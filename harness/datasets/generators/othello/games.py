@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.generators.othello.boards import Bits, Board, one_bit, random_bit
+from harness.datasets.generators.othello.boards import Bits, OthelloBoard, one_bit, random_bit
 from harness.datasets.pairs import Ints
 
 CHUNK = 8192  # boards advanced together: small enough for the cache
@@ -29,7 +29,7 @@ class Games:
     lengths: Ints
 
 
-def random_games(board: Board, rng: np.random.Generator, n: int) -> Games:
+def random_games(board: OthelloBoard, rng: np.random.Generator, n: int) -> Games:
     """Return n games in which every legal move is equally likely at every ply."""
     parts = [_chunk(board, rng, min(CHUNK, n - start)) for start in range(0, n, CHUNK)]
     return Games(
@@ -40,7 +40,7 @@ def random_games(board: Board, rng: np.random.Generator, n: int) -> Games:
     )
 
 
-def _chunk(board: Board, rng: np.random.Generator, n: int) -> Games:
+def _chunk(board: OthelloBoard, rng: np.random.Generator, n: int) -> Games:
     cells = np.full((board.plies, n), -1, dtype=np.int64)
     legal = np.zeros((board.plies, n), dtype=np.uint64)
     passed = np.zeros(n, dtype=np.bool_)
@@ -57,7 +57,9 @@ def _chunk(board: Board, rng: np.random.Generator, n: int) -> Games:
     return Games(cells.T, legal.T, passed, lengths)
 
 
-def to_move(board: Board, own: Bits, other: Bits) -> tuple[Bits, Bits, Bits, NDArray[np.bool_]]:
+def to_move(
+    board: OthelloBoard, own: Bits, other: Bits
+) -> tuple[Bits, Bits, Bits, NDArray[np.bool_]]:
     """Return (own, other, legal moves, skipped): the other side plays where `own` cannot.
 
     `skipped` is true where the turn went over; where neither side can move, the game is over:

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.generators.othello.boards import Bits, Board, one_bit, random_bit
+from harness.datasets.generators.othello.boards import Bits, OthelloBoard, one_bit, random_bit
 from harness.datasets.generators.othello.games import Games, random_games, to_move
 from harness.datasets.generators.params import Problem
 from harness.datasets.pairs import NO_TARGET, Ints, Objective, PromptPairs, TrainingBatch
@@ -65,25 +65,25 @@ class OthelloParams:
 
     def problems(self) -> list[Problem]:
         """Return impossible values and combinations."""
-        found: list[Problem] = []
+        problems: list[Problem] = []
         if self.ply_step < 1:
-            found.append(("ply_step", f"must be at least 1, not {self.ply_step}"))
+            problems.append(("ply_step", f"must be at least 1, not {self.ply_step}"))
         if not 2 <= self.min_ply < self.plies:
-            found.append(("min_ply", f"must be 2 … {self.plies - 1}, not {self.min_ply}"))
+            problems.append(("min_ply", f"must be 2 … {self.plies - 1}, not {self.min_ply}"))
         if self.max_ply and not self.min_ply <= self.max_ply < self.plies:
-            found.append(("max_ply", f"must be min_ply … {self.plies - 1}, not {self.max_ply}"))
+            problems.append(("max_ply", f"must be min_ply … {self.plies - 1}, not {self.max_ply}"))
         if not 1 <= self.changed_moves < self.min_ply:
-            found.append(("changed_moves", f"must be 1 … min_ply-1, not {self.changed_moves}"))
-        return found
+            problems.append(("changed_moves", f"must be 1 … min_ply-1, not {self.changed_moves}"))
+        return problems
 
 
 class Othello:
-    """Source of game prefixes (see `stream.Source`)."""
+    """Source of game prefixes (see `stream.PromptSource`)."""
 
     def __init__(self, params: OthelloParams, bos: bool) -> None:
         """Take checked parameters; `bos` puts BOS before every prompt."""
         self.params = params
-        self.board = Board(params.size)
+        self.board = OthelloBoard(params.size)
         names = [self.board.name(int(cell)) for cell in self.board.playable]
         self.tokenizer = Vocabulary("moves", names, bos)
         self._bos = int(bos)

@@ -65,7 +65,7 @@ class QuoteParams:
 
 
 class Quotes:
-    """Source of prompts that end inside a string (see `stream.Source`)."""
+    """Source of prompts that end inside a string (see `stream.PromptSource`)."""
 
     def __init__(self, params: QuoteParams, bos: bool, seed: int) -> None:
         """Take checked parameters; `seed` makes the bank of lines."""
