@@ -1,6 +1,6 @@
 """Prompt pairs as tensors, in batches of equal length, so that no pass ever sees padding.
 
-A batch is made when it is looked at. Of pairs that are not looked at there are only token ids.
+A batch is built when it is indexed; until then a pair is only its token ids.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Batch:
 class Batches(Sequence[Batch]):
     """Prompt pairs in batches of at most `size` pairs of one length, shortest first.
 
-    May be gone through any number of times; each batch is made anew on `device`, so that tensors
-    live as long as somebody holds the batch. `seed` draws each pair's partner among all pairs of
-    its length, whatever the batch size. Kept for each pair: its arrays in `pairs`, and 8 bytes.
+    Can be iterated any number of times; each batch is built anew on `device`, so its tensors live
+    only as long as a reference to it. `seed` draws each pair's partner among all pairs of its
+    length, whatever the batch size. Memory per pair: its arrays in `pairs`, and 8 bytes.
     """
 
     def __init__(self, pairs: PromptPairs, size: int, device: str = "cpu", seed: int = 0) -> None:
@@ -95,10 +95,10 @@ class Batches(Sequence[Batch]):
     def __getitem__(self, index: slice) -> tuple[Batch, ...]: ...
     def __getitem__(self, index: int | slice) -> Batch | tuple[Batch, ...]:
         if isinstance(index, slice):
-            return tuple(map(self._made, self._cuts[index]))
-        return self._made(self._cuts[index])
+            return tuple(map(self._batch, self._cuts[index]))
+        return self._batch(self._cuts[index])
 
-    def _made(self, rows: Ids) -> Batch:
+    def _batch(self, rows: Ids) -> Batch:
         part, partners = self.pairs.unpadded(rows), self._partners[rows]
         alone = bool((partners == rows).any())
         other = self.pairs.clean[partners, : part.clean.shape[1]]

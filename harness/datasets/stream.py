@@ -27,7 +27,7 @@ PATIENCE = 1 << 18
 
 
 class PromptSource(Protocol):
-    """Random prompts without an end."""
+    """An endless stream of random prompts."""
 
     @property
     def tokenizer(self) -> Tokenizer:
