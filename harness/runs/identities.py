@@ -11,8 +11,17 @@ from typing import Any
 
 from harness.runs.fields import identity_part
 from harness.runs.weights import weight_digests
+from harness.spec import granularity
 from harness.spec.load import Loaded
-from harness.spec.types import Data, LoadModel, Method, Model, Task, TokenizerSpec
+from harness.spec.types import (
+    Data,
+    Evaluation,
+    LoadModel,
+    Method,
+    Model,
+    Task,
+    TokenizerSpec,
+)
 
 
 def task_identity(task: Loaded[Task]) -> dict[str, Any]:
@@ -29,7 +38,14 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
         "order": _order(task.spec.data),
         **_bos_rule(task.spec.tokenizer),
         **plug_in_identity(task.spec.data),
+        **_granularity_identity(task.spec.evaluation),
     }
+
+
+def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
+    """Package and version of a granularity that is not ours."""
+    origin = granularity.plug_in(evaluation.granularity)
+    return {} if origin is None else {"granularity_plug_in": origin}
 
 
 def _bos_rule(tokenizer: TokenizerSpec) -> dict[str, str]:

@@ -11,12 +11,13 @@ from functools import cache
 
 import pytest
 import torch
+from harness.runs.known import known_agreement
 from other_compiler import Published
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import verify
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.ground_truth import verify
 from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.datasets.program.task import checked_program
@@ -25,7 +26,6 @@ from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
-from harness.runs.known import known_agreement
 from harness.spec.load import Library
 
 EDGES = {
@@ -58,7 +58,7 @@ def search(
     """A method's agreement with the circuit of `EDGES`, verified on the test pairs."""
     method, (_, ablation, inputs) = Library().method(kind).spec, case
     patched = PatchedModel(model, Graph.of(model.config, inputs))
-    references = References(model, patched.graph, ablation)
+    references = EdgeCounterfactuals(model, patched.graph, ablation)
     generator = torch.Generator().manual_seed(seed)
     problem = Problem(patched, train, references, "logit_diff", generator)
     found = make_method(method.kind, {**method.params, **params}).discover(problem)
