@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.datasets.programs_task import numeric_answers
+from harness.datasets.kinds import numeric_answers
 from harness.metrics import MEASURES
 from harness.reports.ground_truth import COLUMNS, Recovery
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line

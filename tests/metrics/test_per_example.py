@@ -14,6 +14,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
@@ -22,7 +23,6 @@ from harness.evaluation.summary import Summary
 from harness.metrics import RECORDED
 from harness.metrics.ordered_answers import kendall_tau, prob_diff_10
 from harness.metrics.per_example import OrderedAnswers
-from harness.models.batch import Batches
 from harness.spec.load import Library
 
 ANSWERS = [7, 2, 9, 4, 1, 10]  # token ids, in the order of the list

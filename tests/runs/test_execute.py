@@ -198,7 +198,6 @@ sys.path.insert(0, {tests!r})
 from support.fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
 from harness.runs.execute import LocalExecutor, Settings
 from harness.runs.plan import expand
-from harness.runs.store import CellStore, ModelStore
 
 if __name__ == "__main__":
     folder, jobs, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

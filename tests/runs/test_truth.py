@@ -13,7 +13,7 @@ from support.fake_cells import a_method
 
 from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import StoreCorrupt
 from harness.models.compile.assemble import compile_program
 from harness.runs import truth
