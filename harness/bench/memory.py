@@ -1,7 +1,8 @@
 """The peak memory of an Edge Pruning step, by counting: does a model fit on a card?
 
-With t tokens run together (`mask_training.part_of`: as many prompts as fit into a budget, at least
-one), W writers, R readers of width K and E edges, in numbers of the model's precision:
+With t tokens run together (`prompts_at_once` of `masks.objective`: as many prompts as fit into a
+budget, at least one), W writers, R readers of width K and E edges, in numbers of the model's
+precision:
     weights          the model itself
     folded readers   L·D·(R_l·K + hidden), the maps that read the stream once more: about half of
                      the blocks, two thirds where MLPs are gated; R_l are the readers of a layer's
@@ -27,7 +28,7 @@ import torch
 
 from harness.bench.models import count_parameters
 from harness.circuits.edges.graph import Graph
-from harness.discovery.mask_training import part_of
+from harness.discovery.masks.objective import prompts_at_once
 from harness.models.config import TransformerConfig
 
 _MASKS = 4  # bytes: they are learned in float32
@@ -44,7 +45,7 @@ def step_gib(
     reads, heads = config.n_read_maps * config.d_head, config.n_heads * config.d_head
     hidden = (2 if config.gated else 1) * config.d_mlp
     tokens = batch * length
-    part = min(batch, part_of(graph.n_writers * length * width, device)) * length
+    part = min(batch, prompts_at_once(graph.n_writers * length * width, device)) * length
     copies = 2 if config.norm == "layernorm" else 1
     numbers = {
         "weights": count_parameters(config),

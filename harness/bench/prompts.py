@@ -22,9 +22,9 @@ from harness.circuits.patchable import make_patchable
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.repeats import count_prompts, pairs_with_repeats
-from harness.discovery.edge_pruning import EdgePruning
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.prompts import steps_per_epoch
 from harness.discovery.problem import Problem
-from harness.discovery.prompts import steps_per_epoch
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig

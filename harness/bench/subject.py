@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -17,16 +17,16 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.space import Space
 from harness.datasets.batch import Batch
-from harness.discovery import prompts
-from harness.discovery.acdc import Acdc
-from harness.discovery.acdc_cost import sampled_cost
-from harness.discovery.activation_patching_cost import seconds_per_edge
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.mask_training import MaskLaw, MaskRun, Training, task_of
+from harness.discovery.acdc.acdc import Acdc
+from harness.discovery.acdc.cost import sampled_cost
+from harness.discovery.masks import prompts
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.objective import StepObjective
+from harness.discovery.masks.settings import MaskDistribution, MaskMethod, Training
+from harness.discovery.masks.training import MaskRun
+from harness.discovery.patching.cost import seconds_per_edge
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.discovery.subnetwork_probing import PricedMasks, SubnetworkProbing
-from harness.discovery.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
@@ -37,6 +37,7 @@ from harness.spec.types import Runtime
 KEPT_SHARE = 0.05
 SMALL_SHARE = 0.005
 ACDC_THRESHOLD = 1e-3
+PRICE = 1e-3
 
 Run = Callable[[], object]
 """What is timed. A float that it returns is its own timing, in seconds."""
@@ -116,31 +117,24 @@ class Subject:
         `kept`: the whole model's logits and the counterfactual are cached. `small`: late in a
         training, when the masks have settled on a small circuit.
         """
-        settings = EdgePruning()
-        law = ConstrainedMasks.new(settings, self.problem(), [1 - KEPT_SHARE])
+        method = EdgePruning()
+        masks = method.distribution(self.problem(), [1 - KEPT_SHARE])
         if small:
-            settled = torch.where(self.small, settings.start, -settings.start)
-            law.elements.data.copy_(settled)
-        training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
-        return self._step(law, training, kept)
+            sure = torch.where(self.small, method.start, -method.start)
+            masks.elements.data.copy_(sure)
+        return self._step(masks, method.training(), kept)
 
-    def probing_step(self) -> Run:
-        """One step of subnetwork probing, without caches."""
-        settings = SubnetworkProbing()
-        law = PricedMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
-        training = Training(settings.steps, self.bench.batch, settings.objective)
-        return self._step(law, training, kept=False)
+    def mask_step(self, kind: str) -> Run:
+        """One step of a method that learns masks, nothing being kept from before."""
+        method = cast(MaskMethod, make_method(kind, {}))
+        masks = method.distribution(self.problem(), [PRICE])
+        return self._step(masks, method.training(), kept=False)
 
-    def sampling_step(self) -> Run:
-        """One step of uniform gradient sampling, without caches."""
-        settings = UniformGradientSampling()
-        law = WindowMasks.new(self.problem(), settings.prices[:1], settings.learning_rate)
-        training = Training(settings.steps, self.bench.batch, settings.objective)
-        return self._step(law, training, kept=False)
-
-    def _step(self, law: MaskLaw, training: Training, kept: bool) -> Run:
+    def _step(self, masks: MaskDistribution, training: Training, kept: bool) -> Run:
         problem, budget = self.problem(), prompts.BUDGET if kept else 0
-        run = MaskRun(law, training, task_of(problem, training, 0, budget), 0, problem.device)
+        training = replace(training, batch_size=self.bench.batch)
+        objective = StepObjective(problem, training, 0, budget)
+        run = MaskRun(masks, training, objective, 0, problem.device)
         return lambda: run.step(0)
 
     def acdc_edge(self) -> Run:
@@ -182,8 +176,10 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "node_patching": lambda subject: subject.method("node_patching"),
     "information_flow_routes": lambda subject: subject.method("information_flow_routes"),
     "activation_patching per edge": Subject.patched_edge,
-    "subnetwork_probing step": Subject.probing_step,
-    "uniform_gradient_sampling step": Subject.sampling_step,
+    "subnetwork_probing step": lambda subject: subject.mask_step("subnetwork_probing"),
+    "uniform_gradient_sampling step": lambda subject: subject.mask_step(
+        "uniform_gradient_sampling"
+    ),
 }
 """The run of each row; caches that a row may use are filled when its run is created."""
 

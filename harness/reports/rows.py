@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.discovery.registry import built_in
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
 from harness.reports.results import ground_truth_of, total_of, unit_of
@@ -52,9 +53,6 @@ COLUMNS: Mapping[str, str] = {
     "n_discovery": WHOLE,  # prompt pairs that the method used
     "max_pairs_drawn": WHOLE,  # learned masks alone: the most that one training takes of them
 }
-
-LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
-"""Kinds of methods that train masks on batches of pairs."""
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
@@ -122,7 +120,8 @@ def max_pairs_drawn(method: Mapping[str, Any]) -> int | None:
     What each training draws at most, pairs that come again counted each time: a batch is smaller
     where fewer pairs of one length are left. Other methods look at all pairs, once or more often.
     """
-    if method["kind"] not in LEARNED:
+    info = built_in().get(method["kind"])
+    if info is None or not info.trains_masks:
         return None
     drawn: int = method["params"]["steps"] * method["params"]["batch_size"]
     return drawn

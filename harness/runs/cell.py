@@ -20,9 +20,9 @@ from harness.circuits.space import Space
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts
-from harness.discovery.found import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
+from harness.discovery.sizing import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.setup import Setup

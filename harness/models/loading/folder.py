@@ -17,6 +17,9 @@ _TELLTALE: Mapping[str, Format] = {
     "act_fn": "transformer_lens",
     "activation": "harness",
 }
+WITH_POST_NORMS = ("gemma2", "gemma3", "gemma3_text")
+"""Families of `transformers` whose configuration here has `post_norms`."""
+
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -54,6 +57,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 def detect_format(config: Mapping[str, Any]) -> Format | None:
     """Which program wrote a configuration, by a key that it alone uses; None if unknown."""
     return next((kind for key, kind in _TELLTALE.items() if key in config), None)
+
+
+def has_post_norms(folder: Path) -> bool:
+    """Whether what attention writes is normalised once more on its way (Gemma 2 and 3)."""
+    config = read_config(folder)
+    return config.get("post_norms") is True or config.get("model_type") in WITH_POST_NORMS
 
 
 def _shards(index: Path) -> dict[str, str]:
