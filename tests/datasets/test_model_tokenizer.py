@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from word_tokenizer import BOS, write_tokenizer
+from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.cli.check import check_suite, issues_of
 from harness.datasets.check import check_task, needed_files

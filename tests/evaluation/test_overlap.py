@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.space import NamedElements
 from harness.errors import HarnessError
 from harness.evaluation.overlap import (
     Consistency,
     Overlap,
     components,
-    edge_consistency,
-    edge_overlap,
+    element_between,
+    element_consistency,
+    element_overlap,
+    node_between,
     node_consistency,
     node_overlap,
 )
@@ -32,10 +36,11 @@ GRAPH = Graph(2, 2)
 
 
 def circuit(*edges: str, graph: Graph = GRAPH) -> Circuit:
-    kept = torch.zeros_like(graph.allowed)
+    space = EdgeSpace(graph)
+    kept = torch.zeros(len(space), dtype=torch.bool)
     for name in edges:
-        kept[graph.edge_index(name)] = True
-    return Circuit(graph, kept)
+        kept[space.index(name)] = True
+    return Circuit(space, kept)
 
 
 @given(SETS, SETS)
@@ -93,9 +98,9 @@ def test_sets_that_do_not_fit_are_refused():
 def test_circuits_that_share_nothing_and_all():
     a = circuit("input->a0.h0<q>", "a0.h0->logits")
     b = circuit("input->m0", "m0->logits")
-    for found in (edge_overlap(a, b), node_overlap(a, b)):
+    for found in (element_overlap(a, b), node_overlap(a, b)):
         assert (found.shared, found.iou, found.of_smaller) == (0, 0, 0)
-    assert edge_overlap(a, a).iou == node_overlap(a, a).iou == 1
+    assert element_overlap(a, a).iou == node_overlap(a, a).iou == 1
 
 
 def test_nodes_are_heads_and_mlps_that_an_edge_touches():
@@ -173,9 +178,28 @@ def test_nodes_are_consistent_too():
     assert found.mean == pytest.approx((0.5 + 1 + 0.5) / 3)
 
 
-def test_other_graphs_are_refused():
-    other = circuit("input->m0", graph=Graph(3, 2))
-    on_pairs = [lambda a, b, of=of: of([a, b]) for of in (edge_consistency, node_consistency)]
-    for compare in (edge_overlap, node_overlap, *on_pairs):
-        with pytest.raises(HarnessError, match="circuits of different graphs"):
+def test_groups_are_compared_circuit_by_circuit():
+    some = [circuit("input->m0"), circuit("input->m0", "m0->m1")]
+    others = [circuit("input->m0", "m1->logits")]
+    elements, nodes = element_between(some, others), node_between(some, others)
+    assert elements.mean == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert (elements.pairs, elements.least, elements.most) == (2, pytest.approx(1 / 3), 0.5)
+    assert elements.of_smaller == pytest.approx((1 + 1 / 2) / 2)
+    assert nodes.mean == pytest.approx((1 / 2 + 1) / 2)  # m0, m0 and m1, against m0 and m1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        circuit("input->m0", graph=Graph(3, 2)),
+        circuit("input->m0", graph=Graph(2, 2, inputs="summed")),
+        Circuit(NamedElements("head", "heads", ("a0.h0",)), torch.ones(1, dtype=torch.bool)),
+    ],
+    ids=["another model", "another graph", "another granularity"],
+)
+def test_other_spaces_are_refused(other):
+    on_pairs = [lambda a, b, of=of: of([a, b]) for of in (element_consistency, node_consistency)]
+    on_groups = [lambda a, b, of=of: of([a], [b]) for of in (element_between, node_between)]
+    for compare in (element_overlap, node_overlap, *on_pairs, *on_groups):
+        with pytest.raises(HarnessError, match="circuits of different spaces"):
             compare(circuit("input->m0"), other)

@@ -10,11 +10,11 @@ import torch
 from support.slow_reference import small_model
 from support.toy_task import CHOICES
 
+from harness.datasets.batch import Batches
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
-from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
@@ -103,12 +103,14 @@ def test_a_mean_over_the_positions_in_use(batch):
 
 def test_a_curve_carries_them_beside_the_usual_ones(batch):
     model = small_model("gpt2-like")
-    patchable = EdgeModel(model, Graph.of(model.config))
-    circuits = [torch.full((len(patchable.space),), kept) for kept in (False, True)]
-    counterfactuals = EdgeCounterfactuals(model, patchable.graph, "interchange")
-    setup = Setup(patchable, [batch], counterfactuals, CHOICES)
+    graph = Graph.of(model.config)
+    nothing = torch.zeros(graph.n_edges, dtype=torch.bool)
+    counterfactuals = EdgeCounterfactuals(model, graph, "interchange")
+    setup = Setup(EdgeModel(model, graph), [batch], counterfactuals, CHOICES)
     found, usual = (
-        evaluate_circuits(replace(setup, choices=replace(CHOICES, measures=measures)), circuits)
+        evaluate_circuits(
+            replace(setup, choices=replace(CHOICES, measures=measures)), [nothing, ~nothing]
+        )
         for measures in ((*NAMES, "agreement"), ())
     )
     assert set(found.values) == {*RECORDED, *NAMES}
@@ -126,6 +128,9 @@ def test_a_curve_carries_them_beside_the_usual_ones(batch):
     summary = Summary(found, ())
     wanted = found.values["prob_diff_10"][1].mean()
     assert summary.point(-1)["prob_diff_10"]["value"] == pytest.approx(wanted)
+    np.testing.assert_allclose(found.plain["prob_diff_10"], values, atol=1e-12)
+    assert (found.plain["kendall_tau"] == 1).all()
+    assert summary.plain()["prob_diff_10"]["value"] == pytest.approx(wanted)
 
 
 def test_prompts_without_one_ordered_list_are_refused(batch, random_batch):
@@ -146,11 +151,11 @@ def test_the_years_of_the_shipped_task_are_in_order():
     task = Library().task("greater_than")
     assert set(NAMES) <= set(task.spec.evaluation.measures)
     data = open_data(task)
-    given = list(Batches(data.pairs("test", 64, 0), 64))
-    found = OrderedAnswers.of(given, task.spec.evaluation.measures)
+    batches = list(Batches(data.pairs("test", 64, 0), 64))
+    found = OrderedAnswers.of(batches, task.spec.evaluation.measures)
     assert found is not None
     assert data.tokenizer.decode(found.tokens.tolist()).split() == [f"{y:02}" for y in range(2, 99)]
-    for batch in given:
+    for batch in batches:
         for row in range(len(batch)):
             prompt = data.tokenizer.decode(batch.clean[row].tolist()).split()
             place = int((batch.bad[row, 0] >= 0).sum()) - 1

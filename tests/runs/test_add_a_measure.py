@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fake_cells import a_method, a_model, a_task, loaded
+from support.fake_cells import a_method, a_model, a_task, loaded
 
 from harness.cli.main import main
 from harness.metrics import MEASURES, Measure

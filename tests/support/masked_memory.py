@@ -35,8 +35,9 @@ def numbers_per_token(config: TransformerConfig) -> int:
     Beside the model and the counterfactual's activations, for LayerNorm and no shared heads. Kept
     by the forward pass: every writer's difference, the centred base streams, and of every layer
     q, k, v, z, the attention's log-sums and the MLP's hidden layer. Then the backward pass has as
-    many slopes at writers, and while it is at one layer's heads, the streams of their readers,
-    the slopes there, and of q, k, v their slopes, the same scaled by the norm, and two products.
+    many gradients at writers, and while it is at one layer's heads, the streams of their readers,
+    the gradients there, and of q, k, v their gradients, the same scaled by the norm, and two
+    products.
     """
     D, H, K, L = config.d_model, config.n_heads, config.d_head, config.n_layers
     writers = Graph.of(config).n_writers
@@ -52,14 +53,14 @@ def peaks(prompts: tuple[int, ...]) -> list[float]:
     model = random_model(CONFIG, 0).requires_grad_(False)
     graph = Graph.of(CONFIG)
     patched = PatchedModel(model, graph)
-    references = EdgeCounterfactuals(model, graph, "interchange")
+    counterfactuals = EdgeCounterfactuals(model, graph, "interchange")
     found = []
     for count in (1, *prompts):  # the first one sets up what libraries keep
         batch = _batch(count)
-        reference = references.of(batch)
+        counterfactual = counterfactuals.of(batch)
         mask = graph.allowed.float()[None].mul(0.5).requires_grad_()
         with measured() as cost:
-            masked_logits(patched, batch, mask, reference).sum().backward()
+            masked_logits(patched, batch, mask, counterfactual).sum().backward()
         found.append(cost.peak_mib * 2**20)
     return found[1:]
 
