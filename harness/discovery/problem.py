@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
-from harness.spec.types import DISTANCES, Metric, Objective
+from harness.metrics import DISTANCES, LOSSES
+from harness.spec.types import Metric, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from harness.circuits.edges.patchable import EdgeModel
     from harness.circuits.patchable import Counterfactuals, PatchableModel
     from harness.circuits.space import Space
-    from harness.models.batch import Batch
+    from harness.datasets.batch import Batch
     from harness.models.transformer import Transformer
 
 Loss: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -102,7 +103,6 @@ class Problem:
         import torch
 
         from harness.circuits.patchable import plain_logits
-        from harness.models.behaviour import LOSSES
 
         name = self.resolved(objective)
         whole = plain_logits(self.model, batch) if name in DISTANCES else torch.empty(0)

@@ -25,11 +25,11 @@ from harness.discovery.registry import make_method
 from harness.discovery.sizing import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
-from harness.evaluation.measures import SIZE_THRESHOLDS, size_reaching
 from harness.evaluation.setup import Setup
-from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
 from harness.evaluation.targets import Target, TargetSearch
+from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
+from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.atomic import remove_folder

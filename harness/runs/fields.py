@@ -32,7 +32,7 @@ def _all(part: Part, names: str) -> dict[str, Part]:
 
 
 FIELDS: Mapping[type, Mapping[str, Part]] = {
-    types.Tokenizer: _all(_I, "kind bos path"),
+    types.TokenizerSpec: _all(_I, "kind bos path"),
     types.GeneratorData: _all(_I, "generator kind params seed shares"),
     types.Template: _all(_I, "text split"),
     types.WordList: _all(_I, "words file range digits"),
@@ -78,7 +78,7 @@ FIELDS: Mapping[type, Mapping[str, Part]] = {
     types.Runtime: _all(_I, "device dtype threads"),
     types.Suite: _all(_L, "name title description spec_version")
     | _all(_G, "tasks methods models evaluations exclude controls seeds skip_missing runtime"),
-    types.Exclusion: _all(_G, "task method evaluation"),
+    types.Exclusion: _all(_G, "task model method evaluation"),
     # What it changes stands in the evaluation of each cell's task.
     types.EvaluationChange: _all(
         _G,

@@ -29,11 +29,16 @@ DEFAULT_SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 
 
 # ---------------------------------------------------------------- task: tokenizer
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokenizer:
-    """How text becomes tokens. `path` only for kind `file` (a `tokenizer.json`)."""
+class TokenizerSpec:
+    """How text becomes tokens.
 
-    kind: Literal["words", "characters", "moves", "file"]
-    bos: bool = False
+    `path` is for kind `file` (a `tokenizer.json`). Kind `model` is the file of the model that
+    a cell uses: its `path` is filled in when a model is chosen, never in a spec. `bos: auto` puts
+    BOS where the file itself does.
+    """
+
+    kind: Literal["words", "characters", "moves", "file", "model"]
+    bos: Literal[True, False, "auto"] = False
     path: str | None = None
 
 
@@ -303,7 +308,7 @@ class Task:
     name: str
     title: str
     data: Data
-    tokenizer: Tokenizer
+    tokenizer: TokenizerSpec
     evaluation: Evaluation
     model: Model
     spec_version: int = 1
@@ -363,6 +368,7 @@ class Exclusion:
     """Cells that a suite leaves out: those that agree with everything given here."""
 
     task: str | None = None
+    model: str | None = None
     method: str | None = None
     evaluation: EvaluationChange = EvaluationChange()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, small_model
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

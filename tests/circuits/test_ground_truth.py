@@ -8,10 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from attribution_cases import positions_of
-from edge_by_edge import EdgeByEdge, weights_of
-from other_compiler import PROGRAMS, Published
+from support.attribution_cases import positions_of
+from support.edge_by_edge import EdgeByEdge, weights_of
+from support.other_compiler import PROGRAMS, Published
 
+from harness.datasets.batch import Batches
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
@@ -19,9 +20,8 @@ from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.ground_truth import NoGroundTruth, verify
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError
-from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.spec.load import Library

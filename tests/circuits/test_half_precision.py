@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, small_model
+from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.subnetwork_probing import PricedMasks
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -18,16 +20,16 @@ from harness.circuits.patchable import (
     plain_logits,
     self_check,
 )
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.subnetwork_probing import PricedMasks
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models import behaviour
-from harness.models.batch import Batch
+from harness.metrics import LOSSES, TASK_METRICS
+from harness.metrics import logits as of_logits
+from harness.metrics.registry import from_logits
 from harness.models.transformer import Norm, Transformer
 
 HALVES = (torch.bfloat16, torch.float16)
 both_halves = pytest.mark.parametrize("dtype", HALVES, ids=["bfloat16", "float16"])
-MEASURES = {**behaviour.LOSSES, **behaviour.METRICS}
+MEASURES = {**LOSSES, **{name: from_logits(name) for name in TASK_METRICS}}
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
@@ -117,9 +119,9 @@ def test_shares_of_positions_are_not_rounded(dtype, random_batch):
     logits = torch.zeros(2, 3, 4, dtype=dtype)
     logits[:, 0, 0] = logits[:, 1:, 2] = 1
     third = torch.full((2,), 1 / 3)
-    assert torch.equal(behaviour.accuracy(logits, wide), third)
+    assert torch.equal(of_logits.accuracy(logits, wide), third)
     whole = logits.roll(1, 1)  # the largest logits are 2, 0, 2 instead of 0, 2, 2
-    assert torch.equal(behaviour.agreement(logits, whole, wide), third)
+    assert torch.equal(of_logits.agreement(logits, whole, wide), third)
 
 
 @both_halves

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_reference import ARCHITECTURES, POST_NORMS, small_model
+from support.slow_reference import ARCHITECTURES, POST_NORMS, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
@@ -20,7 +20,7 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.patchable import plain_logits
-from harness.models.behaviour import LOSSES
+from harness.metrics.logits import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.cost import in_fresh_process
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.attribution_cases import problem_of
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import Constants, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.graph import Graph
@@ -16,7 +16,7 @@ from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 
 every_architecture = pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name not in POST_NORMS]

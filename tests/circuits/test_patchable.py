@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribution_cases import positions_of
-from slow_reference import ARCHITECTURES, POST_NORMS, small_model
-from toy_task import CHOICES, FirstToken
+from support.attribution_cases import positions_of
+from support.slow_reference import ARCHITECTURES, POST_NORMS, small_model
+from support.toy_task import CHOICES, FirstToken
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -23,7 +23,7 @@ from harness.circuits.patchable import (
     self_check,
 )
 from harness.errors import HarnessError, NotFound
-from harness.models.behaviour import LOSSES
+from harness.metrics.logits import LOSSES
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from harness.discovery.mask_training import Training, task_of
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.patchable import plain_logits, self_check
-from harness.discovery.mask_training import Training, task_of
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import POST_NORMS, norm, small_model
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import POST_NORMS, norm, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph

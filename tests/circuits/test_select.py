@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import positions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_reference import ARCHITECTURES, small_model
+from support.attribution_cases import positions_of
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -22,7 +22,7 @@ from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.select import grow, prune
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.select import select, sizes_to_counts, strength, top_n
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
 SPACE = EdgeSpace(Graph(2, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, small_model
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.trace import Trace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import positions_of
-from slow_reference import small_model
+from support.attribution_cases import positions_of
+from support.slow_reference import small_model
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from slow_reference import small_model
-from toy_task import CHOICES
+from support.slow_reference import small_model
+from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -19,7 +19,7 @@ from harness.evaluation import curve
 from harness.evaluation.curve import PER_EXAMPLE, Examples, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.models.behaviour import METRICS, logit_diff
+from harness.metrics.logits import METRICS, logit_diff
 
 
 @pytest.fixture

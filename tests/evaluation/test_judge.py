@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from slow_reference import small_model
-from toy_task import CHOICES
+from support.slow_reference import small_model
+from support.toy_task import CHOICES
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals

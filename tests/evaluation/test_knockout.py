@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from slow_reference import SlowModel, small_model
-from toy_task import CHOICES
+from support.slow_reference import SlowModel, small_model
+from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -31,7 +31,7 @@ from harness.evaluation.knockout import (
 )
 from harness.evaluation.minimality import effects, random_effects, squared_effects
 from harness.evaluation.setup import Setup
-from harness.models.behaviour import logit_diff
+from harness.metrics.logits import logit_diff
 
 
 def draws(seed=0):

@@ -8,19 +8,19 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from toy_task import CHOICES
+from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
 from harness.circuits.select import select, sizes_to_counts
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.evaluation.curve import evaluate_circuits
-from harness.evaluation.measures import cmd, cpr, faithfulness
 from harness.evaluation.setup import Setup
-from harness.models.batch import Batch
+from harness.metrics.curve import cmd, cpr, faithfulness
 from harness.models.loading.fields import Fields
 from harness.models.loading.tensors import TensorFiles
 from harness.models.loading.transformer_lens import transformer_lens

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
-from math import isnan
+from math import comb, isnan
 
 import numpy as np
 import pytest
@@ -23,11 +24,11 @@ from harness.evaluation.overlap import (
     element_between,
     element_consistency,
     element_overlap,
-    expected_iou,
     node_between,
     node_consistency,
     node_overlap,
 )
+from harness.metrics.overlap import expected_iou
 
 TOTAL = 9
 SETS = st.lists(st.booleans(), min_size=TOTAL, max_size=TOTAL).map(torch.tensor)
@@ -76,6 +77,17 @@ def test_expected_iou_is_the_mean_over_all_sets(a, b, total):
 def test_expected_iou_of_large_sets_is_near_that_of_their_means():
     # GPT-2 small: 3249 of 32491 edges share 325 on average.
     assert expected_iou(3249, 3249, 32491) == pytest.approx(324.9 / (6498 - 324.9), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "total"), [(40, 50, 100), (400, 500, 2000), (1, 1500, 2000), (1999, 1999, 2000)]
+)
+def test_expected_iou_against_whole_numbers(a, b, total):
+    ways = {
+        k: comb(a, k) * comb(total - a, b - k) for k in range(max(0, a + b - total), min(a, b) + 1)
+    }
+    wanted = sum(Fraction(k * way, a + b - k) for k, way in ways.items()) / sum(ways.values())
+    assert expected_iou(a, b, total) == pytest.approx(float(wanted), rel=1e-12)
 
 
 def test_sets_that_do_not_fit_are_refused():

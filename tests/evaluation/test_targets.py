@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import small_model
-from toy_task import CHOICES
+from support.slow_reference import small_model
+from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

@@ -10,7 +10,7 @@ import math
 
 import pytest
 import torch
-from hugging_face import MODELS, config_json, random_theirs, saved
+from support.hugging_face import MODELS, config_json, random_theirs, saved
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

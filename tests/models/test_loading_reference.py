@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from harness.circuits.patchable import plain_logits
-from harness.datasets.tokenizer import open_tokenizer
-from harness.models.batch import Batch
-from harness.models.behaviour import logit_diff
+from harness.datasets.batch import Batch
+from harness.datasets.tokenizers import open_tokenizer
+from harness.metrics.logits import logit_diff
 from harness.models.checkpoint import load_model
 
 

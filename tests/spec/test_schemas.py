@@ -90,7 +90,7 @@ PARITY: list[tuple[str, str, type]] = [
     ("task", "answer_long", types.AnswerRule),
     ("task", "columns", types.Columns),
     ("task", "evaluation", types.Evaluation),
-    ("task", "file_tokenizer", types.Tokenizer),
+    ("task", "file_tokenizer", types.TokenizerSpec),
     ("model", "train", types.TrainModel),
     ("model", "load", types.LoadModel),
     ("model", "compile", types.CompileModel),
@@ -171,9 +171,9 @@ def test_a_model_file_is_an_inline_model_with_labels() -> None:
 
 
 def test_generator_parameters_are_those_of_the_code() -> None:
-    from harness.datasets.brackets import BracketParams
-    from harness.datasets.othello import OthelloParams
-    from harness.datasets.quotes import QuoteParams
+    from harness.datasets.generators.brackets import BracketParams
+    from harness.datasets.generators.othello.source import OthelloParams
+    from harness.datasets.generators.quotes.source import QuoteParams
 
     parts = load_schema("task")["$defs"]
     classes = {"brackets": BracketParams, "quotes": QuoteParams, "othello": OthelloParams}

@@ -22,7 +22,7 @@ from harness.spec.types import Objective
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models.batch import Batch
+    from harness.datasets.batch import Batch
 
 
 @dataclass(frozen=True)

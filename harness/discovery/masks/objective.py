@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.discovery.masks.prompts import BUDGET, PromptSource
 from harness.discovery.masks.settings import Training
 from harness.discovery.problem import Problem
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 
 PROMPTS_BUFFER = {"cpu": 2**25, "cuda": 2**28}
 """Numbers in the writers of the prompts whose forward and backward run together: 128 MiB in

@@ -36,7 +36,7 @@ from harness.discovery.masks.resume import restore, save
 from harness.discovery.masks.settings import MaskDistribution, MaskMethod, Training
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
-from harness.models.behaviour import NEGATED
+from harness.metrics import NEGATED
 from harness.models.checkpoint import SAVE_SECONDS
 
 SETS_BUFFER = 2**24

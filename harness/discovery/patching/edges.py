@@ -11,8 +11,8 @@ from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.post_norms import attention_outputs, lone_differences
 from harness.circuits.edges.patched.readers import centred
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Loss, Problem
-from harness.models.batch import Batch
 
 _CHUNK = 2**21
 """Numbers in the residual streams of one chunk of edges: 8 MiB, which stays near the caches."""

@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder: which there must be, and whose they are. Needs no torch."""
+"""The files of a checkpoint's folder, and which program wrote them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
-    """Configuration and weights: all that makes the model. `NotFound` if one is missing."""
+    """All files of a model, configuration and weights. `NotFound` if one is missing."""
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         missing.append(WEIGHTS)
@@ -55,7 +55,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def detect_format(config: Mapping[str, Any]) -> Format | None:
-    """Whose configuration this is, by a key that only theirs has; None if nobody's."""
+    """Which program wrote a configuration, by a key that it alone uses; None if unknown."""
     return next((kind for key, kind in _TELLTALE.items() if key in config), None)
 
 
@@ -69,8 +69,8 @@ def _shards(index: Path) -> dict[str, str]:
     names = _json_object(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
         raise HarnessError(f"{index}: `weight_map` must map tensors to files")
-    if odd := [one for one in names.values() if Path(one).name != one]:
-        raise HarnessError(f"{index}: {odd[0]!r} is not the name of a file in this folder")
+    if paths := [one for one in names.values() if Path(one).name != one]:
+        raise HarnessError(f"{index}: {paths[0]!r} is not the name of a file in this folder")
     return names
 
 
