@@ -37,7 +37,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.bench.rows import HELD_STEPS, IG_STEPS, SMALL
+from harness.bench.rows import HELD_STEPS, IG_STEPS, MASK_STEPS, SMALL
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.models.config import TransformerConfig
@@ -68,8 +68,7 @@ def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str
         "node_patching": blocks + forward + work.replaced(),
         "information_flow_routes": blocks + work.reached() * config.d_model,
         "activation_patching per edge": work.patched() / work.graph.n_edges,
-        "subnetwork_probing step": step,
-        "uniform_gradient_sampling step": step,
+        **dict.fromkeys(MASK_STEPS, step),
     }
     plain = 3 * (blocks + config.d_model * config.d_vocab)
     return {name: cost / plain for name, cost in costs.items()}

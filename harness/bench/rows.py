@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.discovery.registry import built_in
+
 IG_STEPS = 5
 HELD_STEPS = 2
 SMALL = "@0.5%"
@@ -19,6 +21,13 @@ STANDARD = (
 )
 """Measured where no rows are named."""
 
+MASK_STEPS = {
+    f"{kind} step": kind
+    for kind, info in built_in().items()
+    if info.trains_masks and f"{kind} step" not in STANDARD
+}
+"""A step of every other method that trains masks, and its kind."""
+
 OTHERS = (
     "eap_ig_clean_corrupted",
     f"eap_ig_activations({HELD_STEPS})",
@@ -27,8 +36,7 @@ OTHERS = (
     "node_patching",
     "information_flow_routes",
     "activation_patching per edge",
-    "subnetwork_probing step",
-    "uniform_gradient_sampling step",
+    *MASK_STEPS,
 )
 """Measured where they are named."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from harness.bench.models import shape_of
-from harness.bench.rows import HELD_STEPS, IG_STEPS, SMALL
+from harness.bench.rows import HELD_STEPS, IG_STEPS, MASK_STEPS, SMALL
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
@@ -176,10 +176,7 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "node_patching": lambda subject: subject.method("node_patching"),
     "information_flow_routes": lambda subject: subject.method("information_flow_routes"),
     "activation_patching per edge": Subject.patched_edge,
-    "subnetwork_probing step": lambda subject: subject.mask_step("subnetwork_probing"),
-    "uniform_gradient_sampling step": lambda subject: subject.mask_step(
-        "uniform_gradient_sampling"
-    ),
+    **{name: partial(Subject.mask_step, kind=kind) for name, kind in MASK_STEPS.items()},
 }
 """The run of each row; caches that a row may use are filled when its run is created."""
 
