@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, fields
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -20,9 +21,11 @@ from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Problem
 from harness.discovery.refusals import granularity_problem, objective_problem, post_norms_problem
 from harness.discovery.registry import built_in, info_of, make_method
+from harness.discovery.table import markdown
 from harness.errors import HarnessError
 from harness.spec.types import Objective
 
+ROOT = Path(__file__).resolve().parents[2]
 INFOS = pytest.mark.parametrize("info", built_in().values(), ids=lambda info: info.kind)
 QUICK = {"steps": 3, "batch_size": 4}
 
@@ -57,6 +60,12 @@ def test_an_info_describes_its_class(info: MethodInfo) -> None:
     for text in (info.title, info.cost):
         assert text
         assert "\n" not in text
+
+
+def test_the_documentation_has_their_table() -> None:
+    page = (ROOT / "harness/docs/methods.md").read_text(encoding="utf-8")
+    section = page.partition("## What each kind can do\n")[2].partition("\n## ")[0]
+    assert section.endswith(f"\n\n{markdown()}")
 
 
 class Toy:

@@ -42,7 +42,7 @@ INFO = MethodInfo(
     kind="information_flow_routes",
     title="Information flow routes: how much of a reader's input each writer is",
     method=InformationFlowRoutes,
-    cost="0.3, and 2L+1 passes over the writers' outputs for L layers",
+    cost="⅓, and 2 · layers + 1 passes over all writers",
     needs="edges",
     per_token=False,
 )

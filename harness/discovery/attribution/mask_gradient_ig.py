@@ -62,6 +62,6 @@ INFO = MethodInfo(
     kind="mask_gradient_ig",
     title="Integrated gradients over the mask, from no element to all",
     method=MaskGradientIg,
-    cost="0.2 + 0.7 per step",
+    cost="0.2 + 0.7 · steps",
     objective="attributed",
 )

@@ -52,7 +52,7 @@ INFO = MethodInfo(
     kind="node_attribution",
     title="Attribution patching of nodes: a first-order estimate of replacing a whole writer",
     method=NodeAttribution,
-    cost="0.8, or 0.4 + 0.53 per step",
+    cost="0.8, or 0.4 + 0.53 · steps",
     needs="edges",
     objective="attributed",
     at_model=lambda params, ablation: params.get("steps", 1) == 1,

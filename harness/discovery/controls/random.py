@@ -26,5 +26,5 @@ INFO = MethodInfo(
     kind="random",
     title="Uniform random scores: the floor that every method has to beat",
     method=Random,
-    cost="none",
+    cost="0",
 )

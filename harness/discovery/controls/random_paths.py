@@ -50,5 +50,5 @@ INFO = MethodInfo(
     kind="random_paths",
     title="Random connected circuits: what a circuit of this size gives by luck",
     method=RandomPaths,
-    cost="none",
+    cost="0",
 )

@@ -120,7 +120,7 @@ INFO = MethodInfo(
     kind="edge_pruning",
     title="Hard-concrete masks held at a wanted sparsity by Lagrange multipliers",
     method=EdgePruning,
-    cost="per target `steps` of about 1.1 of their prompts, 0.67 more for every further draw",
+    cost="per target and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
     trains_masks=True,
 )

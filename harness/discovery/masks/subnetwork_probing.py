@@ -59,7 +59,7 @@ INFO = MethodInfo(
     kind="subnetwork_probing",
     title="Hard-concrete masks at a fixed price for each element",
     method=SubnetworkProbing,
-    cost="per price `steps` of about 1.1 of their prompts, 0.67 more for every further draw",
+    cost="per price and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
     trains_masks=True,
 )

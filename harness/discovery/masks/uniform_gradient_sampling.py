@@ -65,7 +65,7 @@ INFO = MethodInfo(
     kind="uniform_gradient_sampling",
     title="Masks drawn where their gradient is informative, at a price for each element",
     method=UniformGradientSampling,
-    cost="per price `steps` of about 1.1 of their prompts, 0.67 more for every further draw",
+    cost="per price and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
     trains_masks=True,
 )
