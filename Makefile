@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint types leaderboard comparisons clean
+.PHONY: demo test test-fast lint types schemas leaderboard comparisons clean
 
 # The quickstart suite: trains the four headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -24,6 +24,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The JSON Schemas in specs/ anew, after a change of the spec classes in harness/spec/types/.
+schemas: $(READY)
+	$(BIN)/python -m harness.cli.schemas
 
 # The published table, its data and its picture from the last run of the quickstart suite, and
 # the same table in the README.

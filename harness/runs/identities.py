@@ -1,6 +1,6 @@
 """What tasks, models and methods give to the identity of a cell: all that can move its numbers.
 
-Plain JSON values; `harness.runs.fields` says which fields of a spec take part.
+Plain JSON values; the spec classes say which of their fields take part (`harness.spec.key`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.runs.fields import identity_part
 from harness.runs.weights import weight_digests
+from harness.spec.identity import identity_fields
 from harness.spec.load import Loaded
 from harness.spec.types import Data, GeneratorData, LoadModel, Method, Model, Task, Tokenizer
 
@@ -20,7 +20,7 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
     from harness.datasets.open import content_digests
 
     return {
-        **identity_part(task.spec),
+        **identity_fields(task.spec),
         "files": dict(content_digests(task)),
         "order": _order(task.spec.data),
         **_bos_rule(task.spec.tokenizer),
@@ -65,7 +65,7 @@ def plug_in_identity(spec: Data | Method) -> dict[str, str]:
 
 def model_identity(model: Model, folder: Path) -> dict[str, Any]:
     """What a model spec in `folder` gives; reads the weights of one that is loaded."""
-    part: dict[str, Any] = identity_part(model)
+    part: dict[str, Any] = identity_fields(model)
     if isinstance(model, LoadModel):
         part["weights"] = weight_digests(model, folder)
     return part

@@ -21,6 +21,7 @@ GROUP = "harness.granularities"
 BUILT_IN = {
     "edge": "harness.circuits.edges.info:INFO",
 }
+DEFAULT = "edge"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,30 @@ def granularity(name: str) -> GranularityInfo:
     if not isinstance(info, GranularityInfo) or info.name != name:
         raise HarnessError(f"entry point {point.value} is not the granularity {name!r}")
     return info
+
+
+def legal_values_of(field: str) -> list[str]:
+    """What a field of an evaluation can be at any built-in granularity, each value once."""
+    values = (value for name in BUILT_IN for value in _legal(granularity(name))[field])
+    return list(dict.fromkeys(values))
+
+
+def legal_values(info: GranularityInfo) -> dict[str, Any]:
+    """The JSON Schema of an evaluation's fields where it is of this granularity."""
+    condition: dict[str, Any] = {"properties": {"granularity": {"const": info.name}}}
+    if info.name != DEFAULT:
+        condition["required"] = ["granularity"]
+    keys: dict[str, Any] = {name: {"enum": list(legal)} for name, legal in _legal(info).items()}
+    keys["component"]["default"] = info.components[0]
+    return {"if": condition, "then": {"properties": keys}}
+
+
+def _legal(info: GranularityInfo) -> dict[str, tuple[str, ...]]:
+    return {
+        "component": info.components,
+        "ablation": info.ablations,
+        "positions": info.positions,
+    }
 
 
 def plug_in(name: str) -> str | None:

@@ -30,7 +30,7 @@ from harness.spec.search import (
     shown_folders,
 )
 from harness.spec.shipped import shipped_root
-from harness.spec.yaml_source import Source, parse_text, read_text
+from harness.spec.yaml.source import Source, parse_text, read_text
 
 if TYPE_CHECKING:  # listing specs does without these: making the classes takes a while
     from harness.spec.types import Method, Model, Suite, Task

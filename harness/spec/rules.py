@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 Rule = Callable[[Source], Iterator[Issue]]
 

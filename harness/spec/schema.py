@@ -3,7 +3,7 @@
 The schemas are the public contract: editors and other languages use the same files. Besides the
 standard keywords they carry two annotations of ours: `x-message` is what a user is told when
 that part of the schema fails, and `x-short-for` names the key that a value written short stands
-for (`harness.spec.normalise`).
+for (`harness.spec.build`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from harness.spec.issues import Issue, in_order
-from harness.spec.normalise import complete
 from harness.spec.rules import check_rules
 from harness.spec.schema_messages import issues_of
 from harness.spec.shipped import shipped_root
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 __all__ = ["KINDS", "SpecKind", "check", "load_schema", "normalise", "validator"]
 
@@ -82,4 +81,6 @@ def normalise(data: Any, kind: SpecKind) -> Any:
     The only place where defaults are applied. Expects valid data, leaves it unchanged, and is
     idempotent.
     """
-    return complete(data, load_schema(kind), load_schema)
+    from harness.spec.build import completed  # reading the spec classes takes a while
+
+    return completed(data, kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.spec.issues import Issue, did_you_mean, unknown
 from harness.spec.printable import quoted
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 _TYPES = {
     "integer": "an integer",

@@ -26,7 +26,7 @@ from harness.spec.types import (
     TrainModel,
     WordList,
 )
-from harness.spec.yaml_source import read_source
+from harness.spec.yaml.source import read_source
 
 FILES = [
     (kind, path.relative_to(Path(__file__).parent).as_posix())

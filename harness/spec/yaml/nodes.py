@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from harness.spec.printable import printable, quoted
-from harness.spec.scalars import Scalar, resolve
+from harness.spec.yaml.scalars import Scalar, resolve
 
 MOST_VALUES = 50_000
 DEEPEST = 64
