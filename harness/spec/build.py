@@ -115,8 +115,10 @@ class _Builder:
         members, nullable = members_of(hint)
         if nullable and value is None:
             return None
-        if len(members) > 1:
+        if len(members) > 1 and all(map(is_spec_class, members)):
             return self._member(members, value, path)
+        if len(members) > 1:
+            return self._first_that_fits(members, value, path)
         return self.value(members[0], value, path) if nullable else self._plain(hint, value, path)
 
     def _plain(self, hint: Any, value: Any, path: Path) -> Any:
@@ -130,7 +132,7 @@ class _Builder:
         if hint is Any or (origin is Literal and value in arguments):
             return value
         number = _number(hint, value)
-        if number is None and (hint not in (str, bool) or type(value) is not hint):
+        if number is None and type(value) is not hint:
             return self._note(Misfit(path, "wrong", value, _words(hint)))
         return value if number is None else number
 
@@ -150,6 +152,15 @@ class _Builder:
             wanted = f"of kind {' or '.join(by_kind)}"
             return self._note(Misfit(path, "wrong", value, wanted))
         return self._mapping(by_kind[kind], value, path)
+
+    def _first_that_fits(self, members: tuple[Any, ...], value: Any, path: Path) -> Any:
+        for one in members:
+            trial = _Builder([])
+            result = trial.value(one, value, path)
+            if not trial.misfits:
+                return result
+        wanted = " or ".join(_words(one) for one in members)
+        return self._note(Misfit(path, "wrong", value, wanted))
 
     def _mapping(self, cls: type, value: Any, path: Path) -> Any:
         about = about_of(cls)
@@ -215,4 +226,5 @@ def _words(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if _is_mapping(origin):
         return "a mapping"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[hint]
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return words.get(hint, str(hint))
