@@ -1,3 +1,87 @@
-"""Circuit evaluation harness: from a YAML task to a leaderboard of circuits."""
+"""Circuit evaluation harness: from a YAML task to a leaderboard of circuits.
+
+What stands in `__all__` is the public Python API (`harness help python`): these names stay where
+they are, and plug-ins import them from here alone. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from harness.api import (
+        Measured,
+        OpenTask,
+        discover,
+        evaluate,
+        load_model,
+        load_task,
+        prompt_pairs,
+        results,
+        run,
+    )
+    from harness.circuits.circuit import Circuit
+    from harness.circuits.patchable import PatchableModel, mask_gradient
+    from harness.circuits.space import NamedElements, Space
+    from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+    from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
+    from harness.errors import HarnessError
+    from harness.models.batch import Batch
+    from harness.models.transformer import Transformer
+    from harness.spec.granularity import GranularityInfo
+
+_HOMES = {
+    "harness.api": (
+        "Measured OpenTask discover evaluate load_model load_task prompt_pairs results run"
+    ),
+    "harness.circuits.circuit": "Circuit",
+    "harness.circuits.patchable": "PatchableModel mask_gradient",
+    "harness.circuits.space": "NamedElements Space",
+    "harness.datasets.pairs": "PromptPairs TaskData TrainingBatch",
+    "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
+    "harness.errors": "HarnessError",
+    "harness.models.batch": "Batch",
+    "harness.models.transformer": "Transformer",
+    "harness.spec.granularity": "GranularityInfo",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "Batch",
+    "Circuit",
+    "Discovery",
+    "DiscoveryMethod",
+    "GranularityInfo",
+    "HarnessError",
+    "Measured",
+    "NamedElements",
+    "OpenTask",
+    "PatchableModel",
+    "Problem",
+    "PromptPairs",
+    "Space",
+    "TaskData",
+    "TrainingBatch",
+    "Transformer",
+    "discover",
+    "evaluate",
+    "load_model",
+    "load_task",
+    "mask_gradient",
+    "prompt_pairs",
+    "results",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

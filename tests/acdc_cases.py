@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery.acdc import Acdc
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
@@ -17,7 +17,7 @@ SEVERAL = [1, 8, 32]
 
 def problem_of(model, *batches, ablation="interchange", inputs="token", head_bias="unattached"):
     graph = Graph.of(model.config, inputs)
-    references = References(model, graph, ablation, mean_over=batches, head_bias=head_bias)
+    references = EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias)
     return Problem(PatchedModel(model, graph), batches, references, "logit_diff", torch.Generator())
 
 

@@ -6,10 +6,10 @@ import torch
 from slow_reference import small_model
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.positions import Positions
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models.batch import Batch
@@ -37,7 +37,7 @@ def problem_of(
     return Problem(
         PatchedModel(model, graph),
         batches,
-        References(model, graph, ablation, mean_over=batches, head_bias=head_bias),
+        EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias),
         "logit_diff",
         torch.Generator().manual_seed(0),
     )

@@ -6,10 +6,10 @@ import ctypes
 
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.models.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model
@@ -52,7 +52,7 @@ def peaks(prompts: tuple[int, ...]) -> list[float]:
     model = random_model(CONFIG, 0).requires_grad_(False)
     graph = Graph.of(CONFIG)
     patched = PatchedModel(model, graph)
-    references = References(model, graph, "interchange")
+    references = EdgeCounterfactuals(model, graph, "interchange")
     found = []
     for count in (1, *prompts):  # the first one sets up what libraries keep
         batch = _batch(count)

@@ -26,9 +26,9 @@ import yaml
 from click.testing import CliRunner, Result
 from slow_reference import small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.cli.main import VERBS, main
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
@@ -270,7 +270,7 @@ def problem_of(model: Transformer, batch: Batch) -> Problem:
     return Problem(
         PatchedModel(model, graph),
         (batch,),
-        References(model, graph, "interchange"),
+        EdgeCounterfactuals(model, graph, "interchange"),
         "logit_diff",
         torch.Generator().manual_seed(0),
     )

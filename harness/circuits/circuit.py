@@ -1,26 +1,30 @@
-"""A circuit: a graph, the edges it keeps, optional scores, and where it came from."""
+"""A circuit: a space, the elements it keeps, optional scores, and where it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.select import prune
+from harness.circuits.space import Space
+from harness.errors import HarnessError
 from harness.spec.types import Ablation
+
+if TYPE_CHECKING:
+    import polars
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """`kept` bool [W, R]; `scores` float [W, R] or None; `d_model` and `source` travel with files.
+    """`kept` bool [E]; `scores` float [E] or None; `d_model` and `source` travel with files.
 
-    Both are [T, W, R] where each position has its own edges.
     `source` says what it was found on and how (task, model, method, cell …), as plain strings.
     """
 
-    graph: Graph
+    space: Space
     kept: Tensor
     scores: Tensor | None = None
     d_model: int = 0
@@ -28,29 +32,83 @@ class Circuit:
 
     @property
     def size(self) -> int:
-        """Edges kept."""
+        """Elements kept."""
         return int(self.kept.sum())
 
     @property
     def sparsity(self) -> float:
-        """Share of the graph's edges that the circuit does not use."""
-        return 1 - self.size / self.graph.n_edges
+        """Share of the space that the circuit does not use."""
+        return 1 - self.size / len(self.space)
 
     def pruned(self, ablation: Ablation) -> Circuit:
-        """The same circuit without the edges that surely change no logit under an ablation."""
-        kept = prune(self.kept, self.graph, ablation)
-        return Circuit(self.graph, kept, self.scores, self.d_model, self.source)
+        """The same circuit without the elements that surely change no logit under an ablation."""
+        return replace(self, kept=self.space.prune(self.kept, ablation))
 
-    def edges(self) -> Iterator[str]:
-        """Names of the kept edges, in the order of the field's files."""
-        kept = self.kept.cpu().numpy()
-        for edge in self.graph.edges():
-            if kept[edge]:
-                yield self.graph.edge_name(*edge)
+    def elements(self) -> Iterator[str]:
+        """Names of the kept elements, in the order of the files."""
+        kept = self.kept.tolist()
+        return (self.space.name(element) for element in self.space.listing() if kept[element])
 
-    def nodes(self) -> dict[str, bool]:
-        """Every node, `logits` last, and whether any kept edge touches it (at any position)."""
-        kept = self.graph.by_place(self.kept).any(0)
-        touched = self.graph.owners[kept.any(0)].any(0)
-        touched[:-1] |= kept.any(1)
-        return dict(zip((*self.graph.writers, "logits"), touched.tolist(), strict=True))
+    def strongest(self, n: int = 10) -> list[tuple[str, float]]:
+        """The n kept elements of largest |score| with their scores, the strongest first.
+
+        Raises `HarnessError` for a circuit without scores.
+        """
+        if self.scores is None:
+            raise HarnessError("this circuit has no scores: nothing says which element is stronger")
+        kept = self.kept.nonzero().flatten()
+        order = self.scores[kept].abs().argsort(descending=True, stable=True)[:n]
+        return [(self.space.name(e), float(self.scores[e])) for e in kept[order].tolist()]
+
+    def nodes(self) -> list[str]:
+        """Components of the model (heads, MLPs, …) that the circuit uses."""
+        return [name for name, used in self.components().items() if used]
+
+    def components(self) -> dict[str, bool]:
+        """Every component of the model (head, MLP, …), and whether the circuit uses it."""
+        return dict(zip(self.space.components, self.space.touched(self.kept).tolist(), strict=True))
+
+    # ------------------------------------------------------------ to and from other forms
+    def save(self, path: Path | str) -> None:
+        """Write a file; its suffix says in which form (`harness.circuits.files`)."""
+        from harness.circuits.files import save_circuit
+
+        save_circuit(self, Path(path))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Circuit:
+        """Read a file of any form. Raises `HarnessError` that names the file and the fault."""
+        from harness.circuits.files import load_circuit
+
+        return load_circuit(Path(path))
+
+    def to_dataframe(self) -> polars.DataFrame:
+        """All elements: `element`, `score` (null without scores), `kept`."""
+        import polars as pl
+
+        order = list(self.space.listing())
+        scores = None if self.scores is None else self.scores[order].tolist()
+        return pl.DataFrame(
+            {
+                "element": [self.space.name(element) for element in order],
+                "score": scores or [None] * len(order),
+                "kept": self.kept[order].tolist(),
+            },
+            schema={"element": pl.String(), "score": pl.Float64(), "kept": pl.Boolean()},
+        )
+
+    def to_networkx(self) -> Any:
+        """The kept edges as a `networkx.MultiDiGraph`, from writer to reading node.
+
+        Each edge has its `name`, `reads` (q, k, v or nothing) and `score` (or None). Raises
+        `HarnessError` for circuits that are not made of edges.
+        """
+        from harness.circuits.edges.networks import to_networkx
+
+        return to_networkx(self)
+
+    def to_dot(self) -> str:
+        """The kept edges as a graph in the DOT language of Graphviz. Raises as `to_networkx`."""
+        from harness.circuits.edges.networks import to_dot
+
+        return to_dot(self)

@@ -1,7 +1,6 @@
-"""Many circuits of one graph in one small file: one bit per edge and circuit.
+"""Many circuits of one space in one small file: one bit per element and circuit.
 
-A safetensors file with `kept` uint8 [K, ⌈edges/8⌉], the bits of allowed edges by row, then column
-(by position before these where each has its own), and one metadata entry. GPT-2's 32,491 edges are
+A safetensors file with `kept` uint8 [K, ⌈E/8⌉] and one metadata entry. GPT-2's 32,491 edges are
 4 KiB per circuit.
 """
 
@@ -17,33 +16,32 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from harness.circuits.formats import graph_fields, graph_of
-from harness.circuits.graph import Graph
+from harness.circuits.files import read_space, space_header
+from harness.circuits.space import Space
 from harness.errors import HarnessError
 
-FORMAT = "circuit-harness/circuits/1"
+FORMAT = "circuit-harness/circuits/2"
+FORMATS = (FORMAT, "circuit-harness/circuits/1")
 
 
-def pack(circuits: Sequence[Tensor], graph: Graph) -> bytes:
-    """The bytes of a file with circuits (bool like the graph's); equal circuits, equal bytes."""
-    bits = torch.stack([kept.cpu()[graph.allowed] for kept in circuits]).numpy()
-    note = json.dumps({"format": FORMAT, "graph": graph_fields(graph)}, sort_keys=True)
+def pack(circuits: Sequence[Tensor], space: Space) -> bytes:
+    """The bytes of a file with circuits (bool [E] each); equal circuits, equal bytes."""
+    bits = torch.stack([kept.cpu() for kept in circuits]).numpy()
+    note = json.dumps({"format": FORMAT, **space_header(space)}, sort_keys=True)
     data: bytes = save({"kept": np.packbits(bits, axis=1)}, metadata={"circuits": note})
     return data
 
 
-def unpack(path: Path) -> tuple[Graph, list[Tensor]]:
-    """The graph and the circuits of a file. Raises `HarnessError` for a file of another form."""
+def unpack(path: Path) -> tuple[Space, list[Tensor]]:
+    """The space and the circuits of a file. Raises `HarnessError` for a file of another form."""
     with safe_open(path, framework="numpy") as file:
         note = json.loads((file.metadata() or {}).get("circuits", "{}"))
         packed = file.get_tensor("kept")
-    if note.get("format") != FORMAT:
-        known = f"this version reads {FORMAT!r}"
-        raise HarnessError(f"{path}: not circuits; its form is {note.get('format')!r}, {known}")
-    graph = graph_of(note["graph"])
-    found = []
-    for row in np.unpackbits(packed, axis=1, count=graph.n_edges).astype(bool):
-        kept = torch.zeros_like(graph.allowed)
-        kept[graph.allowed] = torch.from_numpy(row)
-        found.append(kept)
-    return graph, found
+    if note.get("format") not in FORMATS:
+        raise HarnessError(
+            f"{path}: not circuits; its form is {note.get('format')!r}, this version reads "
+            f"{FORMAT!r}"
+        )
+    space = read_space(note)
+    bits = np.unpackbits(packed, axis=1, count=len(space)).astype(bool)
+    return space, [torch.from_numpy(row) for row in bits]

@@ -1,108 +1,39 @@
-"""From scores per edge to circuits: ranking, greedy growth, removal of dead ends.
-
-Scores are [W, R] with any value at impossible edges; kept edges are bool [W, R]. Both are [T, W, R]
-where each position has its own edges.
-"""
+"""From scores per element to circuits of a wanted size."""
 
 from __future__ import annotations
-
-import heapq
 
 import torch
 from torch import Tensor
 
-from harness.circuits.flow import fed_nodes, feeding_readers
-from harness.circuits.graph import Graph
-from harness.circuits.reference import OF_A_RUN
+from harness.circuits.space import Space
 from harness.spec.types import Ablation, Selection
 
 
 def strength(scores: Tensor, order: str) -> Tensor:
-    """What edges are ranked by: the score (`signed`) or its magnitude (`absolute`)."""
+    """What elements are ranked by: the score (`signed`) or its magnitude (`absolute`)."""
     return scores.abs() if order == "absolute" else scores
 
 
-def top_n(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Tensor:
-    """The n strongest edges; ties go to the edge that comes first by position, row, column."""
-    allowed = graph.allowed
-    ranked = strength(scores, order)[allowed].argsort(descending=True, stable=True)
-    chosen = torch.zeros(len(ranked), dtype=torch.bool)
-    chosen[ranked[:n].cpu()] = True
-    kept = torch.zeros_like(allowed)
-    kept[allowed] = chosen
+def top_n(scores: Tensor, n: int, order: str = "absolute") -> Tensor:
+    """The n strongest elements as bool [E], from scores [E]; ties go to the first element."""
+    ranked = strength(scores, order).argsort(descending=True, stable=True)
+    kept = torch.zeros(len(ranked), dtype=torch.bool)
+    kept[ranked[:n].cpu()] = True
     return kept
 
 
-def greedy(scores: Tensor, graph: Graph, n: int, order: str = "absolute") -> Tensor:
-    """Grow n edges backwards from `logits`: always the strongest edge into a node already in.
-
-    Guarantees that every chosen edge leads to the logits (Hanna et al. 2024).
-    """
-    ranks = strength(scores, order).masked_fill(~graph.allowed, -torch.inf).cpu()
-    ranks, allowed = graph.by_place(ranks), graph.by_place(graph.allowed)
-    kept = torch.zeros_like(allowed)
-    nodes = torch.zeros(graph.n_places, graph.n_writers + 1, dtype=torch.bool)
-    offered = torch.zeros(graph.n_places, graph.n_readers, dtype=torch.bool)
-    heap: list[tuple[float, int, int, int]] = []
-
-    def enter(entered: Tensor) -> None:
-        """Offer all edges into readers that the nodes [P, W+1] are the first to hear of."""
-        nodes.logical_or_(entered)
-        new = feeding_readers(entered, graph) & ~offered
-        offered.logical_or_(new)
-        for place, column in new.nonzero().tolist():
-            for row in allowed[place, :, column].nonzero().flatten().tolist():
-                heapq.heappush(heap, (-float(ranks[place, row, column]), place, row, column))
-
-    logits = torch.zeros_like(nodes)
-    logits[:, -1] = graph.answers
-    enter(logits)
-    for _ in range(n):
-        if not heap:
-            break
-        _, place, row, column = heapq.heappop(heap)
-        kept[place, row, column] = True
-        if not nodes[place, row]:
-            writer = torch.zeros_like(nodes)
-            writer[place, row] = True
-            enter(writer)
-    return kept.view(graph.allowed.shape)
-
-
-def prune(kept: Tensor, graph: Graph, ablation: Ablation) -> Tensor:
-    """Drop dead ends: the edges that surely change no logit under an ablation.
-
-    An edge into a node with no path to `logits` never does. An edge from a writer with no path
-    from the inputs does not where dropped edges carry what another run wrote (`OF_A_RUN`): that
-    writer hears what it heard in that run, so it writes the same, and its difference is zero.
-    Under the other ablations such a writer computes something from its biases and from what the
-    dropped edges carry, which need not be what it is replaced by; its edges stay. A head counts
-    as reached when any of its q, k, v is. Without input writers (`inputs: none`) every node is.
-    Where positions have edges of their own, a path goes from one to another through keys and values
-    alone, and ends where an answer is read. The circuit's logits are the same before and after, but
-    for rounding.
-    """
-    kept = graph.by_place(kept & graph.allowed)
-    deaf_differ = ablation not in OF_A_RUN
-    while True:
-        reached = fed_nodes(kept.any(1), graph)[:, :-1] | deaf_differ
-        reached[:, : graph.n_inputs or graph.n_writers] = True  # inputs need nothing
-        alive = reached & kept.any(2)  # reached, and read by somebody
-        heard = feeding_readers(torch.cat([alive, graph.answers[:, None]], 1), graph)
-        smaller = kept & alive[:, :, None] & heard[:, None, :]
-        if torch.equal(smaller, kept):
-            return kept.view(graph.allowed.shape)
-        kept = smaller
-
-
-def sizes_to_counts(sizes: tuple[float, ...], n_edges: int) -> list[int]:
-    """Edges requested at each share of the graph: ⌊share·edges⌋, as MIB rounds."""
-    return [int(size * n_edges) for size in sizes]
-
-
 def select(
-    scores: Tensor, graph: Graph, n: int, selection: Selection, ablation: Ablation
+    scores: Tensor, space: Space, n: int, selection: Selection, ablation: Ablation
 ) -> Tensor:
-    """A circuit of at most n edges by a selection rule, dead ends removed."""
-    rule = {"top_n": top_n, "greedy": greedy}[selection.rule]
-    return prune(rule(scores.cpu(), graph, n, selection.order), graph, ablation)
+    """A circuit of at most n elements by a selection rule, dead ends removed: bool [E]."""
+    scores = scores.cpu()
+    if selection.rule == "greedy":
+        kept = space.grow(strength(scores, selection.order), n)
+    else:
+        kept = top_n(scores, n, selection.order)
+    return space.prune(kept, ablation)
+
+
+def sizes_to_counts(sizes: tuple[float, ...], total: int) -> list[int]:
+    """Elements requested at each share of the space: ⌊share·total⌋, as MIB rounds."""
+    return [int(size * total) for size in sizes]

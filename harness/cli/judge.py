@@ -183,7 +183,7 @@ def _shown(estimate: dict[str, Any]) -> str:
 def _behaviour(found: dict[str, Any]) -> list[Row]:
     point, whole = found["circuit"], found["whole"]
     rows = [
-        ("edges", f"{found['size']} of {found['edges_total']}", ""),
+        (found["unit"], f"{found['size']} of {found['total']}", ""),
         ("heads and MLPs", f"{found['nodes']} of {found['nodes_total']}", ""),
         ("sparsity", f"{found['sparsity']:.4f}", "share of edges not used"),
         ("faithfulness", _shown(point["faithfulness"]), "1 = whole model, 0 = no edge"),

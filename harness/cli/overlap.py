@@ -78,7 +78,7 @@ def _text(found: Mapping[str, Any]) -> str:
     for group in found["groups"]:
         sizes = sorted(one["size"] for one in group["circuits"])
         edges = f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
-        total = group["circuits"][0]["edges_total"]
+        total = group["circuits"][0]["total"]
         lines.append(f"{group['name']}: {len(sizes)} of {edges} edges out of {total}.")
     rows = []
     for kind in ("edges", "nodes"):

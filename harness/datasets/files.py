@@ -12,7 +12,7 @@ them; a space just before `<predict>` goes to the answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,23 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
     return FileTask(tokenizer, pairs, split, shares)
+
+
+def pairs_of_rows(
+    rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, kind: str
+) -> PromptPairs:
+    """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
+
+    Raises HarnessError with everything that is wrong, by the number of the row.
+    """
+    columns = Columns(good="good", bad="bad")
+    numbered = [FileRow(f"row {number}", dict(row)) for number, row in enumerate(rows)]
+    examples, problems = read_examples(numbered, columns, kind)
+    if not problems:
+        pairs, problems = _encode(examples, tokenizer)
+    if problems:
+        raise HarnessError(listed(problems))
+    return pairs.narrowed()
 
 
 def read_examples(

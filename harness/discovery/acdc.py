@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.select import prune, sizes_to_counts
+from harness.circuits.select import sizes_to_counts
 from harness.discovery.acdc_resume import checkpoint_of
 from harness.discovery.acdc_search import Search, SearchResult
 from harness.discovery.problem import Discovery, Problem
@@ -87,11 +87,11 @@ class Acdc:
                 searched[threshold] = self.search(problem, threshold)
             circuits = [result.kept for result in searched.values()]
         else:
-            counts = sizes_to_counts(tuple(self.sizes), problem.graph.n_edges)
+            counts = sizes_to_counts(tuple(self.sizes), len(problem.space))
             circuits = [self._reach(problem, n, searched) for n in sorted(set(counts))]
         return Discovery(
-            ranked(searched),
-            circuits=tuple(circuits),
+            problem.edges.space.flat(ranked(searched)),
+            circuits=tuple(problem.edges.space.flat(kept) for kept in circuits),
             notes=_notes(searched),
             earlier_seconds=sum(result.earlier_seconds for result in searched.values()),
         )
@@ -101,10 +101,10 @@ class Acdc:
         checkpoint = checkpoint_of(problem, self.objective, threshold, self.speculate)
         at = checkpoint.load()
         earlier = checkpoint.earlier_seconds
-        if at is not None and at.readers == problem.graph.n_readers:
+        if at is not None and at.readers == problem.edges.graph.n_readers:
             return replace(at.found, earlier_seconds=earlier)
         with tqdm(
-            total=problem.graph.n_edges,
+            total=len(problem.space),
             unit="edge",
             desc=f"acdc at {threshold:.3g}",
             disable=None,
@@ -125,14 +125,16 @@ class Acdc:
             searched[threshold] = self.search(problem, threshold)
         fitting = {t: size for t, size in _alive(searched, problem).items() if size <= n}
         if not fitting:
-            return torch.zeros_like(problem.graph.allowed)
+            return torch.zeros_like(problem.edges.graph.allowed)
         return searched[max(fitting, key=lambda threshold: fitting[threshold])].kept
 
 
 def _alive(searched: Searched, problem: Problem) -> dict[float, int]:
     """Edges of each search's circuit without dead ends."""
-    graph, ablation = problem.graph, problem.references.ablation
-    return {t: int(prune(found.kept, graph, ablation).sum()) for t, found in searched.items()}
+    space, ablation = problem.edges.space, problem.counterfactuals.ablation
+    return {
+        t: int(space.prune(space.flat(found.kept), ablation).sum()) for t, found in searched.items()
+    }
 
 
 def next_threshold(sizes: Mapping[float, int], n: int) -> float | None:

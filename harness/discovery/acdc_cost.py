@@ -45,7 +45,7 @@ class SampledCost:
 def sampled_cost(problem: Problem, method: Acdc, threshold: float, every: int = 8) -> SampledCost:
     """Time every `every`-th live reader of a search at a threshold."""
     search = Search(problem, method.objective, threshold, method.speculate)
-    logits, *others = readers_in_order(problem.graph)
+    logits, *others = readers_in_order(problem.edges.graph)
     edges, seconds = _timed(search, logits)
     pattern, tested, readers, live = search.kept[:, logits].clone(), edges, 1, 0
     for column in others:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 
 def readers_in_order(graph: Graph) -> Iterator[int]:

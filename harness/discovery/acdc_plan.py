@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 ALL, READ = 0, 1
 LANES = (ALL, READ)

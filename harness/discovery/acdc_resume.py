@@ -77,8 +77,8 @@ def checkpoint_of(
         "threshold": threshold,
         "objective": problem.resolved(objective),
         "speculate": speculate,
-        "graph": asdict(problem.graph),
-        "ablation": problem.references.ablation,
+        "graph": asdict(problem.edges.graph),
+        "ablation": problem.counterfactuals.ablation,
         "pairs": [list(batch.clean.shape) for batch in problem.batches],
         "torch": torch.__version__,
     }

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.readers import centred
+from harness.circuits.edges.patched.readers import centred
 from harness.discovery.acdc_order import readers_in_order, writers_in_order
 from harness.discovery.acdc_plan import ALL, READ, Needs, Plan
 from harness.discovery.acdc_state import BUFFER, BatchState
@@ -102,7 +102,7 @@ class Search:
     def __init__(
         self, problem: Problem, objective: Objective, threshold: float, speculate: int
     ) -> None:
-        self.problem, self.graph, self.threshold = problem, problem.graph, threshold
+        self.problem, self.graph, self.threshold = problem, problem.edges.graph, threshold
         norm = problem.model.final_norm
         out = [centred(block.out_weights(), norm).contiguous() for block in problem.model.layers()]
         self.states = [

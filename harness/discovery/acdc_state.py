@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.patching import PatchedModel
-from harness.circuits.readers import FoldedReaders, centred
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patched.readers import FoldedReaders, centred
 from harness.discovery.acdc_plan import ALL, LANES, READ, Attention, Plan, Step
 from harness.discovery.problem import Loss, Problem
 from harness.models.batch import Batch
@@ -65,24 +65,24 @@ class BatchState:
     def __init__(
         self, problem: Problem, batch: Batch, loss: Loss, out_weights: Sequence[Tensor]
     ) -> None:
-        self.patched: PatchedModel = problem.patched
+        self.patched: PatchedModel = problem.edges.patched
         self.model, self.batch, self.loss = problem.model, batch, loss
         self.blocks, self.out_weights = list(self.model.layers()), out_weights
-        clean = collect(self.model, batch.clean, problem.graph.inputs)
-        reference = problem.references.of(batch)
-        self.heads = [_by_head(z) for z in reference.heads]
-        self.head_biases = self._head_biases() if reference.without_bias else None
-        written = writer_differences(self.model, problem.graph, clean, reference)
+        clean = collect(self.model, batch.clean, problem.edges.graph.inputs)
+        counterfactual = problem.counterfactuals.of(batch)
+        self.heads = [_by_head(z) for z in counterfactual.heads]
+        self.head_biases = self._head_biases() if counterfactual.without_bias else None
+        written = writer_differences(self.model, problem.edges.graph, clean, counterfactual)
         whole = Lane(
             None,
             tuple(self._centred(x).flatten(0, 1) for x in clean.streams),
-            tuple(self._centred(x).flatten(0, 1) for x in reference.streams),
+            tuple(self._centred(x).flatten(0, 1) for x in counterfactual.streams),
             self._centred(written).flatten(1, 2),
         )
         rows = torch.arange(len(batch), device=problem.device)[:, None] * batch.clean.shape[1]
         read = (rows + batch.positions.clamp(min=0)).flatten()
         self.lanes = (whole, whole.narrowed(read))
-        mlps = [m.flatten(0, 1) for m in reference.mlps]
+        mlps = [m.flatten(0, 1) for m in counterfactual.mlps]
         self.mlps = (mlps, [m[read] for m in mlps])
         self.reads = [
             folded.read_shared(whole.clean[2 * layer])

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import attention_outputs, lone_differences
-from harness.circuits.readers import centred
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import attention_outputs, lone_differences
+from harness.circuits.edges.patched.readers import centred
 from harness.discovery.problem import Discovery, Loss, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective
@@ -44,7 +44,7 @@ class ActivationPatching:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges by running the model with each of them replaced."""
-        model, graph = problem.model, problem.graph
+        model, graph = problem.model, problem.edges.graph
         total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
         with tqdm(
             total=graph.n_edges * len(problem.batches),
@@ -63,7 +63,8 @@ class ActivationPatching:
                     bar.update(graph.n_places * at_one)
                 patcher.logits(total)
                 bar.update(graph.n_places * graph.n_writers)
-        return Discovery(total / problem.n_pairs, additive=True)
+        scores = problem.edges.space.flat(total / problem.n_pairs)
+        return Discovery(scores, additive=True)
 
 
 class Patcher:
@@ -71,11 +72,11 @@ class Patcher:
 
     @torch.no_grad()
     def __init__(self, problem: Problem, batch: Batch, loss: Loss) -> None:
-        self.patched, self.batch, self.loss = problem.patched, batch, loss
-        self.model, self.graph = problem.model, problem.graph
+        self.patched, self.batch, self.loss = problem.edges.patched, batch, loss
+        self.model, self.graph = problem.model, problem.edges.graph
         self.run = collect(self.model, batch.clean, self.graph.inputs)
-        reference = problem.references.of(batch)
-        written = writer_differences(self.model, self.graph, self.run, reference)
+        counterfactual = problem.counterfactuals.of(batch)
+        written = writer_differences(self.model, self.graph, self.run, counterfactual)
         self.differences = lone_differences(self.model, self.graph, self.run, written)
         if self.model.config.post_norms:
             self.outputs = attention_outputs(self.model, self.run)

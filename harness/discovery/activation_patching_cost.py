@@ -34,7 +34,7 @@ class _AtLayer(NamedTuple):
 
 def seconds_per_edge(problem: Problem, objective: Objective = "metric", every: int = 4) -> float:
     """Estimated mean seconds of an edge, on all pairs of the first batch."""
-    graph, batch = problem.graph, problem.batches[0]
+    graph, batch = problem.edges.graph, problem.batches[0]
     patcher = Patcher(problem, batch, problem.loss(objective, batch))
     n_layers = graph.n_layers
     timed = {

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
+from harness.circuits.patchable import Attributing, mask_gradient
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective
@@ -35,15 +35,16 @@ class Eap:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""
         problem.needs_slope("eap", self.objective)
-        total = torch.zeros(problem.graph.allowed.shape, dtype=torch.float64)
+        total = torch.zeros(len(problem.space), dtype=torch.float64)
         for batch in problem.batches:
             total -= self._growth(problem, batch)
         return Discovery(total / problem.n_pairs, additive=True)
 
     def _growth(self, problem: Problem, batch: Batch) -> Tensor:
-        """How much the loss summed over a batch would shrink, by edge; its runs end here."""
-        model, graph = problem.model, problem.graph
-        reference = problem.references.of(batch)
-        run = gradient_run(model, graph, batch, problem.loss(self.objective, batch))
-        differences = writer_differences(model, graph, run.activations, reference)
-        return edge_scores(model, graph, batch, [run], differences).double().cpu()
+        """How much the loss summed over a batch would shrink, by element; its runs end here."""
+        patchable, counterfactual = problem.patchable, problem.counterfactuals.of(batch)
+        loss = problem.loss(self.objective, batch)
+        if isinstance(patchable, Attributing):
+            return patchable.attribute(batch, loss, counterfactual).double().cpu()
+        full = problem.mask_like.new_ones(len(problem.space))
+        return mask_gradient(patchable, batch, loss, counterfactual, full).double().cpu()

@@ -56,10 +56,9 @@ class EapIg:
         """Score all edges. Raises `HarnessError` if every score would be 0 or without meaning."""
         if self._points(problem) == (1.0,):  # one step under zero ablation
             problem.needs_slope("eap_ig", self.objective)
-        graph = problem.graph
-        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+        total = torch.zeros(len(problem.space), dtype=torch.float64)
         for batch in problem.batches:
-            total -= self._batch(problem, batch).double().cpu()
+            total -= problem.edges.space.flat(self._batch(problem, batch)).double().cpu()
         return Discovery(total / (problem.n_pairs * self._runs(problem)), additive=True)
 
     def _batch(self, problem: Problem, batch: Batch) -> Tensor:
@@ -69,7 +68,7 @@ class EapIg:
 
     def _runs(self, problem: Problem) -> int:
         if self.variant == "activations":
-            return n_groups(problem.graph) * self.steps
+            return n_groups(problem.edges.graph) * self.steps
         return len(self._points(problem))
 
     def _points(self, problem: Problem) -> tuple[float, ...]:

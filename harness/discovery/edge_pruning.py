@@ -92,9 +92,9 @@ class EdgePruning:
     def _targets(self, problem: Problem) -> list[float]:
         if self.sparsities is not None:
             return list(self.sparsities)
-        n_edges = problem.graph.n_edges
-        wanted = {size for size in problem.sizes if 0 < size < n_edges} or {max(1, n_edges // 10)}
-        return [1 - size / n_edges for size in sorted(wanted)]
+        total = len(problem.space)
+        wanted = {size for size in problem.sizes if 0 < size < total} or {max(1, total // 10)}
+        return [1 - size / total for size in sorted(wanted)]
 
 
 def _say_if_missed(target: float, reached: float) -> None:
@@ -117,9 +117,9 @@ class ConstrainedMasks:
 
     settings: EdgePruning
     targets: Tensor  # [S]
-    edges: Tensor  # [S, E]
-    nodes: Tensor | None  # [S, W], or [S, T·W] where each position has its own edges
-    writers: Tensor  # each edge's writer among these [E]
+    elements: Tensor  # [S, E]
+    nodes: Tensor | None  # [S, N]
+    owners: Tensor  # each element's node among these [E]
     multipliers: Tensor  # λ₁, λ₂ [2, S]
 
     @classmethod
@@ -127,7 +127,7 @@ class ConstrainedMasks:
         cls, settings: EdgePruning, problem: Problem, targets: Sequence[float]
     ) -> ConstrainedMasks:
         """Masks at the start: almost surely all one."""
-        allowed, like = problem.graph.allowed, problem.mask_like
+        space, like = problem.space, problem.mask_like
 
         def parameters(count: int) -> Tensor:
             noise = torch.randn(len(targets), count, generator=problem.generator)
@@ -136,15 +136,15 @@ class ConstrainedMasks:
         return cls(
             settings,
             torch.tensor(targets).to(like),
-            parameters(problem.graph.n_edges),
-            parameters(allowed[..., 0].numel()) if settings.nodes else None,
-            allowed.flatten(0, -2).nonzero()[:, 0].to(like.device),
+            parameters(len(space)),
+            parameters(len(space.nodes)) if settings.nodes else None,
+            space.owners.to(like.device),
             like.new_zeros(2, len(targets)).requires_grad_(),
         )
 
     @property
     def _masks(self) -> list[Tensor]:
-        return [self.edges] if self.nodes is None else [self.edges, self.nodes]
+        return [self.elements] if self.nodes is None else [self.elements, self.nodes]
 
     def groups(self) -> list[dict[str, Any]]:
         """Masks go down; multipliers go up the same loss."""
@@ -156,18 +156,18 @@ class ConstrainedMasks:
         ]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and edge [S, E]."""
-        drawn = hard_concrete.draw(self.edges, generator)
+        """One mask per set and element [S, E]."""
+        drawn = hard_concrete.draw(self.elements, generator)
         if self.nodes is None:
             return drawn
-        return drawn * hard_concrete.draw(self.nodes, generator)[:, self.writers]
+        return drawn * hard_concrete.draw(self.nodes, generator)[:, self.owners]
 
     def kept(self) -> Tensor:
-        """P(z > 0) of each set and edge [S, E]."""
-        own = hard_concrete.kept(self.edges.double())  # in single precision sure edges would tie
+        """P(z > 0) of each set and element [S, E]."""
+        own = hard_concrete.kept(self.elements.double())  # in single precision sure edges would tie
         if self.nodes is None:
             return own
-        return own * hard_concrete.kept(self.nodes.double())[:, self.writers]
+        return own * hard_concrete.kept(self.nodes.double())[:, self.owners]
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
         """λ₁·(s - t) + λ₂·(s - t)² of each set [S]."""
@@ -187,7 +187,7 @@ class ConstrainedMasks:
         """Expected sparsity, share of undecided masks, multipliers, of each set [S]."""
         return {
             "sparsity": 1 - self.kept().detach().mean(-1),
-            "undecided": hard_concrete.undecided(self.edges.detach()),
+            "undecided": hard_concrete.undecided(self.elements.detach()),
             "lambda1": self.multipliers[0].detach(),
             "lambda2": self.multipliers[1].detach(),
         }

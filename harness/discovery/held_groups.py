@@ -22,15 +22,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import (
+from harness.circuits.edges.counterfactuals import Activations, collect
+from harness.circuits.edges.gradients import (
     GradientRun,
     edge_scores,
     stream_points,
     writer_differences,
 )
-from harness.circuits.graph import Graph
-from harness.circuits.reference import Activations, collect
-from harness.circuits.trace import Slopes, Trace
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.trace import Slopes, Trace
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
 from harness.models.precision import single
@@ -70,10 +70,10 @@ def n_groups(graph: Graph) -> int:
 @torch.enable_grad()
 def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int) -> Tensor:
     """The module's sum over groups and k = 1 … `steps`, over the pairs of a batch, by edge."""
-    model, graph = problem.model, problem.graph
+    model, graph = problem.model, problem.edges.graph
     loss = problem.loss(objective, batch)
     clean = collect(model, batch.clean, graph.inputs)
-    differences = writer_differences(model, graph, clean, problem.references.of(batch))
+    differences = writer_differences(model, graph, clean, problem.counterfactuals.of(batch))
     below = Trace.of(model, clean.streams[0])
     beside = tuple(_beside(below, graph.parallel))
     total = single(differences.new_zeros(graph.allowed.shape))

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import lone_differences
-from harness.circuits.reference import References, collect
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import lone_differences
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.models.precision import single
@@ -34,19 +34,19 @@ class InformationFlowRoutes:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one clean run per batch."""
-        graph = problem.graph
+        graph = problem.edges.graph
         total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
         for batch in problem.batches:
             total += _shares(problem, batch).double().cpu()
-        return Discovery(total / problem.n_pairs)
+        return Discovery(problem.edges.space.flat(total / problem.n_pairs))
 
 
 @torch.no_grad()
 def _shares(problem: Problem, batch: Batch) -> Tensor:
     """Σ over the pairs of a batch of the mean share over positions [W, R]."""
-    model, graph = problem.model, problem.graph
+    model, graph = problem.model, problem.edges.graph
     run = collect(model, batch.clean, graph.inputs)
-    nothing = References(model, graph, "zero").of(batch)
+    nothing = EdgeCounterfactuals(model, graph, "zero").of(batch)
     written = lone_differences(
         model,
         graph,

@@ -18,8 +18,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import GradientRun, edge_scores, gradient_run, writer_differences
-from harness.circuits.reference import Activations, collect, input_writers
+from harness.circuits.edges.counterfactuals import Activations, collect, input_writers
+from harness.circuits.edges.gradients import (
+    GradientRun,
+    edge_scores,
+    gradient_run,
+    writer_differences,
+)
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
 from harness.models.batch import Batch
@@ -35,7 +40,7 @@ def riemann_points(problem: Problem, steps: int) -> tuple[float, ...]:
 
     0, 1/k … 1 - 1/k, or 1/k … 1.
     """
-    first = 1 if problem.references.ablation == "zero" else 0
+    first = 1 if problem.counterfactuals.ablation == "zero" else 0
     return tuple((first + step) / steps for step in range(steps))
 
 
@@ -50,10 +55,10 @@ def path_scores(
 
     Raises `HarnessError` if there is no line, or no slope at its counterfactual end.
     """
-    model, graph = problem.model, problem.graph
+    model, graph = problem.model, problem.edges.graph
     loss = problem.loss(objective, batch)
     clean = model.start(batch.clean)
-    other, reference = _other_end(problem, batch, from_run=0.0 in points)
+    other, counterfactual = _other_end(problem, batch, from_run=0.0 in points)
     if 0.0 in points:
         _check_slope(problem, other)
 
@@ -61,11 +66,11 @@ def path_scores(
         return gradient_run(model, graph, batch, loss, torch.lerp(other, clean, point))
 
     ends = {point: run(point) for point in (0.0, 1.0) if point in points}
-    if reference is None:
+    if counterfactual is None:
         written = input_writers(model, batch.corrupted, graph.inputs)
-        reference = replace(ends[0.0].activations, inputs=written)
+        counterfactual = replace(ends[0.0].activations, inputs=written)
     whole = ends[1.0].activations if 1.0 in ends else collect(model, batch.clean, graph.inputs)
-    differences = writer_differences(model, graph, whole, reference)
+    differences = writer_differences(model, graph, whole, counterfactual)
 
     inner = [point for point in points if point not in ends]
     total = single(differences.new_zeros(graph.allowed.shape))
@@ -81,15 +86,15 @@ def path_scores(
 
 def _other_end(problem: Problem, batch: Batch, from_run: bool) -> tuple[Tensor, Activations | None]:
     """Embeddings ẽ [B, T, D], and the counterfactual unless the run that starts there gives it."""
-    model, ablation = problem.model, problem.references.ablation
+    model, ablation = problem.model, problem.counterfactuals.ablation
     if ablation == "interchange":
-        reference = None if from_run else problem.references.of(batch)
-        return model.start(batch.corrupted), reference
-    reference = problem.references.of(batch)
-    if problem.graph.inputs != "none":
-        return reference.streams[0], reference
+        counterfactual = None if from_run else problem.counterfactuals.of(batch)
+        return model.start(batch.corrupted), counterfactual
+    counterfactual = problem.counterfactuals.of(batch)
+    if problem.edges.graph.inputs != "none":
+        return counterfactual.streams[0], counterfactual
     if ablation == "resample" and batch.other is not None:
-        return model.start(batch.other), reference
+        return model.start(batch.other), counterfactual
     raise HarnessError(
         f"no line to integrate over: under ablation {ablation!r} with inputs 'none' both ends have "
         "the clean embeddings. Choose other inputs, ablation interchange or resample, or a "
@@ -100,7 +105,7 @@ def _other_end(problem: Problem, batch: Batch, from_run: bool) -> tuple[Tensor, 
 def _check_slope(problem: Problem, start: Tensor) -> None:
     if problem.model.config.norm != "none" and not start.any(-1).all():
         raise HarnessError(
-            f"under ablation {problem.references.ablation!r} the counterfactual stream starts as "
-            "the zero vector, where a norm's slope has no meaning (1/√ε). Choose a method that "
+            f"under ablation {problem.counterfactuals.ablation!r} the counterfactual stream starts "
+            "as the zero vector, where a norm's slope has no meaning (1/√ε). Choose a method that "
             "takes no gradient there: eap, or eap_ig with variant inputs or activations"
         )

@@ -7,7 +7,7 @@ for the integral; auto-circuit has it as mask gradients with integrated gradient
 The scores of all edges add up to loss(no edges) - loss(all edges); midpoints make that error fall
 as 1/k². Distances to the whole model (kl, squared_error) are allowed: no point is the whole model.
 Cost: one forward for the counterfactual and k masked passes forward and backward
-(`harness.circuits.masked`): 0.2 + 0.7·k plain forward+backwards for GPT-2 small by count.
+(`patched.backward`): 0.2 + 0.7·k plain forward+backwards for GPT-2 small by count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.masked import masked_logits
+from harness.circuits.patchable import mask_gradient
 from harness.discovery.problem import Discovery, Problem
 from harness.models.batch import Batch
 from harness.spec.types import Objective
@@ -31,22 +31,20 @@ class MaskGradientIg:
     objective: Objective = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
-        """Score all edges from `steps` gradients of the mask per batch."""
-        graph = problem.graph
-        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+        """Score all elements from `steps` gradients of the mask per batch."""
+        total = torch.zeros(len(problem.space), dtype=torch.float64)
         for batch in problem.batches:
-            total -= self._slopes(problem, batch).double().cpu()
+            total -= self._gradients(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self.steps), additive=True)
 
-    def _slopes(self, problem: Problem, batch: Batch) -> Tensor:
-        """∂loss/∂mask, of its shape, summed over the steps and the pairs of a batch."""
-        loss, reference = problem.loss(self.objective, batch), problem.references.of(batch)
-        whole = problem.graph.allowed.to(problem.mask_like)
-        total = torch.zeros_like(whole)
+    def _gradients(self, problem: Problem, batch: Batch) -> Tensor:
+        """∂loss/∂mask [E] summed over the steps and the pairs of a batch."""
+        loss, counterfactual = (
+            problem.loss(self.objective, batch),
+            problem.counterfactuals.of(batch),
+        )
+        total = problem.mask_like.new_zeros(len(problem.space))
         for step in range(self.steps):
-            mask = (whole * ((step + 0.5) / self.steps)).requires_grad_()
-            with torch.enable_grad():
-                logits = masked_logits(problem.patched, batch, mask[None], reference)
-                (slopes,) = torch.autograd.grad(loss(logits).sum(), mask)
-            total += slopes
+            mask = torch.full_like(total, (step + 0.5) / self.steps)
+            total += mask_gradient(problem.patchable, batch, loss, counterfactual, mask)
         return total

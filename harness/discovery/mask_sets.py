@@ -20,14 +20,13 @@ def discover_over(
 ) -> Discovery:
     """Train a set of masks for each setting; the ranking of the middle one is the scores.
 
-    Each ranking serves circuits of about the number of edges that its masks are expected to keep;
-    of two that keep equally many, the later setting's.
-    `labels` name the settings in the notes.
+    Each ranking serves circuits of about the number of elements that its masks are expected to
+    keep; of two that keep equally many, the later setting's. `labels` are their names in the notes.
     """
     found, earlier = train_masks(problem, settings, law_of, training, title)
     return Discovery(
         found[len(found) // 2].scores,
-        {max(1, round(one.expected_edges)): one.scores for one in found},
+        {max(1, round(one.expected_size)): one.scores for one in found},
         notes={
             f"{label}/{name}": value
             for label, one in zip(labels, found, strict=True)

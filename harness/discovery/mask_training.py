@@ -6,7 +6,7 @@ and minimises  mean objective + pressure. One draw a step is what is published; 
 are needed together, most single draws lack one of them and tell little, and several draws make
 the difference between finding a circuit and losing part of it.
 
-Masks exist for allowed edges only. Several sets of masks (one for each target or price) are
+Several sets of masks (one for each target or price) are
 trained side by side, independent of each other, as many as fit into a budget: small models take
 hardly longer for many than for one. Noise and prompts of a step are functions of the seed and the
 step, so that a training that was stopped goes on as if it had not been.
@@ -33,7 +33,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.masked import masked_logits
 from harness.discovery.problem import Problem
 from harness.discovery.prompts import BUDGET, Prompts, PromptSource
 from harness.errors import HarnessError
@@ -103,10 +102,10 @@ class Training:
 
 
 class Trained(NamedTuple):
-    """One set's scores, the edges it is expected to keep, and its law's last report."""
+    """One set's scores, the size it is expected to have, and its law's last report."""
 
     scores: Tensor
-    expected_edges: float
+    expected_size: float
     report: dict[str, float]
 
 
@@ -119,7 +118,7 @@ def train_masks(
 ) -> tuple[list[Trained], float]:
     """Train a set of masks for each setting; also the seconds spent before a resume.
 
-    Scores are P(mask > 0), 0 at impossible edges. Raises `HarnessError` if an objective stops
+    Scores are P(mask > 0). Raises `HarnessError` if an objective stops
     being finite.
     """
     seed = int(torch.randint(2**30, (), generator=problem.generator))
@@ -133,7 +132,7 @@ def train_masks(
         run = MaskRun(law, training, task, seed + start, problem.device, part)
         shown = f"{title} {', '.join(f'{one:.4g}' for one in part)}"
         earlier += optimise(run, shown, path, problem.resolved(training.objective))
-        found += _trained(problem, law, len(part))
+        found += _trained(law, len(part))
     return found, earlier
 
 
@@ -141,19 +140,14 @@ def _sets_at_once(problem: Problem, training: Training) -> int:
     tokens = max(
         min(len(batch), training.batch_size) * batch.clean.shape[1] for batch in problem.batches
     )
-    numbers = problem.graph.n_writers * tokens * problem.model.config.d_model
-    return max(1, SETS_BUFFER // (numbers * training.draws))
+    return max(1, SETS_BUFFER // (problem.patchable.numbers(tokens) * training.draws))
 
 
-def _trained(problem: Problem, law: MaskLaw, sets: int) -> list[Trained]:
-    allowed = problem.graph.allowed
+def _trained(law: MaskLaw, sets: int) -> list[Trained]:
     kept = law.kept().detach().cpu().double()
-    scores = torch.zeros(sets, *allowed.shape, dtype=torch.float64)
-    scores[:, allowed] = kept
     reports = [{name: float(x[i]) for name, x in law.report().items()} for i in range(sets)]
     return [
-        Trained(one, float(row.sum()), report)
-        for one, row, report in zip(scores, kept, reports, strict=True)
+        Trained(row, float(row.sum()), report) for row, report in zip(kept, reports, strict=True)
     ]
 
 
@@ -167,24 +161,20 @@ def task_of(problem: Problem, training: Training, seed: int, budget: int = BUDGE
     `budget`: numbers that may be kept of the prompts' counterfactual and whole model, where the
     training sees prompts again.
     """
-    graph, device = problem.graph, problem.device
+    patchable, device = problem.patchable, problem.device
     source = PromptSource(problem, training.batch_size, seed, training.steps, budget)
     measure = LOSSES[problem.resolved(training.objective)]
-    place = graph.allowed.flatten().nonzero().flatten().to(device)
 
     def part(drawn: Tensor, prompts: Prompts) -> Tensor:
-        empty = drawn.new_zeros(len(drawn), graph.allowed.numel())
-        masks = empty.index_copy(1, place, drawn).unflatten(1, graph.allowed.shape)
-        logits = masked_logits(
-            problem.patched, prompts.batch, masks, prompts.reference, exact_zeros=True
+        logits = patchable.masked_logits(
+            prompts.batch, drawn, prompts.counterfactual, exact_zeros=True
         )
         return measure(logits, prompts.whole, prompts.batch).sum(-1)
 
     def task(drawn: Tensor, step: int) -> Tensor:
         prompts = source.at(step)
         count, tokens = len(prompts.batch), prompts.batch.clean.shape[1]
-        width = len(drawn) * graph.n_writers * tokens * problem.model.config.d_model
-        at_once = part_of(width, device.type)
+        at_once = part_of(len(drawn) * patchable.numbers(tokens), device.type)
         leaf, total = drawn.detach().requires_grad_(), torch.zeros_like(drawn)
         value = drawn.new_zeros(len(drawn))
         for rows in torch.arange(count).split(at_once):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
 from harness.discovery.input_path import path_scores, riemann_points
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.types import Objective
@@ -41,12 +41,12 @@ class NodeAttribution:
         points = (1.0,) if self.steps == 1 else riemann_points(problem, self.steps)
         if points == (1.0,):
             problem.needs_slope("node_attribution", self.objective)
-        total = torch.zeros(problem.graph.n_writers, dtype=torch.float64)
+        total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
         for batch in problem.batches:
             total -= path_scores(problem, batch, self.objective, points).double().sum(1).cpu()
-        return Discovery(on_edges(total / (problem.n_pairs * len(points)), problem.graph))
+        return Discovery(on_edges(total / (problem.n_pairs * len(points)), problem.edges.space))
 
 
-def on_edges(nodes: Tensor, graph: Graph) -> Tensor:
+def on_edges(nodes: Tensor, edges: EdgeSpace) -> Tensor:
     """Scores of writers [W] given to each of their edges [W, R]."""
-    return nodes[:, None] * graph.allowed
+    return nodes[edges.owners]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.gradients import writer_differences
-from harness.circuits.post_norms import lone_differences
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import writer_differences
+from harness.circuits.edges.patched.post_norms import lone_differences
 from harness.discovery.node_attribution import on_edges
 from harness.discovery.problem import Discovery, Loss, Problem
 from harness.models.batch import Batch
@@ -36,10 +36,10 @@ class NodePatching:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all writers by running the model with each of them replaced."""
-        total = torch.zeros(problem.graph.n_writers, dtype=torch.float64)
+        total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
         for batch in problem.batches:
             total += _Replacing(problem, batch, problem.loss(self.objective, batch)).all()
-        return Discovery(on_edges(total / problem.n_pairs, problem.graph))
+        return Discovery(on_edges(total / problem.n_pairs, problem.edges.space))
 
 
 class _Replacing:
@@ -47,12 +47,12 @@ class _Replacing:
 
     @torch.no_grad()
     def __init__(self, problem: Problem, batch: Batch, loss: Loss) -> None:
-        self.model, self.graph = problem.model, problem.graph
+        self.model, self.graph = problem.model, problem.edges.graph
         self.batch, self.loss = batch, loss
         self.blocks = list(self.model.layers())
         clean = collect(self.model, batch.clean, self.graph.inputs)
-        reference = problem.references.of(batch)
-        written = writer_differences(self.model, self.graph, clean, reference)
+        counterfactual = problem.counterfactuals.of(batch)
+        written = writer_differences(self.model, self.graph, clean, counterfactual)
         self.differences = lone_differences(self.model, self.graph, clean, written)
         self.streams = clean.streams
         self.whole = self._losses(clean.streams[-1][None])

@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import Counterfactuals, PatchableModel, plain_logits
+from harness.circuits.space import Space
 from harness.discovery.slopes import flat
 from harness.errors import HarnessError
 from harness.models.batch import Batch
@@ -27,17 +27,17 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """Find the edges that matter for `metric` on these prompt pairs.
+    """Find the elements that matter for `metric` on these prompt pairs.
 
     `batches` may be made anew each time they are gone through: hold one at a time, so that memory
-    does not grow with the number of pairs. `references` gives what a dropped edge carries;
-    `generator` is the only source of chance. `sizes` are the numbers of edges at which circuits
-    will be measured. `scratch` is a folder for checkpoints; it outlives a kill.
+    does not grow with the number of pairs. `counterfactuals` gives what replaces dropped
+    elements; `generator` is the only source of chance. `sizes` are the numbers of elements at which
+    circuits will be measured. `scratch` is a folder for checkpoints; it outlives a kill.
     """
 
-    patched: PatchedModel
+    patchable: PatchableModel
     batches: Sequence[Batch]
-    references: References
+    counterfactuals: Counterfactuals
     metric: Metric
     generator: torch.Generator
     sizes: tuple[int, ...] = ()
@@ -46,12 +46,24 @@ class Problem:
     @property
     def model(self) -> Transformer:
         """The frozen model."""
-        return self.patched.model
+        return self.patchable.model
 
     @property
-    def graph(self) -> Graph:
-        """The edges to choose from."""
-        return self.patched.graph
+    def space(self) -> Space:
+        """The elements to choose from."""
+        return self.patchable.space
+
+    @property
+    def edges(self) -> EdgeModel:
+        """The model's edges, for methods that need to know what an edge is.
+
+        Raises `HarnessError` where circuits are made of anything else.
+        """
+        if not isinstance(self.patchable, EdgeModel):
+            raise HarnessError(
+                f"this method finds circuits of edges; these are made of {self.space.unit}"
+            )
+        return self.patchable
 
     @property
     def n_pairs(self) -> int:
@@ -97,15 +109,14 @@ class Problem:
 class Discovery:
     """What a method found.
 
-    `scores` float of the shape of `problem.graph.allowed` ([W, R], or [T, W, R] where each
-    position has its own edges) rank all edges; positive helps, 0 at impossible edges; means over
-    prompt pairs where they are sums over pairs. `rankings` are further scores, each made for
-    circuits of about so many edges: a circuit is cut from the nearest one. `circuits` bool are what
-    the method itself settled on; where there are any, a circuit of n edges is the largest of
-    them with at most n. `additive`: the score of an edge into keys or values that heads share is
-    the sum of what edges into those of each head would score (attribution, to first order), not a
-    rank of its own (a probability, a threshold, a share). `notes` are numbers about the search,
-    for the record. `earlier_seconds`: spent before the search was resumed.
+    `scores` float [E] rank all elements; positive helps; means over prompt pairs where they are
+    sums over pairs. `rankings` are further scores, each made for circuits of about so many
+    elements: a circuit is cut from the nearest one. `circuits` bool [E] are what the method itself
+    settled on; where there are any, a circuit of n elements is the largest of them with at most n.
+    `additive`: the score of an edge into keys or values that heads share is the sum of what edges
+    into those of each head would score (attribution, to first order), not a rank of its own (a
+    probability, a threshold, a share). `notes` are numbers about the search, for the record.
+    `earlier_seconds`: spent before the search was resumed.
     """
 
     scores: Tensor
@@ -120,5 +131,5 @@ class DiscoveryMethod(Protocol):
     """A dataclass whose fields are the method's `params`."""
 
     def discover(self, problem: Problem) -> Discovery:
-        """Find the edges that matter."""
+        """Find the elements that matter."""
         ...

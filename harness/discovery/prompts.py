@@ -8,13 +8,12 @@ of pairs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.circuits.patching import plain_logits
-from harness.circuits.reference import Activations
+from harness.circuits.patchable import plain_logits
 from harness.discovery.problem import Problem
 from harness.models.batch import Batch
 from harness.models.shuffled import Shuffled
@@ -27,13 +26,15 @@ class Prompts(NamedTuple):
     """Some prompt pairs of one length, their counterfactual, and the whole model's logits."""
 
     batch: Batch
-    reference: Activations
+    counterfactual: Any
     whole: Tensor
 
     def take(self, rows: Tensor) -> Prompts:
         """The pairs `rows` [b] alone."""
         return Prompts(
-            self.batch.take(rows), self.reference.take(rows), self.whole[rows.to(self.whole.device)]
+            self.batch.take(rows),
+            self.counterfactual.take(rows),
+            self.whole[rows.to(self.whole.device)],
         )
 
 
@@ -69,19 +70,17 @@ class PromptSource:
         return self._cache[index].take(rows)
 
     def _numbers(self) -> int:
-        config = self.problem.model.config
-        heads = config.n_layers * config.n_heads * config.d_head
-        per_token = heads + (3 * config.n_layers + 3) * config.d_model
         tokens = sum(batch.clean.numel() for batch in self.problem.batches)
         read = sum(batch.positions.numel() for batch in self.problem.batches)
-        return tokens * per_token + read * config.d_vocab
+        counterfactuals = self.problem.patchable.counterfactual_numbers(tokens)
+        return counterfactuals + read * self.problem.model.config.d_vocab
 
     def _fill(self) -> list[Prompts]:
         return [self._made(batch) for batch in self.problem.batches]
 
     def _made(self, batch: Batch) -> Prompts:
         whole = plain_logits(self.problem.model, batch)
-        return Prompts(batch, self.problem.references.of(batch), whole)
+        return Prompts(batch, self.problem.counterfactuals.of(batch), whole)
 
     def _shuffled(self, epoch: int) -> Shuffled:
         draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)

@@ -17,7 +17,5 @@ class Random:
     """Independent uniform scores in [0, 1)."""
 
     def discover(self, problem: Problem) -> Discovery:
-        """Draw one score per edge."""
-        allowed = problem.graph.allowed
-        drawn = torch.rand(allowed.shape, generator=problem.generator, dtype=torch.float64)
-        return Discovery(drawn * allowed)
+        """Draw one score per element."""
+        return Discovery(problem.space.uniform(problem.generator, torch.float64))

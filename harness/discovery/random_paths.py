@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.circuits.paths import Walks
 from harness.discovery.problem import Discovery, Problem
 
 
@@ -28,19 +27,19 @@ class RandomPaths:
 
     def discover(self, problem: Problem) -> Discovery:
         """Scores in (0, 1], falling in the order in which edges were drawn."""
-        graph, generator = problem.graph, problem.generator
-        walks = Walks(graph)
-        order: dict[tuple[int, ...], None] = {}
+        space, generator = problem.space, problem.generator
+        walks = space.walks()
+        order: dict[int, None] = {}
         half = int(walks.live.sum()) / 2
         while len(order) < half:
             order.update(dict.fromkeys(walks.path(generator)))
-        live = walks.live.view(graph.allowed.shape).numpy()
-        rest = [edge for edge in graph.edges() if edge not in order]
-        for lively in (True, False):  # what lies on no path comes last
-            edges = [edge for edge in rest if live[edge] == lively]
-            for index in torch.randperm(len(edges), generator=generator).tolist():
-                order[edges[index]] = None
-        scores = torch.zeros(graph.allowed.shape, dtype=torch.float64)
-        for place, edge in enumerate(order):
-            scores[edge] = 1 - place / graph.n_edges
+        live = walks.live.tolist()
+        rest = [element for element in space.listing() if element not in order]
+        for on_path in (True, False):  # what lies on no path comes last
+            elements = [element for element in rest if live[element] == on_path]
+            for index in torch.randperm(len(elements), generator=generator).tolist():
+                order[elements[index]] = None
+        scores = torch.zeros(len(space), dtype=torch.float64)
+        for place, element in enumerate(order):
+            scores[element] = 1 - place / len(space)
         return Discovery(scores)

@@ -47,22 +47,22 @@ class PricedMasks:
 
     prices: Tensor  # [S]
     learning_rate: float
-    edges: Tensor  # [S, E]
+    elements: Tensor  # [S, E]
 
     @classmethod
     def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> PricedMasks:
         """Masks at the start."""
         like = problem.mask_like
-        edges = like.new_full((len(prices), problem.graph.n_edges), _START)
-        return cls(torch.tensor(prices).to(like), learning_rate, edges.requires_grad_())
+        elements = like.new_full((len(prices), len(problem.space)), _START)
+        return cls(torch.tensor(prices).to(like), learning_rate, elements.requires_grad_())
 
     def groups(self) -> list[dict[str, Any]]:
         """One group, without weight decay."""
-        return [{"params": [self.edges], "lr": self.learning_rate, "weight_decay": 0.0}]
+        return [{"params": [self.elements], "lr": self.learning_rate, "weight_decay": 0.0}]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and edge [S, E]."""
-        return hard_concrete.draw(self.edges, generator)
+        """One mask per set and element [S, E]."""
+        return hard_concrete.draw(self.elements, generator)
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
         """price · Σ P(z > 0) of each set [S]."""
@@ -72,13 +72,13 @@ class PricedMasks:
         """Nothing to keep in range."""
 
     def kept(self) -> Tensor:
-        """P(z > 0) of each set and edge [S, E]."""
-        return hard_concrete.kept(self.edges.double())
+        """P(z > 0) of each set and element [S, E]."""
+        return hard_concrete.kept(self.elements.double())
 
     def report(self) -> Mapping[str, Tensor]:
         """Expected sparsity, share of undecided masks, of each set [S]."""
-        edges = self.edges.detach()
+        elements = self.elements.detach()
         return {
-            "sparsity": 1 - hard_concrete.kept(edges).mean(-1),
-            "undecided": hard_concrete.undecided(edges),
+            "sparsity": 1 - hard_concrete.kept(elements).mean(-1),
+            "undecided": hard_concrete.undecided(elements),
         }

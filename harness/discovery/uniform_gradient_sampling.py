@@ -60,7 +60,7 @@ class WindowMasks:
     def new(cls, problem: Problem, prices: Sequence[float], learning_rate: float) -> WindowMasks:
         """Probabilities at the start."""
         like = problem.mask_like
-        logits = like.new_full((len(prices), problem.graph.n_edges), _START)
+        logits = like.new_full((len(prices), len(problem.space)), _START)
         return cls(torch.tensor(prices).to(like), learning_rate, logits.requires_grad_())
 
     def groups(self) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ class WindowMasks:
         return [{"params": [self.logits], "lr": self.learning_rate, "weight_decay": 0.0}]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and edge [S, E]."""
+        """One mask per set and element [S, E]."""
         theta = self.logits.sigmoid()
         u = torch.rand(theta.shape, generator=generator, device=theta.device, dtype=theta.dtype)
         window = (theta * (1 - theta)).detach().clamp(min=_NARROWEST)
@@ -82,7 +82,7 @@ class WindowMasks:
         """Nothing to keep in range."""
 
     def kept(self) -> Tensor:
-        """Keeping probability of each set and edge [S, E]."""
+        """Keeping probability of each set and element [S, E]."""
         return self.logits.double().sigmoid()
 
     def report(self) -> Mapping[str, Tensor]:

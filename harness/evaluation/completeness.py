@@ -1,4 +1,4 @@
-"""Completeness: circuit and model stay alike when the same edges are knocked out of both.
+"""Completeness: circuit and model stay alike when the same elements are knocked out of both.
 
     incompleteness(K) = |F(C\\K) - F(N\\K)|, F the mean metric (Wang et al. 2023); 0 is best
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.masked import masked_logits
-from harness.evaluation.knockout import Floats, Part, Runner, sample
+from harness.evaluation.knockout import Floats, Part, gaps_of, sample
+from harness.evaluation.setup import Setup
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
@@ -30,12 +30,12 @@ _START = 0.0
 
 def incompleteness(gaps: Floats) -> Floats:
     """|mean gap| of each knock-out [K], from gaps [K, n]; in the metric's unit."""
-    found: Floats = np.abs(gaps.mean(1))
-    return found
+    sizes: Floats = np.abs(gaps.mean(1))
+    return sizes
 
 
 def greedy_knockout(
-    runner: Runner,
+    setup: Setup,
     kept: Tensor,
     parts: Sequence[Part],
     steps: int,
@@ -48,16 +48,16 @@ def greedy_knockout(
     steps·width circuits, twice.
     """
     worst = chosen = Part("nothing", torch.zeros_like(kept))
-    highest = float(incompleteness(runner.gaps(kept, [chosen.edges]))[0])
+    highest = float(incompleteness(gaps_of(setup, kept, [chosen.elements]))[0])
     left = list(parts)
     for _ in range(min(steps, len(left))):
         tried = sample(left, width, generator)
-        scores = incompleteness(runner.gaps(kept, [chosen.edges | p.edges for p in tried]))
+        scores = incompleteness(gaps_of(setup, kept, [chosen.elements | p.elements for p in tried]))
         best = int(scores.argmax())
         name = (
             tried[best].name if chosen.name == "nothing" else f"{chosen.name}, {tried[best].name}"
         )
-        chosen = Part(name, chosen.edges | tried[best].edges)
+        chosen = Part(name, chosen.elements | tried[best].elements)
         left = [part for part in left if part is not tried[best]]
         if scores[best] > highest:
             worst, highest = chosen, float(scores[best])
@@ -72,32 +72,31 @@ class Learner:
     pairs: int = 32
 
 
-def learned_knockout(runner: Runner, kept: Tensor, learner: Learner, seed: int) -> Part:
-    """The K that a mask z on the circuit's edges finds, made to pull C\\K and N\\K apart.
+def learned_knockout(setup: Setup, kept: Tensor, learner: Learner, seed: int) -> Part:
+    """The K that a mask z on the circuit's elements finds, made to pull C\\K and N\\K apart.
 
     Maximises the mean of KL(N\\K ‖ C\\K) (squared error of logits where that is the task's
-    metric); an edge is in K if P(z > 0) < ½. auto-circuit's same-under-knockout measure, with any
-    ablation. Cost: `steps` forward+backwards of two masked passes.
+    metric); an element is in K if P(z > 0) < ½. auto-circuit's same-under-knockout measure, with
+    any ablation. Cost: `steps` forward+backwards of two masked passes.
     """
-    like = single(runner.patched.model.embedding.new_empty(0))  # masks are never in half precision
+    like = single(setup.model.embedding.new_empty(0))  # masks are never in half precision
     generator = torch.Generator(like.device).manual_seed(seed)
-    allowed = runner.graph.allowed.to(like.device)
     inside = kept.to(like.device)
-    place = inside.flatten().nonzero().flatten()
+    place = inside.nonzero().flatten()
     a = torch.full((len(place),), _START, device=like.device, dtype=like.dtype).requires_grad_()
     optimiser = torch.optim.Adam([a], lr=_LEARNING_RATE)
-    outside = (allowed & ~inside).to(like.dtype)
+    outside = (~inside).to(like.dtype)
     for step in range(learner.steps):
         z = hard_concrete.draw(a, generator)
-        circuit = torch.zeros_like(outside).flatten().index_copy(0, place, z).view_as(outside)
-        batch = _some(runner.batches[step % len(runner.batches)], learner.pairs, generator)
-        loss = -_distance(runner, batch, torch.stack([circuit, circuit + outside]))
+        circuit = torch.zeros_like(outside).index_copy(0, place, z)
+        batch = _some(setup.batches[step % len(setup.batches)], learner.pairs, generator)
+        loss = -_distance(setup, batch, torch.stack([circuit, circuit + outside]))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-    edges = torch.zeros_like(kept)
-    edges[kept] = (hard_concrete.kept(a.detach()) < 0.5).cpu()
-    return Part(f"{int(edges.sum())} edges", edges)
+    elements = torch.zeros_like(kept)
+    elements[kept] = (hard_concrete.kept(a.detach()) < 0.5).cpu()
+    return Part(f"{int(elements.sum())} {setup.space.unit}", elements)
 
 
 def _some(batch: Batch, count: int, generator: torch.Generator) -> Batch:
@@ -106,8 +105,9 @@ def _some(batch: Batch, count: int, generator: torch.Generator) -> Batch:
     return batch.take(rows)
 
 
-def _distance(runner: Runner, batch: Batch, masks: Tensor) -> Tensor:
-    """Mean distance of the two masked passes, circuit and model [2, W, R]."""
-    circuit, model = masked_logits(runner.patched, batch, masks, runner.references.of(batch))
-    name = "squared_error" if runner.choices.metric == "squared_error" else "kl"
+def _distance(setup: Setup, batch: Batch, masks: Tensor) -> Tensor:
+    """Mean distance of the two masked passes, circuit and model [2, E]."""
+    counterfactual = setup.counterfactuals.of(batch)
+    circuit, model = setup.patchable.masked_logits(batch, masks, counterfactual)
+    name = "squared_error" if setup.choices.metric == "squared_error" else "kl"
     return LOSSES[name](circuit, model, batch).mean()

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.evaluation.ordered_answers import OrderedAnswers
+from harness.evaluation.setup import Setup
 from harness.models import behaviour
 from harness.models.batch import Batch
 from harness.spec.types import Evaluation
@@ -27,7 +27,7 @@ from harness.spec.types import Evaluation
 Floats = NDArray[np.float64]
 
 BUFFER = 2**26
-"""Numbers in the patched pass's buffer of writers and in the logits: 256 MiB in float32."""
+"""Numbers in the passes of all masks that run together, logits too: 256 MiB in float32."""
 
 LOGIT_COPIES = 8
 """Copies of the logits that live while measures are taken, in numbers (double counts twice)."""
@@ -46,55 +46,58 @@ PER_EXAMPLE = (
 
 @dataclass(frozen=True)
 class Examples:
-    """Values [C, n] of C circuits on n prompt pairs by name: `PER_EXAMPLE`, and those chosen."""
+    """Values [C, n] of C circuits on n prompt pairs by name: `PER_EXAMPLE`, and those chosen.
+
+    `plain`: those of the model itself, run as it is [n].
+    """
 
     values: dict[str, Floats]
+    plain: dict[str, Floats]
 
     def row(self, index: int) -> dict[str, Floats]:
         """Values [n] of one circuit."""
         return {name: array[index] for name, array in self.values.items()}
 
 
-def evaluate_circuits(
-    patched: PatchedModel,
-    batches: Sequence[Batch],
-    references: References,
-    circuits: Sequence[Tensor],
-    choices: Evaluation,
-) -> Examples:
-    """Run every circuit (bool like the graph's edges) on every prompt pair; all else is ablated.
+def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
+    """Run every circuit (bool [E]) on every prompt pair; all else is ablated.
 
     Raises `HarnessError` naming the first prompt pair for which a measure is not finite, or if
     the task chose a measure over ordered answers and has none (`OrderedAnswers`).
     """
+    patchable, batches, choices = setup.patchable, setup.batches, setup.choices
     ordered = OrderedAnswers.of(batches, choices.measures)
     names = PER_EXAMPLE if ordered is None else (*PER_EXAMPLE, *ordered.names)
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
-    n = sum(len(batch) for batch in batches)
-    found = {name: np.full((len(unique), n), np.nan) for name in names}
+    # The last row is the model's own.
+    table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in names}
     for batch in batches:
         rows = batch.rows.cpu().numpy()
-        reference = references.of(batch)
-        whole = plain_logits(patched.model, batch)
-        numbers = (
-            patched.graph.n_writers * reference.streams[0].numel() + LOGIT_COPIES * whole.numel()
-        )
+        counterfactual = setup.counterfactuals.of(batch)
+        whole = plain_logits(setup.model, batch)
+        numbers = patchable.numbers(batch.clean.numel()) + LOGIT_COPIES * whole.numel()
         chunk = max(1, BUFFER // numbers)
+
+        def fill(start: int, logits: Tensor) -> None:
+            values = _read(logits, whole, batch, choices)  # noqa: B023
+            if ordered is not None:
+                values |= ordered.read(logits, whole, batch)  # noqa: B023
+            for name, value in values.items():
+                some = slice(start, start + len(logits))
+                table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
+
         for start in range(0, len(masks), chunk):
             part = masks[start : start + chunk].to(whole.device)
-            logits = patched.logits(batch, part, reference)
-            values = _read(logits, whole, batch, choices)
-            if ordered is not None:
-                values |= ordered.read(logits, whole, batch)
-            for name, value in values.items():
-                found[name][start : start + len(part), rows] = value.double().cpu().numpy()
-    _check_finite(found)
-    return Examples({name: array[place] for name, array in found.items()})
+            fill(start, patchable.logits(batch, part, counterfactual))
+        fill(len(masks), whole[None])
+    _check_finite(table)
+    values = {name: array[place] for name, array in table.items()}
+    return Examples(values, {name: array[-1] for name, array in table.items()})
 
 
-def _check_finite(found: dict[str, Floats]) -> None:
-    for name, array in found.items():
+def _check_finite(values: dict[str, Floats]) -> None:
+    for name, array in values.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
             raise HarnessError(

@@ -88,14 +88,14 @@ def independence(
     n = len(kernel)
     centring = np.eye(n) - 1 / n
     kernel = centring @ kernel @ centring
-    found = float((kernel * other).sum())
+    statistic = float((kernel * other).sum())
     drawn = np.empty(permutations)
     for index in range(permutations):
         order = rng.permutation(n)
         drawn[index] = (kernel * other[np.ix_(order, order)]).sum()
     rounding = 1e-12 * n * n  # a kernel's values are at most 1
-    above = int((drawn >= found - rounding).sum())
-    return Outcome(found / n**2, (1 + above) / (1 + permutations), n)
+    above = int((drawn >= statistic - rounding).sum())
+    return Outcome(statistic / n**2, (1 + above) / (1 + permutations), n)
 
 
 def gaussian_kernel(values: ArrayLike) -> Floats:

@@ -9,7 +9,7 @@ does not change the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
 from harness.evaluation import hypothesis
 from harness.evaluation.completeness import (
     Learner,
@@ -30,19 +28,16 @@ from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.knockout import (
     Floats,
     Part,
-    Runner,
-    check_circuit,
-    edge_parts,
-    node_parts,
+    component_parts,
+    element_parts,
+    gaps_of,
     random_subsets,
     sample,
 )
 from harness.evaluation.minimality import effects, random_effects, squared_effects
-from harness.evaluation.overlap import components
+from harness.evaluation.setup import Setup
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
-from harness.models.batch import Batch
-from harness.spec.types import Evaluation
 
 TESTS = ("completeness", "minimality", "equivalence", "independence")
 
@@ -72,51 +67,42 @@ class Effort:
 
 
 def judge(
-    patched: PatchedModel,
-    batches: Sequence[Batch],
-    references: References,
+    setup: Setup,
     circuit: Circuit,
-    choices: Evaluation,
     *,
     seed: int,
-    search: Sequence[Batch] | None = None,
+    search: Setup | None = None,
     tests: Sequence[str] = TESTS,
     effort: Effort | None = None,
     learner: Learner | None = None,
 ) -> dict[str, Any]:
-    """Measure a circuit on `batches`, of whichever task or split they are.
+    """Measure a circuit on a set-up's batches, of whichever task or split they are.
 
     The worst knock-out is searched for on `search`, so that it is not measured on the pairs that
     chose it (None: searched and measured on the same pairs, an upper bound). With a `learner` a
-    knock-out is learned too. Raises `HarnessError` if the circuit is of another graph than the
-    model, or empty.
+    knock-out is learned too. Raises `HarnessError` if the circuit is of another space than the
+    model's, or empty.
     """
     if extra := set(tests) - set(TESTS):
         raise ValueError(f"unknown tests {sorted(extra)}; known: {TESTS}")
-    check_circuit(circuit, patched)
-    kept = circuit.kept & circuit.graph.allowed
-    found = _Judgement(
-        Runner(patched, batches, references, choices),
-        Runner(patched, batches if search is None else search, references, choices),
-        kept,
-        seed,
-        effort or Effort(),
-        learner,
-    )
-    nodes = components(replace(circuit, kept=kept))
+    setup.check(circuit)
+    judgement = _Judgement(setup, search or setup, circuit.kept, seed, effort or Effort(), learner)
+    touched = circuit.space.touched(circuit.kept)
     return {
-        "metric": choices.metric,
-        "n_examples": found.runner.n,
+        "metric": setup.choices.metric,
+        "n_examples": setup.n,
         "seed": seed,
-        "size": int(kept.sum()),
-        "edges_total": circuit.graph.n_edges,
-        "sparsity": 1 - int(kept.sum()) / circuit.graph.n_edges,
-        "nodes": int(nodes.sum()),
-        "nodes_total": len(nodes),
-        "circuit": found.summary.point(0),
-        "empty": found.summary.point(-2),
-        "whole": found.summary.point(-1),
-        **{name: getattr(found, name)() for name in TESTS if name in tests},
+        "unit": circuit.space.unit,
+        "size": circuit.size,
+        "total": len(circuit.space),
+        "sparsity": circuit.sparsity,
+        "nodes": int(touched.sum()),
+        "nodes_total": len(touched),
+        "circuit": judgement.summary.point(0),
+        "empty": judgement.summary.point(-2),
+        "whole": judgement.summary.point(-1),
+        "plain": judgement.summary.plain(),
+        **{name: getattr(judgement, name)() for name in TESTS if name in tests},
     }
 
 
@@ -125,25 +111,23 @@ class _Judgement:
 
     def __init__(
         self,
-        runner: Runner,
-        search: Runner,
+        setup: Setup,
+        search: Setup,
         kept: Tensor,
         seed: int,
         effort: Effort,
         learner: Learner | None,
     ) -> None:
-        self.runner, self.search, self.kept = runner, search, kept
+        self.setup, self.search, self.kept = setup, search, kept
         self.seed, self.effort, self.learner = seed, effort, learner
-        allowed = runner.graph.allowed
-        circuits = [kept, allowed & ~kept, torch.zeros_like(kept), allowed]
-        values = evaluate_circuits(
-            runner.patched, runner.batches, runner.references, circuits, runner.choices
-        ).values
-        rows = Examples({name: array[[0, 2, 3]] for name, array in values.items()})
-        self.summary = Summary(rows, (), [])
+        circuits = [kept, ~kept, torch.zeros_like(kept), torch.ones_like(kept)]
+        examples = evaluate_circuits(setup, circuits)
+        values = examples.values
+        rows = Examples({name: x[[0, 2, 3]] for name, x in values.items()}, examples.plain)
+        self.summary = Summary(rows, ())
         self.scores, self.complement, self.empty, self.whole = values["metric"]
         self.span = abs(float(self.whole.mean() - self.empty.mean()))
-        self.weights = shared_resamples(runner.n)
+        self.weights = shared_resamples(setup.n)
         self.tie = _ROUNDING * float(np.abs(values["metric"]).max())
 
     def _draws(self, part: int) -> torch.Generator:
@@ -152,34 +136,35 @@ class _Judgement:
     # ------------------------------------------------------------ completeness
     def completeness(self) -> dict[str, Any]:
         """Gaps between circuit and model under random, node and worst knock-outs."""
-        effort, graph = self.effort, self.runner.graph
-        subsets = random_subsets(self.kept, effort.subset_share, effort.subsets, self._draws(0))
-        nodes, edges = node_parts(self.kept, graph), edge_parts(self.kept, graph)
+        effort, space = self.effort, self.setup.space
+        share, draws = effort.subset_share, self._draws(0)
+        subsets = random_subsets(self.kept, space, share, effort.subsets, draws)
+        nodes, edges = component_parts(self.kept, space), element_parts(self.kept, space)
 
         def greedy(parts: list[Part], draws: int) -> Part:
             steps, width = effort.greedy_steps, effort.greedy_width
             return greedy_knockout(self.search, self.kept, parts, steps, width, self._draws(draws))
 
-        found = {
+        knockouts = {
             "nothing": [Part("nothing", torch.zeros_like(self.kept))],
-            "random": [Part(f"subset {i}", edges) for i, edges in enumerate(subsets)],
+            "random": [Part(f"subset {i}", elements) for i, elements in enumerate(subsets)],
             "nodes": nodes,
             "worst_nodes": [greedy(nodes, 1)],
             "worst_edges": [greedy(edges, 2)],
         }
         if self.learner is not None:
             seed = self._draws(3).initial_seed()
-            found["learned"] = [learned_knockout(self.search, self.kept, self.learner, seed)]
+            knockouts["learned"] = [learned_knockout(self.search, self.kept, self.learner, seed)]
         return {
-            "searched_on_other_pairs": self.search.batches is not self.runner.batches,
-            **{name: self._gaps(parts) for name, parts in found.items()},
+            "searched_on_other_pairs": self.search.batches is not self.setup.batches,
+            **{name: self._gaps(parts) for name, parts in knockouts.items()},
         }
 
     def _gaps(self, parts: list[Part]) -> dict[str, Any] | None:
         """Mean incompleteness of some knock-outs, and the worst of them; None without any."""
         if not parts:
             return None
-        gaps = self.runner.gaps(self.kept, [part.edges for part in parts])
+        gaps = gaps_of(self.setup, self.kept, [part.elements for part in parts])
         sizes = incompleteness(gaps)
         worst = int(sizes.argmax())
         samples = np.abs(self.weights @ gaps.T).mean(1)
@@ -189,32 +174,33 @@ class _Judgement:
             "share": self._share(float(sizes.mean()), samples),
             "worst": {
                 "knockout": parts[worst].name,
-                "edges": int((parts[worst].edges & self.kept).sum()),
+                "edges": int((parts[worst].elements & self.kept).sum()),
                 "value": float(sizes[worst]),
                 "share": _ratio(float(sizes[worst]), self.span),
             },
         }
 
     def _estimate(self, value: float, samples: Floats) -> dict[str, Any]:
-        return estimate(value, samples, self.runner.n, "mean_of_absolute_means")
+        return estimate(value, samples, self.setup.n, "mean_of_absolute_means")
 
     def _share(self, value: float, samples: Floats) -> dict[str, Any]:
         """The same, divided by |F(N) - F(∅)|."""
         spans = np.abs(self.weights @ (self.whole - self.empty))
         with np.errstate(divide="ignore", invalid="ignore"):
             share, shares = np.float64(value) / self.span, samples / spans
-        return estimate(float(share), shares, self.runner.n, "ratio_of_means")
+        return estimate(float(share), shares, self.setup.n, "ratio_of_means")
 
     # ------------------------------------------------------------ minimality
     def minimality(self) -> dict[str, Any]:
         """What each edge and node does, and whether random edges do as much."""
-        effort, graph, draws = self.effort, self.runner.graph, self._draws(4)
-        edges = sample(edge_parts(self.kept, graph), effort.edges, draws)
-        nodes = node_parts(self.kept, graph)
-        contexts = random_subsets(self.kept, effort.context_share, effort.contexts, draws)
+        effort, space, draws = self.effort, self.setup.space, self._draws(4)
+        edges = sample(element_parts(self.kept, space), effort.edges, draws)
+        nodes = component_parts(self.kept, space)
+        share = effort.context_share
+        contexts = random_subsets(self.kept, space, share, effort.contexts, draws)
         around = [torch.zeros_like(self.kept), *contexts]
-        of_edges = effects(self.runner, self.kept, edges, around)
-        of_nodes = effects(self.runner, self.kept, nodes, around)
+        of_edges = effects(self.setup, self.kept, edges, around)
+        of_nodes = effects(self.setup, self.kept, nodes, around)
         return {
             "edges": self._effects(edges, of_edges),
             "nodes": self._effects(nodes, of_nodes),
@@ -241,7 +227,7 @@ class _Judgement:
     def _minimality_test(self, edges: list[Part], delta: Floats) -> dict[str, Any] | None:
         """None where no edge can be added (the whole model)."""
         effort = self.effort
-        reference = random_effects(self.runner, self.kept, effort.references, self._draws(5))
+        reference = random_effects(self.setup, self.kept, effort.references, self._draws(5))
         if not len(reference):
             return None
         p = hypothesis.holm(hypothesis.minimality(delta, reference, tie=self.tie**2))
@@ -261,23 +247,25 @@ class _Judgement:
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:
         """Does one of circuit and model score higher too often?"""
-        found = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
-        return _test("circuit and model beat each other equally often, within 0.1", found)
+        outcome = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
+        return _test("circuit and model beat each other equally often, within 0.1", outcome)
 
     def independence(self) -> dict[str, Any]:
         """Does the complement still track the model?"""
         rng = np.random.default_rng([self.seed, 6])
-        found = hypothesis.independence(self.complement, self.whole, rng, self.effort.permutations)
-        return _test("the complement's scores say nothing about the model's", found)
+        outcome = hypothesis.independence(
+            self.complement, self.whole, rng, self.effort.permutations
+        )
+        return _test("the complement's scores say nothing about the model's", outcome)
 
 
-def _test(null: str, found: hypothesis.Outcome) -> dict[str, Any]:
+def _test(null: str, outcome: hypothesis.Outcome) -> dict[str, Any]:
     return {
         "null": null,
-        "statistic": found.statistic,
-        "p": found.p,
-        "n": found.n,
-        "rejected": found.rejected(),
+        "statistic": outcome.statistic,
+        "p": outcome.p,
+        "n": outcome.n,
+        "rejected": outcome.rejected(),
     }
 
 

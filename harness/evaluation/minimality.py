@@ -15,58 +15,59 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.circuits.paths import Walks
-from harness.evaluation.knockout import Floats, Part, Runner
+from harness.circuits.space import RandomWalks
+from harness.evaluation.knockout import Floats, Part, metric_of
+from harness.evaluation.setup import Setup
 
 _TRIES = 1000
 
 
 def effects(
-    runner: Runner, kept: Tensor, parts: Sequence[Part], knockouts: Sequence[Tensor]
+    setup: Setup, kept: Tensor, parts: Sequence[Part], knockouts: Sequence[Tensor]
 ) -> Floats:
     """s(C\\K) - s(C\\(K ∪ v)) for each part v, knock-out K and prompt pair: [V, K, n]."""
-    around = [kept & ~edges for edges in knockouts]
-    without = [rest & ~part.edges for part in parts for rest in around]
-    values = runner.metric([*around, *without])
+    around = [kept & ~elements for elements in knockouts]
+    without = [rest & ~part.elements for part in parts for rest in around]
+    values = metric_of(setup, [*around, *without])
     before, after = values[: len(around)], values[len(around) :]
     return before - after.reshape(len(parts), *before.shape)
 
 
 def squared_effects(changes: Floats) -> Floats:
     """δ [E] from changes s(C) - s(C\\e) [E, n]."""
-    found: Floats = np.square(changes).mean(1)
-    return found
+    squares: Floats = np.square(changes).mean(1)
+    return squares
 
 
-def random_effects(runner: Runner, kept: Tensor, count: int, generator: torch.Generator) -> Floats:
-    """δ of `count` random edges, each added on a random path of its own: [count], maybe fewer.
+def random_effects(setup: Setup, kept: Tensor, count: int, generator: torch.Generator) -> Floats:
+    """δ of `count` random elements, each added on a random path of its own: [count], maybe fewer.
 
-    The circuit C is inflated by one random path from input to logits; one random edge of the path
-    that C lacks is dropped again. Empty if no path has an edge that C lacks.
+    The circuit C is inflated by one random path (`Space.walks`); one random element of the path
+    that C lacks is dropped again. Empty if no path has an element that C lacks.
     """
-    inflated, dropped, walks = [], [], Walks(runner.graph)
+    inflated, dropped, walks = [], [], setup.space.walks()
     for _ in range(count):
-        found = _inflate(walks, kept, generator)
-        if found is None:
+        inflation = _inflate(walks, kept, generator)
+        if inflation is None:
             break
-        larger, edge = found
+        larger, element = inflation
         smaller = larger.clone()
-        smaller[edge] = False
+        smaller[element] = False
         inflated.append(larger)
         dropped.append(smaller)
-    values = runner.metric([*inflated, *dropped])
+    values = metric_of(setup, [*inflated, *dropped])
     return squared_effects(values[: len(inflated)] - values[len(inflated) :])
 
 
 def _inflate(
-    walks: Walks, kept: Tensor, generator: torch.Generator
-) -> tuple[Tensor, tuple[int, ...]] | None:
-    """The circuit with a random path, and one of the edges that this added."""
+    walks: RandomWalks, kept: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int] | None:
+    """The circuit with a random path, and one of the elements that this added."""
     for _ in range(_TRIES):
         path = walks.path(generator)
-        added = [edge for edge in path if not kept[edge]]
+        added = [element for element in path if not kept[element]]
         if added:
             larger = kept.clone()
-            larger[tuple(torch.tensor(path).T)] = True
+            larger[torch.tensor(path)] = True
             return larger, added[int(torch.randint(len(added), (), generator=generator))]
     return None

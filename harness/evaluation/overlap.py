@@ -1,4 +1,4 @@
-"""How far circuits are the same: shared edges and shared nodes.
+"""How far circuits are the same: shared elements and shared components.
 
     IoU            |A ∩ B| / |A ∪ B|         (Edge Pruning's consistency over seeds, appendix D)
     of smaller     |A ∩ B| / min(|A|, |B|)   (its comparison of two circuits of one model)
@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.errors import HarnessError
+from harness.circuits.space import require_same_space
 from harness.evaluation.statistics import jackknife_interval
 
 
@@ -119,64 +118,54 @@ def _interval(values: NDArray[np.float64], n: int) -> tuple[float, float]:
     return jackknife_interval(float(values.mean()), np.array(without))
 
 
-def edge_overlap(a: Circuit, b: Circuit) -> Overlap:
-    """Overlap of two circuits' edges. Raises `HarnessError` if their graphs differ."""
-    require_same_graph(a, b)
-    return Overlap.of(a.kept, b.kept, a.graph.n_edges)
+def element_overlap(a: Circuit, b: Circuit) -> Overlap:
+    """Overlap of two circuits' elements. Raises `HarnessError` if their spaces differ."""
+    require_same_space(a.space, b.space)
+    return Overlap.of(a.kept, b.kept, len(a.space))
 
 
 def node_overlap(a: Circuit, b: Circuit) -> Overlap:
-    """Overlap of two circuits' heads and MLPs. Raises `HarnessError` if their graphs differ."""
-    require_same_graph(a, b)
+    """Overlap of two circuits' heads and MLPs. Raises `HarnessError` if their spaces differ."""
+    require_same_space(a.space, b.space)
     nodes = components(a), components(b)
     return Overlap.of(*nodes, len(nodes[0]))
 
 
-def edge_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
-    """Edge IoU of circuits of two groups. Raises `HarnessError` if their graphs differ."""
-    _require_same_graphs([*some, *others])
-    total = some[0].graph.n_edges
+def element_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
+    """Element IoU of circuits of two groups. Raises `HarnessError` if their spaces differ."""
+    _require_same_spaces([*some, *others])
+    total = len(some[0].space)
     return Between.of([one.kept for one in some], [one.kept for one in others], total)
 
 
 def node_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
-    """IoU of heads and MLPs. Raises `HarnessError` if their graphs differ."""
-    _require_same_graphs([*some, *others])
+    """IoU of components. Raises `HarnessError` if their spaces differ."""
+    _require_same_spaces([*some, *others])
     a, b = ([components(one) for one in group] for group in (some, others))
     return Between.of(a, b, len(a[0]))
 
 
-def edge_consistency(circuits: Sequence[Circuit]) -> Consistency:
-    """Pairwise edge IoU of a method's circuits, one for each seed (twelve or more say much)."""
-    _require_same_graphs(circuits)
-    return Consistency.of([circuit.kept for circuit in circuits], circuits[0].graph.n_edges)
+def element_consistency(circuits: Sequence[Circuit]) -> Consistency:
+    """Pairwise element IoU of a method's circuits, one per seed (twelve or more say much)."""
+    _require_same_spaces(circuits)
+    return Consistency.of([circuit.kept for circuit in circuits], len(circuits[0].space))
 
 
 def node_consistency(circuits: Sequence[Circuit]) -> Consistency:
-    """Pairwise IoU of the circuits' heads and MLPs."""
-    _require_same_graphs(circuits)
+    """Pairwise IoU of the circuits' components."""
+    _require_same_spaces(circuits)
     sets = [components(circuit) for circuit in circuits]
     return Consistency.of(sets, len(sets[0]))
 
 
 def components(circuit: Circuit) -> Tensor:
-    """Which heads and MLPs a kept edge touches: bool [L(H+1)], in the order of writers."""
-    return torch.tensor(list(circuit.nodes().values()))[circuit.graph.n_inputs : -1]
+    """Which components (heads, MLPs, …) the circuit uses: bool [C], in the space's order."""
+    return circuit.space.touched(circuit.kept)
 
 
-def require_same_graph(a: Circuit, b: Circuit) -> None:
-    """Refuse to compare circuits of different graphs."""
-    if a.graph != b.graph:
-        raise HarnessError(
-            f"circuits of different graphs cannot be compared: {a.graph} and {b.graph}; "
-            "both must have been found in models of one shape with the same `inputs` and "
-            "`positions`"
-        )
-
-
-def _require_same_graphs(circuits: Sequence[Circuit]) -> None:
+def _require_same_spaces(circuits: Sequence[Circuit]) -> None:
     for other in circuits[1:]:
-        require_same_graph(circuits[0], other)
+        require_same_space(circuits[0].space, other.space)
 
 
 def expected_iou(a: int, b: int, total: int) -> float:

@@ -17,8 +17,8 @@ class Summary:
     `examples` rows: K circuits, then the empty circuit, then all edges.
     """
 
-    def __init__(self, examples: Examples, sizes: tuple[float, ...], realised: list[int]) -> None:
-        self.examples, self.sizes, self.realised = examples, sizes, realised
+    def __init__(self, examples: Examples, sizes: tuple[float, ...]) -> None:
+        self.examples, self.sizes = examples, sizes
         metric = examples.values["metric"]
         self.n = metric.shape[1]
         self.weights = shared_resamples(self.n)
@@ -28,29 +28,39 @@ class Summary:
     def point(self, index: int) -> dict[str, Any]:
         """Estimates of one circuit; -2 is the empty circuit, -1 the whole model."""
         row = self.examples.row(index)
-        found = {
+        estimates = {
             name: estimate(row[name].mean(), self.weights @ row[name], self.n, "mean")
             for name in row
         }
-        found["faithfulness"] = estimate(
+        estimates["faithfulness"] = estimate(
             self._faithful[index], self._faithful_samples[:, index], self.n, "ratio_of_means"
         )
-        return found
+        return estimates
+
+    def plain(self) -> dict[str, Any]:
+        """Estimates of the model itself."""
+        row, metric = self.examples.plain, self.examples.values["metric"]
+        estimates = {
+            name: estimate(row[name].mean(), self.weights @ row[name], self.n, "mean")
+            for name in row
+        }
+        rows = np.vstack([row["metric"][None], metric[-2:]])
+        value, samples = _faithfulness(rows.mean(1))[0], _faithfulness(self.weights @ rows.T)[:, 0]
+        return estimates | {"faithfulness": estimate(value, samples, self.n, "ratio_of_means")}
 
     def areas(self) -> dict[str, Any]:
-        """CPR, CMD, their forms over log size, and the smallest sizes reaching thresholds."""
+        """CPR, CMD, and their forms over log size."""
         curve, samples = self._faithful[:-2], self._faithful_samples[:, :-2]
-        found: dict[str, Any] = {
+        return {
             name: estimate(
                 float(area(self.sizes, curve)), area(self.sizes, samples), self.n, "area"
             )
             for name, area in measures.AREAS.items()
         }
-        for threshold in measures.SIZE_THRESHOLDS:
-            found[f"size_at_{threshold:.2f}"] = measures.size_reaching(
-                threshold, self.realised, curve
-            )
-        return found
+
+    def curve(self) -> Floats:
+        """Faithfulness of each circuit [K]."""
+        return self._faithful[:-2]
 
 
 def _faithfulness(metric: Floats) -> Floats:

@@ -48,7 +48,7 @@ NOTHING: Mapping[str, None] = dict.fromkeys(("auroc", "average_precision", "f1",
 
 def known_of(results: Sequence[Result]) -> Known | None:
     """What the results of one method say, or None without a true circuit."""
-    found = [result["known"] for result in results if result["known"] is not None]
+    found = [result["ground_truth"] for result in results if result["ground_truth"] is not None]
     if not found:
         return None
 

@@ -219,7 +219,7 @@ def _median(sizes: Sequence[int | None]) -> int | None:
 
 
 def _whole(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("whole", WHOLE, result), size=result["edges_total"])
+    return replace(_sanity("whole", WHOLE, result), size=result["total"])
 
 
 def _empty(result: Mapping[str, Any]) -> Line:

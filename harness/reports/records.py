@@ -79,5 +79,5 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
 def _facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if facts is None:
         return None
-    names: Sequence[str] = ("choices", "metric", "n_examples", "edges_total", "model_quality")
+    names: Sequence[str] = ("choices", "metric", "n_examples", "total", "model_quality")
     return {name: facts[name] for name in names}

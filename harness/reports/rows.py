@@ -87,12 +87,12 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "granularity": cell.result["choices"]["granularity"],
         "ablation": cell.result["choices"]["ablation"],
         "n_examples": cell.result["n_examples"],
-        "edges_total": cell.result["edges_total"],
+        "edges_total": cell.result["total"],
         "n_discovery": cell.result["n_discovery"],
         "max_pairs_drawn": max_pairs_drawn(cell.result["identity"]["method"]),
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
-        "auroc": (cell.result["known"] or {}).get("auroc"),
+        "auroc": (cell.result["ground_truth"] or {}).get("auroc"),
         **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
     }
     return [

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from harness.circuits.live import LiveNodes
+from harness.circuits.edges.patched.live import LiveNodes
 from harness.errors import NotFound
 from harness.runs.bench_floors import floors
 from harness.runs.bench_memory import step_gib
@@ -84,7 +84,9 @@ def _timings(bench: Bench, chosen: list[str]) -> _Timings:
         "tf32": bench.tf32,
         "counted_gib": step_gib(config, bench.batch, bench.length, dtype, bench.device),
     }
-    nodes = LiveNodes.under(subject.graph, subject.small[None], of_a_run=True)
+    nodes = LiveNodes.under(
+        subject.graph, subject.patchable.space.matrix(subject.small[None]), of_a_run=True
+    )
     runs = {name: ROWS[name](subject) for name in chosen}
     seconds = _in_turns({"plain": subject.plain, **runs}, bench)
     return _Timings(about, seconds, floors(config, bench.length, nodes))

@@ -37,8 +37,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.live import LiveNodes
 from harness.models.config import TransformerConfig
 from harness.runs.bench_rows import HELD_STEPS, IG_STEPS, SMALL
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.discovery.mask_training import part_of
 from harness.models.config import TransformerConfig
 from harness.runs.bench_models import count_parameters

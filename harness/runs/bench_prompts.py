@@ -18,8 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
+from harness.circuits.patchable import make_patchable
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.repeats import count_prompts, pairs_with_repeats
@@ -32,7 +31,7 @@ from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.cost import in_fresh_process, measured
 from harness.runs.machine import use_runtime
-from harness.runs.setting import batched, references_of
+from harness.runs.prepare import batched
 from harness.spec.load import Library
 from harness.spec.types import Runtime, Task, TrainModel
 
@@ -68,8 +67,7 @@ class Workload:
         self.data = open_data(loaded)
         self.model = _random(loaded.spec, self.data.tokenizer.size, self.data.longest)
         self.model.to(bench.device).requires_grad_(False)
-        graph = Graph.of(self.model.config, self.choices.inputs)
-        self.patched = PatchedModel(self.model, graph)
+        self.patchable = make_patchable(self.model, self.choices, ())
 
     @property
     def shape(self) -> str:
@@ -83,10 +81,10 @@ class Workload:
 
     def problem(self, pairs: PromptPairs) -> Problem:
         """Discovery on pairs, as a cell has it."""
-        batches = batched(self.patched, pairs, self.device, 0)
-        references = references_of(self.patched, self.choices, batches, 0)
+        batches = batched(self.patchable, pairs, self.device, 0)
+        counterfactuals = self.patchable.counterfactuals(self.choices, batches, 0)
         generator = torch.Generator().manual_seed(0)
-        return Problem(self.patched, batches, references, self.choices.metric, generator)
+        return Problem(self.patchable, batches, counterfactuals, self.choices.metric, generator)
 
     def eap(self, pairs: PromptPairs) -> object:
         """One discovery."""
@@ -152,7 +150,7 @@ def bench_prompts(
     return {
         "task": bench.task,
         "model": work.shape,
-        "edges": work.patched.graph.n_edges,
+        "edges": len(work.patchable.space),
         "threads": bench.threads,
         "distinct": count_prompts(work.pairs(bench.counts[-1])),
         "rows": found,

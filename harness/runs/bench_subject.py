@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import Walks
-from harness.circuits.reference import Activations, References
+from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.space import Space
 from harness.discovery import prompts
 from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_cost import sampled_cost
@@ -76,23 +76,24 @@ class Subject:
     def __init__(self, bench: Bench) -> None:
         bench.prepare()
         self.config = shape_of(bench.model, bench.length)
-        self.bench, self.graph = bench, Graph.of(self.config)
+        self.bench = bench
         dtype = getattr(torch, bench.dtype)
         self.model: Transformer = random_model(self.config, 0, bench.device, dtype)
         self.model.requires_grad_(False)
         self.batch = _random_batch(bench, self.config)
-        self.references = References(self.model, self.graph, "interchange")
-        self.patched = PatchedModel(self.model, self.graph)
+        self.graph = Graph.of(self.config)
+        self.patchable = EdgeModel(self.model, self.graph)
+        self.counterfactuals = EdgeCounterfactuals(self.model, self.graph, "interchange")
 
     @cached_property
     def mask(self) -> Tensor:
         """A circuit of `KEPT_SHARE` of the edges."""
-        return _connected(self.graph, KEPT_SHARE)
+        return _connected(self.patchable.space, KEPT_SHARE)
 
     @cached_property
     def small(self) -> Tensor:
         """A circuit of `SMALL_SHARE` of the edges."""
-        return _connected(self.graph, SMALL_SHARE)
+        return _connected(self.patchable.space, SMALL_SHARE)
 
     def plain(self) -> None:
         """One plain forward and backward."""
@@ -101,7 +102,8 @@ class Subject:
     def problem(self) -> Problem:
         """Discovery on the one batch."""
         generator = torch.Generator().manual_seed(0)
-        return Problem(self.patched, (self.batch,), self.references, "logit_diff", generator)
+        batches, counterfactuals = (self.batch,), self.counterfactuals
+        return Problem(self.patchable, batches, counterfactuals, "logit_diff", generator)
 
     def method(self, kind: str, **params: Any) -> Run:
         """One whole discovery."""
@@ -117,8 +119,8 @@ class Subject:
         settings = EdgePruning()
         law = ConstrainedMasks.new(settings, self.problem(), [1 - KEPT_SHARE])
         if small:
-            sure = torch.where(self.small[self.graph.allowed], settings.start, -settings.start)
-            law.edges.data.copy_(sure)
+            sure = torch.where(self.small, settings.start, -settings.start)
+            law.elements.data.copy_(sure)
         training = Training(settings.steps, self.bench.batch, settings.objective, settings.warmup)
         return self._step(law, training, kept)
 
@@ -151,12 +153,12 @@ class Subject:
 
     def evaluation(self, mask: Tensor, given: bool = True) -> Run:
         """One circuit, with its counterfactual if none is given."""
-        reference = self.references.of(self.batch) if given else None
-        return lambda: self._evaluate(mask, reference)
+        kept = self.counterfactuals.of(self.batch) if given else None
+        return lambda: self._evaluate(mask, kept)
 
-    def _evaluate(self, mask: Tensor, reference: Activations | None) -> object:
-        reference = reference or self.references.of(self.batch)
-        return self.patched.logits(self.batch, mask[None], reference)
+    def _evaluate(self, mask: Tensor, counterfactual: Activations | None) -> object:
+        counterfactual = counterfactual or self.counterfactuals.of(self.batch)
+        return self.patchable.logits(self.batch, mask[None], counterfactual)
 
 
 ROWS: dict[str, Callable[[Subject], Run]] = {
@@ -186,14 +188,12 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
 """Row names to what makes their run; whatever is kept from before is made there."""
 
 
-def _connected(graph: Graph, share: float) -> Tensor:
-    """A circuit of at least this share of the edges, made of random paths: bool [W, R]."""
-    draw, kept = torch.Generator().manual_seed(2), torch.zeros_like(graph.allowed)
-    walks, edges, wanted = Walks(graph), set[tuple[int, ...]](), share * graph.n_edges
-    while len(edges) < wanted:
-        edges.update(walks.path(draw))
-    for edge in edges:
-        kept[edge] = True
+def _connected(space: Space, share: float) -> Tensor:
+    """A circuit of at least this share of the space, made of random paths: bool [E]."""
+    draw, kept = torch.Generator().manual_seed(2), torch.zeros(len(space), dtype=torch.bool)
+    walks = space.walks()
+    while int(kept.sum()) < share * len(space):
+        kept[torch.tensor(walks.path(draw))] = True
     return kept
 
 

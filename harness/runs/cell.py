@@ -1,4 +1,4 @@
-"""Compute one cell: get the model, score its edges, run circuits of all sizes, sum up."""
+"""Compute one cell: get the model, score its elements, run circuits of all sizes, sum up."""
 
 from __future__ import annotations
 
@@ -12,41 +12,36 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import to_safetensors
+from harness.circuits.files import to_safetensors
 from harness.circuits.packed import pack
-from harness.circuits.patching import self_check
-from harness.circuits.reference import References
+from harness.circuits.patchable import self_check
 from harness.circuits.select import sizes_to_counts
+from harness.circuits.space import Space
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts
-from harness.discovery.found import checked, circuit_of, cut_from, ranking_for
+from harness.discovery.found import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
-from harness.evaluation.ordered_answers import OrderedAnswers
+from harness.evaluation.measures import SIZE_THRESHOLDS, size_reaching
+from harness.evaluation.setup import Setup
 from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
+from harness.evaluation.targets import Target, TargetSearch
 from harness.models.train import quality
+from harness.models.transformer import Transformer
 from harness.runs.atomic import remove_folder
 from harness.runs.circuits import ADDITIVE, RANKS
 from harness.runs.cost import Cost, measured, plain_seconds
-from harness.runs.known import known_agreement
+from harness.runs.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, check_files
-from harness.runs.setting import (
-    TEST_SEED,
-    Setting,
-    draw,
-    limited,
-    prepare,
-    references_of,
-)
+from harness.runs.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.store import CellOutput
-from harness.runs.truth import true_circuit
 from harness.spec.types import CHOICES, CompileModel
 
 QUALITY_PAIRS = 512
@@ -63,75 +58,74 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     drawn = draw(cell, data)  # what is wrong with them is said before a model is trained
     model = obtain_model(cell, data, models, log)
-    setting = prepare(cell, drawn, model)
-    # Refused before the search, not after it.
-    OrderedAnswers.of(setting.test, setting.choices.measures)
-    references = references_of(setting.patched, setting.choices, setting.discovery, cell.seed)
-    first = setting.test[0]
-    self_check(setting.patched, first, references.of(first))
+    choices, device = cell.task.spec.evaluation, cell.runtime.device
+    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
+    test, first = prepared.test, prepared.test.batches[0]
+    self_check(test.patchable, first, test.counterfactuals.of(first))
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
-        found, cost = _discover(setting, references, models.scratch(cell.id))
-    seconds = cost.seconds + found.earlier_seconds
+        discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
+    seconds = cost.seconds + discovery.earlier_seconds
     began = time.perf_counter()
-    circuits = _circuits(setting, found)
-    examples = _evaluate(setting, circuits, references)
+    circuits = _circuits(cell, test.space, discovery)
+    examples = _evaluate(test, circuits)
+    summary = Summary(examples, choices.sizes)
+    sizes_at = _sizes_at(cell, test, discovery, circuits, summary)
     evaluation_seconds = time.perf_counter() - began
-    sizes = [int(kept.sum()) for kept in circuits]
-    summary = Summary(examples, setting.choices.sizes, sizes)
-    result = _result(setting, summary, sizes, data) | {
-        "known": _known(setting, data, references, found, models, log),
-        "notes": {
-            name: float(value) for name, value in {**references.notes, **found.notes}.items()
-        },
+    notes = {**test.counterfactuals.notes, **discovery.notes}
+    result = _result(cell, prepared, summary, circuits, data) | {
+        "summary": summary.areas() | sizes_at,
+        "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
+        "notes": {name: float(value) for name, value in notes.items()},
     }
     remove_folder(models.scratch(cell.id))
+    stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
         result,
         {
-            "circuit.safetensors": to_safetensors(_kept_circuit(setting, found, circuits, result)),
-            "circuits.safetensors": pack(circuits, setting.graph),
-            "examples.safetensors": _example_arrays(examples, setting.choices.measures),
+            "circuit.safetensors": to_safetensors(stored),
+            "circuits.safetensors": pack(circuits, test.space),
+            "examples.safetensors": _example_arrays(examples, choices.measures),
         },
         {
             "seconds": seconds,
             "peak_mib": cost.peak_mib,
-            "cost_fb": seconds / plain_seconds(model, setting.discovery, cell.runtime.device),
+            "cost_fb": seconds / plain_seconds(model, prepared.discovery.batches, device),
             "evaluation_seconds": evaluation_seconds,
         },
     )
 
 
 # ---------------------------------------------------------------- discovery, circuits
-def _discover(setting: Setting, references: References, scratch: Path) -> tuple[Discovery, Cost]:
-    cell = setting.cell
+def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery, Cost]:
     method = make_method(cell.method.kind, cell.method.params)
+    setup = prepared.discovery
     problem = Problem(
-        setting.patched,
-        setting.discovery,
-        references,
-        setting.choices.metric,
+        setup.patchable,
+        setup.batches,
+        setup.counterfactuals,
+        setup.choices.metric,
         torch.Generator().manual_seed(cell.seed),
-        tuple(sizes_to_counts(setting.choices.sizes, setting.graph.n_edges)),
+        tuple(sizes_to_counts(setup.choices.sizes, len(setup.space))),
         scratch,
     )
     with measured(cell.runtime.device) as cost:
-        found = method.discover(problem)
-    return checked(found, setting.graph, cell.method.name), cost
+        discovery = method.discover(problem)
+    return checked(discovery, setup.space, cell.method.name), cost
 
 
-def _circuits(setting: Setting, found: Discovery) -> list[Tensor]:
-    graph = setting.graph
+def _circuits(cell: Cell, space: Space, discovery: Discovery) -> list[Tensor]:
+    choices = cell.task.spec.evaluation
     return [
-        circuit_of(found, graph, n, setting.cell.method.selection, setting.choices.ablation)
-        for n in sizes_to_counts(setting.choices.sizes, graph.n_edges)
+        circuit_of(discovery, space, n, cell.method.selection, choices.ablation)
+        for n in sizes_to_counts(choices.sizes, len(space))
     ]
 
 
-def _known(
-    setting: Setting,
+def _ground_truth(
+    cell: Cell,
+    prepared: Prepared,
     data: TaskData,
-    references: References,
-    found: Discovery,
+    discovery: Discovery,
     models: ModelStore,
     log: Callable[[str], None],
 ) -> dict[str, Any] | None:
@@ -139,101 +133,132 @@ def _known(
 
     The truth is that of all test pairs, also in a smoke run; where there is none, the log says why.
     """
-    if not isinstance(setting.cell.model, CompileModel):
+    if not isinstance(cell.model, CompileModel):
         return None
-    pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
+    choices = cell.task.spec.evaluation
+    pairs = data.pairs("test", choices.test_pairs, TEST_SEED)
     try:
-        known = true_circuit(setting, pairs, references, models, log)
+        truth = true_circuit(cell, prepared, pairs, models, log)
     except StoreCorrupt:
         raise
     except HarnessError as error:
         log(f"not compared with a true circuit: {error}")
         return None
-    return known_agreement(known, found, setting.cell.method.selection, setting.choices.ablation)
+    return ground_truth_agreement(truth, discovery, cell.method.selection, choices.ablation)
 
 
-def _evaluate(setting: Setting, circuits: list[Tensor], references: References) -> Examples:
-    """Rows: the circuits of all sizes, the empty circuit, all edges."""
-    allowed = setting.graph.allowed
-    return evaluate_circuits(
-        setting.patched,
-        setting.test,
-        references,
-        [*circuits, torch.zeros_like(allowed), allowed],
-        setting.choices,
+def _evaluate(test: Setup, circuits: list[Tensor]) -> Examples:
+    """Rows: the circuits of all sizes, the empty circuit, all elements."""
+    everything = torch.ones(len(test.space), dtype=torch.bool)
+    return evaluate_circuits(test, [*circuits, ~everything, everything])
+
+
+def _sizes_at(
+    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], summary: Summary
+) -> dict[str, Any]:
+    """Sizes of the smallest circuits that are so faithful, and how they were looked for.
+
+    Where all circuits are cut from one ranking they are searched for along it; else they are those
+    of the grid.
+    """
+    total, choices = len(test.space), cell.task.spec.evaluation
+    if cut_from(discovery, total, test.space.unit) != SCORES:
+        realised, curve = [int(kept.sum()) for kept in circuits], summary.curve()
+        sizes = [size_reaching(value, realised, curve) for value in SIZE_THRESHOLDS]
+        return {"size_at": "grid", **_by_threshold(sizes)}
+    metric = summary.examples.values["metric"]
+    search = TargetSearch(
+        test,
+        lambda n: circuit_of(discovery, test.space, n, cell.method.selection, choices.ablation),
+        empty=float(metric[-2].mean()),
+        whole=float(metric[-1].mean()),
     )
+    for row, n in enumerate(sizes_to_counts(choices.sizes, total)):
+        search.add(n, circuits[row], summary.examples.row(row))
+    reached = search.smallest([Target("faithfulness", value) for value in SIZE_THRESHOLDS])
+    sizes = [None if n is None else int(search.circuit_of(n).sum()) for n in reached]
+    return {"size_at": "ranking", **_by_threshold(sizes)}
 
 
-def _kept_circuit(
-    setting: Setting, found: Discovery, circuits: list[Tensor], result: dict[str, Any]
+def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:
+    pairs = zip(SIZE_THRESHOLDS, sizes, strict=True)
+    return {f"size_at_{threshold:.2f}": size for threshold, size in pairs}
+
+
+def _stored_circuit(
+    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], result: dict[str, Any]
 ) -> Circuit:
     """The stored circuit, with the scores that circuits of its size are cut from."""
-    curve, n_edges = result["curve"], setting.graph.n_edges
+    space, curve = test.space, result["curve"]
     faithful = [
-        (point["size"], point["edges_requested"], kept)
+        (point["size"], point["requested"], kept)
         for kept, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
-    whole = (n_edges, n_edges, setting.graph.allowed)
+    whole = (len(space), len(space), torch.ones(len(space), dtype=torch.bool))
     _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
-    scores = ranking_for(found, requested)
-    cell = setting.cell
+    scores = ranking_for(discovery, requested)
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
-        "cut_from": cut_from(found, requested),
-        "scores": ADDITIVE if found.additive else RANKS,
+        "cut_from": cut_from(discovery, requested, space.unit),
+        "scores": ADDITIVE if discovery.additive else RANKS,
     }
-    return Circuit(setting.graph, kept, scores, setting.model.config.d_model, source)
+    return Circuit(space, kept, scores, test.model.config.d_model, source)
 
 
 # ---------------------------------------------------------------- result
-def _result(setting: Setting, summary: Summary, sizes: list[int], data: TaskData) -> dict[str, Any]:
-    choices, n_edges = setting.choices, setting.graph.n_edges
-    points = zip(choices.sizes, sizes_to_counts(choices.sizes, n_edges), sizes, strict=True)
+def _result(
+    cell: Cell, prepared: Prepared, summary: Summary, circuits: list[Tensor], data: TaskData
+) -> dict[str, Any]:
+    choices, space = prepared.test.choices, prepared.test.space
+    discovery = prepared.drawn.discovery
+    points = zip(choices.sizes, sizes_to_counts(choices.sizes, len(space)), circuits, strict=True)
     return {
-        **setting.cell.header(),
+        **cell.header(),
         "choices": {name: getattr(choices, name) for name in CHOICES},
         "metric": choices.metric,
         "n_examples": summary.n,
-        "n_discovery": len(setting.discovery.pairs),
-        "n_discovery_prompts": count_prompts(setting.discovery.pairs),
-        "edges_total": n_edges,
-        "model_quality": _model_quality(setting, data),
+        "n_discovery": len(discovery),
+        "n_discovery_prompts": count_prompts(discovery),
+        "unit": space.unit,
+        "total": len(space),
+        "model_quality": _model_quality(cell, prepared.test.model, data),
+        "plain": summary.plain(),
         "whole": summary.point(-1),
         "empty": summary.point(-2),
         "curve": [
             {
                 "size_requested": share,
-                "edges_requested": requested,
-                "size": size,
-                "sparsity": 1 - size / n_edges,
+                "requested": requested,
+                "size": int(kept.sum()),
+                "counts": dict(space.counts(kept)),
+                "sparsity": 1 - int(kept.sum()) / len(space),
                 **summary.point(index),
             }
-            for index, (share, requested, size) in enumerate(points)
+            for index, (share, requested, kept) in enumerate(points)
         ],
-        "summary": summary.areas(),
-        "data_digest": setting.digests,
+        "data_digest": prepared.digests,
     }
 
 
-def _model_quality(setting: Setting, data: TaskData) -> dict[str, Any]:
+def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     """How well the model does the task on every split it was not trained on."""
-    found = {}
-    wanted = limited(QUALITY_PAIRS, setting.cell)
+    by_split = {}
+    wanted = limited(QUALITY_PAIRS, cell)
     for split in data.splits:
         if split == "train":
             continue
         pairs = data.pairs(split, wanted, TEST_SEED, at_most=True)
-        values = quality(setting.model, pairs, setting.cell.runtime.device)
+        values = quality(model, pairs, cell.runtime.device)
         weights = shared_resamples(len(pairs))
-        found[split] = {
+        by_split[split] = {
             name: estimate(float(x.mean()), weights @ x.numpy(), len(pairs), "mean")
             for name, x in values.items()
         }
-    return found
+    return by_split
 
 
 def _example_arrays(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import isclose
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import load_circuit
+from harness.circuits.files import load_circuit
 from harness.circuits.packed import unpack
 from harness.errors import HarnessError
 from harness.runs.store import CellStore

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import mib_config, save_circuit
-from harness.circuits.ungroup import ungrouped
+from harness.circuits.edges.mib import mib_config
+from harness.circuits.edges.ungroup import ungrouped
+from harness.circuits.files import save_circuit
 from harness.errors import HarnessError
 from harness.runs.circuits import ADDITIVE, stored_circuit
 from harness.runs.record import StoredCell
@@ -144,11 +145,11 @@ def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
     shares = [point["size_requested"] for point in (cell.result or {})["curve"]]
     measured = sorted((_circuit(cell, share) for share in shares), key=lambda one: one.size)
     empty = replace(measured[0], kept=measured[0].kept & False)
-    found = []
+    circuits = []
     for limit in MIB_LIMITS:
-        fitting = [one for one in measured if one.size <= limit * one.graph.n_edges]
-        found.append((limit, fitting[-1] if fitting else empty))
-    return found
+        fitting = [one for one in measured if one.size <= limit * len(one.space)]
+        circuits.append((limit, fitting[-1] if fitting else empty))
+    return circuits
 
 
 def _written(
@@ -164,7 +165,7 @@ def _written(
         save_circuit(circuit, path, mib=True)
         cut_from = circuit.source.get("cut_from", "scores") if scored else "scores"
         known = path.parent.name in MIB_FOLDERS
-        total = circuit.graph.n_edges
+        total = len(circuit.space)
         written.append(Exported(path, cell.entry.id, known, cut_from, circuit.size, total))
     return written
 
@@ -183,5 +184,5 @@ def folder_name(task: str, model: str) -> str:
 
 
 def _has(cells: Sequence[StoredCell]) -> str:
-    found = sorted({f"{c.entry.method} seed {c.entry.seed}" for c in cells if c.status == "ok"})
-    return f"there are: {', '.join(found)}" if found else "the run has no finished cell"
+    finished = sorted({f"{c.entry.method} seed {c.entry.seed}" for c in cells if c.status == "ok"})
+    return f"there are: {', '.join(finished)}" if finished else "the run has no finished cell"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import load_circuit
+from harness.circuits.files import load_circuit
 from harness.errors import HarnessError
 from harness.runs.circuits import stored_circuit
 from harness.runs.record import Entry, by_beginning, entries_of, find_run, runs_root

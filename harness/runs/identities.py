@@ -10,9 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.weights import weight_digests
+from harness.spec import granularity
 from harness.spec.identity import identity_fields
 from harness.spec.load import Loaded
-from harness.spec.types import Data, GeneratorData, LoadModel, Method, Model, Task, Tokenizer
+from harness.spec.types import (
+    Data,
+    Evaluation,
+    GeneratorData,
+    LoadModel,
+    Method,
+    Model,
+    Task,
+    Tokenizer,
+)
 
 
 def task_identity(task: Loaded[Task]) -> dict[str, Any]:
@@ -25,7 +35,14 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
         "order": _order(task.spec.data),
         **_bos_rule(task.spec.tokenizer),
         **plug_in_identity(task.spec.data),
+        **_granularity_identity(task.spec.evaluation),
     }
+
+
+def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
+    """Package and version of a granularity that is not ours."""
+    origin = granularity.plug_in(evaluation.granularity)
+    return {} if origin is None else {"granularity_plug_in": origin}
 
 
 def _bos_rule(tokenizer: Tokenizer) -> dict[str, str]:

@@ -11,28 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.circuits.patching import PatchedModel, self_check
+from harness.circuits.patchable import self_check
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
-from harness.evaluation.knockout import check_circuit
 from harness.runs.given import Given
 from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model, require_fit
 from harness.runs.overlap import overlap_with
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.setting import (
-    TEST_SEED,
-    Drawn,
-    batched,
-    check_lengths,
-    discovery_pairs,
-    graph_of,
-    references_of,
-)
+from harness.runs.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
@@ -98,23 +89,17 @@ def judge_circuit(
     check_lengths(choices, drawn)
     model = obtain_model(cell, open_data(cell.task), models, log)
     require_fit(model, data)
-    patched = PatchedModel(model, graph_of(model.config, choices, drawn))
-    check_circuit(request.given.circuit, patched)
-
-    test = batched(patched, drawn.test, cell.runtime.device, TEST_SEED)
-    discovery = batched(patched, drawn.discovery, cell.runtime.device, cell.seed)
-    references = references_of(patched, choices, discovery, cell.seed)
-    self_check(patched, test[0], references.of(test[0]))
+    prepared = prepare(model, choices, drawn, device=cell.runtime.device, seed=cell.seed)
+    test, first = prepared.test, prepared.test.batches[0]
+    test.check(request.given.circuit)
+    self_check(test.patchable, first, test.counterfactuals.of(first))
     return {
         **_place(request, cell, choices),
         **judge(
-            patched,
             test,
-            references,
             request.given.circuit,
-            choices,
             seed=cell.seed,
-            search=discovery,
+            search=prepared.discovery,
             tests=request.tests,
             effort=effort,
             learner=Learner(),

@@ -11,9 +11,9 @@ from typing import Any
 from harness.circuits.circuit import Circuit
 from harness.evaluation.overlap import (
     components,
-    edge_between,
-    edge_consistency,
-    edge_overlap,
+    element_between,
+    element_consistency,
+    element_overlap,
     node_between,
     node_consistency,
     node_overlap,
@@ -30,12 +30,12 @@ def overlap_with(given: Given, others: Sequence[Given]) -> dict[str, Any] | None
         "with": [
             {
                 "name": other.name,
-                "edges": _plain(edge_overlap(given.circuit, other.circuit)),
+                "edges": _plain(element_overlap(given.circuit, other.circuit)),
                 "nodes": _plain(node_overlap(given.circuit, other.circuit)),
             }
             for other in others
         ],
-        "consistency": _plain(edge_consistency(circuits)),
+        "consistency": _plain(element_consistency(circuits)),
     }
 
 
@@ -43,7 +43,7 @@ def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
     """Circuits of each group, consistency within those of several, and overlap between groups.
 
     Where every group is one circuit, `together` is the consistency of all of them; else their mean
-    would mix two things, and it is null. Raises `HarnessError` if their graphs differ.
+    would mix two things, and it is null. Raises `HarnessError` if their spaces differ.
     """
     circuits = {name: [one.circuit for one in group] for name, group in groups.items()}
     single = all(len(group) == 1 for group in circuits.values())
@@ -62,7 +62,7 @@ def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
             {
                 "a": a,
                 "b": b,
-                "edges": _plain(edge_between(circuits[a], circuits[b])),
+                "edges": _plain(element_between(circuits[a], circuits[b])),
                 "nodes": _plain(node_between(circuits[a], circuits[b])),
             }
             for a, b in combinations(circuits, 2)
@@ -77,7 +77,7 @@ def _described(given: Given) -> dict[str, Any]:
         "source": dict(circuit.source),
         "seed": None if given.entry is None else given.entry.seed,
         "size": circuit.size,
-        "edges_total": circuit.graph.n_edges,
+        "total": len(circuit.space),
         "nodes": int(components(circuit).sum()),
     }
 
@@ -86,7 +86,7 @@ def _consistency(circuits: Sequence[Circuit]) -> dict[str, Any]:
     if len(circuits) < 2:
         return {"edges": None, "nodes": None}
     return {
-        "edges": _plain(edge_consistency(circuits)),
+        "edges": _plain(element_consistency(circuits)),
         "nodes": _plain(node_consistency(circuits)),
     }
 

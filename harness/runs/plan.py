@@ -97,7 +97,7 @@ class Cell:
     def header(self) -> dict[str, Any]:
         """The fields of `result.json` that are known before anything is computed."""
         return {
-            "schema_version": 1,
+            "schema_version": 2,
             "cell": self.id,
             "identity": dict(self.identity),
             "task": self.task.spec.name,

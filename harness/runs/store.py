@@ -39,6 +39,7 @@ from harness.runs.atomic import (
     write_synced,
 )
 from harness.runs.models import MANIFEST, ModelStore
+from harness.runs.versions import upgraded
 from harness.spec.identity import digest
 
 __all__ = ["CellOutput", "CellStore", "ModelStore", "Tensors"]
@@ -95,7 +96,10 @@ class CellStore:
     def result(self, cell_id: str) -> dict[str, Any]:
         """A finished cell's result, checked against the schema; `StoreCorrupt` if broken."""
         path = self.cells / cell_id / "result.json"
-        result: dict[str, Any] = self._read(path)
+        try:
+            result = dict(upgraded(self._read(path)))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreCorrupt(f"{path} is no result ({error!r}); {RECOMPUTE}") from error
         if problem := result_problem(result):
             raise StoreCorrupt(f"{path}: {problem}; {RECOMPUTE}")
         if result["cell"] != cell_id:

@@ -8,10 +8,10 @@ package adds one with an entry point `name = "package.module:INFO"` in the group
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any, cast
 
 from harness.errors import HarnessError, NotFound
@@ -30,8 +30,9 @@ class GranularityInfo:
 
     `unit`: what its elements are counted in (plural). `components`, `ablations`, `positions`:
     legal values of these fields of a task's evaluation, the first being the default.
-    `patchable`: `module:function`, which makes a `PatchableModel` of a model and its evaluation
-    (see `harness.circuits.patchable.MakePatchable`); imported only when a cell is computed.
+    `space` and `patchable`: `module:function` of what makes its `Space` from a file's header, and
+    its `PatchableModel` from a model and its evaluation (`harness.circuits.patchable`); imported
+    only when needed, and torch with them.
     """
 
     name: str
@@ -39,11 +40,8 @@ class GranularityInfo:
     components: tuple[str, ...]
     ablations: tuple[str, ...]
     positions: tuple[str, ...]
+    space: str
     patchable: str
-
-    def load(self) -> Callable[..., Any]:
-        """The function that `patchable` names; imports it, and torch with it."""
-        return cast("Callable[..., Any]", _named(self.patchable))
 
 
 def granularities() -> tuple[str, ...]:
@@ -57,7 +55,7 @@ def granularity(name: str) -> GranularityInfo:
     Raises `NotFound` for an unknown one, `HarnessError` if a package's cannot be loaded.
     """
     if name in BUILT_IN:
-        return cast(GranularityInfo, _named(BUILT_IN[name]))
+        return cast(GranularityInfo, named(BUILT_IN[name]))
     point = _plug_ins().get(name)
     if point is None:
         raise NotFound(f"unknown granularity {name!r}; known: {', '.join(granularities())}")
@@ -104,6 +102,7 @@ def _plug_ins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _named(where: str) -> object:
+def named(where: str) -> Any:
+    """What `module:name` (or `module:Class.method`) names; imports the module."""
     module, _, name = where.partition(":")
-    return getattr(import_module(module), name)
+    return attrgetter(name)(import_module(module))

@@ -1,6 +1,6 @@
 """Removing dead ends changes no logit, under every ablation and in every architecture.
 
-`PatchedModel.logits` leaves useless nodes out by itself (`harness.circuits.live`), those that are
+`PatchedModel.logits` leaves useless nodes out by itself (`patched.live`), those that are
 useless under all the masks of a call: two such calls could agree because they ran the same nodes.
 So a circuit before it is pruned is run in full, alone, by the pass with gradients.
 
@@ -13,11 +13,11 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import OF_A_RUN, References
-from harness.circuits.select import prune
+from harness.circuits.edges.counterfactuals import OF_A_RUN, EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.select import prune
 
 ABLATIONS = ["interchange", "resample", "mean", "mean_positional", "zero"]
 SHARES = (0.03, 0.1, 0.2, 0.3, 0.5)
@@ -37,7 +37,9 @@ class Case:
     """A model, a graph of it and prompts, with what dropped edges carry."""
 
     def __init__(self, model, graph, batch, ablation, head_bias="unattached"):
-        references = References(model, graph, ablation, mean_over=[batch], head_bias=head_bias)
+        references = EdgeCounterfactuals(
+            model, graph, ablation, mean_over=[batch], head_bias=head_bias
+        )
         self.patched, self.batch = PatchedModel(model, graph), batch
         self.reference = references.of(batch)
 

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import (
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.positions import Positions
+from harness.circuits.edges.select import prune, top_n
+from harness.circuits.files import (
     load_circuit,
     save_circuit,
     to_mib,
     to_mib_tensors,
     to_safetensors,
 )
-from harness.circuits.graph import Graph
-from harness.circuits.positions import Positions
-from harness.circuits.select import prune, top_n
 from harness.errors import HarnessError
 
 

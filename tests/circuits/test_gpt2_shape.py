@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.models.batch import Batch
 from harness.models.config import GPT2_SMALL
 from harness.models.transformer import Transformer, random_model
@@ -53,7 +53,7 @@ class Case:
         model, self.batch = gpt2_shaped(), two_prompts()
         graph = Graph.of(GPT2_SMALL)
         self.patched = PatchedModel(model, graph)
-        self.reference = References(model, graph, "interchange").of(self.batch)
+        self.reference = EdgeCounterfactuals(model, graph, "interchange").of(self.batch)
         self.clean = plain_logits(model, self.batch)
         self.corrupted = plain_logits(model, self.batch, corrupted=True)
 

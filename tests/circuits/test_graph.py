@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.circuits.graph import Graph
-from harness.circuits.positions import Positions
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.positions import Positions
 from harness.errors import HarnessError
 
 graphs = st.builds(

@@ -7,9 +7,10 @@ import torch
 from attribution_cases import problem_of, scores_of
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import (
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import (
     COARSEST,
     ROUNDINGS,
     PatchedModel,
@@ -17,7 +18,6 @@ from harness.circuits.patching import (
     plain_logits,
     self_check,
 )
-from harness.circuits.reference import References
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
@@ -39,7 +39,7 @@ def in_both(name: str, dtype: torch.dtype) -> tuple[Transformer, Transformer]:
 
 def self_checked(model: Transformer, batch: Batch) -> float:
     graph = Graph.of(model.config)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     return self_check(PatchedModel(model, graph), batch, reference)
 
 

@@ -12,11 +12,11 @@ from attribution_cases import positions_of
 from edge_by_edge import EdgeByEdge, weights_of
 from other_compiler import PROGRAMS, Published
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import stated, verify
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
-from harness.circuits.select import prune
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.select import prune
+from harness.circuits.ground_truth import stated, verify
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.programs_task import checked_program
@@ -68,7 +68,7 @@ def known(name, ablation, inputs):
 def known_of(model, pairs, ablation, inputs):
     graph = Graph.of(model.config, inputs)
     given = list(Batches(pairs, 64))
-    return verify(PatchedModel(model, graph), given, References(model, graph, ablation))
+    return verify(PatchedModel(model, graph), given, EdgeCounterfactuals(model, graph, ablation))
 
 
 def prompts_of(pairs: PromptPairs):
@@ -148,7 +148,7 @@ def test_edges_of_each_position_are_those_of_an_independent_brute_force(name, ab
     pairs = pairs.take(pairs.lengths == pairs.lengths.max())
     (prompts,), (batch,) = list(prompts_of(pairs)), Batches(pairs, 64)
     graph = Graph.of(model.config, "split", positions_of(model, batch))
-    found = verify(PatchedModel(model, graph), [batch], References(model, graph, ablation))
+    found = verify(PatchedModel(model, graph), [batch], EdgeCounterfactuals(model, graph, ablation))
     slow = EdgeByEdge(weights_of(model), causal, split=True)
     edges, least, most = slow.true_edges([prompts], ablation, graph.n_places)
     assert set(found.edges()) == edges
@@ -164,7 +164,7 @@ def test_positions_that_stand_in_for_each_other_are_no_ground_truth():
     (batch,) = Batches(pairs, 64)
     graph = Graph.of(model.config, "split", positions_of(model, batch))
     with pytest.raises(HarnessError, match=r"no ground truth: .* stand in for each other"):
-        verify(PatchedModel(model, graph), [batch], References(model, graph, "zero"))
+        verify(PatchedModel(model, graph), [batch], EdgeCounterfactuals(model, graph, "zero"))
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -296,4 +296,4 @@ def test_half_precision_has_no_ground_truth(dtype):
     model = compiled("reverse").model.to(dtype)
     patched = PatchedModel(model, Graph.of(model.config, "split"))
     with pytest.raises(HarnessError, match="float16: rounding alone moves logits"):
-        verify(patched, [], References(model, patched.graph, "zero"))
+        verify(patched, [], EdgeCounterfactuals(model, patched.graph, "zero"))

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, POST_NORMS, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, PatchedRun, plain_logits
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun, plain_logits
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.circuits.edges.positions import Positions
 
 LIGHT = [name for name in ARCHITECTURES if name not in POST_NORMS and name != "no-positions"]
 ABLATIONS = ["interchange", "zero", "mean"]
@@ -44,7 +44,7 @@ def test_logits_and_slopes_are_those_of_all_nodes(name, inputs, ablation, per_to
         positions = Positions(length, (length - 1,), causal=model.config.causal)
         graph = replace(graph, positions=positions)
     patched = PatchedModel(model, graph)
-    reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
+    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     fewer = 0
     for seed in range(8):
         share = 0.06 / graph.n_places
@@ -131,7 +131,7 @@ def test_rows_and_columns_are_those_of_the_graph(seed, layers, heads, inputs, pa
 def test_dense_masks_leave_nothing_out(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     masks = graph.allowed[None].double()
     run = PatchedRun.start(PatchedModel(model, graph), batch, masks, reference, exact_zeros=True)
     assert run.nodes.is_all
@@ -142,7 +142,7 @@ def test_an_empty_circuit_runs_no_node_and_is_the_counterfactual(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
     patched = PatchedModel(model, graph)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     masks = torch.zeros(1, *graph.allowed.shape)
     run = PatchedRun.start(patched, batch, masks, reference, exact_zeros=True)
     assert run.nodes.n_writers == graph.n_inputs

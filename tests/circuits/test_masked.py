@@ -15,10 +15,10 @@ from masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
 from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.models.behaviour import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.cost import in_fresh_process
@@ -37,7 +37,7 @@ class Case:
         self.batch = batch
         self.graph = Graph.of(self.model.config, inputs)
         self.patched = PatchedModel(self.model, self.graph)
-        references = References(self.model, self.graph, ablation, head_bias=head_bias)
+        references = EdgeCounterfactuals(self.model, self.graph, ablation, head_bias=head_bias)
         self.reference = references.of(batch)
         self.slow = SlowModel(self.model, inputs)
 

@@ -9,11 +9,11 @@ import torch
 from attribution_cases import problem_of
 from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.optimal import Learned, learn_constants, random_masks
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import Constants, References, writer_means
+from harness.circuits.edges.counterfactuals import Constants, EdgeCounterfactuals, writer_means
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import Learned, learn_constants, random_masks
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.models.behaviour import LOSSES
 
@@ -87,7 +87,7 @@ def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch)
     draw = torch.Generator().manual_seed(2)
     masks = torch.rand(2, *graph.allowed.shape, generator=draw, dtype=torch.float64)
     masks = (masks * graph.allowed).requires_grad_()
-    run = References(patched.model, graph, "interchange").of(batch)
+    run = EdgeCounterfactuals(patched.model, graph, "interchange").of(batch)
     at = torch.randn(2, 2, 2, 11, generator=draw, dtype=torch.float64)
 
     def loss(tensors, masks):
@@ -205,7 +205,9 @@ def test_masks_drop_the_wanted_share_of_the_edges_that_exist():
 def test_all_edges_give_the_plain_model(name, inputs, dtype, tolerance, random_batch):
     patched, batch = patched_of(small_model(name, dtype=dtype), inputs), random_batch()
     learned = learn_constants(patched, [batch], 0, steps=2)
-    references = References(patched.model, patched.graph, "optimal", constants=learned.constants)
+    references = EdgeCounterfactuals(
+        patched.model, patched.graph, "optimal", constants=learned.constants
+    )
     reference = references.of(batch)
     found = patched.logits(batch, patched.graph.allowed[None], reference)[0]
     plain = plain_logits(patched.model, batch)
@@ -217,7 +219,7 @@ def test_no_edges_give_the_constants_alone(random_batch):
     """Then the logits depend on nothing of the prompt."""
     patched, batch = patched_of(small_model("gpt2-like")), random_batch()
     constants = learn_constants(patched, [batch], 0, steps=2).constants
-    references = References(patched.model, patched.graph, "optimal", constants=constants)
+    references = EdgeCounterfactuals(patched.model, patched.graph, "optimal", constants=constants)
     nothing = torch.zeros_like(patched.graph.allowed)
     found = patched.logits(batch, nothing[None], references.of(batch))[0]
     wanted = slow_logits(patched, batch, nothing.double(), constants)
@@ -230,7 +232,7 @@ def test_refusals(random_batch):
     model = small_model("gpt2-like")
     patched, batch = patched_of(model), random_batch()
     with pytest.raises(HarnessError, match="'optimal' needs learned constants"):
-        References(model, patched.graph, "optimal")
+        EdgeCounterfactuals(model, patched.graph, "optimal")
     with pytest.raises(HarnessError, match="need prompts to be taken over"):
         learn_constants(patched, [], 0)
     model.unembedding[0, 0] = torch.nan

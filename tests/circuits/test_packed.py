@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import save_circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.positions import Positions
+from harness.circuits.files import save_circuit
 from harness.circuits.packed import pack, unpack
-from harness.circuits.positions import Positions
 from harness.errors import HarnessError
 
 

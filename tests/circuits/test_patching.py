@@ -11,9 +11,14 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, patched_logits, plain_logits, self_check
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import (
+    PatchedModel,
+    patched_logits,
+    plain_logits,
+    self_check,
+)
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -30,7 +35,7 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, ablation, random
     """[1] In either precision, under every ablation."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
-    reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
+    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     found = patched_logits(model, graph, batch, ones(graph), reference)[0]
     plain = plain_logits(model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
@@ -42,7 +47,7 @@ def test_no_edges_give_the_corrupted_run(name, dtype, tolerance, random_batch):
     """[2] In either precision."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     found = patched_logits(model, graph, batch, torch.zeros_like(ones(graph)), reference)[0]
     corrupted = plain_logits(model, batch, corrupted=True)
     assert (found - corrupted).abs().max() <= tolerance * corrupted.abs().max()
@@ -55,7 +60,7 @@ def test_random_masks_match_the_slow_reference(name, random_batch):
     draw = torch.Generator().manual_seed(3)
     masks = (torch.rand(4, *graph.allowed.shape, generator=draw) < 0.6) & graph.allowed
     found = patched_logits(
-        model, graph, batch, masks, References(model, graph, "interchange").of(batch)
+        model, graph, batch, masks, EdgeCounterfactuals(model, graph, "interchange").of(batch)
     )
     slow = SlowModel(model)
     for mask, logits in zip(masks, found, strict=True):
@@ -71,7 +76,7 @@ def test_zero_ablation_matches_the_slow_reference(name, random_batch):
         graph.allowed
     )
     found = patched_logits(
-        model, graph, batch, mask[None], References(model, graph, "zero").of(batch)
+        model, graph, batch, mask[None], EdgeCounterfactuals(model, graph, "zero").of(batch)
     )[0]
     wanted = SlowModel(model).writers(batch.clean, mask.double(), None)[1][:, -1:]
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
@@ -88,7 +93,7 @@ def test_mean_ablation_carries_the_mean_of_every_writer(random_batch):
         graph.allowed
     )
     wanted = slow.writers(batch.clean, mask.double(), means)[1][:, -1:]
-    reference = References(model, graph, "mean", mean_over=[batch]).of(batch)
+    reference = EdgeCounterfactuals(model, graph, "mean", mean_over=[batch]).of(batch)
     found = patched_logits(model, graph, batch, mask[None], reference)[0]
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
@@ -96,7 +101,7 @@ def test_mean_ablation_carries_the_mean_of_every_writer(random_batch):
 def test_resample_without_a_partner_is_refused(random_batch):
     model, batch = small_model("gpt2-like"), replace(random_batch(n=1), other=None)
     with pytest.raises(HarnessError, match="at least two prompts of each length"):
-        References(model, Graph.of(model.config), "resample").of(batch)
+        EdgeCounterfactuals(model, Graph.of(model.config), "resample").of(batch)
 
 
 @pytest.mark.parametrize("name", ["gpt2-like", "no-norm-bidirectional"])
@@ -109,7 +114,7 @@ def test_answers_are_read_at_any_position(name, random_batch):
     mask = (torch.rand(graph.allowed.shape, generator=torch.Generator().manual_seed(6)) < 0.6) & (
         graph.allowed
     )
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     found = patched_logits(model, graph, batch, mask[None], reference)[0]
     slow = SlowModel(model).logits(batch.clean, batch.corrupted, mask.double())
     for row, used in enumerate(places.tolist()):
@@ -123,7 +128,7 @@ def test_answers_are_read_at_any_position(name, random_batch):
 def test_self_check_refuses_a_model_whose_passes_differ(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     assert self_check(PatchedModel(model, graph), batch, reference) < 1e-10
     block = next(model.layers())
     block.project = lambda z: 1.01 * type(block).project(block, z)  # type: ignore[method-assign]
@@ -138,5 +143,7 @@ def test_self_check_refuses_weights_that_are_not_finite(random_batch):
     graph = Graph.of(model.config)
     with pytest.raises(HarnessError, match="self-check failed"):
         self_check(
-            PatchedModel(model, graph), batch, References(model, graph, "interchange").of(batch)
+            PatchedModel(model, graph),
+            batch,
+            EdgeCounterfactuals(model, graph, "interchange").of(batch),
         )

@@ -12,8 +12,8 @@ import torch
 from attribution_cases import problem_of, scores_of
 from slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import plain_logits, self_check
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import plain_logits, self_check
 from harness.discovery.mask_training import Training, task_of
 from harness.errors import HarnessError
 

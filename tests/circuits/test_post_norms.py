@@ -10,11 +10,11 @@ import torch
 from attribution_cases import problem_of, scores_of
 from slow_reference import POST_NORMS, norm, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, patched_logits
-from harness.circuits.post_norms import slope_after, slope_before
-from harness.circuits.reference import References, collect
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, patched_logits
+from harness.circuits.edges.patched.post_norms import slope_after, slope_before
 
 NORM_FREE = {"norm": "none", "activation": "gelu"}
 KINDS = {
@@ -68,7 +68,7 @@ def test_one_dropped_edge_by_hand(random_batch):
     graph, block = Graph.of(model.config), next(model.layers())
     mask = graph.allowed.clone()
     mask[graph.edge_index("a0.h1->logits")] = False
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     found = patched_logits(model, graph, batch, mask[None], reference)[0]
     clean, corrupted = collect(model, batch.clean), collect(model, batch.corrupted)
     mixed = clean.heads[0].clone()
@@ -100,7 +100,7 @@ def test_a_pass_leaves_its_counterfactual_as_it_was(name, random_batch):
     """Streams are mixed in place: what they start from is needed for every other reader."""
     model, batch = small_model(name), random_batch()
     graph = Graph.of(model.config)
-    reference = References(model, graph, "interchange").of(batch)
+    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     patched, mask = PatchedModel(model, graph), graph.allowed[None]
     before = [x.clone() for x in (*reference.streams, *reference.mlps)]
     first, again = (patched.logits(batch, mask, reference) for _ in range(2))

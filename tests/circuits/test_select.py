@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import Walks
-from harness.circuits.positions import Positions
-from harness.circuits.reference import References
-from harness.circuits.select import greedy, prune, select, sizes_to_counts, top_n
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.paths import Walks
+from harness.circuits.edges.positions import Positions
+from harness.circuits.edges.select import greedy, prune, select, sizes_to_counts, top_n
 from harness.models.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
@@ -112,7 +112,7 @@ def test_dead_ends_of_positions_do_not_change_logits(name, ablation, inputs, see
     kept = random_edges(graph, seed, share)
     pruned = prune(kept, graph, ablation)
     assert (pruned != kept).any()
-    reference = References(model, graph, ablation, mean_over=[batch]).of(batch)
+    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     patched = PatchedModel(model, graph)
     before = masked_logits(patched, batch, kept[None].double(), reference)[0, batch.read]
     after = patched.logits(batch, pruned[None], reference)[0, batch.read]

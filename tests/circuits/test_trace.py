@@ -6,8 +6,8 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.reference import collect
-from harness.circuits.trace import Trace
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.trace import Trace
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

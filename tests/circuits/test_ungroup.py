@@ -8,10 +8,10 @@ from attribution_cases import positions_of
 from slow_reference import small_model
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import patched_logits
-from harness.circuits.reference import References
-from harness.circuits.ungroup import ungrouped
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import patched_logits
+from harness.circuits.edges.ungroup import ungrouped
 from harness.models.transformer import Transformer
 
 
@@ -50,7 +50,7 @@ def test_an_ungrouped_circuit_computes_the_same(per_token, random_batch):
     assert not spread.kept[~spread.graph.allowed].any()
     torch.testing.assert_close(spread.scores.sum(), scores.sum())
     found, wanted = (
-        patched_logits(m, g, batch, mask[None], References(m, g, "interchange").of(batch))
+        patched_logits(m, g, batch, mask[None], EdgeCounterfactuals(m, g, "interchange").of(batch))
         for m, g, mask in ((whole, spread.graph, spread.kept), (model, graph, kept))
     )
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import save_circuit
-from harness.circuits.graph import Graph
-from harness.circuits.optimal import learn_constants
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.files import save_circuit
 from harness.evaluation import judge as evaluation
 from harness.evaluation.completeness import Learner
 from harness.runs.store import CellStore

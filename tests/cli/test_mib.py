@@ -10,8 +10,8 @@ import pytest
 import torch
 from word_tokenizer import write_tokenizer
 
-from harness.circuits.formats import load_circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.files import load_circuit
 from harness.datasets.locate import VARIABLE
 from harness.models.checkpoint import save_model
 from harness.models.config import TransformerConfig

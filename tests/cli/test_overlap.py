@@ -10,8 +10,8 @@ import torch
 from fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import save_circuit, to_safetensors
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.files import save_circuit, to_safetensors
 from harness.circuits.packed import pack
 from harness.evaluation.overlap import edge_consistency, node_consistency
 from harness.runs.plan import Cell, Plan

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.circuits.formats import load_circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.files import load_circuit
 from harness.circuits.packed import unpack
 from harness.discovery.registry import BUILT_IN, PER_TOKEN
 from harness.evaluation import judge as evaluation

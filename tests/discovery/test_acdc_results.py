@@ -13,9 +13,9 @@ import torch
 from acdc_cases import SEVERAL, full_objective, problem_of, rows_of
 from slow_reference import small_model
 
-from harness.circuits.known import verify
-from harness.circuits.patching import plain_logits
-from harness.circuits.select import prune, sizes_to_counts
+from harness.circuits.edges.patched.forward import plain_logits
+from harness.circuits.edges.select import prune, sizes_to_counts
+from harness.circuits.ground_truth import verify
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
 from harness.discovery.acdc import RUNS, Acdc, next_threshold, ranked

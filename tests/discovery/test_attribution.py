@@ -12,10 +12,10 @@ import torch
 from attribution_cases import HookedRun, by_norm, problem_of, scores_of
 from slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.gradients import edge_scores, gradient_run, writer_differences
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import plain_logits
-from harness.circuits.reference import collect
+from harness.circuits.edges.counterfactuals import collect
+from harness.circuits.edges.gradients import edge_scores, gradient_run, writer_differences
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import plain_logits
 from harness.discovery import held_groups, input_path
 from harness.discovery.registry import make_method
 from harness.discovery.slopes import OTHER_KINDS, slope_problem

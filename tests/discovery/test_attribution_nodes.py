@@ -7,7 +7,7 @@ import torch
 from attribution_cases import problem_of, scores_of
 from slow_reference import ARCHITECTURES, SlowModel
 
-from harness.circuits.select import top_n
+from harness.circuits.edges.select import top_n
 from harness.discovery import node_patching
 from harness.models.behaviour import logit_diff
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References, collect
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
@@ -25,7 +25,7 @@ def problem_of(model, *batches, ablation="interchange", name="logit_diff", seed=
     return Problem(
         PatchedModel(model, graph),
         batches,
-        References(model, graph, ablation, mean_over=batches),
+        EdgeCounterfactuals(model, graph, ablation, mean_over=batches),
         name,
         torch.Generator().manual_seed(seed),
     )

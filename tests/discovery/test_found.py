@@ -11,8 +11,8 @@ import pytest
 import torch
 from attribution_cases import problem_of
 
-from harness.circuits.graph import Graph
-from harness.circuits.select import prune, top_n
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.select import prune, top_n
 from harness.discovery.edge_pruning import EdgePruning
 from harness.discovery.found import checked, circuit_of, ranking_for
 from harness.discovery.problem import Discovery

@@ -8,10 +8,10 @@ import pytest
 import torch
 from slow_reference import small_model
 
-from harness.circuits.graph import Graph
-from harness.circuits.optimal import learn_constants
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method
@@ -33,7 +33,9 @@ def test_scores_are_finite_and_follow_the_constants(kind, random_batch):
     found = {}
     for steps in (0, 40):  # means, and what was learned from there
         learned = learn_constants(patched, [batch], 0, steps=steps)
-        references = References(model, patched.graph, "optimal", constants=learned.constants)
+        references = EdgeCounterfactuals(
+            model, patched.graph, "optimal", constants=learned.constants
+        )
         problem = Problem(
             patched, (batch,), references, "logit_diff", torch.Generator().manual_seed(0)
         )

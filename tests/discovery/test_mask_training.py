@@ -14,9 +14,9 @@ from slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery import edge_pruning, mask_training, prompts
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.mask_training import MaskRun, Training, optimise
@@ -47,7 +47,7 @@ def problem_of(model, *batches: Batch, seed=0, inputs="token", **fields) -> Prob
     return Problem(
         PatchedModel(model, graph),
         batches,
-        References(model, graph, "interchange"),
+        EdgeCounterfactuals(model, graph, "interchange"),
         "logit_diff",
         torch.Generator().manual_seed(seed),
         **fields,

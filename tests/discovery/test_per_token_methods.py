@@ -6,7 +6,7 @@ import pytest
 import torch
 from attribution_cases import problem_of
 
-from harness.circuits.select import prune
+from harness.circuits.edges.select import prune
 from harness.discovery.found import checked, circuit_of
 from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method, per_token_problem
 from harness.errors import HarnessError

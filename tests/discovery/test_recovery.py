@@ -13,10 +13,10 @@ import pytest
 import torch
 from other_compiler import Published
 
-from harness.circuits.graph import Graph
-from harness.circuits.known import verify
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.ground_truth import verify
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
 from harness.discovery.found import checked
@@ -58,7 +58,7 @@ def search(
     """A method's agreement with the circuit of `EDGES`, verified on the test pairs."""
     method, (_, ablation, inputs) = Library().method(kind).spec, case
     patched = PatchedModel(model, Graph.of(model.config, inputs))
-    references = References(model, patched.graph, ablation)
+    references = EdgeCounterfactuals(model, patched.graph, ablation)
     generator = torch.Generator().manual_seed(seed)
     problem = Problem(patched, train, references, "logit_diff", generator)
     found = make_method(method.kind, {**method.params, **params}).discover(problem)

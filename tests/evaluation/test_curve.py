@@ -10,9 +10,9 @@ import torch
 from slow_reference import small_model
 from toy_task import CHOICES
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.errors import HarnessError
 from harness.evaluation import curve
 from harness.evaluation.curve import PER_EXAMPLE, Examples, evaluate_circuits
@@ -34,7 +34,7 @@ def setting(random_batch):
 
 def run(setting, circuits, choices=CHOICES):
     model, graph, batch, _ = setting
-    references = References(model, graph, choices.ablation)
+    references = EdgeCounterfactuals(model, graph, choices.ablation)
     return evaluate_circuits(PatchedModel(model, graph), [batch], references, circuits, choices)
 
 

@@ -12,9 +12,9 @@ from slow_reference import small_model
 from toy_task import CHOICES
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
 from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.curve import evaluate_circuits
@@ -31,7 +31,7 @@ class Setting:
         self.model = small_model(name)
         self.graph = Graph.of(self.model.config)
         self.patched = PatchedModel(self.model, self.graph)
-        self.references = References(self.model, self.graph, "interchange")
+        self.references = EdgeCounterfactuals(self.model, self.graph, "interchange")
         self.batches, self.search = ([random_batch(n=8, seed=seed)] for seed in (0, 1))
 
     def circuit(self, share=0.6):

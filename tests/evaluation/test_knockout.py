@@ -10,11 +10,11 @@ import torch
 from slow_reference import SlowModel, small_model
 from toy_task import CHOICES
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel
-from harness.circuits.paths import Walks
-from harness.circuits.reference import References
-from harness.circuits.select import prune
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.paths import Walks
+from harness.circuits.edges.select import prune
 from harness.evaluation.completeness import (
     Learner,
     greedy_knockout,
@@ -34,7 +34,10 @@ def draws(seed=0):
 def runner_of(model, batch, choices=CHOICES):
     graph = Graph.of(model.config)
     return Runner(
-        PatchedModel(model, graph), [batch], References(model, graph, choices.ablation), choices
+        PatchedModel(model, graph),
+        [batch],
+        EdgeCounterfactuals(model, graph, choices.ablation),
+        choices,
     )
 
 

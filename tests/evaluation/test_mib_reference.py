@@ -10,10 +10,10 @@ import pytest
 import torch
 from toy_task import CHOICES
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
-from harness.circuits.select import prune, sizes_to_counts, top_n
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.select import prune, sizes_to_counts, top_n
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.evaluation.curve import evaluate_circuits
@@ -64,7 +64,7 @@ class Reference:
         problem = Problem(
             PatchedModel(self.model, self.graph),
             (self.batch(rows),),
-            References(self.model, self.graph, ablation, mean_over=[self.batch()]),
+            EdgeCounterfactuals(self.model, self.graph, ablation, mean_over=[self.batch()]),
             "logit_diff",
             torch.Generator(),
         )
@@ -160,7 +160,7 @@ def test_circuits_faithfulness_cpr_and_cmd(reference, theirs, order):
     examples = evaluate_circuits(
         PatchedModel(reference.model, graph),
         [reference.batch()],
-        References(reference.model, reference.graph, "interchange"),
+        EdgeCounterfactuals(reference.model, reference.graph, "interchange"),
         [*circuits, torch.zeros_like(graph.allowed), graph.allowed],
         CHOICES,
     )

@@ -10,9 +10,9 @@ import torch
 from slow_reference import small_model
 from toy_task import CHOICES
 
-from harness.circuits.graph import Graph
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_10
@@ -102,7 +102,7 @@ def test_a_curve_carries_them_beside_the_usual_ones(batch):
     model = small_model("gpt2-like")
     graph = Graph.of(model.config)
     circuits = [torch.zeros_like(graph.allowed), graph.allowed]
-    references = References(model, graph, "interchange")
+    references = EdgeCounterfactuals(model, graph, "interchange")
     patched = PatchedModel(model, graph)
     found, usual = (
         evaluate_circuits(

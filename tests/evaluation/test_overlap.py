@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.errors import HarnessError
 from harness.evaluation.overlap import (
     Consistency,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.circuits.patching import plain_logits
+from harness.circuits.edges.patched.forward import plain_logits
 from harness.datasets.tokenizer import open_tokenizer
 from harness.models.batch import Batch
 from harness.models.behaviour import logit_diff

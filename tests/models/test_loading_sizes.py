@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from hugging_face import config_json
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.models.config import GPT2_SMALL
 
 LLAMA_2_13B = {

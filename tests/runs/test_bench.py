@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.live import LiveNodes
 from harness.discovery import activation_patching_cost
 from harness.discovery.activation_patching import Patcher
 from harness.discovery.registry import BUILT_IN, make_method

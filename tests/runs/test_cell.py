@@ -16,8 +16,8 @@ import torch
 from fake_cells import a_method, a_model, a_task, loaded
 from rounding import kl_bound
 
-from harness.circuits.formats import load_circuit
-from harness.circuits.optimal import learn_constants
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.files import load_circuit
 from harness.datasets import stream
 from harness.datasets.open import open_data
 from harness.errors import HarnessError

@@ -11,8 +11,8 @@ import torch
 from fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.formats import load_circuit, to_safetensors
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.files import load_circuit, to_safetensors
 from harness.circuits.packed import pack
 from harness.errors import HarnessError
 from harness.runs.export import (

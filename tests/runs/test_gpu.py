@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from attribution_cases import problem_of
+from harness.runs.setting import batched
 from slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import References
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
@@ -34,7 +35,6 @@ from harness.models.batch import Batch
 from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
-from harness.runs.setting import batched
 from harness.spec.load import Library, Loaded
 from harness.spec.types import Selection, Task
 
@@ -154,7 +154,10 @@ def circuit_numbers(
         batched(patched, data.pairs(split, count, 0, at_most=True), device, 0)
         for split, count in (("train", choices.discovery_pairs), ("test", pairs))
     )
-    references, generator = References(model, patched.graph, "interchange"), torch.Generator()
+    references, generator = (
+        EdgeCounterfactuals(model, patched.graph, "interchange"),
+        torch.Generator(),
+    )
     problem = Problem(patched, train, references, choices.metric, generator.manual_seed(0))
     found = checked(make_method(kind, params).discover(problem), patched.graph, kind)
     n = round((1 - sparsity) * patched.graph.n_edges)

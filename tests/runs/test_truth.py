@@ -10,7 +10,7 @@ import pytest
 import torch
 from fake_cells import a_method
 
-from harness.circuits.known import KnownCircuit, NoTrueCircuit
+from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
 from harness.datasets.programs_task import checked_program
 from harness.errors import StoreCorrupt

@@ -10,5 +10,6 @@ INFO = GranularityInfo(
     components=("heads_qkv_mlps",),
     ablations=("interchange", "mean", "mean_positional", "optimal", "zero", "resample"),
     positions=("all", "per_token"),
+    space="harness.circuits.edges.space:EdgeSpace.from_header",
     patchable="harness.circuits.edges.patchable:patchable",
 )

@@ -34,10 +34,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from harness.circuits.graph import Graph
-from harness.circuits.masked import masked_logits
-from harness.circuits.patching import PatchedModel, plain_logits
-from harness.circuits.reference import Activations, Constants, collect, writer_means
+from harness.circuits.edges.counterfactuals import Activations, Constants, collect, writer_means
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
@@ -136,10 +137,10 @@ class _Objective:
         """
         total = 0.0
         for batch in batches:
-            reference = self.counterfactual(constants, batch)
+            counterfactual = self.counterfactual(constants, batch)
             whole = plain_logits(self.patched.model, batch)
             for mask in masks:
-                logits = self.patched.logits(batch, mask[None], reference)
+                logits = self.patched.logits(batch, mask[None], counterfactual)
                 total += float(self.mean(logits, whole, batch)) * len(batch) / len(masks)
         mean = total / sum(len(batch) for batch in batches)
         if not math.isfinite(mean):

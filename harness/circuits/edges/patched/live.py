@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 
 WORTH = 0.9
 """Fewer are run only if they are at most this share of the nodes: leaving out copies weights."""
@@ -58,12 +58,12 @@ class LiveNodes:
         if of_a_run:
             reached_heads, reached_mlps = _reached(graph, used)
             heads, mlps = heads & reached_heads, mlps & reached_mlps
-        found = cls(
+        live = cls(
             graph,
             tuple(tuple(row.nonzero()[0].tolist()) for row in heads),
             tuple(mlps.tolist()),
         )
-        return found if found.n_writers <= WORTH * graph.n_writers else cls.all(graph)
+        return live if live.n_writers <= WORTH * graph.n_writers else cls.all(graph)
 
     @cached_property
     def is_all(self) -> bool:

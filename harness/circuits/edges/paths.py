@@ -6,8 +6,8 @@ from functools import cached_property
 
 import torch
 
-from harness.circuits.graph import Graph
-from harness.circuits.select import prune
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.select import prune
 
 
 class Walks:

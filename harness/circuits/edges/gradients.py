@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.mixing import mask_slopes
-from harness.circuits.post_norms import first_order_differences
-from harness.circuits.readers import FoldedReaders, ReaderRun, sum_of
-from harness.circuits.reference import Activations, input_writers
-from harness.circuits.trace import Trace
+from harness.circuits.edges.counterfactuals import Activations, input_writers
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.mixing import mask_slopes
+from harness.circuits.edges.patched.post_norms import first_order_differences
+from harness.circuits.edges.patched.readers import FoldedReaders, ReaderRun, sum_of
+from harness.circuits.edges.trace import Trace
 from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
@@ -107,18 +107,20 @@ def by_reader(reads: Tensor) -> Tensor:
 
 @torch.no_grad()
 def writer_differences(
-    model: Transformer, graph: Graph, run: Activations, reference: Activations
+    model: Transformer, graph: Graph, run: Activations, counterfactual: Activations
 ) -> Tensor:
     """x_w - x̃_w of every writer, of heads before a norm takes them: [W, B, T, D]."""
     differences = run.streams[0].new_empty((graph.n_writers, *run.streams[0].shape))
-    differences[: graph.n_inputs] = run.inputs - reference.inputs
+    differences[: graph.n_inputs] = run.inputs - counterfactual.inputs
     for layer, block in enumerate(model.layers()):
-        z = (run.heads[layer] - reference.heads[layer]).permute(2, 0, 1, 3).flatten(1, 2)
+        z = (run.heads[layer] - counterfactual.heads[layer]).permute(2, 0, 1, 3).flatten(1, 2)
         rows = differences[graph.head_rows(layer)]
         torch.bmm(z, block.out_weights(), out=rows.view(rows.shape[0], -1, rows.shape[-1]))
-        if reference.without_bias and block.out_map.bias is not None:
+        if counterfactual.without_bias and block.out_map.bias is not None:
             rows += block.out_map.bias / graph.n_heads
-        torch.sub(run.mlps[layer], reference.mlps[layer], out=differences[graph.mlp_row(layer)])
+        torch.sub(
+            run.mlps[layer], counterfactual.mlps[layer], out=differences[graph.mlp_row(layer)]
+        )
     return differences
 
 

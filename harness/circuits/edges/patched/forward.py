@@ -5,14 +5,13 @@ its counterfactual. The first sum is the counterfactual's residual stream, alrea
 differences are mixed, one matrix product per attention layer and one per MLP. With all masks
 one this is the plain model, with all masks zero the counterfactual run. Where attention's output is
 normalised before it is added (Gemma 2 and 3), each reader normalises its own mix of heads:
-`harness.circuits.post_norms`. Where each position has its own edges (`Graph.positions`), so has the
-mask: at token t the mix is that of m[t,w,r].
+`patched.post_norms`. Where each position has its own edges (`Graph.positions`), so has the mask: at
+token t the mix is that of m[t,w,r].
 
 Cost per mask and token, in multiply-adds: the model's own 12·L·D² plus E·D for mixing (GPT-2
 small: 85 M + 25 M); less where masks are exactly zero, since only the nodes are run that some mask
-needs (`harness.circuits.live`): a circuit costs what its nodes cost. Memory: one buffer of W·T·D
-per mask and prompt. `harness.circuits.masked` is the same pass with gradients with respect to the
-masks.
+needs (`patched.live`): a circuit costs what its nodes cost. Memory: one buffer of W·T·D per mask
+and prompt. `patched.backward` is the same pass with gradients with respect to the masks.
 """
 
 from __future__ import annotations
@@ -24,15 +23,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.live import LiveNodes
-from harness.circuits.mixing import mix
-from harness.circuits.post_norms import PostNorms
-from harness.circuits.readers import FoldedReaders, centred
-from harness.circuits.reference import Activations, input_writers
+from harness.circuits.edges.counterfactuals import Activations, input_writers
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.circuits.edges.patched.mixing import mix
+from harness.circuits.edges.patched.post_norms import PostNorms
+from harness.circuits.edges.patched.readers import FoldedReaders, centred
 from harness.errors import HarnessError
 from harness.models.batch import Batch
-from harness.models.precision import single
 from harness.models.transformer import Block, Transformer
 
 
@@ -57,14 +55,14 @@ class PatchedModel:
         return tuple(FoldedReaders.mlp(block) for block in self.model.layers())
 
     @torch.no_grad()
-    def logits(self, batch: Batch, masks: Tensor, reference: Activations) -> Tensor:
+    def logits(self, batch: Batch, masks: Tensor, counterfactual: Activations) -> Tensor:
         """Logits [S, B, P, V] at the read positions, for S masks [S, W, R] at once.
 
         Masks are [S, T, W, R] where each position has its own. Runs the clean prompts of `batch`;
-        what a mask drops comes from `reference`. Raises `HarnessError` for prompts that have
+        what a mask drops comes from `counterfactual`. Raises `HarnessError` for prompts that have
         not as many tokens as the graph has positions.
         """
-        run = PatchedRun.start(self, batch, masks, reference, exact_zeros=True)
+        run = PatchedRun.start(self, batch, masks, counterfactual, exact_zeros=True)
         for layer in range(self.model.config.n_layers):
             run.attention(layer)
             run.mlp(layer)
@@ -84,7 +82,7 @@ class PatchedRun:
     nodes: LiveNodes
     batch: Batch
     masks: Tensor
-    reference: Activations
+    counterfactual: Activations
     streams: tuple[Tensor, ...]
     differences: Tensor
     post: PostNorms | None = None
@@ -96,7 +94,7 @@ class PatchedRun:
         patched: PatchedModel,
         batch: Batch,
         masks: Tensor,
-        reference: Activations,
+        counterfactual: Activations,
         *,
         exact_zeros: bool,
     ) -> PatchedRun:
@@ -109,19 +107,19 @@ class PatchedRun:
         _check_length(graph, batch)
         nodes = LiveNodes.all(graph)
         if exact_zeros and not model.config.post_norms:
-            nodes = LiveNodes.under(graph, masks, of_a_run=reference.of_a_run)
+            nodes = LiveNodes.under(graph, masks, of_a_run=counterfactual.of_a_run)
         norm = model.final_norm  # all norms of a model are of one kind
-        streams = tuple(centred(x, norm) for x in reference.streams)
+        streams = tuple(centred(x, norm) for x in counterfactual.streams)
         masks = nodes.of(masks).to(streams[0])
         shape = (len(masks), nodes.n_writers, *streams[0].shape)
         differences = streams[0].new_empty(shape)
-        written = input_writers(model, batch.clean, graph.inputs) - reference.inputs
+        written = input_writers(model, batch.clean, graph.inputs) - counterfactual.inputs
         differences[:, : graph.n_inputs] = centred(written, norm)
-        post = PostNorms.of(model, graph, reference) if model.config.post_norms else None
+        post = PostNorms.of(model, graph, counterfactual) if model.config.post_norms else None
         if post is not None:
             streams = post.without_attention(streams)
         blocks = list(model.layers())
-        return cls(patched, nodes, batch, masks, reference, streams, differences, post, blocks)
+        return cls(patched, nodes, batch, masks, counterfactual, streams, differences, post, blocks)
 
     @property
     def graph(self) -> Graph:
@@ -200,24 +198,24 @@ class PatchedRun:
     def write_heads(self, layer: int, z: Tensor) -> None:
         """Put the differences of live heads z [h, S, B, T, K] into their slots."""
         block, live = self.blocks[layer], self.nodes.heads(layer)
-        reference = self.reference.heads[layer].permute(2, 0, 1, 3)
+        counterfactual = self.counterfactual.heads[layer].permute(2, 0, 1, 3)
         if live is not None:
-            reference = reference[live.to(reference.device)]
-        change = z - reference[:, None]
+            counterfactual = counterfactual[live.to(counterfactual.device)]
+        change = z - counterfactual[:, None]
         slots = self.differences[:, self.nodes.head_rows(layer)]
         weights = centred(self.out_weights(layer), block.attention_norm)
         for heads, into in zip(change.unbind(1), slots, strict=True):
             out = into.view(len(into), -1, into.shape[-1])
             torch.bmm(heads.flatten(1, 2), weights, out=out)
-        if self.reference.without_bias and block.out_map.bias is not None:
+        if self.counterfactual.without_bias and block.out_map.bias is not None:
             slots += centred(block.out_map.bias, block.attention_norm) / self.graph.n_heads
 
     def write_mlp(self, layer: int, hidden: Tensor) -> None:
         """Put the difference of an MLP with hidden layer [S·B·T, M] into its slot."""
-        block, reference = self.blocks[layer], self.reference.mlps[layer]
-        out = block.write_mlp(block.activate(hidden)).view(-1, *reference.shape)
+        block, counterfactual = self.blocks[layer], self.counterfactual.mlps[layer]
+        out = block.write_mlp(block.activate(hidden)).view(-1, *counterfactual.shape)
         self.differences[:, self.nodes.mlp_row(layer)] = centred(
-            out - reference, block.attention_norm
+            out - counterfactual, block.attention_norm
         )
 
     def final(self) -> Tensor:
@@ -264,52 +262,7 @@ def _only(column: int) -> slice:
 
 
 def patched_logits(
-    model: Transformer, graph: Graph, batch: Batch, masks: Tensor, reference: Activations
+    model: Transformer, graph: Graph, batch: Batch, masks: Tensor, counterfactual: Activations
 ) -> Tensor:
     """One patched pass, see `PatchedModel.logits`; for many, make the `PatchedModel` once."""
-    return PatchedModel(model, graph).logits(batch, masks, reference)
-
-
-@torch.no_grad()
-def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -> Tensor:
-    """Logits [B, P, V] of the whole model at the read positions."""
-    tokens = batch.corrupted if corrupted else batch.clean
-    return model.unembed(batch.at_positions(model.stream(tokens)))
-
-
-ROUNDINGS = 2**10
-COARSEST = 0.5
-
-
-def check_tolerance(dtype: torch.dtype) -> float:
-    """How far two passes that round differently may be apart, in the logits' standard deviation.
-
-        min(ROUNDINGS·ε, COARSEST),   ε = 2^-52, 2^-23, 2^-10, 2^-7 for float64, 32, 16, bfloat16
-
-    that is 2e-13, 1e-4, ½ and ½. The largest difference of random models of 1 to 24 layers is 4 to
-    50 ε, whatever their depth; where a few coordinates dwarf the rest of the stream it is up to
-    1000 ε. In half precision COARSEST rules, which refuses only what is plainly another model: to
-    be sure of a loaded model, run one cell of it in float32.
-    """
-    return min(ROUNDINGS * torch.finfo(dtype).eps, COARSEST)
-
-
-def self_check(patched: PatchedModel, batch: Batch, reference: Activations) -> float:
-    """Refuse a model whose patched pass with all edges is not its plain pass.
-
-    Returns the largest difference relative to the spread of the logits. Raises
-    `HarnessError` beyond `check_tolerance` of the model's precision or if logits are not finite.
-    """
-    dtype = patched.model.embedding.dtype
-    plain = single(plain_logits(patched.model, batch))
-    found = single(patched.logits(batch, patched.graph.allowed[None], reference)[0])
-    worst = float((found - plain).abs().max() / plain.std().clamp(min=1e-6))
-    tolerance = check_tolerance(dtype)
-    if not worst <= tolerance:
-        overflow = dtype == torch.float16 and not torch.isfinite(found + plain).all()
-        raise HarnessError(
-            f"self-check failed: with all edges kept the patched pass differs from the model by "
-            f"{worst:.2e} of the logits' spread (allowed {tolerance:.0e}); the model is refused"
-            + ("; its numbers leave float16's range: use bfloat16 or float32" if overflow else "")
-        )
-    return worst
+    return PatchedModel(model, graph).logits(batch, masks, counterfactual)

@@ -32,10 +32,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
-from harness.circuits.mixing import add_mixed, mix
-from harness.circuits.readers import centred, inverse_size
-from harness.circuits.reference import Activations
+from harness.circuits.edges.counterfactuals import Activations
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patched.mixing import add_mixed, mix
+from harness.circuits.edges.patched.readers import centred, inverse_size
 from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Norm, Transformer
@@ -74,10 +74,10 @@ class PostNorms:
     base: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, model: Transformer, graph: Graph, reference: Activations) -> PostNorms:
+    def of(cls, model: Transformer, graph: Graph, counterfactual: Activations) -> PostNorms:
         """Those of a counterfactual."""
         norms = tuple(block.attention_post_norm for block in model.layers())
-        outputs = attention_outputs(model, reference)
+        outputs = attention_outputs(model, counterfactual)
         base = tuple(centred(a, norm) for a, norm in zip(outputs, norms, strict=True))
         return cls(graph, norms, base)
 
@@ -102,7 +102,7 @@ class PostNorms:
         """What readers see [S, r, B, T, D].
 
         `base` [B, T, D] is the counterfactual stream without attention, `masks` (the shapes of
-        `harness.circuits.mixing`) and `written` [S, w, B, T, D] those of the w writers before the
+        `patched.mixing`) and `written` [S, w, B, T, D] those of the w writers before the
         readers.
         """
         total = base.repeat(len(masks), masks.shape[-1], *[1] * base.ndim)  # never base itself

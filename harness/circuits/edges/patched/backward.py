@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.circuits.mixing import add_writer_slopes, mask_slopes
-from harness.circuits.patching import PatchedModel, PatchedRun
-from harness.circuits.post_norms import slope_before
-from harness.circuits.reference import Activations
+from harness.circuits.edges.counterfactuals import Activations
+from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun
+from harness.circuits.edges.patched.mixing import add_writer_slopes, mask_slopes
+from harness.circuits.edges.patched.post_norms import slope_before
 from harness.models.batch import Batch
 
 
@@ -38,24 +38,29 @@ def masked_logits(
     patched: PatchedModel,
     batch: Batch,
     masks: Tensor,
-    reference: Activations,
+    counterfactual: Activations,
     *,
     exact_zeros: bool = False,
 ) -> Tensor:
     """Logits [S, B, P, V] under float masks [S, W, R], differentiable with respect to the masks.
 
-    Masks are [S, T, W, R] where each position has its own edges. And with respect to the tensors of
-    `reference`, each as a variable of its own. The model must be frozen. Gradients at impossible
-    edges are zero. They can be taken once: the backward pass gives its buffers back as it goes.
+    Masks are [S, T, W, R] where each position has its own edges. The tensors of `counterfactual`
+    get gradients too, each as a variable of its own. The model must be frozen. Gradients at
+    impossible edges are zero. They can be taken once: the backward pass frees its buffers.
 
     `exact_zeros`: gradients are not needed at masks that are exactly zero (there they are zero or
     right), as where masks were clipped; so nodes of no use are not run (`LiveNodes`). Not for a
-    `reference` that wants gradients.
+    `counterfactual` that wants gradients.
     """
-    masks = masks.to(reference.streams[0])
-    tensors = (reference.inputs, *reference.heads, *reference.mlps, *reference.streams)
+    masks = masks.to(counterfactual.streams[0])
+    tensors = (
+        counterfactual.inputs,
+        *counterfactual.heads,
+        *counterfactual.mlps,
+        *counterfactual.streams,
+    )
     final: Tensor = _MaskedStream.apply(  # type: ignore[no-untyped-call]
-        masks, patched, batch, reference, exact_zeros, *tensors
+        masks, patched, batch, counterfactual, exact_zeros, *tensors
     )
     return patched.model.unembed(final)
 
@@ -72,11 +77,13 @@ class _MaskedStream(torch.autograd.Function):
         masks: Tensor,
         patched: PatchedModel,
         batch: Batch,
-        reference: Activations,
+        counterfactual: Activations,
         exact_zeros: bool,
         *tensors: Tensor,
     ) -> Tensor:
-        run = PatchedRun.start(patched, batch, masks.detach(), reference, exact_zeros=exact_zeros)
+        run = PatchedRun.start(
+            patched, batch, masks.detach(), counterfactual, exact_zeros=exact_zeros
+        )
         ctx.tape = _Tape(run, [], [])
         for layer in range(patched.model.config.n_layers):
             if run.nodes.groups[layer]:
@@ -92,14 +99,16 @@ class _MaskedStream(torch.autograd.Function):
             raise RuntimeError("masked logits can be differentiated once; run the pass again")
         at_tensors = ctx.needs_input_grad[5:]
         if any(at_tensors):
-            tape.at_reference = _AtReference([], [], [])
+            tape.at_counterfactual = _AtCounterfactual([], [], [])
         at_masks = tape.backward(grads[0])
-        found = tape.at_reference.tensors() if tape.at_reference else [None] * len(at_tensors)
+        found = (
+            tape.at_counterfactual.tensors() if tape.at_counterfactual else [None] * len(at_tensors)
+        )
         return at_masks, None, None, None, None, *found
 
 
 @dataclass
-class _AtReference:
+class _AtCounterfactual:
     """Gradients at the counterfactual's tensors as the backward pass meets them, last layer first.
 
     They are summed over the masks.
@@ -122,7 +131,7 @@ class _Tape:
     run: PatchedRun
     heads: list[tuple[Tensor, Tensor]]
     hidden: list[Tensor]
-    at_reference: _AtReference | None = None
+    at_counterfactual: _AtCounterfactual | None = None
 
     def attention(self, layer: int) -> None:
         streams = self.run.attention_streams(layer)
@@ -160,8 +169,8 @@ class _Tape:
                     at_masks,
                     at_writers,
                 )
-        if self.at_reference:
-            self.at_reference.inputs = -at_writers[:, : run.graph.n_inputs].sum(0)
+        if self.at_counterfactual:
+            self.at_counterfactual.inputs = -at_writers[:, : run.graph.n_inputs].sum(0)
         return nodes.spread(at_masks)
 
     def _from_logits(self, at_final: Tensor, at_masks: Tensor) -> Tensor:
@@ -172,8 +181,8 @@ class _Tape:
         at_writers = torch.empty_like(run.differences)
         for some, at_read in run.final_parts(at_final):
             at_streams = run.batch.from_positions(at_read)
-            if self.at_reference:
-                self.at_reference.streams.append(at_streams.sum(0))
+            if self.at_counterfactual:
+                self.at_counterfactual.streams.append(at_streams.sum(0))
             at_masks[..., some, column] = self._read_slopes(some, at_read, at_streams)
             masks = _by_writer(run.masks[..., some, column])
             torch.mul(masks, at_streams[:, None], out=at_writers[:, some])
@@ -195,8 +204,8 @@ class _Tape:
     ) -> None:
         """Pass gradients at readers' streams [S, r, B, T, D] on to their edges and writers."""
         run, own = self.run, self.run.graph.positions is not None
-        if self.at_reference:
-            self.at_reference.streams.append(at_streams.sum((0, 1)))
+        if self.at_counterfactual:
+            self.at_counterfactual.streams.append(at_streams.sum((0, 1)))
         if rows == 0:  # without input writers nothing is written before the first heads
             return
         for some, slopes in run.parts(at_streams, rows, columns):
@@ -206,8 +215,8 @@ class _Tape:
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
         """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B, T, D]."""
         run, block = self.run, self.run.blocks[layer]
-        if self.at_reference:
-            self.at_reference.mlps.append(-at_writer.sum(0))
+        if self.at_counterfactual:
+            self.at_counterfactual.mlps.append(-at_writer.sum(0))
         hidden = self.hidden.pop()
         at_out = at_writer.reshape(-1, at_writer.shape[-1])
         if block.config.post_norms:
@@ -225,8 +234,8 @@ class _Tape:
         weights = run.out_weights(layer)  # [h, K, D]
         at = at_writers.transpose(0, 1).reshape(len(weights), -1, weights.shape[-1])
         at_z = torch.bmm(at, weights.transpose(1, 2)).view(z.shape)
-        if self.at_reference:
-            self.at_reference.heads.append(-at_z.sum(1).permute(1, 2, 0, 3))
+        if self.at_counterfactual:
+            self.at_counterfactual.heads.append(-at_z.sum(1).permute(1, 2, 0, 3))
         (at_reads,) = torch.autograd.grad(z, reads, at_z)
         folded, streams = run.readers(layer), run.attention_streams(layer)
         at_streams = folded.stream_gradients(streams, reads.detach(), at_reads)

@@ -30,7 +30,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.circuits.positions import Positions
+from harness.circuits.edges.positions import Positions
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.spec.types import Inputs
@@ -253,8 +253,8 @@ class Graph:
         if self.positions is None:
             return (), name
         ends, _, place = name.rpartition("@")
-        known = re.fullmatch(_NUMBER, place) and int(place) < self.positions.count
-        return (int(place),) if known else None, ends
+        exists = re.fullmatch(_NUMBER, place) and int(place) < self.positions.count
+        return (int(place),) if exists else None, ends
 
     def _row(self, name: str) -> int | None:
         if name in _INPUT_NAMES[self.inputs]:

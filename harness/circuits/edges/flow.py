@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+
+
+def touched_nodes(kept: Tensor, graph: Graph) -> Tensor:
+    """Nodes [W+1], `logits` last, that kept edges [W, R] (or [T, W, R]) go out of or into."""
+    kept = graph.by_place(kept).any(0)
+    touched = graph.owners[kept.any(0)].any(0)
+    touched[:-1] |= kept.any(1)
+    return touched
 
 
 def fed_nodes(readers: Tensor, graph: Graph) -> Tensor:

@@ -4,7 +4,7 @@
     resample         its output on another clean prompt of the same length
     mean             its mean output over clean prompts and their positions
     mean_positional  its mean output over clean prompts at the same position
-    optimal          a constant learned to cost least, see `harness.circuits.optimal`
+    optimal          a constant learned to cost least, see `harness.circuits.edges.optimal`
     zero             nothing
 
 A head is stored before its output projection (K numbers instead of D); the projection is
@@ -22,15 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
 from harness.errors import HarnessError
 from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec.types import Ablation, HeadBias, Inputs
-
-OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
-"""Ablations whose counterfactual is one run of the model on other prompts, so that a writer which
-hears nothing but the counterfactual writes the counterfactual."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +178,7 @@ def _start(model: Transformer, inputs: Inputs, batch: Batch, written: Tensor) ->
     return total + model.position(total.shape[1]) if inputs == "token" else total
 
 
-class References:
+class EdgeCounterfactuals:
     """Makes the counterfactual of each batch under one ablation.
 
     `mean_over` are the batches whose clean prompts give the means (needed for means only);
@@ -212,7 +208,7 @@ class References:
             if constants is None:
                 raise HarnessError(
                     "ablation 'optimal' needs learned constants: give those of "
-                    "harness.circuits.optimal.learn_constants"
+                    "harness.circuits.edges.optimal.learn_constants"
                 )
             self._constants = constants
 

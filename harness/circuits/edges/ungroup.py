@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.graph import Graph
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.mib import edges_of
+from harness.circuits.edges.space import EdgeSpace
 
 
 def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:
@@ -19,21 +21,23 @@ def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:
     gets an equal part, so that the sum over edges stays the same. Others (a probability of being
     kept, a threshold) only rank edges: each gets the whole score, so that the order stays.
     """
-    graph = circuit.graph
+    space = edges_of(circuit)
+    graph = space.graph
     if graph.n_groups is None:
         return circuit
+    whole = EdgeSpace(replace(graph, n_groups=None))
     each = graph.n_heads // graph.n_groups
-    scores = (
-        None
+
+    def spread(flat: Tensor, share: float | None = None) -> Tensor:
+        return whole.flat(_spread(space.matrix(flat), graph, share))
+
+    return replace(
+        circuit,
+        space=whole,
+        kept=spread(circuit.kept),
+        scores=None
         if circuit.scores is None
-        else _spread(circuit.scores, graph, 1 / each if additive else None)
-    )
-    return Circuit(
-        replace(graph, n_groups=None),
-        _spread(circuit.kept, graph),
-        scores,
-        circuit.d_model,
-        circuit.source,
+        else spread(circuit.scores, 1 / each if additive else None),
     )
 
 

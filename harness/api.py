@@ -1,0 +1,275 @@
+"""The harness from Python: what `import harness` gives.
+
+    import harness
+
+    task = harness.load_task("ioi")
+    model = harness.load_model(task)
+    circuit = harness.discover(task, model, "eap", size=0.05)
+    print(harness.evaluate(circuit, task, model))
+    print(circuit.strongest(10))
+
+Names here do not move; modules inside the package may. Plug-ins import from `harness` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.patchable import self_check
+from harness.circuits.select import sizes_to_counts
+from harness.datasets.files import pairs_of_rows
+from harness.datasets.open import open_data
+from harness.datasets.pairs import PromptPairs, TaskData
+from harness.discovery.found import checked, circuit_of, ranking_for
+from harness.discovery.problem import Problem
+from harness.discovery.registry import make_method
+from harness.errors import HarnessError
+from harness.evaluation.curve import evaluate_circuits
+from harness.evaluation.summary import Summary
+from harness.models.transformer import Transformer
+from harness.runs.obtain import obtain_model
+from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.prepare import Drawn, Prepared, check_lengths, draw, prepare
+from harness.runs.record import find_run, load_cells, model_store, record
+from harness.spec.load import Library, Loaded
+from harness.spec.types import Evaluation, Method, Runtime, Task
+
+if TYPE_CHECKING:
+    import polars
+
+    from harness.runs.execute import Summary as RunSummary
+
+Log = Callable[[str], None]
+
+_RESULTS = Path("results")
+_UNNAMED = Method(name="api", title="Called from Python", kind="random")
+"""A cell needs a method; its model and its pairs do not depend on it."""
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """A task from its YAML file, and its data."""
+
+    loaded: Loaded[Task]
+    library: Library
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.loaded.spec.name
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The choices that circuits are measured under."""
+        return self.loaded.spec.evaluation
+
+    @cached_property
+    def data(self) -> TaskData:
+        """Prompt pairs and training batches in disjoint splits."""
+        return open_data(self.loaded)
+
+    def with_evaluation(self, **changes: Any) -> OpenTask:
+        """The same task under other choices: `task.with_evaluation(ablation="mean")`."""
+        evaluation = replace(self.evaluation, **changes)
+        spec = replace(self.loaded.spec, evaluation=evaluation)
+        return replace(self, loaded=replace(self.loaded, spec=spec))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An estimate over prompt pairs with its 95 % bootstrap interval; None where not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def __repr__(self) -> str:
+        if self.value is None:
+            return "undefined"
+        interval = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{interval}"
+
+
+# ---------------------------------------------------------------- tasks, models, prompts
+def load_task(name: str, *, include: Sequence[Path | str] = ()) -> OpenTask:
+    """A task by name or by the path of its YAML file; `include` are folders to look in first.
+
+    Raises `harness.HarnessError` (`SpecError` with file, line and column) for a task that is not
+    there or not valid.
+    """
+    library = Library([Path(folder) for folder in include])
+    return OpenTask(library.task(name), library)
+
+
+def load_model(
+    task: OpenTask,
+    model: str | None = None,
+    *,
+    results: Path | str = _RESULTS,
+    device: Literal["cpu", "cuda"] = "cpu",
+    log: Log | None = None,
+) -> Transformer:
+    """The task's model, or another spec's by name or path; trained first where it has to be.
+
+    Trained models are kept below `results`, where `harness run` finds them too. Frozen.
+    """
+    cell = _cell(task, model, device=device)
+    return obtain_model(cell, task.data, model_store(Path(results)), log or _silent)
+
+
+def prompt_pairs(
+    task: OpenTask,
+    rows: Iterable[Mapping[str, Any]] | None = None,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    seed: int = 0,
+) -> PromptPairs:
+    """Prompt pairs in the task's tokens: `n` of a split, or your own `rows`.
+
+    A row has `clean` and `corrupted` (texts of as many tokens), `good` and `bad` (an answer, or
+    a list of them). Raises `harness.HarnessError` that names each row that cannot be used.
+    """
+    if rows is not None:
+        kind = task.loaded.spec.tokenizer.kind
+        return pairs_of_rows(list(rows), task.data.tokenizer, kind)
+    wanted = task.evaluation.test_pairs if n is None else n
+    return task.data.pairs(split, wanted, seed, at_most=n is None)
+
+
+# ---------------------------------------------------------------- circuits
+def discover(
+    task: OpenTask,
+    model: Transformer,
+    method: str = "eap",
+    *,
+    size: float | int = 0.05,
+    seed: int = 0,
+    **params: Any,
+) -> Circuit:
+    """A circuit that a method finds on the task's discovery pairs, with scores of all elements.
+
+    `method`: a spec by name or path; `params` change its parameters. `size`: a share of all
+    elements (float), or a number of them (int).
+    """
+    spec = _method(task, method, params)
+    prepared = _prepared(task, model, seed)
+    setup = prepared.discovery
+    total = len(setup.space)
+    n = size if isinstance(size, int) else sizes_to_counts((size,), total)[0]
+    problem = Problem(
+        setup.patchable,
+        setup.batches,
+        setup.counterfactuals,
+        setup.choices.metric,
+        torch.Generator().manual_seed(seed),
+        (n,),
+    )
+    discovery = make_method(spec.kind, spec.params).discover(problem)
+    discovery = checked(discovery, setup.space, spec.name)
+    kept = circuit_of(discovery, setup.space, n, spec.selection, setup.choices.ablation)
+    source = {"task": task.name, "method": spec.name, "seed": str(seed)}
+    scores = ranking_for(discovery, n)
+    return Circuit(setup.space, kept, scores, model.config.d_model, source)
+
+
+def evaluate(
+    circuit: Circuit,
+    task: OpenTask,
+    model: Transformer,
+    pairs: PromptPairs | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Measured]:
+    """Faithfulness and the other measures of a circuit, each with its interval.
+
+    On the task's test pairs, or on `pairs`. Raises `harness.HarnessError` for a circuit of another
+    model.
+    """
+    setup = _prepared(task, model, seed, pairs).test
+    setup.check(circuit)
+    everything = torch.ones(len(setup.space), dtype=torch.bool)
+    examples = evaluate_circuits(setup, [circuit.kept, ~everything, everything])
+    point = Summary(examples, ()).point(0)
+    return {
+        name: Measured(one["value"], one["low"], one["high"])
+        for name, one in sorted(point.items(), key=lambda item: item[0] != "faithfulness")
+    }
+
+
+# ---------------------------------------------------------------- runs
+def run(
+    suite: str = "quickstart",
+    *,
+    results: Path | str = _RESULTS,
+    jobs: int = 1,
+    include: Sequence[Path | str] = (),
+) -> RunSummary:
+    """Compute every cell of a suite that is not stored yet, as `harness run` does."""
+    from harness.runs.execute import LocalExecutor, Settings
+    from harness.runs.plan import expand
+    from harness.runs.store import CellStore
+
+    library = Library([Path(folder) for folder in include])
+    plan = expand(library.suite(suite), library)
+    store = CellStore(Path(results) / plan.name)
+    record(store.folder, plan)
+    return LocalExecutor(jobs).run(plan, store, Settings(models=model_store(Path(results))))
+
+
+def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polars.DataFrame:
+    """All numbers of a run, a row for each cell and circuit size (`harness help columns`)."""
+    from harness.reports.rows import frame
+
+    return frame(load_cells(find_run(Path(results), run)))
+
+
+# ---------------------------------------------------------------- inside
+def _cell(task: OpenTask, model: str | None, *, device: Literal["cpu", "cuda"] = "cpu") -> Cell:
+    loaded = task.loaded
+    if model is None:
+        own = loaded.spec.model
+        source = ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
+    else:
+        other = task.library.model(model)
+        name = other.spec.name or Path(model).stem
+        source = ModelSource(other.spec, name, other.folder, other.trained_on)
+    return make_cell(loaded, source, _UNNAMED, "method", 0, Runtime(device=device))
+
+
+def _prepared(
+    task: OpenTask, model: Transformer, seed: int, pairs: PromptPairs | None = None
+) -> Prepared:
+    """As a cell of the task and seed; `pairs` in place of its test pairs."""
+    cell = replace(_cell(task, None), seed=seed)
+    drawn = draw(cell, task.data)
+    if pairs is not None:
+        drawn = Drawn(drawn.discovery, pairs)
+        check_lengths(task.evaluation, drawn)
+    device = model.embedding.device.type
+    prepared = prepare(model, task.evaluation, drawn, device=device, seed=seed)
+    test, first = prepared.test, prepared.test.batches[0]
+    self_check(test.patchable, first, test.counterfactuals.of(first))
+    return prepared
+
+
+def _method(task: OpenTask, name: str, params: Mapping[str, Any]) -> Method:
+    spec = task.library.method(name).spec
+    unknown = set(params) - set(spec.params)
+    if unknown:
+        raise HarnessError(
+            f"method {name!r} has no parameter {', '.join(sorted(unknown))}; it has "
+            f"{', '.join(spec.params) or 'none'}"
+        )
+    return replace(spec, params={**spec.params, **params})
+
+
+def _silent(_text: str) -> None:
+    """Log nothing."""

@@ -1,0 +1,115 @@
+"""A model whose edges can be kept or replaced: the patched pass behind flat masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
+from harness.circuits.edges.gradients import Loss, edge_scores, gradient_run, writer_differences
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.positions import Positions
+from harness.circuits.edges.space import EdgeSpace
+from harness.datasets.pairs import PromptPairs
+from harness.models.batch import Batch
+from harness.models.config import TransformerConfig
+from harness.models.transformer import Transformer
+from harness.spec.types import Evaluation
+
+
+@dataclass(frozen=True)
+class EdgeModel:
+    """A frozen model and the edges of `graph`; implements `PatchableModel` and `Attributing`.
+
+    `patched` and `graph` are for methods that need to know what an edge is.
+    """
+
+    model: Transformer
+    graph: Graph
+
+    @cached_property
+    def patched(self) -> PatchedModel:
+        """The patched pass over matrices of edges."""
+        return PatchedModel(self.model, self.graph)
+
+    @cached_property
+    def space(self) -> EdgeSpace:
+        """The edges."""
+        return EdgeSpace(self.graph)
+
+    def counterfactuals(
+        self, choices: Evaluation, pairs: Sequence[Batch], seed: int
+    ) -> EdgeCounterfactuals:
+        """What dropped edges carry; means and learned constants are those of the pairs."""
+        if choices.ablation == "optimal":
+            learned = learn_constants(self.patched, pairs, seed, choices.metric)
+            return EdgeCounterfactuals(
+                self.model,
+                self.graph,
+                "optimal",
+                constants=learned.constants,
+                notes=learned.notes(),
+            )
+        return EdgeCounterfactuals(
+            self.model,
+            self.graph,
+            choices.ablation,
+            mean_over=pairs,
+            head_bias=choices.head_bias,
+        )
+
+    def logits(self, batch: Batch, masks: Tensor, counterfactual: Activations) -> Tensor:
+        """Logits [S, B, P, V] under masks [S, E]; nodes that no mask needs are not run."""
+        return self.patched.logits(batch, self.space.matrix(masks), counterfactual)
+
+    def masked_logits(
+        self,
+        batch: Batch,
+        masks: Tensor,
+        counterfactual: Activations,
+        *,
+        exact_zeros: bool = False,
+    ) -> Tensor:
+        """The same with gradients with respect to masks [S, E]."""
+        return masked_logits(
+            self.patched, batch, self.space.matrix(masks), counterfactual, exact_zeros=exact_zeros
+        )
+
+    def attribute(self, batch: Batch, loss: Loss, counterfactual: Activations) -> Tensor:
+        """Σ (x_w - x̃_w)·∂loss/∂(input of r) at the clean run: one plain forward and backward."""
+        run = gradient_run(self.model, self.graph, batch, loss)
+        differences = writer_differences(self.model, self.graph, run.activations, counterfactual)
+        scores = edge_scores(self.model, self.graph, batch, [run], differences)
+        return self.space.flat(scores)
+
+    def numbers(self, tokens: int) -> int:
+        """One difference of D numbers per writer and token: W·D·tokens."""
+        return self.graph.n_writers * tokens * self.model.config.d_model
+
+    def counterfactual_numbers(self, tokens: int) -> int:
+        """Heads, MLPs, inputs, and the stream wherever it is read."""
+        config = self.model.config
+        heads = config.n_layers * config.n_heads * config.d_head
+        return tokens * (heads + (3 * config.n_layers + 3) * config.d_model)
+
+
+def patchable(model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]) -> EdgeModel:
+    """The edges of a model under a task's choices."""
+    return EdgeModel(model, _graph(model.config, choices, pairs))
+
+
+def _graph(config: TransformerConfig, choices: Evaluation, pairs: Sequence[PromptPairs]) -> Graph:
+    """The model's edges; where positions have their own, those of the pairs' one length."""
+    if choices.positions == "all":
+        return Graph.of(config, choices.inputs)
+    read = {int(at) for some in pairs for at in np.unique(some.positions) if at >= 0}
+    length = int(pairs[-1].lengths[0])
+    positions = Positions(length, tuple(sorted(read)), config.causal)
+    return Graph.of(config, choices.inputs, positions)

@@ -1,0 +1,193 @@
+"""Circuits as files: our JSON and safetensors, and the EAP-IG / MIB JSON and pt forms.
+
+    *.safetensors   ours: `kept` and `scores` [E], one metadata entry; lossless
+    *.json          ours, or EAP-IG/MIB's `importances.json`, told apart when read
+    *.json.gz       either, compressed
+    *.pt            EAP-IG/MIB's `importances.pt`; read with `weights_only=True`
+
+The MIB forms know edges alone (`harness.circuits.edges.mib`). Everything a file says is checked
+against the space it declares: an unknown element, a missing field or a score that is no number is
+an error, not a silent zero. Files of version 1, which had edges as matrices, are read too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.edges.mib import from_mib, from_mib_tensors, to_mib, to_mib_tensors
+from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.rows import check_shape, filled
+from harness.circuits.space import Space, space_of
+from harness.errors import HarnessError
+
+FORMAT = "circuit-harness/circuit/2"
+FORMAT_1 = "circuit-harness/circuit/1"
+
+# What reading something that is no circuit raises; a missing key is reported on its own.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    RecursionError,
+    SafetensorError,
+    zlib.error,
+)
+
+
+def save_circuit(circuit: Circuit, path: Path, *, mib: bool = False) -> None:
+    """Write by suffix; `mib` chooses the EAP-IG/MIB form of JSON (pt always is)."""
+    if path.suffix == ".safetensors":
+        path.write_bytes(to_safetensors(circuit))
+    elif path.suffix == ".pt":
+        torch.save(to_mib_tensors(circuit), path)
+    elif path.name.endswith((".json", ".json.gz")):
+        text = json.dumps(to_mib(circuit) if mib else to_json(circuit), allow_nan=False)
+        data = text.encode()
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    else:
+        raise _unknown_suffix(path)
+
+
+def load_circuit(path: Path) -> Circuit:
+    """Read any of the forms above. Raises `HarnessError` that names the file and the fault."""
+    try:
+        if path.suffix == ".safetensors":
+            return _load_safetensors(path)
+        if path.suffix == ".pt":
+            return from_mib_tensors(_load_pt(path))
+        if path.name.endswith((".json", ".json.gz")):
+            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            data = json.loads(raw)
+            read: Callable[[Any], Circuit] = from_mib if "cfg" in data else from_json
+            return read(data)
+    except HarnessError as error:
+        raise HarnessError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise HarnessError(f"{path}: not a circuit: {error} is missing") from error
+    except _UNREADABLE as error:
+        raise HarnessError(f"{path}: cannot be read as a circuit: {error}") from error
+    raise _unknown_suffix(path)
+
+
+def _load_pt(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # the unpickler raises anything at all on a broken file
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HarnessError(f"not a file of tensors: {first}") from error
+    return data
+
+
+def _unknown_suffix(path: Path) -> HarnessError:
+    return HarnessError(f"{path}: circuits are .safetensors, .json, .json.gz or .pt files")
+
+
+# ---------------------------------------------------------------- header
+def _header(circuit: Circuit) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        **space_header(circuit.space),
+        "d_model": circuit.d_model,
+        "source": dict(circuit.source),
+    }
+
+
+def space_header(space: Space) -> dict[str, Any]:
+    """What a file says of its space; `read_space` makes the space of it."""
+    return {"granularity": space.granularity, "space": space.header()}
+
+
+def read_space(header: Mapping[str, Any]) -> Space:
+    """The space of a file's header, of either version."""
+    if "graph" in header:  # version 1
+        return EdgeSpace.from_header(header["graph"])
+    return space_of(header["granularity"], header["space"])
+
+
+def _check_format(header: Mapping[str, Any]) -> None:
+    if header["format"] not in (FORMAT, FORMAT_1):
+        raise HarnessError(f"format is {header['format']!r}, this version reads {FORMAT!r}")
+
+
+# ---------------------------------------------------------------- JSON
+def to_json(circuit: Circuit) -> dict[str, Any]:
+    """Every scored or kept element as [name, score or null, kept]."""
+    kept = circuit.kept.tolist()
+    scores = [None] * len(kept) if circuit.scores is None else circuit.scores.tolist()
+    elements = [
+        [circuit.space.name(element), scores[element], kept[element]]
+        for element in circuit.space.listing()
+        if kept[element] or scores[element] is not None
+    ]
+    return {**_header(circuit), "elements": elements}
+
+
+def from_json(data: dict[str, Any]) -> Circuit:
+    """Inverse of `to_json`."""
+    _check_format(data)
+    rows = [(name, score, kept) for name, score, kept in _rows(data)]
+    space = read_space(data)
+    kept, scores = filled(space, rows)
+    scored = any(score is not None for _, score, _ in rows)
+    return Circuit(space, kept, scores if scored else None, data["d_model"], data["source"])
+
+
+def _rows(data: Mapping[str, Any]) -> list[Any]:
+    """The elements; version 1 calls them edges."""
+    rows: list[Any] = data["edges" if data["format"] == FORMAT_1 else "elements"]
+    return rows
+
+
+# ---------------------------------------------------------------- safetensors
+def to_safetensors(circuit: Circuit) -> bytes:
+    """The bytes of our safetensors form; equal circuits give equal bytes."""
+    tensors = {"kept": circuit.kept.to(torch.uint8).contiguous()}
+    if circuit.scores is not None:
+        tensors["scores"] = circuit.scores.contiguous()
+    note = json.dumps(_header(circuit), sort_keys=True)
+    data: bytes = save(tensors, metadata={"circuit": note})  # one key keeps the bytes stable
+    return data
+
+
+def _load_safetensors(path: Path) -> Circuit:
+    with safe_open(path, framework="pt") as file:
+        header = json.loads((file.metadata() or {})["circuit"])
+        kept = torch.as_tensor(file.get_tensor("kept")).bool()
+        scores = torch.as_tensor(file.get_tensor("scores")) if "scores" in file.keys() else None  # noqa: SIM118
+    _check_format(header)
+    space = read_space(header)
+    read = _flat_of_version_1 if header["format"] == FORMAT_1 else _flat
+    return Circuit(
+        space,
+        read(space, "kept", kept),
+        None if scores is None else read(space, "scores", scores),
+        header["d_model"],
+        header["source"],
+    )
+
+
+def _flat(space: Space, name: str, values: Tensor) -> Tensor:
+    check_shape(name, values, (len(space),))
+    return values
+
+
+def _flat_of_version_1(space: Space, name: str, values: Tensor) -> Tensor:
+    """Version 1 held matrices over all writers and readers."""
+    if not isinstance(space, EdgeSpace):
+        raise HarnessError("version 1 of this form holds edges alone")
+    check_shape(name, values, tuple(space.graph.allowed.shape))
+    return space.flat(values)

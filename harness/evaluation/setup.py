@@ -1,0 +1,56 @@
+"""What circuits are run on: a model, prompt pairs, counterfactuals and choices, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.circuits.circuit import Circuit
+from harness.circuits.patchable import Counterfactuals, PatchableModel
+from harness.circuits.space import Space
+from harness.errors import HarnessError
+from harness.models.batch import Batch
+from harness.models.transformer import Transformer
+from harness.spec.types import Evaluation
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The same model and counterfactuals may stand in several set-ups with other `batches`."""
+
+    patchable: PatchableModel
+    batches: Sequence[Batch]
+    counterfactuals: Counterfactuals
+    choices: Evaluation
+
+    @property
+    def model(self) -> Transformer:
+        """The frozen model."""
+        return self.patchable.model
+
+    @property
+    def space(self) -> Space:
+        """What circuits are made of."""
+        return self.patchable.space
+
+    @property
+    def n(self) -> int:
+        """Prompt pairs."""
+        return sum(len(batch) for batch in self.batches)
+
+    def check(self, circuit: Circuit) -> None:
+        """Refuse a circuit that cannot be one of this model (`HarnessError`)."""
+        if circuit.space != self.space:
+            raise HarnessError(
+                f"the circuit's space is {circuit.space}, the model's is {self.space}: it is a "
+                "circuit of another model, or was found with another `granularity`, `inputs` or "
+                "`positions`, or prompts of another length"
+            )
+        width = self.model.config.d_model
+        if circuit.d_model not in (0, width):
+            raise HarnessError(
+                f"the circuit was found in a model with d_model {circuit.d_model}, this one has "
+                f"{width}"
+            )
+        if not circuit.kept.any():
+            raise HarnessError("the circuit keeps nothing: there is nothing to judge")

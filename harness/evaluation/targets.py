@@ -1,0 +1,114 @@
+"""The smallest circuit that reaches a target: found by bisection and measured where it is found.
+
+Along a method's own order there is a circuit C_n of at most n elements for every n. A target is a
+faithfulness to reach, or a KL or another loss to get down to. The search starts from circuits that
+were measured already: n lies between the largest of them that falls short, below the smallest that
+reaches it. Where a measure does not grow with n everywhere, this finds one crossing of several.
+
+Cost: log2 of the gap rounds, each one circuit per target; circuits that are equal once dead ends
+are removed are run once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.evaluation.curve import Floats, evaluate_circuits
+from harness.evaluation.measures import faithfulness
+from harness.evaluation.setup import Setup
+
+CircuitOf = Callable[[int], Tensor]
+"""A number n of elements, 0 … E, to the circuit C_n, bool [E]."""
+
+ROUNDING = 1e-6
+"""Rounding in the last places must not hide the whole model."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """`measure`: `faithfulness`, which has to reach `value`, or a loss, which may not exceed it."""
+
+    measure: str
+    value: float
+
+    def reached(self, means: Mapping[str, float]) -> bool:
+        """Whether a circuit with these mean measures does it; NaN does not."""
+        if self.measure == "faithfulness":
+            return means["faithfulness"] >= self.value - ROUNDING
+        return means[self.measure] <= self.value + ROUNDING
+
+
+@dataclass
+class TargetSearch:
+    """Circuits of a method that were measured so far, by n, and the search for targets among them.
+
+    `empty`, `whole`: mean metric of the empty circuit and of all elements.
+    """
+
+    setup: Setup
+    circuit_of: CircuitOf
+    empty: float
+    whole: float
+    means: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    _by_circuit: dict[bytes, Mapping[str, float]] = field(default_factory=dict)
+
+    def add(self, n: int, kept: Tensor, values: Mapping[str, Floats]) -> None:
+        """Note a circuit C_n that was measured: values [n_pairs] by measure."""
+        means = {name: float(x.mean()) for name, x in values.items()}
+        means["faithfulness"] = float(faithfulness(means["metric"], self.empty, self.whole))
+        self.means[n] = self._by_circuit[_key(kept)] = means
+
+    def smallest(self, targets: Sequence[Target]) -> list[int | None]:
+        """For each target the smallest n that reaches it; None where not even all elements do."""
+        everything = len(self.setup.space)
+        self._measure([0, everything])
+        open_targets = set(targets)
+        while open_targets:
+            brackets = {target: self._bracket(target) for target in open_targets}
+            middles = {
+                target: (bracket[0] + bracket[1]) // 2
+                for target, bracket in brackets.items()
+                if bracket is not None and bracket[1] - bracket[0] > 1
+            }
+            self._measure(sorted(set(middles.values())))
+            open_targets = set(middles)
+        return self.measured(targets)
+
+    def measured(self, targets: Sequence[Target]) -> list[int | None]:
+        """For each target the smallest n measured so far that reaches it."""
+        brackets = map(self._bracket, targets)
+        return [None if bracket is None else bracket[1] for bracket in brackets]
+
+    def _bracket(self, target: Target) -> tuple[int, int] | None:
+        """The largest n below that falls short (-1: none), and the smallest n that reaches it."""
+        reaching = [n for n, means in self.means.items() if target.reached(means)]
+        if not reaching:
+            return None
+        high = min(reaching)
+        return max((n for n in self.means if n < high), default=-1), high
+
+    def _measure(self, numbers: Sequence[int]) -> None:
+        fresh: dict[int, Tensor] = {}
+        for n in numbers:
+            if n in self.means:
+                continue
+            kept = self.circuit_of(n)
+            means = self._by_circuit.get(_key(kept))
+            if means is None:
+                fresh[n] = kept
+            else:
+                self.means[n] = means
+        if not fresh:
+            return
+        values = evaluate_circuits(self.setup, list(fresh.values())).values
+        for row, (n, kept) in enumerate(fresh.items()):
+            self.add(n, kept, {name: array[row] for name, array in values.items()})
+
+
+def _key(kept: Tensor) -> bytes:
+    return np.packbits(kept.cpu().to(torch.uint8).numpy()).tobytes()

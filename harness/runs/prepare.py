@@ -1,0 +1,103 @@
+"""A cell's set-up: its model, its prompt pairs in batches, what replaces dropped elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from harness.circuits.patchable import PatchableModel, make_patchable
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
+from harness.datasets.repeats import pairs_with_repeats
+from harness.errors import HarnessError
+from harness.evaluation.ordered_answers import OrderedAnswers
+from harness.evaluation.setup import Setup
+from harness.models.batch import Batches
+from harness.models.transformer import Transformer
+from harness.runs.plan import Cell
+from harness.spec.types import Evaluation
+
+TEST_SEED = 0
+"""Test pairs are the same for every method and seed, so that methods compare example by example."""
+
+BATCH_BUFFER = 2**25
+"""Numbers in the pass of one mask over one batch."""
+
+LARGEST_BATCH = 128
+
+
+class Drawn(NamedTuple):
+    """The pairs that a cell's method looks at and those that circuits are measured on."""
+
+    discovery: PromptPairs
+    test: PromptPairs
+
+
+def draw(cell: Cell, data: TaskData) -> Drawn:
+    """A cell's pairs; no model is needed.
+
+    Raises `HarnessError` where the choices ask for prompts of one length and there are several.
+    """
+    choices = cell.task.spec.evaluation
+    discovery = discovery_pairs(data, choices, limited(choices.discovery_pairs, cell), cell.seed)
+    drawn = Drawn(discovery, data.pairs("test", limited(choices.test_pairs, cell), TEST_SEED))
+    check_lengths(choices, drawn)
+    return drawn
+
+
+def discovery_pairs(
+    data: TaskData, choices: Evaluation, count: int, seed: int, *, at_most: bool = False
+) -> PromptPairs:
+    """The pairs that methods look at; `at_most`: fewer will do where the task has fewer."""
+    if choices.discovery_repeats:
+        return pairs_with_repeats(data, "train", count, seed)
+    return data.pairs("train", count, seed, at_most=at_most)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Set-ups for discovery and test: one model, one way to ablate, two sets of prompt pairs."""
+
+    drawn: Drawn
+    discovery: Setup
+    test: Setup
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of the pairs."""
+        return {name: pairs.digest() for name, pairs in self.drawn._asdict().items()}
+
+
+def prepare(
+    model: Transformer, choices: Evaluation, drawn: Drawn, *, device: str, seed: int
+) -> Prepared:
+    """The set-ups that numbers are made in, for cells, judging and benchmarks alike.
+
+    Means and learned constants are those of the discovery pairs; `seed` draws these pairs' partners
+    and is what learned constants start from. Raises `HarnessError` for measures that the answers
+    do not allow.
+    """
+    patchable = make_patchable(model, choices, drawn)
+    discovery = batched(patchable, drawn.discovery, device, seed)
+    test = batched(patchable, drawn.test, device, TEST_SEED)
+    OrderedAnswers.of(test, choices.measures)  # refused before the search, not after it
+    counterfactuals = patchable.counterfactuals(choices, discovery, seed)
+    on_discovery = Setup(patchable, discovery, counterfactuals, choices)
+    return Prepared(drawn, on_discovery, replace(on_discovery, batches=test))
+
+
+def check_lengths(choices: Evaluation, drawn: Drawn) -> None:
+    """Refuse edges of each position for prompts of several lengths: raises `HarnessError`."""
+    if choices.positions == "per_token" and (problem := mixed_lengths(*drawn)):
+        raise HarnessError(f"evaluation.positions: {problem}")
+
+
+def batched(patchable: PatchableModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
+    """Batches of one length each, so large that the pass of one mask fits into a budget."""
+    width = patchable.numbers(int(pairs.lengths.max(initial=1)))
+    size = max(1, min(LARGEST_BATCH, BATCH_BUFFER // width))
+    return Batches(pairs, size, device, seed)
+
+
+def limited(pairs: int, cell: Cell) -> int:
+    """A number of pairs, cut short in a smoke run."""
+    return pairs if cell.limit is None else min(pairs, cell.limit)
