@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from harness.errors import HarnessError
+from harness.spec.granularity import BUILT_IN, granularities, granularity
 from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
 from harness.spec.yaml.source import Source
@@ -49,6 +51,17 @@ def _heads_divide_width(source: Source, path: tuple[str, ...]) -> Iterator[Issue
     if width % heads:
         message = f"{width} is not divisible by n_heads = {heads}; change one, or give d_head"
         yield source.issue((*path, "d_model"), message)
+
+
+def _granularity_loads(source: Source) -> Iterator[Issue]:
+    """That of an installed package may be broken."""
+    name = _at(source.data, "evaluation", "granularity")
+    if not isinstance(name, str) or name in BUILT_IN or name not in granularities():
+        return  # the schema names those that there are
+    try:
+        granularity(name)
+    except HarnessError as error:
+        yield source.issue(("evaluation", "granularity"), str(error))
 
 
 def _sizes_ascend(source: Source) -> Iterator[Issue]:
@@ -101,7 +114,7 @@ def _counts(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "task": (_name_is_file_name, _task_model_shape, _sizes_ascend),
+    "task": (_name_is_file_name, _task_model_shape, _granularity_loads, _sizes_ascend),
     "model": (_name_is_file_name, _model_shape),
     "method": (_name_is_file_name,),
     "suite": (_name_is_file_name, _suite_sizes_ascend, _excluded_are_named),

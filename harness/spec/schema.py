@@ -8,11 +8,20 @@ for (`harness.spec.build`).
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
+from harness.spec.granularity import (
+    BUILT_IN,
+    BY_GRANULARITY,
+    granularities,
+    legal_values,
+    legal_values_of,
+    working,
+)
 from harness.spec.issues import Issue, in_order
 from harness.spec.rules import check_rules
 from harness.spec.schema_messages import issues_of
@@ -35,17 +44,36 @@ def load_schema(kind: SpecKind) -> dict[str, Any]:
 
 @cache
 def validator(kind: SpecKind) -> Any:
-    """A `jsonschema` validator that also knows the schemas which this one refers to."""
+    """A `jsonschema` validator of the committed schema, with those that it refers to."""
+    return _validator(kind, {name: load_schema(name) for name in KINDS})
+
+
+def _validator(kind: SpecKind, schemas: Mapping[SpecKind, dict[str, Any]]) -> Any:
     # Imported here: this takes longer than reading and checking all shipped specs.
     from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
-    schemas = [load_schema(name) for name in KINDS]
-    resources = [(schema["$id"], Resource.from_contents(schema)) for schema in schemas]
+    resources = [(one["$id"], Resource.from_contents(one)) for one in schemas.values()]
     registry: Any = Registry().with_resources(resources)
     extend: Any = validators.extend
     checker = extend(Draft202012Validator, {"uniqueItems": _unique_items})
-    return checker(load_schema(kind), registry=registry)
+    return checker(schemas[kind], registry=registry)
+
+
+def _with_plug_ins(kind: SpecKind) -> Any:
+    """A validator that also knows the granularities of installed packages."""
+    schemas = {name: load_schema(name) for name in KINDS}
+    schemas[kind] = copy.deepcopy(schemas[kind])
+    parts = schemas[kind]["$defs"]
+    names = granularities()
+    if kind == "task":
+        parts["evaluation"]["properties"]["granularity"]["enum"] = list(names)
+        parts["evaluation"]["allOf"] = [legal_values(info) for info in working(names)]
+    if kind == "suite":
+        changes = parts["evaluation_change"]["properties"]
+        for name in set(changes) & set(BY_GRANULARITY):
+            changes[name]["enum"] = [*legal_values_of(name, names), None]
+    return _validator(kind, schemas)
 
 
 def _unique_items(validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterator[Any]:
@@ -68,7 +96,11 @@ def check(source: Source, kind: SpecKind) -> list[Issue]:
     """All mistakes that the file itself shows: of YAML, of the schema, and across fields."""
     if not source.positions:  # nothing could be read
         return list(source.faults)
-    found = [*issues_of(validator(kind), source), *check_rules(source, kind)]
+    found = list(issues_of(validator(kind), source))
+    if found and kind in ("task", "suite") and granularities() != tuple(BUILT_IN):
+        # Looking for installed packages takes a while, so only what is not built in asks for them.
+        found = list(issues_of(_with_plug_ins(kind), source))
+    found += check_rules(source, kind)
     # A value that YAML could not read is null in the data; that is not a second mistake.
     broken = {(fault.line, fault.column) for fault in source.faults}
     fresh = [issue for issue in found if (issue.line, issue.column) not in broken]
