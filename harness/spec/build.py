@@ -1,8 +1,8 @@
-"""The one builder: plain data to frozen dataclasses, whatever they are for.
+"""Builds frozen dataclasses from plain data: specs, params of generators, model configurations.
 
-It fills in defaults, writes out short forms and gives numbers the type of their field. Specs are
-valid when they come here (`harness.spec.schema`), so a misfit in one is a bug; parameters of
-generators and a model's `config.json` are told by their readers what does not fit.
+Fills in defaults, expands short forms, and gives numbers the type of their field. Specs have been
+validated before (`harness.spec.schema`), so a misfit in one is a bug; other readers turn misfits
+into messages for their users.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Valid data of a spec file with nothing left out, as plain data."""
+    """Valid data of a spec file with all defaults, as plain data."""
     if kind == "model":
         labels = {key: value for key, value in data.items() if key in spec_fields(ModelLabels)}
         return {**plain(build(ModelLabels, labels)), **plain(build_model(inline_model(data)))}
@@ -110,7 +110,7 @@ class _Builder:
     misfits: list[Misfit]
 
     def value(self, hint: Any, value: Any, path: Path) -> Any:
-        """`value` as the type wants it; what does not fit is noted, and None stands for it."""
+        """`value` converted to the type; a misfit is recorded, and None returned for it."""
         hint, _, _ = unwrapped(hint)
         members, nullable = members_of(hint)
         if nullable and value is None:
@@ -169,17 +169,17 @@ class _Builder:
                 return self._note(Misfit(path, "wrong", value, "a mapping"))
             value = {about.short_for: value}
         before = len(self.misfits)
-        known = spec_fields(cls)
-        self.misfits += [Misfit((*path, key), "unknown") for key in value if key not in known]
-        fields = {}
-        for name, one in known.items():
+        fields = spec_fields(cls)
+        self.misfits += [Misfit((*path, key), "unknown") for key in value if key not in fields]
+        values = {}
+        for name, one in fields.items():
             if name in value:
-                fields[name] = self._field(one, value[name], (*path, name))
+                values[name] = self._field(one, value[name], (*path, name))
             elif not one.has_default:
                 self._note(Misfit((*path, name), "missing"))
         if len(self.misfits) > before:
             return None
-        return cls(**fields | _by_the_others(cls, fields))
+        return cls(**values | _dependent_defaults(cls, values))
 
     def _field(self, one: SpecField, value: Any, path: Path) -> Any:
         if isinstance(value, str) and (one.key.or_name or one.key.by_granularity):
@@ -192,16 +192,16 @@ class _Builder:
         self.misfits.append(misfit)
 
 
-def _by_the_others(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _dependent_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Fields whose default depends on other fields."""
-    if cls is Evaluation and "component" not in fields:
-        name = fields.get("granularity", DEFAULT)
+    if cls is Evaluation and "component" not in values:
+        name = values.get("granularity", DEFAULT)
         return {} if name == DEFAULT else {"component": granularity(name).components[0]}
     if cls is Method:
-        return {"params": completed_params("method", fields["kind"], fields.get("params", {}))}
+        return {"params": completed_params("method", values["kind"], values.get("params", {}))}
     if cls is GeneratorData:
-        params = fields.get("params", {})
-        return {"params": completed_params("task", fields["generator"], params)}
+        params = values.get("params", {})
+        return {"params": completed_params("task", values["generator"], params)}
     return {}
 
 

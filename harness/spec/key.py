@@ -1,9 +1,9 @@
-"""What a field of a spec class says beside its type: words, limits, and its place in an id.
+"""Annotations of spec classes: words and limits of a key, and whether it is in a cell's id.
 
     steps: Annotated[int, Key("Steps", "Optimiser steps.", [2000], minimum=1)]
 
-The type and the default are the field's own. JSON Schemas (`harness.spec.generate`), the builder
-(`harness.spec.build`) and identities of cells (`harness.spec.identity`) all read these.
+Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.generate`), the builder
+(`harness.spec.build`) and identities (`harness.spec.identity`) are all derived from these classes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Part = Literal["identity", "label", "content", "grid"]
-"""What a field does to a cell's id.
+"""How a field relates to a cell's id.
 
-`identity`: it can move a number and is part of the id; `label`: only shown to people, never part
-of the id; `content`: it names a file, and what the file holds stands in for it; `grid`: it says
-which cells there are, and each cell's own choice is in its id.
+`identity`: part of the id, since it can change a number. `label`: only displayed. `content`: names
+a file whose digest is part of the id in its place. `grid`: spans the cells of a suite; each cell's
+own choice is part of its id.
 """
 
 _LIMITS = {
@@ -43,15 +43,15 @@ _LIMITS = {
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """One key of a mapping in a spec; of nested ones the outer adds to and overrides the inner.
+    """One key of a mapping in a spec. Nested ones are merged; the outer overrides the inner.
 
-    `part`: by default that of the class. `choice`: one of the choices that two faithfulness
-    numbers must share to be comparable. `changeable`: a suite may change it. `required`: a file
-    must give it although the class has a default. `absent`: None means that the key is left out;
-    null is refused. `only_for`: needed with these values of `kind`, refused with all others.
-    `by_granularity`: the legal values stand in the table of granularities. `or_name`: the name or
-    path of a spec file may stand in its place. `keys_of`: a class that lists the keys of a mapping.
-    `message`: what a user is told when a limit is broken. The rest are the limits of JSON Schema.
+    `part`: defaults to that of the class. `choice`: faithfulness scores are comparable only if
+    they agree in it. `changeable`: a suite may change it. `required`: a file must give it although
+    the class has a default. `absent`: None means that the key is left out, and null is refused.
+    `only_for`: required with these values of `kind`, refused with all others. `by_granularity`:
+    the table of granularities has its legal values. `or_name`: may also be the name or path of a
+    spec file. `keys_of`: the class that lists the keys of a mapping. `message`: shown when a limit
+    is violated. The others are limits of JSON Schema.
     """
 
     title: str = ""
@@ -93,13 +93,13 @@ class Key:
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """What a spec class says of the whole mapping that it stands for.
+    """The mapping that a spec class stands for; its attribute `ABOUT`.
 
-    `name`: of its schema; by default that of the class in snake case. `short_for`: the key that a
-    value stands for which is no mapping. `part`: that of its keys, unless they say otherwise.
-    `changes`: the class whose keys this one changes: it takes their words and limits from there.
-    `rules`: schemas that hold besides (`exactly_one` and others below). `needs`: by key, the keys
-    that must stand beside it. `min_keys`: fewest keys.
+    `name`: that of its schema, by default the class's in snake case. `short_for`: the key that a
+    value which is not a mapping is given to. `part`: default of its keys. `changes`: the class
+    whose keys this one changes; words and limits come from there. `rules`: further schemas that
+    must hold (`exactly_one`, `at_most_one`, or any other). `needs`: for a key, the keys required
+    beside it. `min_keys`: fewest keys.
     """
 
     title: str

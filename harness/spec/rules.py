@@ -86,8 +86,8 @@ def _excluded_are_named(source: Source) -> Iterator[Issue]:
 
 
 def _texts(source: Source, name: str) -> list[str]:
-    found = _at(source.data, name)
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    items = _at(source.data, name)
+    return [one for one in items if isinstance(one, str)] if isinstance(items, list) else []
 
 
 def _ascend(source: Source, sizes: Any, path: tuple[str | int, ...]) -> Iterator[Issue]:

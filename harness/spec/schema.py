@@ -1,9 +1,9 @@
 """The JSON Schemas of all specs: loading them, and checking a file against one.
 
-The schemas are the public contract: editors and other languages use the same files. Besides the
-standard keywords they carry two annotations of ours: `x-message` is what a user is told when
-that part of the schema fails, and `x-short-for` names the key that a value written short stands
-for (`harness.spec.build`).
+The schemas are the public contract: editors and other languages use the same files. All but that
+of results are generated (`harness.spec.generate`). Besides the standard keywords they have two of
+ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the key that
+a value written short is given to (`harness.spec.build`).
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ def check(source: Source, kind: SpecKind) -> list[Issue]:
     """All mistakes that the file itself shows: of YAML, of the schema, and across fields."""
     if not source.positions:  # nothing could be read
         return list(source.faults)
-    found = list(issues_of(validator(kind), source))
-    if found and kind in ("task", "suite") and granularities() != tuple(BUILT_IN):
+    issues = list(issues_of(validator(kind), source))
+    if issues and kind in ("task", "suite") and granularities() != tuple(BUILT_IN):
         # Looking for installed packages takes a while, so only what is not built in asks for them.
-        found = list(issues_of(_with_plug_ins(kind), source))
-    found += check_rules(source, kind)
+        issues = list(issues_of(_with_plug_ins(kind), source))
+    issues += check_rules(source, kind)
     # A value that YAML could not read is null in the data; that is not a second mistake.
     broken = {(fault.line, fault.column) for fault in source.faults}
-    fresh = [issue for issue in found if (issue.line, issue.column) not in broken]
+    fresh = [issue for issue in issues if (issue.line, issue.column) not in broken]
     return in_order([*source.faults, *fresh])
 
 

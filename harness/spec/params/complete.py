@@ -1,6 +1,7 @@
-"""What is left out of the `params` of built-in methods and generators, as the schemas say.
+"""Fills in the defaults of `params` of built-in methods and generators, as the schemas say.
 
-The schemas know the classes of all params (`harness.spec.generate`), whichever room they are in.
+The classes of params live beside the code that they belong to, often right of this folder; the
+generated schemas (`harness.spec.generate`) have their defaults and types.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""YAML text to a tree of nodes with places, built from parse events.
+"""Builds a tree of nodes with positions from the parse events of YAML text.
 
-Building from events, not with PyYAML's own composer, keeps everything in hand: nothing recurses
-(deeply nested brackets cannot overflow the stack), aliases are counted before they are expanded,
-and what specs must not contain is named where it stands.
+PyYAML's own composer is not used, because it recurses (deeply nested brackets overflow the stack)
+and expands aliases without counting them. What specs must not contain is reported at its position.
 """
 
 from __future__ import annotations
