@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from harness.circuits.circuit import Circuit
     from harness.circuits.patchable import PatchableModel, mask_gradient
     from harness.circuits.space import NamedElements, Space
+    from harness.datasets.batch import Batch
     from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
     from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
     from harness.errors import HarnessError
-    from harness.models.batch import Batch
     from harness.models.transformer import Transformer
     from harness.spec.granularity import GranularityInfo
 
@@ -43,7 +43,7 @@ _HOMES = {
     "harness.datasets.pairs": "PromptPairs TaskData TrainingBatch",
     "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
     "harness.errors": "HarnessError",
-    "harness.models.batch": "Batch",
+    "harness.datasets.batch": "Batch",
     "harness.models.transformer": "Transformer",
     "harness.spec.granularity": "GranularityInfo",
 }

@@ -27,12 +27,14 @@ from harness.circuits.select import sizes_to_counts
 from harness.datasets.files import pairs_of_rows
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.tokenizers import needs_model
 from harness.discovery.found import checked, circuit_of, ranking_for
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary
+from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -55,10 +57,14 @@ _UNNAMED = Method(name="api", title="Called from Python", kind="random")
 
 @dataclass(frozen=True)
 class OpenTask:
-    """A task from its YAML file, and its data."""
+    """A task from its YAML file, and its data.
+
+    `model` is the model it is run with, by name or path; None is the task's own.
+    """
 
     loaded: Loaded[Task]
     library: Library
+    model: str | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +79,8 @@ class OpenTask:
     @cached_property
     def data(self) -> TaskData:
         """Prompt pairs and training batches in disjoint splits."""
-        return open_data(self.loaded)
+        source = _source(self, self.model)
+        return open_data(on_model(self.loaded, source.spec, source.folder))
 
     def with_evaluation(self, **changes: Any) -> OpenTask:
         """The same task under other choices: `task.with_evaluation(ablation="mean")`."""
@@ -98,14 +105,19 @@ class Measured:
 
 
 # ---------------------------------------------------------------- tasks, models, prompts
-def load_task(name: str, *, include: Sequence[Path | str] = ()) -> OpenTask:
+def load_task(
+    name: str, *, model: str | None = None, include: Sequence[Path | str] = ()
+) -> OpenTask:
     """A task by name or by the path of its YAML file; `include` are folders to look in first.
+
+    `model`: the spec of the model it is run with, by name or path, if that is not its own; a task
+    with `tokenizer: {kind: model}` has its vocabulary.
 
     Raises `harness.HarnessError` (`SpecError` with file, line and column) for a task that is not
     there or not valid.
     """
     library = Library([Path(folder) for folder in include])
-    return OpenTask(library.task(name), library)
+    return OpenTask(library.task(name), library, model)
 
 
 def load_model(
@@ -120,6 +132,10 @@ def load_model(
 
     Trained models are kept below `results`, where `harness run` finds them too. Frozen.
     """
+    if model not in (None, task.model) and needs_model(task.loaded.spec.tokenizer):
+        raise HarnessError(
+            f"task {task.name!r} has the tokenizer of its model: name the model in load_task"
+        )
     cell = _cell(task, model, device=device)
     return obtain_model(cell, task.data, model_store(Path(results)), log or _silent)
 
@@ -138,8 +154,7 @@ def prompt_pairs(
     a list of them). Raises `harness.HarnessError` that names each row that cannot be used.
     """
     if rows is not None:
-        kind = task.loaded.spec.tokenizer.kind
-        return pairs_of_rows(list(rows), task.data.tokenizer, kind)
+        return pairs_of_rows(list(rows), task.data.tokenizer)
     wanted = task.evaluation.test_pairs if n is None else n
     return task.data.pairs(split, wanted, seed, at_most=n is None)
 
@@ -233,15 +248,20 @@ def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polar
 
 # ---------------------------------------------------------------- inside
 def _cell(task: OpenTask, model: str | None, *, device: Literal["cpu", "cuda"] = "cpu") -> Cell:
+    source = _source(task, model or task.model)
+    return make_cell(task.loaded, source, _UNNAMED, "method", 0, Runtime(device=device))
+
+
+def _source(task: OpenTask, model: str | None) -> ModelSource:
+    """The model of a name or path, or the task's own."""
     loaded = task.loaded
     if model is None:
         own = loaded.spec.model
-        source = ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
-    else:
-        other = task.library.model(model)
-        name = other.spec.name or Path(model).stem
-        source = ModelSource(other.spec, name, other.folder, other.trained_on)
-    return make_cell(loaded, source, _UNNAMED, "method", 0, Runtime(device=device))
+        return ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
+    other = task.library.model(model)
+    return ModelSource(
+        other.spec, other.spec.name or Path(model).stem, other.folder, other.trained_on
+    )
 
 
 def _prepared(

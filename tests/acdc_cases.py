@@ -8,9 +8,9 @@ import torch
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
+from harness.datasets.batch import Batch
 from harness.discovery.acdc import Acdc
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
 
 SEVERAL = [1, 8, 32]
 

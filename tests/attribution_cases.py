@@ -10,9 +10,9 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.positions import Positions
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 
 

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 import torch
 
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 
 # Tests run in as many processes as there are cores. Threads that wait for each other in a loop
 # would take the cores from those that work; the processes that tests start inherit this too.

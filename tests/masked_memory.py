@@ -10,7 +10,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model
 from harness.runs.cost import measured

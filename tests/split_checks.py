@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.datasets.tokenizer import split_words
+from harness.datasets.tokenizers import split_words
 from harness.spec.types import TemplateData
 
 HELD_OUT = "new_frames"

@@ -30,10 +30,10 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.cli.main import VERBS, main
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
 from harness.evaluation.catalogue import MEASURES
-from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec import types
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TrainingBatch
-from harness.datasets.tokenizer import Vocabulary
+from harness.datasets.tokenizers import Vocabulary
 from harness.spec.types import Evaluation
 
 TOKENS, LENGTH = 6, 4

@@ -24,8 +24,8 @@ from torch import Tensor
 from harness.circuits.circuit import Circuit
 from harness.circuits.patchable import Counterfactuals, PatchableModel, plain_logits
 from harness.circuits.space import Space
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import HALF
 
 TOLERANCE = 1e-3

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits.space import Space
+from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
 from harness.spec.granularity import granularity, named

@@ -46,7 +46,7 @@ def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list
 
 
 def check_suite(suite: Loaded[Suite], library: Library) -> None:
-    """Refuse a suite whose tasks or methods have mistakes: raises `SpecError` with all of them."""
+    """Refuse a suite with mistakes in its specs, or in a task with a model: raises `SpecError`."""
     spec = suite.spec
     wanted: list[tuple[SpecKind, tuple[str, ...]]] = [
         ("task", spec.tasks),
@@ -55,6 +55,8 @@ def check_suite(suite: Loaded[Suite], library: Library) -> None:
     ]
     files = [(kind, library.find(kind, ref, suite.folder)) for kind, refs in wanted for ref in refs]
     _check(library, files)
+    if issues := _unable_models(suite, library):
+        raise spec_error(issues)
 
 
 def check_methods(refs: Sequence[str], library: Library) -> None:
@@ -79,24 +81,26 @@ def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
 
 
 def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
-    """Models of the suite, trained on another task, that cannot do one of its tasks."""
-    from harness.datasets.check import training_problem
+    """Models of the suite that cannot do a task: by their training, or by their tokenizer."""
+    from harness.datasets.check import pair_problems
+    from harness.runs.variants import apart
 
     spec, folder = suite.spec, suite.folder
     found = []
     for index, ref in enumerate(spec.models):
         try:
-            other = library.model(str(library.find("model", ref, folder))).trained_on
-            if other is None:
-                continue
-            tasks = [library.task(str(library.find("task", one, folder))) for one in spec.tasks]
-            problems = [(task, training_problem(task, other)) for task in tasks]
+            model = library.model(str(library.find("model", ref, folder)))
+            tasks = [
+                library.task(str(library.find("task", one, folder)))
+                for one in spec.tasks
+                if not apart(spec, one, ref)
+            ]
+            problems = [(task, text) for task in tasks for text in pair_problems(task, model)]
         except HarnessError:
             continue  # what is broken there is said there
         found += [
             suite.source.issue(("models", index), f"task {quoted(task.spec.name)}: {text}")
             for task, text in problems
-            if text is not None
         ]
     return found
 
@@ -125,7 +129,10 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
         for problem in dict.fromkeys(
             problem
             for ref, choices in asked
-            if not excluded(spec, ref, method.spec.name, choices)
+            if not all(
+                excluded(spec, ref, model, method.spec.name, choices)
+                for model in spec.models or (None,)
+            )
             for problem in _unable(method.spec, choices)
         )
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from harness.datasets.registry import generator, generator_names, plug_in
+from harness.datasets.generators.registry import generator, generator_names, plug_in
 from harness.spec.generate import schemas
 from harness.spec.key import about_of
 from harness.spec.params.methods import METHOD_PARAMS

@@ -10,28 +10,17 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from harness.datasets.check_template import template_problems
-from harness.datasets.files import open_file
+from harness.datasets.kinds import KINDS, data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
-from harness.datasets.programs_task import program_problems
-from harness.datasets.registry import generator, wrong_tokenizer
-from harness.datasets.splits import share_problems
-from harness.datasets.template_plan import Place, Problem
-from harness.datasets.template_read import read_plan
+from harness.datasets.problems import Place, Problem
+from harness.datasets.tokenizers import needs_model
+from harness.datasets.tokenizers.choose import spec_problems
+from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
 from harness.errors import HarnessError
 from harness.spec.printable import quoted
-from harness.spec.types import (
-    CompileModel,
-    FileData,
-    GeneratorData,
-    LoadModel,
-    Model,
-    ProgramData,
-    Task,
-    TemplateData,
-)
+from harness.spec.types import CompileModel, LoadModel, Model, Task
 
 if TYPE_CHECKING:
     from harness.spec.issues import Issue
@@ -43,24 +32,21 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     """Return the mistakes in the task's data and tokenizer, in the order they were found.
 
     A tokenizer file that is absent is no mistake (`needed_files` names it): then everything is
-    checked that can be known without tokens.
+    checked that can be known without tokens. A tokenizer that is the model's is that of the task's
+    own model, where it lies in a folder; models of the hub are not fetched for this.
     """
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
     task = loaded.spec
-    problems: list[Problem] = [(("tokenizer", "path"), text) for text in _tokenizer_problems(task)]
-    path = task.tokenizer.path
-    if not problems and path and find(path, loaded.folder) is None:
-        return [_issue(loaded.source, *one) for one in _problems_without_tokens(loaded)]
-    if isinstance(task.data, GeneratorData):
-        problems += _generator_problems(task.data, task)
-    elif isinstance(task.data, TemplateData):
-        problems += template_problems(task.data, task.tokenizer, loaded.folder)
-    elif isinstance(task.data, ProgramData):
-        problems += program_problems(task.data, task.tokenizer)
-    elif not problems:
-        problems += _file_problems(task.data, loaded)
-    if isinstance(task.model, CompileModel) and not isinstance(task.data, ProgramData):
-        text = f"a model can only be compiled from data of kind 'program', not {task.data.kind!r}"
-        problems.append((("model", "kind"), text))
+    kind = kind_of(task.data)
+    arguments = (task.data, task.tokenizer, loaded.folder)
+    problems = _tokenizer_problems(task)
+    if problems or _without_file(loaded):
+        problems += kind.problems_without_tokens(*arguments)
+    else:
+        problems += kind.problems(*arguments)
+    problems += _model_problems(task)
+    if _without_file(loaded):
+        return [_issue(loaded.source, place, text) for place, text in problems]
     if not problems:
         problems += _opened_problems(task, lambda: open_data(loaded))
     if not problems and loaded.trained_on is not None:
@@ -89,23 +75,15 @@ def needed_with(
         for path, at in wanted
         if path is not None and find(path, at) is None
     }
+    if isinstance(model, LoadModel) and model.path and needs_model(loaded.spec.tokenizer):
+        lacking = missing_tokenizer(model, folder)
+        absent |= {} if lacking is None else {(model.path, folder): lacking}
     messages = {
         text: None
         for (path, at), text in absent.items()
         if not any(other != path and PurePath(other).is_relative_to(path) for other, _ in absent)
     }
     return list(messages)
-
-
-def _problems_without_tokens(loaded: Loaded[Task]) -> list[Problem]:
-    data = loaded.spec.data
-    if isinstance(data, TemplateData):
-        return read_plan(data, loaded.folder)[1]
-    if isinstance(data, GeneratorData):
-        return _generator_problems(data, loaded.spec)
-    if isinstance(data, ProgramData):
-        return program_problems(data, loaded.spec.tokenizer)
-    return [(("data", "shares"), text) for text in share_problems(data.shares)]
 
 
 def _issue(source: Source, place: Place, text: str) -> Issue:
@@ -115,36 +93,28 @@ def _issue(source: Source, place: Place, text: str) -> Issue:
     return source.issue(place, text)
 
 
-def _tokenizer_problems(task: Task) -> list[str]:
-    if task.tokenizer.kind == "file" and not task.tokenizer.path:
-        return ["a tokenizer of kind 'file' needs `path`, a tokenizer.json"]
-    if task.tokenizer.kind != "file" and task.tokenizer.path:
-        return [f"`path` is only for kind 'file', not {task.tokenizer.kind!r}"]
-    return []
-
-
-def _generator_problems(data: GeneratorData, task: Task) -> list[Problem]:
-    problems: list[Problem] = [(("data", "shares"), text) for text in share_problems(data.shares)]
-    try:
-        found = generator(data.generator)
-    except HarnessError as error:
-        return [*problems, (("data", "generator"), str(error))]
-    if task.tokenizer.kind not in found.tokenizers:
-        text = wrong_tokenizer(data.generator, found.tokenizers, task.tokenizer.kind)
+def _tokenizer_problems(task: Task) -> list[Problem]:
+    problems: list[Problem] = [
+        (("tokenizer", key), text) for key, text in spec_problems(task.tokenizer)
+    ]
+    if needs_model(task.tokenizer) and (text := no_tokenizer(task.model)):
         problems.append((("tokenizer", "kind"), text))
-    problems += [(("data", "params", name), text) for name, text in found.problems(data.params)]
     return problems
 
 
-def _file_problems(data: FileData, loaded: Loaded[Task]) -> list[Problem]:
-    problems: list[Problem] = [(("data", "shares"), text) for text in share_problems(data.shares)]
-    if problems:
-        return problems
-    try:
-        open_file(data, loaded.spec.tokenizer, loaded.folder)
-    except HarnessError as error:
-        return [(("data", "path"), str(error))]
-    return []
+def _without_file(loaded: Loaded[Task]) -> bool:
+    """Whether the vocabulary is a file that is not there, or of a model that is not."""
+    tokenizer = loaded.spec.tokenizer
+    path = tokenizer.path
+    return needs_model(tokenizer) or (path is not None and find(path, loaded.folder) is None)
+
+
+def _model_problems(task: Task) -> list[Problem]:
+    if not isinstance(task.model, CompileModel) or kind_of(task.data).program is not None:
+        return []
+    able = " or ".join(repr(name) for name in KINDS if data_kind(name).program is not None)
+    text = f"a model can only be compiled from data of kind {able}, not {task.data.kind!r}"
+    return [(("model", "kind"), text)]
 
 
 def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem]:
@@ -178,6 +148,26 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     return problems
 
 
+def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:
+    """Return why a task cannot be run with a model that is not its own.
+
+    A model may be trained on a task that does not fit, or the task asks for the model's tokenizer
+    and there is none, or its prompts and answers do not suit it. None of this can be told where
+    files are absent.
+    """
+    if model.trained_on is not None:
+        text = training_problem(task, model.trained_on)
+        return [] if text is None else [text]
+    if not needs_model(task.spec.tokenizer):
+        return []
+    if text := no_tokenizer(model.spec):
+        return [f"tokenizer: {text}"]
+    paired = on_this_machine(task, model.spec, model.folder)
+    if needs_model(paired.spec.tokenizer):
+        return []
+    return [f"{one.where}: {one.message}" for one in check_task(paired)]
+
+
 def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:
     """Return why a model that is trained on another task cannot do this one, if so.
 
@@ -187,6 +177,10 @@ def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:
     if any(path is not None and find(path, at) is None for path, at in brought):
         return None
     name = quoted(other.spec.name)
+    if needs_model(other.spec.tokenizer):
+        return f"task {name} has the tokenizer of its model, so no model can be trained on it"
+    if needs_model(loaded.spec.tokenizer):
+        return "kind 'model' of its tokenizer needs a model that is loaded, not one that is trained"
     try:
         taught = open_data(other)
     except HarnessError as error:

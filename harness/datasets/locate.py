@@ -31,10 +31,10 @@ def find(path: str, folder: Path) -> Path | None:
 
 def locate(path: str, folder: Path) -> Path:
     """Return the file or folder that `path` means; NotFound says how to provide it."""
-    found = find(path, folder)
-    if found is None:
+    place = find(path, folder)
+    if place is None:
         raise NotFound(needed(path, folder))
-    return found
+    return place
 
 
 def needed(path: str, folder: Path) -> str:

@@ -6,14 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.datasets.files import open_file
+from harness.datasets.kinds import kind_of
 from harness.datasets.locate import locate
 from harness.datasets.pairs import TaskData
-from harness.datasets.programs_task import open_program
-from harness.datasets.registry import generator
-from harness.datasets.template import open_template
+from harness.datasets.tokenizers import needs_model, without_model
+from harness.datasets.tokenizers.model import TOKENIZER_FILE
 from harness.errors import HarnessError
-from harness.spec.types import FileData, GeneratorData, ProgramData, Task, TemplateData
+from harness.spec.types import Task
 
 if TYPE_CHECKING:
     from harness.spec.load import Loaded
@@ -22,30 +21,30 @@ if TYPE_CHECKING:
 def open_data(loaded: Loaded[Task]) -> TaskData:
     """Return the task's data; paths in the spec are relative to `loaded.folder`.
 
-    Raises HarnessError with everything that is wrong (`check_task` also knows the lines).
+    A task whose tokenizer is the model's has to be that of a model (`tokenizers.model`). Raises
+    HarnessError with everything that is wrong (`check_task` also knows the lines).
     """
     task = loaded.spec
-    if isinstance(task.data, GeneratorData):
-        return generator(task.data.generator).open_data(task.data, task.tokenizer, loaded.folder)
-    if isinstance(task.data, TemplateData):
-        return open_template(task.data, task.tokenizer, loaded.folder)
-    if isinstance(task.data, ProgramData):
-        return open_program(task.data, task.tokenizer)
-    return open_file(task.data, task.tokenizer, loaded.folder)
+    return kind_of(task.data).open(task.data, task.tokenizer, loaded.folder)
 
 
 def content_digests(loaded: Loaded[Task]) -> dict[str, str]:
     """Return the sha256 (hex) of every file the data refers to, by the path as written.
 
-    Raises HarnessError naming all files that cannot be read.
+    The tokenizer of a model is called `tokenizer.json`, wherever the model lies. Raises
+    HarnessError naming all files that cannot be read.
     """
+    if needs_model(loaded.spec.tokenizer):
+        raise HarnessError(without_model(loaded.spec.name))
     digests: dict[str, str] = {}
     missing: list[str] = []
     for path in referred_files(loaded.spec):
         try:
-            digests[path] = hashlib.sha256(_place(path, loaded).read_bytes()).hexdigest()
+            digest = hashlib.sha256(_place(path, loaded).read_bytes()).hexdigest()
         except OSError as error:
             missing.append(f"{path}: {error.strerror or error}")
+        else:
+            digests[_shown(path, loaded.spec)] = digest
     if missing:
         raise HarnessError("files of the task cannot be read: " + "; ".join(missing))
     return digests
@@ -57,11 +56,12 @@ def _place(path: str, loaded: Loaded[Task]) -> Path:
     return locate(path, loaded.folder) if brought else loaded.folder / path
 
 
+def _shown(path: str, task: Task) -> str:
+    of_model = task.tokenizer.kind == "model" and path == task.tokenizer.path
+    return TOKENIZER_FILE if of_model else path
+
+
 def referred_files(task: Task) -> list[str]:
     """Return the paths, as written, of all files that a task's data is made from."""
     paths = [task.tokenizer.path] if task.tokenizer.path else []
-    if isinstance(task.data, FileData):
-        paths.append(task.data.path)
-    if isinstance(task.data, TemplateData):
-        paths += [words.file for words in task.data.lists.values() if words.file]
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys([*paths, *kind_of(task.data).files(task.data)]))

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.tokenizer import Tokenizer
+from harness.datasets.tokenizers import Tokenizer
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.signedinteger[Any]]
@@ -70,11 +70,11 @@ class PromptPairs:
         """Return the indices of buckets: at most `size` pairs of one length, shortest first."""
         if size < 1:
             raise ValueError(f"bucket size must be at least 1, not {size}")
-        found: list[Ids] = []
+        parts: list[Ids] = []
         for length in np.unique(self.lengths):
             members = _narrow(np.flatnonzero(self.lengths == length))
-            found += [members[start : start + size] for start in range(0, len(members), size)]
-        return found
+            parts += [members[start : start + size] for start in range(0, len(members), size)]
+        return parts
 
     def unpadded(self, indices: Ids) -> PromptPairs:
         """Return the pairs at `indices`, which all have one length, without any padding."""

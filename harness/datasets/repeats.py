@@ -18,11 +18,11 @@ def pairs_with_repeats(data: TaskData, split: str, n: int, seed: int) -> PromptP
     Raises HarnessError if the split is unknown or has no prompts.
     """
     parts = [data.pairs(split, n, seed, at_most=True)]
-    found = each = len(parts[0])
-    while found < n:
+    n_pairs = each = len(parts[0])
+    while n_pairs < n:
         pass_seed = int(np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0])
-        parts.append(data.pairs(split, min(each, n - found), pass_seed, at_most=True))
-        found += len(parts[-1])
+        parts.append(data.pairs(split, min(each, n - n_pairs), pass_seed, at_most=True))
+        n_pairs += len(parts[-1])
     return join_pairs(parts)
 
 

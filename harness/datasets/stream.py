@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, join_pairs
 from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
 from harness.datasets.splits import Hashes, Shares
-from harness.datasets.tokenizer import Tokenizer
+from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 
 PAIRS, TRAINING = 1, 2  # keep the random streams of the two uses apart
@@ -26,8 +26,8 @@ LARGEST_DRAW = 1 << 13
 PATIENCE = 1 << 18
 
 
-class Source(Protocol):
-    """Random prompts without an end."""
+class PromptSource(Protocol):
+    """An endless stream of random prompts."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -62,7 +62,7 @@ class Source(Protocol):
 class StreamData:
     """`TaskData` over a source."""
 
-    def __init__(self, source: Source, shares: Shares) -> None:
+    def __init__(self, source: PromptSource, shares: Shares) -> None:
         """Take the source and the splits; the seed of the shares is the data seed."""
         self.source = source
         self.tokenizer = source.tokenizer
@@ -101,16 +101,16 @@ class StreamData:
     def _training_rows(self, size: int, block: int, seed: int) -> Rows:
         rng = training_rng(self.shares, seed, block)
         parts: list[Rows] = []
-        found = drawn = 0
-        while found < size:
+        n_rows = drawn = 0
+        while n_rows < size:
             # The first draw expects the default share of train and some rejected rows.
-            count = min(LARGEST_DRAW, (size - found) * 4 // 3 + 16)
+            count = min(LARGEST_DRAW, (size - n_rows) * 4 // 3 + 16)
             rows = self.source.draw(rng, count, "train", paired=False)
             rows = take(rows, self.source.split_of(rows, self.shares) == 0)
-            found += len(rows["lengths"])
+            n_rows += len(rows["lengths"])
             drawn += count
             parts.append(rows)
-            if drawn > PATIENCE and not found:
+            if drawn > PATIENCE and not n_rows:
                 raise HarnessError("split 'train' has no prompts to train on")
         return take(join(parts), slice(0, size))
 
@@ -150,8 +150,8 @@ def _among(keys: Hashes, ascending: Hashes) -> NDArray[np.bool_]:
     if not len(ascending):
         return np.zeros(len(keys), dtype=np.bool_)
     places = np.searchsorted(ascending, keys).clip(max=len(ascending) - 1)
-    found: NDArray[np.bool_] = ascending[places] == keys
-    return found
+    is_member: NDArray[np.bool_] = ascending[places] == keys
+    return is_member
 
 
 def training_rng(shares: Shares, seed: int, part: int) -> np.random.Generator:
@@ -164,10 +164,10 @@ def pair_rng(shares: Shares, split: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([shares.seed, PAIRS, zlib.crc32(split.encode()), seed])
 
 
-def too_few(split: str, found: int, wanted: int) -> HarnessError:
+def too_few(split: str, available: int, wanted: int) -> HarnessError:
     """Return the error of a split with fewer distinct prompts than asked for."""
     return HarnessError(
-        f"split {split!r} has only {found} distinct prompts, {wanted} were asked for; "
+        f"split {split!r} has only {available} distinct prompts, {wanted} were asked for; "
         "ask for fewer or give the task more words, lengths or a larger share (discovery pairs may "
         "come again: evaluation.discovery_repeats)"
     )

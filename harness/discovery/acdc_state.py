@@ -21,9 +21,9 @@ from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.patched.readers import FoldedReaders, centred
+from harness.datasets.batch import Batch
 from harness.discovery.acdc_plan import ALL, LANES, READ, Attention, Plan, Step
 from harness.discovery.problem import Loss, Problem
-from harness.models.batch import Batch
 
 BUFFER = 2**25
 """Numbers that a chunk of candidates may hold: 128 MiB in float32."""

@@ -32,10 +32,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.datasets.batch import Batch
 from harness.discovery.held_groups import held_scores, n_groups
 from harness.discovery.input_path import path_scores, riemann_points
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 Variant = Literal["inputs", "activations", "clean_corrupted"]

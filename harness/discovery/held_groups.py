@@ -31,8 +31,8 @@ from harness.circuits.edges.gradients import (
 )
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.trace import Slopes, Trace
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
 from harness.spec.types import Objective

@@ -23,8 +23,8 @@ from torch import Tensor
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.post_norms import lone_differences
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.models.precision import single
 
 

@@ -25,9 +25,9 @@ from harness.circuits.edges.gradients import (
     gradient_run,
     writer_differences,
 )
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.precision import single
 from harness.spec.types import Objective
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.patchable import mask_gradient
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Discovery, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 

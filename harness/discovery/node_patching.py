@@ -19,9 +19,9 @@ from torch import Tensor
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.post_norms import lone_differences
+from harness.datasets.batch import Batch
 from harness.discovery.node_attribution import on_edges
 from harness.discovery.problem import Discovery, Loss, Problem
-from harness.models.batch import Batch
 from harness.spec.types import Objective
 
 _CHUNK = 2**21

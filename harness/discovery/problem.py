@@ -13,9 +13,9 @@ from torch import Tensor
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import Counterfactuals, PatchableModel, plain_logits
 from harness.circuits.space import Space
+from harness.datasets.batch import Batch
 from harness.discovery.slopes import flat
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 from harness.models.transformer import Transformer

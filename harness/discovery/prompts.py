@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batch
+from harness.datasets.shuffled import Shuffled
 from harness.discovery.problem import Problem
-from harness.models.batch import Batch
-from harness.models.shuffled import Shuffled
 
 BUDGET = 2**28
 """Numbers kept for all pairs together: 1 GiB in float32."""

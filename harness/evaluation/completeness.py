@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from harness.circuits import hard_concrete
+from harness.datasets.batch import Batch
 from harness.evaluation.knockout import Floats, Part, gaps_of, sample
 from harness.evaluation.setup import Setup
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
 

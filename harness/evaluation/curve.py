@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.evaluation.setup import Setup
 from harness.models import behaviour
-from harness.models.batch import Batch
 from harness.spec.types import Evaluation
 
 Floats = NDArray[np.float64]

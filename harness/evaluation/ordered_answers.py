@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.evaluation.answer_measures import (
     Floats,
@@ -21,7 +22,6 @@ from harness.evaluation.answer_measures import (
     kendall_tau,
     prob_diff_10,
 )
-from harness.models.batch import Batch
 from harness.models.behaviour import over_positions
 
 Defined = Callable[[Floats, Floats, Floats], Floats]

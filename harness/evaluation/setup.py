@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from harness.circuits.circuit import Circuit
 from harness.circuits.patchable import Counterfactuals, PatchableModel
 from harness.circuits.space import Space
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec.types import Evaluation
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.precision import at_least_single, single
 
 

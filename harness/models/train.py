@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
 from harness.errors import HarnessError
 from harness.models import behaviour
-from harness.models.batch import Batches
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model

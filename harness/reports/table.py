@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.datasets.programs_task import numeric_answers
+from harness.datasets.kinds import numeric_answers
 from harness.evaluation.catalogue import MEASURES
 from harness.reports import known
 from harness.reports.known import known_tables

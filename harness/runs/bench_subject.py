@@ -14,6 +14,7 @@ from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactu
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.space import Space
+from harness.datasets.batch import Batch
 from harness.discovery import prompts
 from harness.discovery.acdc import Acdc
 from harness.discovery.acdc_cost import sampled_cost
@@ -25,7 +26,6 @@ from harness.discovery.registry import make_method
 from harness.discovery.subnetwork_probing import PricedMasks, SubnetworkProbing
 from harness.discovery.uniform_gradient_sampling import UniformGradientSampling, WindowMasks
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.bench_models import shape_of

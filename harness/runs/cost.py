@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.transformer import Transformer
 
 _SAMPLING_SECONDS = 0.002

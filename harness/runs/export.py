@@ -38,16 +38,11 @@ MIB_FOLDERS = frozenset(
 """What the leaderboard has tasks and models for."""
 
 BOARD_NAMES: Mapping[str, str] = {
-    "ioi_gpt2": "ioi",
-    "mib_ioi_gpt2": "ioi",
-    "mib_ioi_qwen": "ioi",
-    "mib_ioi_gemma": "ioi",
-    "mib_ioi_llama": "ioi",
-    "mib_mcqa_qwen": "mcqa",
-    "mib_mcqa_gemma": "mcqa",
-    "mib_mcqa_llama": "mcqa",
-    "mib_addition_llama": "arithmetic_addition",
-    "mib_subtraction_llama": "arithmetic_subtraction",
+    "ioi_pretrained": "ioi",
+    "mib_ioi": "ioi",
+    "mib_mcqa": "mcqa",
+    "mib_addition": "arithmetic_addition",
+    "mib_subtraction": "arithmetic_subtraction",
     "gpt2-small": "gpt2",
     "qwen2_5-0_5b": "qwen2.5",
     "gemma2-2b": "gemma2",

@@ -16,12 +16,11 @@ from harness.spec.load import Loaded
 from harness.spec.types import (
     Data,
     Evaluation,
-    GeneratorData,
     LoadModel,
     Method,
     Model,
     Task,
-    Tokenizer,
+    TokenizerSpec,
 )
 
 
@@ -29,8 +28,12 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
     """What a task gives to the identity of its cells; reads the files that it refers to."""
     from harness.datasets.open import content_digests
 
+    part: dict[str, Any] = identity_fields(task.spec)
+    if task.spec.tokenizer.kind == "model":
+        # Its content counts ("files"), not where the model lies.
+        part["tokenizer"]["path"] = None
     return {
-        **identity_fields(task.spec),
+        **part,
         "files": dict(content_digests(task)),
         "order": _order(task.spec.data),
         **_bos_rule(task.spec.tokenizer),
@@ -45,9 +48,9 @@ def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
     return {} if origin is None else {"granularity_plug_in": origin}
 
 
-def _bos_rule(tokenizer: Tokenizer) -> dict[str, str]:
+def _bos_rule(tokenizer: TokenizerSpec) -> dict[str, str]:
     """How the BOS of a file is found: earlier versions took special tokens for words."""
-    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos else {}
+    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos is True else {}
 
 
 def _order(data: Data) -> dict[str, list[str]]:
@@ -69,15 +72,20 @@ def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
 
 def plug_in_identity(spec: Data | Method) -> dict[str, str]:
     """Package and version of code that is not ours: another version may give other numbers."""
-    from harness.datasets import registry as generators
-    from harness.discovery import registry as methods
-
-    origin = None
-    if isinstance(spec, GeneratorData):
-        origin = generators.plug_in(spec.generator)
-    elif isinstance(spec, Method):
-        origin = methods.plug_in(spec.kind)
+    origin = _method_origin(spec) if isinstance(spec, Method) else _data_origin(spec)
     return {} if origin is None else {"plug_in": origin}
+
+
+def _method_origin(method: Method) -> str | None:
+    from harness.discovery.registry import plug_in
+
+    return plug_in(method.kind)
+
+
+def _data_origin(data: Data) -> str | None:
+    from harness.datasets.kinds import kind_of
+
+    return kind_of(data).plug_in(data)
 
 
 def model_identity(model: Model, folder: Path) -> dict[str, Any]:

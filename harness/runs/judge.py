@@ -17,6 +17,7 @@ from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
+from harness.models.loading.tokenizer import on_model
 from harness.runs.given import Given
 from harness.runs.machine import use_runtime
 from harness.runs.models import ModelStore
@@ -78,7 +79,7 @@ def judge_circuit(
     use_runtime(cell.runtime)
     overlaps = overlap_with(request.given, request.against)
     _compare_models(request, cell, log)
-    data = _data(request)
+    data = _data(request, cell)
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
     wanted = request.pairs or choices.test_pairs
@@ -108,12 +109,12 @@ def judge_circuit(
     }
 
 
-def _data(request: Request) -> TaskData:
+def _data(request: Request, cell: Cell) -> TaskData:
     """The prompts; of another task than the model's only if its tokens mean the same."""
-    data = open_data(request.measured)
+    data = open_data(on_model(request.measured, cell.model, cell.model_folder))
     if request.on is None:
         return data
-    here, there = open_data(request.task).tokenizer, data.tokenizer
+    here, there = open_data(cell.task).tokenizer, data.tokenizer
     if here.tokens != there.tokens or here.bos != there.bos:
         raise HarnessError(
             f"task {request.on.spec.name!r} has other tokens than task "

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
-from harness.datasets.programs_task import checked_program
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
@@ -22,7 +22,7 @@ from harness.models.train import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.models import ModelStore
 from harness.runs.plan import Cell
-from harness.spec.types import CompileModel, LoadModel, ProgramData, TrainModel
+from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 VALIDATION_PAIRS = 512
 """Held-out pairs that decide early stopping; fewer where the split has fewer."""
@@ -65,12 +65,13 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
     Raises `HarnessError` if the task has no program.
     """
     data = cell.task.spec.data
-    if not isinstance(data, ProgramData):
+    program = kind_of(data).program
+    if program is None:
         raise HarnessError(
             f"task {cell.task.spec.name!r} has no program to compile a model from (its data are of "
             f"kind {data.kind!r}); choose another model"
         )
-    return compile_program(checked_program(data), spec.hardness)
+    return compile_program(program(data), spec.hardness)
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from harness.discovery.registry import per_token_problem
 from harness.discovery.slopes import slope_problem
 from harness.errors import HarnessError, NotFound
+from harness.models.loading.tokenizer import on_model
 from harness.runs.identities import (
     model_identity,
     plug_in_identity,
@@ -161,14 +162,16 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     refuse_idle_exclusions(spec, varied_tasks)
     left_out: list[LeftOut] = []
     for task_ref, task in tasks.items():
-        grid = [
-            (variant, varied, method, role, seed)
-            for (variant, varied), (method, role), seed in itertools.product(
-                varied_tasks[task_ref], methods, seeds
-            )
-            if not excluded(spec, task_ref, method.name, varied.spec.evaluation)
-        ]
-        for source in _models(task, spec, library, suite.folder) if grid else ():
+        for model_ref, source in _models(task, spec, library, suite.folder):
+            grid = [
+                (variant, varied, method, role, seed)
+                for (variant, varied), (method, role), seed in itertools.product(
+                    varied_tasks[task_ref], methods, seeds
+                )
+                if not excluded(spec, task_ref, model_ref, method.name, varied.spec.evaluation)
+            ]
+            if not grid:
+                continue
             if spec.skip_missing and (
                 needs := missing_files(task, source.spec, source.folder, source.trained_on)
             ):
@@ -259,7 +262,12 @@ def make_cell(
     runtime: Runtime,
     limit: int | None = None,
 ) -> Cell:
-    """One cell with its identity; reads the files that the task and model refer to."""
+    """One cell with its identity; reads the files that the task and model refer to.
+
+    A task with the tokenizer of its model gets that of this one here, so that all later steps see
+    a task whose tokenizer is a file.
+    """
+    task = on_model(task, source.spec, source.folder)
     shared = {
         "identity_version": IDENTITY_VERSION,
         "code": SEMANTICS_VERSION,
@@ -343,14 +351,15 @@ def _methods(
 
 def _models(
     task: Loaded[Task], spec: Suite, library: Library, folder: Path
-) -> Iterator[ModelSource]:
+) -> Iterator[tuple[str | None, ModelSource]]:
+    """Each model that a task is run with, by how the suite names it; None for the task's own."""
     if not spec.models:
         own = task.spec.model
-        yield ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
+        yield None, ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
     for ref in spec.models:
         model = library.model(_reference(ref, folder))
         name = model.spec.name or Path(ref).stem
-        yield ModelSource(model.spec, name, model.folder, model.trained_on)
+        yield ref, ModelSource(model.spec, name, model.folder, model.trained_on)
 
 
 def _reference(ref: str, folder: Path) -> str:

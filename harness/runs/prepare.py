@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.circuits.patchable import PatchableModel, make_patchable
+from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
 from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.evaluation.setup import Setup
-from harness.models.batch import Batches
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation

@@ -33,12 +33,29 @@ def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     return list(found.values())
 
 
-def excluded(spec: Suite, task_ref: str, method: str, evaluation: Evaluation) -> bool:
-    """Whether the suite leaves out this cell; a method's file is named as its spec."""
+def excluded(
+    spec: Suite, task_ref: str, model_ref: str | None, method: str, evaluation: Evaluation
+) -> bool:
+    """Whether the suite leaves out this cell; a method's file is named as its spec.
+
+    `model_ref` is None for a task's own model, which no exclusion can name.
+    """
     return any(
         one.task in (None, task_ref)
+        and one.model in (None, model_ref)
         and (one.method is None or Path(one.method).stem == method)
         and _agrees(evaluation, one.evaluation)
+        for one in spec.exclude
+    )
+
+
+def apart(spec: Suite, task_ref: str, model_ref: str) -> bool:
+    """Whether the suite leaves out a task on a model, whatever the method and evaluation."""
+    return any(
+        one.task in (None, task_ref)
+        and one.model in (None, model_ref)
+        and one.method is None
+        and one.evaluation == EvaluationChange()
         for one in spec.exclude
     )
 

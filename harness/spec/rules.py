@@ -78,7 +78,8 @@ def _excluded_are_named(source: Source) -> Iterator[Issue]:
     """An exclusion of what the suite does not have would leave out nothing."""
     exclusions = _at(source.data, "exclude")
     for index, one in enumerate(exclusions if isinstance(exclusions, list) else ()):
-        for key, lists in (("task", ("tasks",)), ("method", ("methods", "controls"))):
+        keys = {"task": ("tasks",), "model": ("models",), "method": ("methods", "controls")}
+        for key, lists in keys.items():
             named = [ref for name in lists for ref in _texts(source, name)]
             wrong = _at(one, key)
             if isinstance(wrong, str) and wrong not in named:

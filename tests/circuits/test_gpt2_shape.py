@@ -13,7 +13,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.config import GPT2_SMALL
 from harness.models.transformer import Transformer, random_model
 

@@ -18,11 +18,11 @@ from harness.circuits.edges.patched.forward import (
     plain_logits,
     self_check,
 )
+from harness.datasets.batch import Batch
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
 from harness.models import behaviour
-from harness.models.batch import Batch
 from harness.models.transformer import Norm, Transformer
 
 HALVES = (torch.bfloat16, torch.float16)

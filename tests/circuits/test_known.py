@@ -17,11 +17,11 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.select import prune
 from harness.circuits.ground_truth import stated, verify
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError
-from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.spec.load import Library

@@ -20,7 +20,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.paths import Walks
 from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.select import greedy, prune, select, sizes_to_counts, top_n
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
 GRAPH = Graph(2, 2)

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from word_tokenizer import write_tokenizer
 
+from harness.datasets.generators import generator
 from harness.datasets.pairs import NO_TARGET, TaskData
-from harness.datasets.registry import generator
 from harness.errors import HarnessError
-from harness.spec.types import GeneratorData, Tokenizer
+from harness.spec.types import GeneratorData, TokenizerSpec
 
 OPERATIONS = {"addition": "+", "subtraction": "-"}
 
 
 def opened(tokenizer: Path | None = None, **params: Any) -> TaskData:
-    spec = Tokenizer(kind="words", bos=True)
+    spec = TokenizerSpec(kind="words", bos=True)
     if tokenizer is not None:
-        spec = Tokenizer(kind="file", path=str(tokenizer), bos=True)
+        spec = TokenizerSpec(kind="file", path=str(tokenizer), bos=True)
     data = GeneratorData(generator="arithmetic", params=params)
     return generator("arithmetic").open_data(data, spec)
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.datasets.boolean_expressions import BooleanExpressions, BooleanParams
-from harness.datasets.boolean_prompts import CHOICES, FORMS
-from harness.datasets.boolean_trees import (
+from harness.datasets.generators import generator
+from harness.datasets.generators.boolean_expressions.prompts import CHOICES, FORMS
+from harness.datasets.generators.boolean_expressions.source import BooleanExpressions, BooleanParams
+from harness.datasets.generators.boolean_expressions.trees import (
     LEAVES,
     OPERATORS,
     WORDS,
@@ -29,16 +30,15 @@ from harness.datasets.boolean_trees import (
     written,
 )
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData, unfit
-from harness.datasets.registry import generator
-from harness.datasets.tokenizer import split_words
+from harness.datasets.tokenizers import split_words
 from harness.errors import HarnessError
 from harness.spec.schema import load_schema
-from harness.spec.types import GeneratorData, Tokenizer
+from harness.spec.types import GeneratorData, TokenizerSpec
 
-WORDS_TOKENIZER = Tokenizer(kind="words", bos=True)
+WORDS_TOKENIZER = TokenizerSpec(kind="words", bos=True)
 
 
-def open_task(tokenizer: Tokenizer = WORDS_TOKENIZER, **params: Any) -> TaskData:
+def open_task(tokenizer: TokenizerSpec = WORDS_TOKENIZER, **params: Any) -> TaskData:
     data = GeneratorData(generator="boolean_expressions", params=params)
     return generator("boolean_expressions").open_data(data, tokenizer)
 
@@ -291,7 +291,7 @@ def test_solved_expressions_are_not_asked_for() -> None:
         assert bool(queries & set(FORMS["few_shot"].shots)) == (form == "plain")
 
 
-def word_level(path: Path, **changes: Any) -> Tokenizer:
+def word_level(path: Path, **changes: Any) -> TokenizerSpec:
     """Write a tokenizer that splits at spaces and punctuation, one token a word."""
     words = sorted({*WORDS, "is", "<s>", "o", "r"})
     spec = {
@@ -302,7 +302,7 @@ def word_level(path: Path, **changes: Any) -> Tokenizer:
                   "unk_token": "<s>"},
     }  # fmt: skip
     path.write_text(json.dumps(spec | changes), encoding="utf-8")
-    return Tokenizer(kind="file", path=str(path), bos=True)
+    return TokenizerSpec(kind="file", path=str(path), bos=True)
 
 
 def test_a_tokenizer_file_gives_the_same_prompts(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_tokenizer_file_gives_the_same_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["plain", "few_shot", "instruction"])
 def test_gpt2_tokens(form: Any, reference_file: Callable[[str], Path]) -> None:
     path = reference_file("gpt2_tokenizer/tokenizer.json")
-    task = open_task(Tokenizer(kind="file", path=str(path)), form=form)
+    task = open_task(TokenizerSpec(kind="file", path=str(path)), form=form)
     pairs = task.pairs("test", 100, 0)
     assert pairs.lengths.max() <= task.longest
     assert ((pairs.clean != pairs.corrupted).sum(axis=1) == 1).all()

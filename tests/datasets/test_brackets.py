@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.datasets.brackets import BracketParams, Brackets, up_probabilities
+from harness.datasets.generators.brackets import BracketParams, Brackets, up_probabilities
+from harness.datasets.generators.params import read_params
 from harness.datasets.pairs import NO_TARGET
-from harness.datasets.params import read_params
 from harness.datasets.splits import Shares
 from harness.datasets.stream import StreamData
 from harness.errors import HarnessError

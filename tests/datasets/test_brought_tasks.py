@@ -1,6 +1,6 @@
-"""Tasks for models that the user brings: `tasks/gpt2` and `tasks/llama`.
+"""Tasks for models that the user brings: `tasks/pretrained`, each with the tokenizer of its model.
 
-Without the tokenizer file they can be listed and checked but for their tokens. With GPT-2's they
+Without the model they can be listed and checked but for their tokens. With GPT-2's tokenizer they
 are checked in full. Llama's own tokenizer is not there: one like it stands in.
 
 Numbers in brackets are those of the list of proofs in the description of edge pruning.
@@ -22,40 +22,48 @@ from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.datasets.registry import generator
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotFound
+from harness.models.loading.tokenizer import on_model
 from harness.spec.load import Library, Loaded
-from harness.spec.types import GeneratorData, LoadModel, Task, TemplateData
+from harness.spec.types import LoadModel, Task, TemplateData, TokenizerSpec
 
-GPT2_BOOLEAN = ["boolean_few_shot_gpt2", "boolean_instruction_gpt2"]
-GPT2 = ["greater_than_gpt2", "gendered_pronoun_gpt2", "ioi_gpt2", "ioi_t1_gpt2", *GPT2_BOOLEAN]
-LLAMA_TEMPLATES = ["greater_than_llama", "gendered_pronoun_llama", "ioi_llama", "ioi_t1_llama"]
-LLAMA = [*LLAMA_TEMPLATES, "boolean_few_shot_llama", "boolean_instruction_llama"]
+BOOLEAN = ["boolean_few_shot_pretrained", "boolean_instruction_pretrained"]
+IOI = ["ioi_pretrained", "ioi_t1_pretrained"]
+BOTH = ["gendered_pronoun_pretrained", *IOI, *BOOLEAN]
+GPT2 = ["greater_than_pretrained", *BOTH]
+LLAMA = ["greater_than_digits", *BOTH]
+MODELS = {"gpt2": "gpt2-small", "llama": "llama"}
 
 
-@pytest.mark.parametrize("name", [*GPT2, *LLAMA])
+def on(family: str, name: str) -> Loaded[Task]:
+    """The task with the tokenizer of a shipped model spec."""
+    model = Library().model(MODELS[family])
+    return on_model(Library().task(name), model.spec, model.folder)
+
+
+@pytest.mark.parametrize("name", [*GPT2, "greater_than_digits"])
 def test_without_the_files_they_are_sound_and_say_what_they_need(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
     loaded = Library().task(name)
-    family = name.rpartition("_")[2]
-    assert loaded.path.parent.name == family
+    family = "llama" if name == "greater_than_digits" else "gpt2"
+    assert loaded.spec.tokenizer == TokenizerSpec(kind="model", bos="auto")
     assert check_task(loaded) == []
     (message,) = needed_files(loaded)
     assert message.startswith(f"needs models/{family}/tokenizer.json, which is not below ")
     assert isinstance(loaded.spec.model, LoadModel)
     assert loaded.spec.model.path == f"models/{family}"
-    assert family in loaded.spec.tags
-    with pytest.raises(HarnessError, match=f"needs models/{family}/tokenizer.json"):
+    with pytest.raises(HarnessError, match="is that of the model, and no model is chosen"):
         open_data(loaded)
+    with pytest.raises(NotFound, match=f"needs models/{family}, which is not below"):
+        on(family, name)
 
 
-def test_every_task_of_these_folders_is_tested() -> None:
-    refs = {one.ref for one in Library().entries("task")}
-    assert {ref for ref in refs if ref.startswith("gpt2/")} == {f"gpt2/{name}" for name in GPT2}
-    assert {ref for ref in refs if ref.startswith("llama/")} == {f"llama/{name}" for name in LLAMA}
+def test_every_task_of_this_folder_is_tested() -> None:
+    refs = {one.ref for one in Library().entries("task") if one.ref.startswith("pretrained/")}
+    assert refs == {f"pretrained/{name}" for name in (*GPT2, *LLAMA)}
 
 
 def decoded(task: TaskData, pairs: PromptPairs, side: str) -> list[str]:
@@ -111,9 +119,9 @@ def gpt2(
 
 
 @pytest.mark.usefixtures("gpt2")
-@pytest.mark.parametrize("name", ["ioi_gpt2", "ioi_t1_gpt2"])
+@pytest.mark.parametrize("name", IOI)
 def test_ioi_with_gpt2(name: str) -> None:
-    loaded = Library().task(name)
+    loaded = on("gpt2", name)
     names = lists(loaded)["names"]
     task = open_data(loaded)
     orders = set()
@@ -146,7 +154,7 @@ def test_greater_than_with_gpt2() -> None:
 
     The published data are otherwise: there a label i stands with a prompt that shows year i - 1.
     """
-    task = open_data(Library().task("greater_than_gpt2"))
+    task = open_data(on("gpt2", "greater_than_pretrained"))
     pairs = task.pairs("test", 200, 0)
     check_pairs(task, pairs, changed=2)
     years: set[str] = set()
@@ -181,7 +189,7 @@ def test_greater_than_with_gpt2() -> None:
 
 @pytest.mark.usefixtures("gpt2")
 def test_gendered_pronoun_with_gpt2() -> None:
-    loaded = Library().task("gendered_pronoun_gpt2")
+    loaded = on("gpt2", "gendered_pronoun_pretrained")
     people, task = lists(loaded), open_data(loaded)
     assert people["women"].isdisjoint(people["men"])
     sizes: set[int] = set()
@@ -227,7 +235,7 @@ def check_splits(task: TaskData, loaded: Loaded[Task]) -> None:
 @pytest.mark.parametrize("name", GPT2)
 def test_splits_with_gpt2_share_no_prompt_and_no_held_out_sentence(name: str) -> None:
     """[20] Of their clean prompts, sixty from each."""
-    loaded = Library().task(name)
+    loaded = on("gpt2", name)
     check_splits(open_data(loaded), loaded)
 
 
@@ -239,12 +247,22 @@ def test_all_tasks_with_held_out_sentences_are_tested() -> None:
         if isinstance(data, TemplateData) and any(one.split == HELD_OUT for one in data.templates):
             found.add(entry.ref.rpartition("/")[2])
     small = {"ioi", "ioi_abcd", "greater_than", "gendered_pronoun"}
-    brought = {f"{name}_{of}" for name in ("ioi", "gendered_pronoun") for of in ("gpt2", "llama")}
-    mib = {f"mib_ioi_{of}" for of in ("gpt2", "qwen", "gemma", "llama")}
-    assert found == small | brought | mib
+    assert found == small | {"ioi_pretrained", "gendered_pronoun_pretrained", "mib_ioi"}
 
 
 # ------------------------------------------------------------------ Llama
+def begins_with(token: str, index: int) -> dict[str, Any]:
+    """A post-processor that puts a token before every text."""
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, text],
+        "pair": [first, text, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {token: {"id": token, "ids": [index], "tokens": [token]}},
+    }
+
+
 def llama_like(words: set[str], glued: set[str]) -> dict[str, Any]:
     """A tokenizer in Llama 2's form: a space before every text, digits and unknown words split."""
     vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
@@ -268,7 +286,7 @@ def llama_like(words: set[str], glued: set[str]) -> dict[str, Any]:
         "added_tokens": [],
         "normalizer": {"type": "Sequence", "normalizers": [prepend, replace]},
         "pre_tokenizer": None,
-        "post_processor": None,
+        "post_processor": begins_with("<s>", 1),
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE",
@@ -287,10 +305,11 @@ SPLIT_NAMES = {"Anna", "Henry", "Nancy", "Walter", "Greta", "Rudolf"}
 @pytest.fixture
 def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"True", "False", "and", "or", "not", "is", "he", "she"}
-    for name in LLAMA_TEMPLATES:
+    for name in LLAMA:
         loaded = Library().task(name)
+        if not isinstance(loaded.spec.data, TemplateData):
+            continue
         words |= set().union(*lists(loaded).values())
-        assert isinstance(loaded.spec.data, TemplateData)
         for template in loaded.spec.data.templates:
             words |= set(re.findall(r"[A-Za-z]+", re.sub(r"\{\w*\}", "", template.text)))
     folder = tmp_path / "models" / "llama"
@@ -301,9 +320,9 @@ def llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("llama")
-@pytest.mark.parametrize("name", ["ioi_llama", "ioi_t1_llama", "gendered_pronoun_llama"])
+@pytest.mark.parametrize("name", [*IOI, "gendered_pronoun_pretrained"])
 def test_words_with_a_tokenizer_like_llamas(name: str) -> None:
-    loaded = Library().task(name)
+    loaded = on("llama", name)
     task = open_data(loaded)
     ioi = name.startswith("ioi")
     words = set().union(*lists(loaded).values())
@@ -318,7 +337,7 @@ def test_words_with_a_tokenizer_like_llamas(name: str) -> None:
 
 @pytest.mark.usefixtures("llama")
 def test_greater_than_with_a_tokenizer_like_llamas() -> None:
-    task = open_data(Library().task("greater_than_llama"))
+    task = open_data(on("llama", "greater_than_digits"))
     pairs = task.pairs("test", 150, 0)
     check_pairs(task, pairs, changed=1)
     assert ((pairs.clean != pairs.corrupted).sum(axis=1) == 1).all()
@@ -342,9 +361,9 @@ def test_greater_than_with_a_tokenizer_like_llamas() -> None:
 
 
 @pytest.mark.usefixtures("gpt2")
-@pytest.mark.parametrize("name", GPT2_BOOLEAN)
+@pytest.mark.parametrize("name", BOOLEAN)
 def test_boolean_expressions_with_gpt2(name: str) -> None:
-    task = open_data(Library().task(name))
+    task = open_data(on("gpt2", name))
     pairs = task.pairs("test", 40, 0)
     check_pairs(task, pairs, changed=1)
     glued = "instruction" in name
@@ -355,12 +374,9 @@ def test_boolean_expressions_with_gpt2(name: str) -> None:
 
 
 @pytest.mark.usefixtures("llama")
-@pytest.mark.parametrize("name", ["boolean_few_shot_llama", "boolean_instruction_llama"])
+@pytest.mark.parametrize("name", BOOLEAN)
 def test_boolean_expressions_with_a_tokenizer_like_llamas(name: str) -> None:
-    loaded = Library().task(name)
-    data = loaded.spec.data
-    assert isinstance(data, GeneratorData)
-    task = generator(data.generator).open_data(data, loaded.spec.tokenizer, loaded.folder)
+    task = open_data(on("llama", name))
     pairs = task.pairs("test", 40, 0)
     check_pairs(task, pairs, changed=1)
     glued = "instruction" in name
@@ -378,10 +394,5 @@ def test_splits_with_a_tokenizer_like_llamas_share_no_prompt_and_no_held_out_sen
     name: str,
 ) -> None:
     """[20] Of their clean prompts, sixty from each."""
-    loaded = Library().task(name)
-    data = loaded.spec.data
-    if isinstance(data, GeneratorData):
-        task = generator(data.generator).open_data(data, loaded.spec.tokenizer, loaded.folder)
-    else:
-        task = open_data(loaded)
-    check_splits(task, loaded)
+    loaded = on("llama", name)
+    check_splits(open_data(loaded), loaded)

@@ -10,12 +10,12 @@ import numpy as np
 import polars
 import pytest
 
-from harness.datasets.files import open_file
+from harness.datasets.files.task import open_file
 from harness.datasets.pairs import NO_TARGET
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, Tokenizer
+from harness.spec.types import Columns, FileData, TokenizerSpec
 
-WORDS = Tokenizer(kind="words", bos=True)
+WORDS = TokenizerSpec(kind="words", bos=True)
 DECLARED = Columns(good="answer", bad="wrong", split="split")
 
 

@@ -18,35 +18,52 @@ from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NotFound
+from harness.models.loading.tokenizer import on_model
+from harness.runs.variants import apart, excluded
 from harness.spec.load import Library, Loaded
-from harness.spec.types import LoadModel, Task, TemplateData
+from harness.spec.types import LoadModel, Task, TemplateData, TokenizerSpec
 
 FOLDERS = {
-    "gpt2": "gpt2",
-    "qwen": "Qwen2.5-0.5B",
-    "gemma": "gemma-2-2b",
-    "llama": "Llama-3.1-8B",
+    "gpt2-small": "gpt2",
+    "qwen2_5-0_5b": "Qwen2.5-0.5B",
+    "gemma2-2b": "gemma-2-2b",
+    "llama3_1-8b": "Llama-3.1-8B",
 }
-IOI = [f"mib_ioi_{family}" for family in FOLDERS]
-MCQA = [f"mib_mcqa_{family}" for family in ("qwen", "gemma", "llama")]
-ARITHMETIC = ["mib_addition_llama", "mib_subtraction_llama"]
+IOI = [("mib_ioi", model) for model in FOLDERS]
+MCQA = [("mib_mcqa", model) for model in ("qwen2_5-0_5b", "gemma2-2b", "llama3_1-8b")]
+ARITHMETIC = [("mib_addition", "llama3_1-8b"), ("mib_subtraction", "llama3_1-8b")]
+TASKS = ["mib_ioi", "mib_mcqa", "mib_addition", "mib_subtraction"]
 SPLIT_NAMES = ["Anna", "Henry"]  # of two tokens with the tokenizer of these tests
 
 
-def folder_of(name: str) -> str:
-    return FOLDERS[name.rpartition("_")[2]]
+def on(name: str, model: str) -> Loaded[Task]:
+    """The task with the tokenizer of a model of the suite."""
+    loaded = Library().model(model)
+    return on_model(Library().task(name), loaded.spec, loaded.folder)
 
 
-def test_the_suite_has_these_tasks() -> None:
+def test_the_suite_has_these_tasks_and_models() -> None:
     refs = {one.ref for one in Library().entries("task") if one.ref.startswith("mib/")}
-    assert refs == {f"mib/{name}" for name in (*IOI, *MCQA, *ARITHMETIC)}
+    assert refs == {f"mib/{name}" for name in TASKS}
     suite = Library().suite("mib").spec
-    assert set(suite.tasks) == {*IOI, *MCQA, *ARITHMETIC}
+    assert list(suite.tasks) == TASKS
+    pairs = [
+        (one, model) for one in TASKS for model in suite.models if not apart(suite, one, model)
+    ]
+    assert pairs == [*IOI, *MCQA, *ARITHMETIC]
     assert suite.skip_missing
 
 
-@pytest.mark.parametrize("name", [*IOI, *MCQA, *ARITHMETIC])
+def test_masks_are_learned_on_the_two_small_models_alone() -> None:
+    suite = Library().suite("mib").spec
+    choices = Library().task("mib_ioi").spec.evaluation
+    left = [one for one in FOLDERS if not excluded(suite, "mib_ioi", one, "edge_pruning", choices)]
+    assert left == ["gpt2-small", "qwen2_5-0_5b"]
+    assert not any(excluded(suite, "mib_ioi", one, "eap", choices) for one in FOLDERS)
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_without_the_files_they_are_sound_and_say_what_they_need(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,17 +72,16 @@ def test_without_the_files_they_are_sound_and_say_what_they_need(
     loaded = Library().task(name)
     assert check_task(loaded) == []
     (message,) = needed_files(loaded)
-    assert message.startswith(f"needs models/{folder_of(name)}/tokenizer.json, which is not below ")
-    assert isinstance(loaded.spec.model, LoadModel)
-    assert loaded.spec.model.path == f"models/{folder_of(name)}"
-    assert loaded.spec.tokenizer.bos  # MIB's prompts begin with it, whatever the model
-
-
-def test_tasks_of_one_kind_differ_in_their_model_alone() -> None:
-    for names in (IOI, MCQA):
-        specs = [Library().task(name).spec for name in names]
-        assert all(spec.data == specs[0].data for spec in specs)
-        assert all(spec.evaluation == specs[0].evaluation for spec in specs)
+    own = loaded.spec.model
+    assert isinstance(own, LoadModel)
+    assert own.name is not None
+    assert message.startswith(f"needs {own.path}/tokenizer.json, which is not below ")
+    assert own.path == f"models/{FOLDERS[own.name]}"
+    # MIB's prompts begin with BOS, whatever the model.
+    assert loaded.spec.tokenizer == TokenizerSpec(kind="model", bos=True)
+    for model, folder in FOLDERS.items():
+        with pytest.raises(NotFound, match=f"needs models/{folder}, which is not below "):
+            on(name, model)
 
 
 def words_of(loaded: Loaded[Task]) -> set[str]:
@@ -82,7 +98,7 @@ def words_of(loaded: Loaded[Task]) -> set[str]:
 @pytest.fixture
 def tokenizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder with `models/*/tokenizer.json`, all of the same words."""
-    words = set().union(*(words_of(Library().task(name)) for name in (*IOI, *MCQA)))
+    words = set().union(*(words_of(Library().task(name)) for name in ("mib_ioi", "mib_mcqa")))
     for name in FOLDERS.values():
         write_tokenizer(tmp_path / "models" / name / "tokenizer.json", words, SPLIT_NAMES)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
@@ -99,9 +115,9 @@ def answers(task: TaskData, pairs: PromptPairs, side: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("tokenizers")
-@pytest.mark.parametrize("name", IOI)
-def test_ioi_names_the_receiver_and_its_twin_the_giver(name: str) -> None:
-    task = open_data(Library().task(name))
+@pytest.mark.parametrize(("name", "model"), IOI)
+def test_ioi_names_the_receiver_and_its_twin_the_giver(name: str, model: str) -> None:
+    task = open_data(on(name, model))
     check_ioi(task)
     assert len(task.tokenizer.encode(f" {SPLIT_NAMES[0]}")) == 2
     shown = {
@@ -113,10 +129,10 @@ def test_ioi_names_the_receiver_and_its_twin_the_giver(name: str) -> None:
 
 
 @pytest.mark.usefixtures("tokenizers")
-@pytest.mark.parametrize("name", IOI)
-def test_held_out_sentences_are_of_no_other_split(name: str) -> None:
+@pytest.mark.parametrize(("name", "model"), IOI)
+def test_held_out_sentences_are_of_no_other_split(name: str, model: str) -> None:
     """[20] With a tokenizer whose words are words."""
-    loaded = Library().task(name)
+    loaded = on(name, model)
     assert isinstance(loaded.spec.data, TemplateData)
     check_held_out_sentences(open_data(loaded), loaded.spec.data)
 
@@ -146,15 +162,15 @@ def test_ioi_with_gpt2(
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").symlink_to(reference_file("gpt2_tokenizer/tokenizer.json"))
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    loaded = Library().task("mib_ioi_gpt2")
+    loaded = on("mib_ioi", "gpt2-small")
     assert check_task(loaded) == []
     check_ioi(open_data(loaded))
 
 
 @pytest.mark.usefixtures("tokenizers")
-@pytest.mark.parametrize("name", MCQA)
-def test_the_answer_is_the_letter_of_the_colour_in_the_question(name: str) -> None:
-    task = open_data(Library().task(name))
+@pytest.mark.parametrize(("name", "model"), MCQA)
+def test_the_answer_is_the_letter_of_the_colour_in_the_question(name: str, model: str) -> None:
+    task = open_data(on(name, model))
     letters = set()
     for split in task.splits:
         pairs = task.pairs(split, 60, 0)
@@ -181,9 +197,9 @@ def test_the_answer_is_the_letter_of_the_colour_in_the_question(name: str) -> No
 
 
 @pytest.mark.usefixtures("tokenizers")
-@pytest.mark.parametrize("name", ARITHMETIC)
-def test_there_are_enough_sums(name: str) -> None:
-    loaded = Library().task(name)
+@pytest.mark.parametrize(("name", "model"), ARITHMETIC)
+def test_there_are_enough_sums(name: str, model: str) -> None:
+    loaded = on(name, model)
     assert check_task(loaded) == []
     texts = decoded(open_data(loaded), open_data(loaded).pairs("test", 3, 0), "clean")
     sign = "+" if "addition" in name else "-"
@@ -192,8 +208,8 @@ def test_there_are_enough_sums(name: str) -> None:
 
 def test_a_tokenizer_without_the_answers_is_refused_by_name(tokenizers: Path) -> None:
     """Not left out: the files are there, and wrong."""
-    path = tokenizers / "models" / folder_of("mib_mcqa_qwen") / "tokenizer.json"
+    path = tokenizers / "models" / FOLDERS["qwen2_5-0_5b"] / "tokenizer.json"
     path.write_text(path.read_text().replace("| ?[A-Za-z]+|", "|[A-Za-z]+|"))
     with pytest.raises(HarnessError, match="' A' must be exactly one token but is 2: ' ' 'A'"):
-        open_data(Library().task("mib_mcqa_qwen"))
-    assert any("' A' must be" in str(one) for one in check_task(Library().task("mib_mcqa_qwen")))
+        open_data(on("mib_mcqa", "qwen2_5-0_5b"))
+    assert any("' A' must be" in str(one) for one in check_task(Library().task("mib_mcqa")))

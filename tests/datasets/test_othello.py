@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.datasets.boards import Board, one_bit, random_bit
-from harness.datasets.othello import Othello, OthelloParams
-from harness.datasets.othello_games import random_games
+from harness.datasets.generators.othello.boards import OthelloBoard, one_bit, random_bit
+from harness.datasets.generators.othello.games import random_games
+from harness.datasets.generators.othello.source import Othello, OthelloParams
+from harness.datasets.generators.params import read_params
 from harness.datasets.pairs import NO_TARGET
-from harness.datasets.params import read_params
 from harness.datasets.splits import Shares
 from harness.datasets.stream import StreamData
 
@@ -77,7 +77,7 @@ def cells(bits: int) -> set[int]:
 
 @pytest.mark.parametrize("size", [6, 8])
 def test_perft(size: int) -> None:
-    board = Board(size)
+    board = OthelloBoard(size)
     own, other = board.start(1)
     counts = []
     for _ in PERFT[size]:
@@ -90,7 +90,7 @@ def test_perft(size: int) -> None:
 
 @pytest.mark.parametrize("size", [6, 8])
 def test_against_the_slow_engine(size: int) -> None:
-    games = random_games(Board(size), np.random.default_rng(1), 60)
+    games = random_games(OthelloBoard(size), np.random.default_rng(1), 60)
     assert games.passed.any()
     for row, legal, length, passed in zip(
         games.cells, games.legal, games.lengths, games.passed, strict=True
@@ -116,7 +116,7 @@ STATISTICS = {
 
 @pytest.mark.parametrize("size", [6, 8])
 def test_statistics_of_random_games(size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    board, n = Board(size), 8192
+    board, n = OthelloBoard(size), 8192
     start = time.perf_counter()
     games = random_games(board, np.random.default_rng(0), n)
     speed = n / (time.perf_counter() - start)
@@ -153,7 +153,7 @@ def test_every_single_bit_is_found() -> None:
 
 
 def test_cells_and_tokens() -> None:
-    board = Board(8)
+    board = OthelloBoard(8)
     assert board.plies == 60
     ids = board.move_ids(np.arange(64))
     # Li et al. count from 1 after their padding symbol
@@ -199,7 +199,7 @@ def replay(size: int, cells_played: list[int]) -> Iterator[tuple[set[int], int, 
 def test_pairs_against_the_slow_engine(bos: bool, params: dict[str, Any]) -> None:
     task = open_task(bos, **params)
     size, changed = int(params.get("size", 6)), int(params.get("changed_moves", 1))
-    board = Board(size)
+    board = OthelloBoard(size)
     pairs = task.pairs("test", 40, 0)
     for index, length in enumerate(pairs.lengths):
         sides = []
@@ -228,7 +228,7 @@ def test_pairs_against_the_slow_engine(bos: bool, params: dict[str, Any]) -> Non
 @pytest.mark.parametrize("passes", ["reject", "keep"])
 def test_training_batches(bos: bool, passes: str) -> None:
     task = open_task(bos, passes=passes)
-    board = Board(6)
+    board = OthelloBoard(6)
     batch = task.training_batch("answer", 24, 0, 0)
     sampled = task.training_batch("next_token", 24, 0, 0)
     assert batch.allowed is not None

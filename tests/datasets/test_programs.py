@@ -13,11 +13,11 @@ import pytest
 from harness.datasets.check import check_task
 from harness.datasets.open import open_data
 from harness.datasets.pairs import NO_TARGET
-from harness.datasets.programs import CARRIER, Domain
-from harness.datasets.programs_expression import parse_expression
-from harness.datasets.programs_read import read_program
-from harness.datasets.programs_run import run_program
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program import CARRIER, Domain
+from harness.datasets.program.expression import parse_expression
+from harness.datasets.program.read import read_program
+from harness.datasets.program.run import run_program
+from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError, SpecError
 from harness.spec.load import Library
 from harness.spec.types import ProgramData, ProgramSelect, ProgramStep

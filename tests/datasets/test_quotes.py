@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.datasets.generators.params import read_params
+from harness.datasets.generators.quotes.bank import ALPHABET
+from harness.datasets.generators.quotes.source import QuoteParams, Quotes
 from harness.datasets.pairs import NO_TARGET
-from harness.datasets.params import read_params
-from harness.datasets.quote_bank import ALPHABET
-from harness.datasets.quotes import QuoteParams, Quotes
 from harness.datasets.splits import Shares
 from harness.datasets.stream import StreamData
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.registry import Generator, generator, generator_names
+from harness.datasets.generators import Generator, generator, generator_names
 from harness.errors import HarnessError, NotFound
-from harness.spec.types import GeneratorData, Tokenizer
+from harness.spec.types import GeneratorData, TokenizerSpec
 
 PLUGIN = """
-from harness.datasets.registry import Generator, generator
+from harness.datasets.generators import Generator, generator
 GENERATOR = Generator(generator("brackets").params, "characters", generator("brackets").open)
 WRONG = 5
 """
@@ -52,7 +52,7 @@ def test_plugins_work_and_are_listed_without_importing() -> None:
     assert {"mine", "broken"} <= set(generator_names())
     assert "my_broken" not in sys.modules
     data = GeneratorData(generator="mine", params={"lengths": [7]})
-    task = generator("mine").open_data(data, Tokenizer(kind="characters"))
+    task = generator("mine").open_data(data, TokenizerSpec(kind="characters"))
     assert task.pairs("train", 3, 0).clean.shape == (3, 7)
 
 
@@ -72,19 +72,21 @@ def test_broken_plugins_name_their_distribution(name: str, message: str) -> None
 
 
 def test_only_generators_that_can_take_a_tokenizer_file() -> None:
-    assert generator("boolean_expressions").tokenizers == ("words", "file")
+    assert generator("boolean_expressions").tokenizers == ("words", "file", "model")
     assert generator("brackets").tokenizers == ("characters",)
     data = GeneratorData(generator="boolean_expressions")
-    with pytest.raises(HarnessError, match="needs tokenizer kind 'words' or 'file', not 'moves'"):
-        generator("boolean_expressions").open_data(data, Tokenizer(kind="moves"))
+    with pytest.raises(HarnessError, match="kind 'words' or 'file' or 'model', not 'moves'"):
+        generator("boolean_expressions").open_data(data, TokenizerSpec(kind="moves"))
     with pytest.raises(NotFound, match=r"needs none\.json"):
-        generator("boolean_expressions").open_data(data, Tokenizer(kind="file", path="none.json"))
+        generator("boolean_expressions").open_data(
+            data, TokenizerSpec(kind="file", path="none.json")
+        )
 
 
 def test_opening_names_all_mistakes() -> None:
     data = GeneratorData(generator="othello", params={"size": 7, "sise": 6})
     with pytest.raises(HarnessError) as error:
-        generator("othello").open_data(data, Tokenizer(kind="words"))
+        generator("othello").open_data(data, TokenizerSpec(kind="words"))
     for part in (
         "data.params.sise: unknown parameter 'sise'; did you mean 'size'?",
         "data.params.size: 7 is not one of 6, 8",

@@ -17,7 +17,7 @@ from harness.datasets.check import check_task
 from harness.datasets.open import content_digests, open_data
 from harness.datasets.pairs import NO_TARGET, unfit
 from harness.datasets.stream import StreamData
-from harness.datasets.tokenizer import split_words
+from harness.datasets.tokenizers import split_words
 from harness.spec.load import Library
 from harness.spec.types import TemplateData
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from template_task import NAMES, PLACES, ioi
 
-from harness.datasets.constraints import Relation, TokenRules, parse_constraint
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData
-from harness.datasets.template import open_template
+from harness.datasets.template.constraints import Relation, TokenRules, parse_constraint
+from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
-from harness.spec.types import AnswerRule, Template, TemplateData, Tokenizer, WordList
+from harness.spec.types import AnswerRule, Template, TemplateData, TokenizerSpec, WordList
 
-WORDS = Tokenizer(kind="words", bos=True)
+WORDS = TokenizerSpec(kind="words", bos=True)
 HERE = Path()
 
 
@@ -239,7 +239,7 @@ def test_enumeration_equals_brute_force(n_a: int, n_b: int, rule: str) -> None:
         constraints=(rule,),
         shares={"train": 1.0, "validation": 0.0, "test": 0.0},
     )
-    task = open_template(data, Tokenizer(kind="words"), HERE)
+    task = open_template(data, TokenizerSpec(kind="words"), HERE)
     compare = {"A != B": operator.ne, "A < B": operator.lt, "A >= B": operator.ge}[rule]
     good = [(a, b) for a, b in itertools.product(words, words) if compare(a, b)]
     wanted = {f"x {a} {b} y" for a, b in good} | {f"z {b}" for _, b in good}
@@ -287,7 +287,7 @@ def test_characters() -> None:
         corruption="c",
         constraints=("A != B",),
     )
-    task = open_template(data, Tokenizer(kind="characters"), HERE)
+    task = open_template(data, TokenizerSpec(kind="characters"), HERE)
     pairs = task.pairs("train", 10, 0)
     for clean, twin, good in zip(pairs.clean, pairs.corrupted, pairs.good, strict=True):
         text = task.tokenizer.decode(clean)
@@ -298,7 +298,7 @@ def test_characters() -> None:
 
 def test_moves_are_for_the_generator() -> None:
     with pytest.raises(HarnessError, match="only for the othello generator"):
-        open_template(ioi(), Tokenizer(kind="moves"), HERE)
+        open_template(ioi(), TokenizerSpec(kind="moves"), HERE)
 
 
 def test_opening_raises_every_problem_at_once() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.datasets.template_align import Piece, Prompt, misaligned
+from harness.datasets.template.align import Piece, Prompt, misaligned
 
 
 def prompt(pieces: str, tokens: str) -> Prompt:

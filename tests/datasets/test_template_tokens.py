@@ -15,9 +15,9 @@ import pytest
 from template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import TaskData
-from harness.datasets.template import open_template
+from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
-from harness.spec.types import AnswerRule, Template, TemplateData, Tokenizer, WordList
+from harness.spec.types import AnswerRule, Template, TemplateData, TokenizerSpec, WordList
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
 BYTE_LEVEL: dict[str, Any] = {
@@ -54,7 +54,7 @@ def byte_level(path: Path, whole: list[str]) -> None:
 
 def test_file_tokenizer_renders_whole_sentences(tmp_path: Path) -> None:
     byte_level(tmp_path / "t.json", [*NAMES, *PLACES])
-    spec = Tokenizer(kind="file", path="t.json")
+    spec = TokenizerSpec(kind="file", path="t.json")
     task = open_template(ioi(), spec, tmp_path)
     pairs = task.pairs("train", 20, 0)
     tokens = task.tokenizer.tokens
@@ -72,7 +72,7 @@ def test_file_tokenizer_renders_whole_sentences(tmp_path: Path) -> None:
 def test_file_tokenizer_refuses_words_of_unequal_length(tmp_path: Path) -> None:
     """[20] Pairs are aligned, or refused."""
     byte_level(tmp_path / "t.json", [*NAMES[1:], *PLACES])  # Ann has three tokens
-    spec = Tokenizer(kind="file", path="t.json")
+    spec = TokenizerSpec(kind="file", path="t.json")
     data = ioi(good=AnswerRule(word="bar"), bad=AnswerRule(word="inn"))
     with pytest.raises(HarnessError, match=r"'Ann' is 3 tokens and '\w+' is 1"):
         open_template(data, spec, tmp_path).pairs("train", 60, 0)
@@ -90,7 +90,7 @@ def token_counts(task: TaskData, ids: np.ndarray) -> list[int]:
 def test_the_rule_aligned_leaves_out_what_would_be_refused(tmp_path: Path, names: int) -> None:
     """[20] With few names the prompts are listed, with many they are drawn."""
     byte_level(tmp_path / "t.json", ["Bob", "Dan", "Eve", *PLACES])  # Ann and Cy are longer
-    spec = Tokenizer(kind="file", path="t.json")
+    spec = TokenizerSpec(kind="file", path="t.json")
     data = ioi(
         good=AnswerRule(word="bar"),
         bad=AnswerRule(word="inn"),
@@ -121,7 +121,7 @@ def test_a_rule_that_no_pair_keeps_ends(tmp_path: Path) -> None:
         lists={"names": WordList(words=("A", "Bo", "Cyd")), "places": WordList(words=PLACES)},
         constraints=("distinct(IO, S, C)", "aligned"),
     )
-    task = open_template(data, Tokenizer(kind="file", path="t.json"), tmp_path)
+    task = open_template(data, TokenizerSpec(kind="file", path="t.json"), tmp_path)
     with pytest.raises(HarnessError, match="has only 0 distinct prompts"):
         task.pairs("train", 5, 0)
 
@@ -161,7 +161,7 @@ def glued_years(**changes: Any) -> TemplateData:
 
 def test_answers_glued_to_the_prompt_and_slots_of_whole_tokens(tmp_path: Path) -> None:
     year_tokenizer(tmp_path / "t.json")
-    task = open_template(glued_years(), Tokenizer(kind="file", path="t.json"), tmp_path)
+    task = open_template(glued_years(), TokenizerSpec(kind="file", path="t.json"), tmp_path)
     tokens = task.tokenizer.tokens
     assert task.tokenizer.encode(" 1205") == [tokens.index("Ġ1205")]
     pairs = task.pairs("train", 40, 0, at_most=True)
@@ -191,7 +191,7 @@ def test_without_the_rule_years_of_one_token_are_drawn(tmp_path: Path) -> None:
     """The rule above is needed: 1205 as one token is aligned with no other year."""
     year_tokenizer(tmp_path / "t.json")
     data = glued_years(constraints=("YY != YY2", "CC != CC2"))
-    task = open_template(data, Tokenizer(kind="file", path="t.json"), tmp_path)
+    task = open_template(data, TokenizerSpec(kind="file", path="t.json"), tmp_path)
     with pytest.raises(HarnessError, match="not aligned token by token"):
         task.pairs("train", 40, 0, at_most=True)
 
@@ -221,9 +221,9 @@ def test_the_end_of_a_template_says_how_the_answer_follows(
     )
     if "@" in text:  # "met" is three tokens without a space before it
         with pytest.raises(HarnessError, match="'met' must be exactly one token but is 3"):
-            open_template(data, Tokenizer(kind="file", path="t.json"), tmp_path)
+            open_template(data, TokenizerSpec(kind="file", path="t.json"), tmp_path)
         data = dataclasses.replace(data, bad=AnswerRule(word="m"))
-    task = open_template(data, Tokenizer(kind="file", path="t.json"), tmp_path)
+    task = open_template(data, TokenizerSpec(kind="file", path="t.json"), tmp_path)
     pairs = task.pairs("train", 10, 0)
     for clean, length, good in zip(pairs.clean, pairs.lengths, pairs.good[:, 0, 0], strict=True):
         prompt = task.tokenizer.decode(clean[:length].tolist())
@@ -251,7 +251,7 @@ def test_templates_of_one_task_can_be_glued_and_not(tmp_path: Path, form: str) -
     )
     if form != "word":
         add_merges(tmp_path / "t.json", [], ["Ġ z"])
-    task = open_template(data, Tokenizer(kind="file", path="t.json"), tmp_path)
+    task = open_template(data, TokenizerSpec(kind="file", path="t.json"), tmp_path)
     pairs = task.source.pairs(task.source.draw(np.random.default_rng(0), 40, "train", True))
     seen = set()
     for clean, length, sides in zip(
@@ -267,7 +267,7 @@ def test_templates_of_one_task_can_be_glued_and_not(tmp_path: Path, form: str) -
 
 def test_one_token_leaves_words_out_of_a_list(tmp_path: Path) -> None:
     byte_level(tmp_path / "t.json", [*NAMES[3:], *PLACES])
-    spec = Tokenizer(kind="file", path="t.json")
+    spec = TokenizerSpec(kind="file", path="t.json")
     constraints = ("distinct(IO, S, C)", "one_token(names)")
     held_out = {"new_names": {"names": ("Ann", "Hal")}}  # Ann is left out, Hal is not
     task = open_template(ioi(constraints=constraints, held_out=held_out), spec, tmp_path)
@@ -297,7 +297,7 @@ def test_rules_of_tokens_change_nothing_where_every_word_is_a_token(kind: Any) -
         data, constraints=("A != B", "aligned", "whole_tokens(A, B)", "one_token(letters)")
     )
     digests = {
-        open_template(one, Tokenizer(kind=kind), Path()).pairs("train", 10, 0).digest()
+        open_template(one, TokenizerSpec(kind=kind), Path()).pairs("train", 10, 0).digest()
         for one in (data, ruled)
     }
     assert len(digests) == 1

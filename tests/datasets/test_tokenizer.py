@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from word_tokenizer import BOS, write_tokenizer
 
 from harness.datasets.locate import VARIABLE
-from harness.datasets.tokenizer import FileTokenizer, Vocabulary, open_tokenizer, split_words
+from harness.datasets.tokenizers import FileTokenizer, Vocabulary, open_tokenizer, split_words
 from harness.errors import HarnessError, NotFound
 
 WORD_LEVEL: dict[str, Any] = {

@@ -16,15 +16,15 @@ from slow_reference import small_model
 from harness.circuits.edges.patched.forward import plain_logits
 from harness.circuits.edges.select import prune, sizes_to_counts
 from harness.circuits.ground_truth import verify
+from harness.datasets.batch import Batch, Batches
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.discovery.acdc import RUNS, Acdc, next_threshold, ranked
 from harness.discovery.acdc_cost import sampled_cost
 from harness.discovery.acdc_order import writers_in_order
 from harness.discovery.acdc_search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
-from harness.models.batch import Batch, Batches
 from harness.models.behaviour import LOSSES
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig

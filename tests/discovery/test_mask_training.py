@@ -17,6 +17,7 @@ from harness.circuits import hard_concrete
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
+from harness.datasets.batch import Batch
 from harness.discovery import edge_pruning, mask_training, prompts
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
 from harness.discovery.mask_training import MaskRun, Training, optimise
@@ -25,7 +26,6 @@ from harness.discovery.prompts import PromptSource
 from harness.discovery.registry import make_method
 from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 
 # a: P(z = 0), P(z = 1), from the published constants by hand, with the digits of that table, some
 # of which are cut and not rounded.

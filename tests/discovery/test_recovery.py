@@ -11,21 +11,21 @@ from functools import cache
 
 import pytest
 import torch
+from harness.runs.known import known_agreement
 from other_compiler import Published
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.ground_truth import verify
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models.batch import Batches
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
-from harness.runs.known import known_agreement
 from harness.spec.load import Library
 
 EDGES = {

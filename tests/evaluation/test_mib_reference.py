@@ -14,11 +14,11 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
 from harness.circuits.edges.select import prune, sizes_to_counts, top_n
+from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.measures import cmd, cpr, faithfulness
-from harness.models.batch import Batch
 from harness.models.loading.fields import Fields
 from harness.models.loading.tensors import TensorFiles
 from harness.models.loading.transformer_lens import transformer_lens

@@ -13,13 +13,13 @@ from toy_task import CHOICES
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.answer_measures import MEASURES, kendall_tau, prob_diff_10
 from harness.evaluation.curve import PER_EXAMPLE, evaluate_circuits
 from harness.evaluation.ordered_answers import ORDERED, OrderedAnswers
 from harness.evaluation.summary import Summary
-from harness.models.batch import Batches
 from harness.spec.load import Library
 
 ANSWERS = [7, 2, 9, 4, 1, 10]  # token ids, in the order of the list

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from harness.datasets.batch import Batch
 from harness.models import behaviour
-from harness.models.batch import Batch
 
 
 def batch(good, bad, positions=((0,),)) -> Batch:

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.datasets.programs import CARRIER
-from harness.datasets.programs_read import read_program
-from harness.datasets.programs_run import run_program
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program import CARRIER
+from harness.datasets.program.read import read_program
+from harness.datasets.program.run import run_program
+from harness.datasets.program.task import checked_program
 from harness.models.compile.assemble import compile_program
 from harness.models.compile.basis import Basis
 from harness.spec.load import Library

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness.circuits.edges.patched.forward import plain_logits
-from harness.datasets.tokenizer import open_tokenizer
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
+from harness.datasets.tokenizers import open_tokenizer
 from harness.models.behaviour import logit_diff
 from harness.models.checkpoint import load_model
 

@@ -32,7 +32,7 @@ from harness.spec.types import (
     Runtime,
     Suite,
     Task,
-    Tokenizer,
+    TokenizerSpec,
     Training,
     TrainModel,
 )
@@ -49,7 +49,7 @@ def a_task(name: str = "toy", **changes: Any) -> Task:
         name=name,
         title=f"The task {name}",
         data=GeneratorData(generator="brackets"),
-        tokenizer=Tokenizer(kind="characters"),
+        tokenizer=TokenizerSpec(kind="characters"),
         evaluation=Evaluation(
             granularity="edge",
             component="heads_qkv_mlps",

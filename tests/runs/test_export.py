@@ -26,6 +26,7 @@ from harness.runs.export import (
 from harness.runs.plan import Plan
 from harness.runs.record import StoredCell, load_cells, record
 from harness.runs.store import CellStore
+from harness.runs.variants import apart
 from harness.spec.load import Library
 
 
@@ -162,9 +163,9 @@ def test_a_submission_has_two_tasks_and_two_models(tmp_path: Path) -> None:
 def test_names_are_those_of_the_board() -> None:
     library = Library()
     suite = library.suite("mib").spec
-    tasks = [library.task(ref).spec for ref in suite.tasks]
-    folders = {folder_name(task.name, task.model.name or "") for task in tasks}
-    assert len(folders) == len(tasks)
+    pairs = [(t, m) for t in suite.tasks for m in suite.models if not apart(suite, t, m)]
+    folders = {folder_name(task, model) for task, model in pairs}
+    assert len(folders) == len(pairs)
     # The rest is ARC, and the model of which the circuit is known.
     assert {one for one in MIB_FOLDERS - folders if not one.startswith("arc-")} == {
         "ioi_interpbench"
@@ -172,7 +173,7 @@ def test_names_are_those_of_the_board() -> None:
     assert folders < MIB_FOLDERS
     assert folder_name("arithmetic_addition", "llama3") in MIB_FOLDERS
     assert folder_name("ioi", "qwen2.5") in MIB_FOLDERS
-    assert folder_name("ioi_gpt2", "gpt2-small") == "ioi_gpt2"
+    assert folder_name("ioi_pretrained", "gpt2-small") == "ioi_gpt2"
 
 
 def test_nothing_is_written_when_something_has_no_mib_form(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.datasets.batch import Batch
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
@@ -31,9 +32,9 @@ from harness.discovery.mask_training import MaskRun, Training, task_of
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models import behaviour
-from harness.models.batch import Batch
 from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
+from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer, random_model
 from harness.spec.load import Library, Loaded
 from harness.spec.types import Selection, Task
@@ -138,9 +139,9 @@ def test_what_is_compared_on_a_gpu_holds_on_the_cpu(name, random_batch):
 # ---------------------------------------------------------------- published numbers
 # Sparsity of the circuit among the 32,936 edges of GPT-2 small, and bands of held-out means.
 PUBLISHED = {
-    "ioi_gpt2": (0.965, {"kl": (0.20, 0.30), "accuracy": (0.68, 0.78)}),
-    "greater_than_gpt2": (0.985, {"year_kl": (0.05, 0.07), "year_prob_diff": (0.58, 0.64)}),
-    "gendered_pronoun_gpt2": (0.985, {"kl": (0.07, 0.10)}),
+    "ioi_pretrained": (0.965, {"kl": (0.20, 0.30), "accuracy": (0.68, 0.78)}),
+    "greater_than_pretrained": (0.985, {"year_kl": (0.05, 0.07), "year_prob_diff": (0.58, 0.64)}),
+    "gendered_pronoun_pretrained": (0.985, {"kl": (0.07, 0.10)}),
 }
 
 
@@ -207,6 +208,7 @@ def test_published_numbers_of_edge_pruning(name, record_property):
     for file in ("model.safetensors", "config.json", "tokenizer.json"):
         if find(f"models/gpt2/{file}", task.folder) is None:
             pytest.skip(needed(f"models/gpt2/{file}", task.folder))
+    task = on_model(task, task.spec.model, task.folder)
     folder = find("models/gpt2", task.folder)
     model = load_model(folder, dtype=torch.float32, device="cuda").requires_grad_(False)
     sparsity, bands = PUBLISHED[name]

@@ -9,10 +9,10 @@ from fake_cells import a_model, a_task, loaded
 
 from harness.datasets.locate import VARIABLE
 from harness.runs.left_out import LeftOut, missing_files
-from harness.spec.types import LoadModel, Tokenizer
+from harness.spec.types import LoadModel, TokenizerSpec
 
 OWN = LoadModel(path="models/m")
-BROUGHT = a_task(tokenizer=Tokenizer(kind="file", path="models/m/tokenizer.json"), model=OWN)
+BROUGHT = a_task(tokenizer=TokenizerSpec(kind="file", path="models/m/tokenizer.json"), model=OWN)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_it_is_one_line() -> None:
 
 
 def test_a_tokenizer_of_the_task_that_the_model_is_trained_on_is_needed_too(tmp_path: Path) -> None:
-    other = loaded(a_task("other", tokenizer=Tokenizer(kind="file", path="t.json")), tmp_path)
+    other = loaded(a_task("other", tokenizer=TokenizerSpec(kind="file", path="t.json")), tmp_path)
     (text,) = missing_files(loaded(a_task(), tmp_path), a_model(), tmp_path, other)
     assert text.startswith("needs t.json, which is not below ")
     put(tmp_path, "t.json")

@@ -33,7 +33,7 @@ from harness.spec.types import (
     LoadModel,
     Runtime,
     Selection,
-    Tokenizer,
+    TokenizerSpec,
 )
 
 CLASSES = [
@@ -56,7 +56,7 @@ LEFT_OUT: dict[type, str] = {
     types.Method: _HEAD,
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
     "runtime",
-    types.Exclusion: "task method evaluation",
+    types.Exclusion: "task model method evaluation",
     types.EvaluationChange: "ablation positions inputs head_bias metric sizes discovery_pairs "
     "discovery_repeats test_pairs",
 }
@@ -142,7 +142,7 @@ EVALUATION = a_task().evaluation
         (a_cell(a_task(evaluation=replace(EVALUATION, ablation="mean"))), True),
         (a_cell(a_task(evaluation=replace(EVALUATION, test_pairs=41))), True),
         (a_cell(a_task(data=replace(a_task().data, seed=1))), False),
-        (a_cell(a_task(tokenizer=types.Tokenizer(kind="words"))), False),
+        (a_cell(a_task(tokenizer=types.TokenizerSpec(kind="words"))), False),
         (a_cell(a_task(model=a_model(learning_rate=0.002))), False),
         (a_cell(method=a_method("eap", steps=5)), True),
         (a_cell(method=replace(a_method(), version="2")), True),
@@ -223,7 +223,7 @@ def test_how_bos_is_found_in_a_file_is_part_of_the_id(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
 
     def identity(**fields: Any) -> Any:
-        task = loaded(a_task(tokenizer=Tokenizer(**fields)), tmp_path)
+        task = loaded(a_task(tokenizer=TokenizerSpec(**fields)), tmp_path)
         source = ModelSource(a_model(), "m", Path())
         return make_cell(task, source, a_method(), "method", 0, Runtime()).identity["task"]
 

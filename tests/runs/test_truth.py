@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from fake_cells import a_method
+from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 
 from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data
-from harness.datasets.programs_task import checked_program
+from harness.datasets.program.task import checked_program
 from harness.errors import StoreCorrupt
 from harness.models.compile.assemble import compile_program
 from harness.runs import truth
@@ -20,7 +21,6 @@ from harness.runs.cell import compute_cell
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, Runtime
 

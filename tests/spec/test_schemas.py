@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.cli.schemas import generated
-from harness.datasets.registry import generator
+from harness.datasets.generators.registry import generator
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.spec import types
 from harness.spec.build import build

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.edges.graph import Graph
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.transformer import Transformer
 from harness.spec.types import Ablation, HeadBias, Inputs
 

@@ -25,7 +25,7 @@ from harness.circuits.edges.patched.mixing import mask_slopes
 from harness.circuits.edges.patched.post_norms import first_order_differences
 from harness.circuits.edges.patched.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.edges.trace import Trace
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Transformer
 

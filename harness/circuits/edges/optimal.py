@@ -39,11 +39,11 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batch
+from harness.datasets.shuffled import Shuffled
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.behaviour import LOSSES
 from harness.models.precision import single
-from harness.models.shuffled import Shuffled
 from harness.spec.types import Metric
 
 STEPS = 400

@@ -17,8 +17,8 @@ from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.space import EdgeSpace
+from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
-from harness.models.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.spec.types import Evaluation

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.datasets.programs import (
+from harness.datasets.program import (
     CARRIER,
     INDICES,
     TOKENS,

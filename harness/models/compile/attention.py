@@ -18,7 +18,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.datasets.programs import INDICES, TOKENS, Aggregate, Program, Select, SelectorWidth
+from harness.datasets.program import (
+    INDICES,
+    TOKENS,
+    Aggregate,
+    Program,
+    Select,
+    SelectorWidth,
+)
 from harness.models.compile.basis import BOS, ONE, Basis, share_of
 
 Purpose = Literal["program", "default"]

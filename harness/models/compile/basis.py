@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from harness.datasets.programs import INDICES, TOKENS, Domain, Program, SelectorWidth
-from harness.datasets.programs_expression import Value
+from harness.datasets.program import INDICES, TOKENS, Domain, Program, SelectorWidth
+from harness.datasets.program.expression import Value
 
 # No step's name has a colon, so these cannot collide with any.
 ONE, BOS = ":one", ":bos"

@@ -21,9 +21,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from harness.datasets.programs import Map, Program
-from harness.datasets.programs_domains import map_table
-from harness.datasets.programs_expression import Value
+from harness.datasets.program import Map, Program
+from harness.datasets.program.domains import map_table
+from harness.datasets.program.expression import Value
 from harness.models.compile.attention import Read, vector
 from harness.models.compile.basis import ONE, Basis, share_of
 

@@ -30,7 +30,7 @@ from harness.spec.types.names import (
 from harness.spec.types.program import ProgramData, ProgramSelect, ProgramStep
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.suite import Exclusion, Runtime, Suite
-from harness.spec.types.task import Data, Task, Tokenizer
+from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.template import AnswerRule, Template, TemplateData, WordList
 from harness.spec.types.training import Target, Training
 
@@ -72,7 +72,7 @@ __all__ = [
     "Task",
     "Template",
     "TemplateData",
-    "Tokenizer",
+    "TokenizerSpec",
     "TrainModel",
     "Training",
     "WordList",

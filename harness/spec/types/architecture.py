@@ -81,9 +81,10 @@ class Architecture:
         Literal["gelu", "gelu_tanh", "relu", "silu"],
         Key("Activation", "Non-linearity of the MLPs.", ["gelu_tanh"]),
     ] = "gelu_tanh"
-    bias: Annotated[bool, Key("Biases", "Whether linear maps and norms have biases.", [True])] = (
-        True
-    )
+    bias: Annotated[
+        bool,
+        Key("Biases", "Whether linear maps and norms have biases.", [True]),
+    ] = True
     unembed_bias: Annotated[
         bool, Key("Unembedding bias", "Whether the unembedding has a bias.", [False])
     ] = False

@@ -60,6 +60,14 @@ class Exclusion:
             ["ioi"],
         ),
     ] = None
+    model: Annotated[
+        Text | None,
+        Key(
+            "Model",
+            "A model of the suite, as it stands in `models`; null means every one.",
+            ["gpt2-small"],
+        ),
+    ] = None
     method: Annotated[
         Text | None,
         Key(

@@ -24,23 +24,34 @@ from harness.spec.types.template import TemplateData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokenizer:
-    """How text becomes tokens. `path` only for kind `file` (a `tokenizer.json`)."""
+class TokenizerSpec:
+    """How text becomes tokens.
 
-    ABOUT: ClassVar = About("Tokenizer", "How text becomes tokens.")
+    `path` is for kind `file` (a `tokenizer.json`). Kind `model` is the file of the model that
+    a cell uses: its `path` is filled in when a model is chosen, never in a spec. `bos: auto` puts
+    BOS where the file itself does.
+    """
+
+    ABOUT: ClassVar = About("Tokenizer", "How text becomes tokens.", name="tokenizer")
 
     kind: Annotated[
-        Literal["words", "characters", "moves", "file"],
+        Literal["words", "characters", "moves", "file", "model"],
         Key(
             "Kind",
             "`words`, `characters` and `moves` take their vocabulary from the task; `file` reads "
-            "a tokenizer.json.",
+            "a tokenizer.json; `model` takes that of the model the task is run with.",
             ["words"],
         ),
     ]
-    bos: Annotated[bool, Key("BOS", "Whether every prompt begins with a fixed token.", [False])] = (
-        False
-    )
+    bos: Annotated[
+        Literal[True, False, "auto"],
+        Key(
+            "BOS",
+            "Whether every prompt begins with a fixed token; `auto`, for kinds `file` and "
+            "`model`: as the tokenizer.json itself begins a text.",
+            [False, "auto"],
+        ),
+    ] = False
     path: Annotated[
         Text | None,
         Key(
@@ -100,7 +111,7 @@ class Task:
         ),
     ] = ()
     tokenizer: Annotated[
-        Tokenizer,
+        TokenizerSpec,
         Key("Tokenizer", "How text becomes tokens.", [{"kind": "characters", "bos": True}]),
     ]
     data: Annotated[

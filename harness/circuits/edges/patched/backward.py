@@ -31,7 +31,7 @@ from harness.circuits.edges.counterfactuals import Activations
 from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun
 from harness.circuits.edges.patched.mixing import add_writer_slopes, mask_slopes
 from harness.circuits.edges.patched.post_norms import slope_before
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 
 
 def masked_logits(

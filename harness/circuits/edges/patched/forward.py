@@ -29,8 +29,8 @@ from harness.circuits.edges.patched.live import LiveNodes
 from harness.circuits.edges.patched.mixing import mix
 from harness.circuits.edges.patched.post_norms import PostNorms
 from harness.circuits.edges.patched.readers import FoldedReaders, centred
+from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.batch import Batch
 from harness.models.transformer import Block, Transformer
 
 

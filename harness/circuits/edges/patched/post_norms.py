@@ -36,7 +36,7 @@ from harness.circuits.edges.counterfactuals import Activations
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.mixing import add_mixed, mix
 from harness.circuits.edges.patched.readers import centred, inverse_size
-from harness.models.batch import Batch
+from harness.datasets.batch import Batch
 from harness.models.precision import single
 from harness.models.transformer import Norm, Transformer
 

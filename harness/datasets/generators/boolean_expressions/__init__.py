@@ -1,0 +1,1 @@
+"""Generator `boolean_expressions`: the value of an expression of True, False, and, or, not."""

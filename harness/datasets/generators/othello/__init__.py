@@ -1,0 +1,1 @@
+"""Generator `othello`: which moves are legal after these moves?"""

@@ -1,0 +1,1 @@
+"""Generator `quotes`: which quotation mark closes this string?"""

@@ -1,0 +1,57 @@
+"""A template task with all names resolved.
+
+The plan holds frames (a template under one alias map) as sequences of literal texts and slots,
+the corrupted form of each, free slots with their lists, rules, answers. `template.read` makes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.datasets.template.constraints import Rule, TokenRules
+
+
+@dataclass(frozen=True)
+class FramePart:
+    """A piece of a frame: literal text, or a slot (`slot` names it after aliases)."""
+
+    text: str = ""
+    slot: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer rule with aliases resolved."""
+
+    slot: str | None
+    word: str | None
+    list: str | None
+    after: str | None
+    up_to: str | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One template under one alias map."""
+
+    clean: tuple[FramePart, ...]
+    corrupted: tuple[FramePart, ...]
+    good: Answer
+    bad: Answer
+    split: str | None
+    template: int  # index in the spec, for messages
+    glued: bool  # whether the answer follows without a space
+    whole: frozenset[str] = frozenset()  # slots (after aliases) that must be made of whole tokens
+
+
+@dataclass
+class TemplatePlan:
+    """A template task with every name resolved."""
+
+    frames: list[Frame] = field(default_factory=list)
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    free: dict[str, str] = field(default_factory=dict)  # slot that is drawn -> its list
+    origin: dict[str, str] = field(default_factory=dict)  # every slot -> the free slot it copies
+    rules: list[Rule] = field(default_factory=list)
+    token_rules: TokenRules = field(default_factory=TokenRules)
+    literals: list[str] = field(default_factory=list)  # every text that is no slot

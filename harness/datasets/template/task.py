@@ -1,0 +1,267 @@
+"""Tasks written in YAML alone: sentence frames, word lists, corruption and answers by slot.
+
+A *filling* is a frame with one word for every slot. Splits: a template's own `split` first,
+then words held out for a split, else the hash of the clean prompt. All constraints always
+hold, also for slots that a frame does not show. A pair whose prompts are not aligned token by
+token is refused; with the constraint `aligned` it is never drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.pairs import (
+    Ints,
+    Objective,
+    PromptPairs,
+    TrainingBatch,
+    answer_batch,
+    join_pairs,
+    next_token_targets,
+    pick_answers,
+)
+from harness.datasets.problems import listed
+from harness.datasets.rows import Rows, first_of_each, join, take
+from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
+from harness.datasets.template.answers import AnswerTokens, leave_out_words
+from harness.datasets.template.constraints import satisfied
+from harness.datasets.template.plan import TemplatePlan
+from harness.datasets.template.read import read_plan
+from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
+from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
+from harness.errors import HarnessError
+from harness.spec.types import TemplateData, TokenizerSpec
+
+HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
+TEXT_ROUNDS = 20  # ... where every try has to be tokenized
+
+
+class Templates:
+    """Source of template prompts (see `stream.PromptSource`); open with a plan free of problems."""
+
+    def __init__(
+        self, data: TemplateData, plan: TemplatePlan, tokenizer: Vocabulary | FileTokenizer
+    ) -> None:
+        """Take the spec, its plan and the tokenizer made by `template_tokenizer`."""
+        self.tokenizer: Tokenizer = tokenizer
+        self._data, self._plan = data, plan
+        texts = list(dict.fromkeys(word for words in plan.lists.values() for word in words))
+        self._word = {text: index for index, text in enumerate(texts)}
+        self._renderer = self._make_renderer(tokenizer, texts)
+        self.longest = self._renderer.longest
+        # Most fillings that `everything` is used for; rendering text is some 50 times slower.
+        self.countable = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
+        self._lists = [
+            np.array([self._word[word] for word in plan.lists[name]]) for name in plan.free.values()
+        ]
+        self._good = AnswerTokens(plan, "good", self._word, tokenizer)
+        self._bad = AnswerTokens(plan, "bad", self._word, tokenizer)
+        self._shown = self._shown_slots()
+        self._frame_split: list[str | None] = [frame.split for frame in plan.frames]
+        self._holder: list[str | None] = [None] * len(texts)
+        for split, lists in data.held_out.items():
+            for words in lists.values():
+                for word in words:
+                    if word in self._word:  # a rule `one_token` may have left it out
+                        self._holder[self._word[word]] = split
+
+    def draw(self, rng: np.random.Generator, n: int, split: str, paired: bool) -> Rows:
+        """Return at most n random fillings that fit `split`; those breaking a rule are dropped."""
+        candidates, allowed = self._frames_of(split), self._allowed(split)
+        if not len(candidates) or not all(len(places) for places in allowed):
+            nothing = np.zeros((0, len(allowed)), dtype=np.int64)
+            return self._rows(rng, candidates[:0], nothing, paired)
+        frames = candidates[rng.integers(len(candidates), size=n)]
+        places = np.stack([one[rng.integers(len(one), size=n)] for one in allowed], axis=1)
+        words = self._words(places)
+        keep = satisfied(self._plan.rules, places, words)
+        keep[keep] = self._renderer.keep(frames[keep], words[keep], paired)
+        return self._rows(rng, frames[keep], words[keep], paired)
+
+    def count_fillings(self, split: str) -> int:
+        """Return how many fillings of shown slots there are, before rules and splits."""
+        sizes = np.array([len(places) for places in self._allowed(split)], dtype=np.float64)
+        counts = [np.prod(sizes[self._shown[frame]]) for frame in self._frames_of(split)]
+        return int(min(sum(counts), 2.0**62))
+
+    def everything(self, rng: np.random.Generator, split: str) -> Rows:
+        """Return every filling of shown slots that fits `split`; hidden slots are drawn."""
+        allowed = self._allowed(split)
+        parts = [self.draw(rng, 0, split, paired=True)]  # the right arrays, without rows
+        if all(len(places) for places in allowed):
+            parts += [self._fill_frame(rng, frame, allowed) for frame in self._frames_of(split)]
+        return join(parts)
+
+    def split_of(self, rows: Rows, shares: Shares) -> Ints:
+        """Return the split of each row; -1 if its words are held out for different splits."""
+        index = {name: number for number, name in enumerate(shares.names)}
+        index_of = [-1 if name is None else index[name] for name in self._holder]
+        holder = np.array(index_of or [-1])[rows["words"]]
+        shown = self._shown[rows["frame"]]
+        own = np.where(shown, holder, -1).max(axis=1, initial=-1)
+        frame = np.array([-1 if name is None else index[name] for name in self._frame_split])
+        split = shares.of(hash_rows(rows["tokens"], rows["lengths"], shares.seed))
+        split = np.where(own >= 0, own, split)
+        split = np.where(frame[rows["frame"]] >= 0, frame[rows["frame"]], split)
+        clash = (holder >= 0) & (holder != split[:, None])
+        split[clash.any(axis=1)] = -1
+        return split
+
+    def pairs(self, rows: Rows) -> PromptPairs:
+        """Return rows as pairs read at the last token; HarnessError if twins are not aligned."""
+        frames, words = rows["frame"], rows["words"]
+        self._renderer.check_aligned(frames, words)
+        return PromptPairs(
+            clean=rows["tokens"],
+            corrupted=rows["corrupted"],
+            lengths=rows["lengths"],
+            positions=rows["lengths"][:, None] - 1,
+            good=self._good.of(frames, words)[:, None],
+            bad=self._bad.of(frames, words)[:, None],
+        )
+
+    def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
+        """Return rows as a batch; several good answers are soft targets of `answer`."""
+        tokens, lengths = rows["tokens"], rows["lengths"]
+        good = self._good.of(rows["frame"], rows["words"])
+        if objective == "answer":
+            return answer_batch(tokens, lengths, good, self.tokenizer.size)
+        answers = pick_answers(rows["point"], good)
+        return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, answers))
+
+    def _make_renderer(self, tokenizer: Vocabulary | FileTokenizer, texts: list[str]) -> Renderer:
+        if isinstance(tokenizer, Vocabulary) and tokenizer.kind == "words":
+            ids = np.array([tokenizer.single(text) for text in texts])
+            return WordRenderer(self._plan, tokenizer, ids)
+        return TextRenderer(self._plan, tokenizer, texts)
+
+    def _shown_slots(self) -> NDArray[np.bool_]:
+        """Return which free slots the clean prompt of each frame shows, bool [frames, slots]."""
+        columns = {slot: index for index, slot in enumerate(self._plan.free)}
+        shown = np.zeros((len(self._plan.frames), len(columns)), dtype=np.bool_)
+        for index, frame in enumerate(self._plan.frames):
+            for part in frame.clean:
+                if part.slot is not None:
+                    shown[index, columns[self._plan.origin[part.slot]]] = True
+        return shown
+
+    def _frames_of(self, split: str) -> Ints:
+        """Return the frames whose prompts can be in `split`."""
+        shares = self._data.shares
+        shared = shares[split] > 0 if split in shares else not shares and split in SPLITS
+        open_to_all = shared or split in self._data.held_out
+        return np.array(
+            [
+                index
+                for index, own in enumerate(self._frame_split)
+                if own == split or (own is None and open_to_all)
+            ],
+            dtype=np.int64,
+        )
+
+    def _allowed(self, split: str) -> list[Ints]:
+        """Return for each free slot the places of its list that `split` may use."""
+        return [
+            np.array(
+                [place for place, word in enumerate(words) if self._holder[word] in (None, split)],
+                dtype=np.int64,
+            )
+            for words in self._lists
+        ]
+
+    def _words(self, places: Ints) -> Ints:
+        return np.stack(
+            [words[places[:, column]] for column, words in enumerate(self._lists)], axis=1
+        )
+
+    def _fill_frame(self, rng: np.random.Generator, frame: int, allowed: list[Ints]) -> Rows:
+        """Return every filling of the slots that one frame shows; rules are kept."""
+        shown = np.flatnonzero(self._shown[frame]).tolist()
+        hidden = [column for column in range(len(allowed)) if column not in shown]
+        grids = np.meshgrid(*(allowed[column] for column in shown), indexing="ij")
+        n = math.prod(len(allowed[column]) for column in shown)
+        places = np.zeros((n, len(allowed)), dtype=np.int64)
+        for column, grid in zip(shown, grids, strict=True):
+            places[:, column] = grid.ravel()
+        pending = np.arange(n)
+        rounds = HIDDEN_ROUNDS if isinstance(self._renderer, WordRenderer) else TEXT_ROUNDS
+        for _ in range(rounds if hidden else 1):
+            for column in hidden:
+                draws = rng.integers(len(allowed[column]), size=len(pending))
+                places[pending, column] = allowed[column][draws]
+            words = self._words(places[pending])
+            ok = satisfied(self._plan.rules, places[pending], words)
+            ok[ok] = self._renderer.keep(np.full(ok.sum(), frame), words[ok], paired=True)
+            pending = pending[~ok]
+            if not len(pending):
+                break
+        words = self._words(np.delete(places, pending, axis=0))
+        return self._rows(rng, np.full(len(words), frame), words, paired=True)
+
+    def _rows(self, rng: np.random.Generator, frames: Ints, words: Ints, paired: bool) -> Rows:
+        keep = self._good.exist(frames, words) & self._bad.exist(frames, words)
+        frames, words = frames[keep], words[keep]
+        tokens, lengths = self._renderer.render("clean", frames, words)
+        rows: Rows = {
+            "frame": frames,
+            "words": words,
+            "tokens": tokens,
+            "lengths": lengths,
+            "point": rng.random(len(frames)),  # picks the answer that continues a sentence
+        }
+        if paired:
+            rows["corrupted"] = self._renderer.render("corrupted", frames, words)[0]
+        return rows
+
+
+class TemplateTask(StreamData):
+    """`TaskData` of a template: small tasks are enumerated, so their counts are exact."""
+
+    source: Templates
+
+    def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
+        """Return n pairs of `split` with distinct clean prompts (see `TaskData`)."""
+        index = self.shares.index(split)
+        if self.source.count_fillings(split) > self.source.countable:
+            return super().pairs(split, n, seed, at_most=at_most)
+        rng = pair_rng(self.shares, split, seed)
+        rows = self.source.everything(rng, split)
+        rows = take(rows, self.source.split_of(rows, self.shares) == index)
+        rows = take(rows, first_of_each(rows))
+        available = len(rows["lengths"])
+        if n > available and not (at_most and available):
+            raise too_few(split, available, n)
+        chosen = rng.permutation(available)[:n]
+        parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
+        return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
+
+
+def template_splits(data: TemplateData) -> tuple[str, ...]:
+    """Return the splits named by templates and held-out words."""
+    named = [template.split for template in data.templates if template.split is not None]
+    return tuple(dict.fromkeys([*named, *data.held_out]))
+
+
+def template_tokenizer(
+    plan: TemplatePlan, spec: TokenizerSpec, folder: Path
+) -> Vocabulary | FileTokenizer:
+    """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
+    texts = [*plan.literals, *(word for words in plan.lists.values() for word in words)]
+    return tokenizer_for(spec, folder, texts)
+
+
+def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> TemplateTask:
+    """Return the opened task; HarnessError with every problem of the template."""
+    plan, problems = read_plan(data, folder)
+    if problems:
+        raise HarnessError(listed(problems))
+    tokenizer = template_tokenizer(plan, spec, folder)
+    if lacking := leave_out_words(plan, tokenizer):
+        raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
+    shares = Shares(data.shares, data.seed, template_splits(data))
+    return TemplateTask(Templates(data, plan, tokenizer), shares)

@@ -1,0 +1,33 @@
+"""Text to token ids and back: a vocabulary built from the task, or a `tokenizer.json` file.
+
+`encode` never adds BOS; `prompt` does, if the task asks for it. Ids follow the order of `tokens`;
+with BOS in a built vocabulary, it is id 0.
+"""
+
+from harness.datasets.tokenizers.choose import (
+    file_tokenizer,
+    is_file,
+    needs_model,
+    tokenizer_for,
+    without_model,
+)
+from harness.datasets.tokenizers.file import BOS_NAMES, FileTokenizer, open_tokenizer
+from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, Tokenizer
+from harness.datasets.tokenizers.vocabulary import Vocabulary, split_words
+
+__all__ = [
+    "BOS",
+    "BOS_NAMES",
+    "FileTokenizer",
+    "Kind",
+    "Spans",
+    "Tokenizer",
+    "Vocabulary",
+    "file_tokenizer",
+    "is_file",
+    "needs_model",
+    "open_tokenizer",
+    "split_words",
+    "tokenizer_for",
+    "without_model",
+]

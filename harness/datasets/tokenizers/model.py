@@ -1,0 +1,82 @@
+"""`tokenizer: {kind: model}`: the vocabulary of the model that a task is run with.
+
+Such a task has no tokens until a model is chosen. `with_model_tokenizer` then gives it the
+`tokenizer.json` of the model's folder; to all else it is a task with a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.datasets.locate import find, needed
+from harness.datasets.tokenizers.choose import needs_model
+from harness.errors import NotFound
+from harness.spec.types import LoadModel, Model, Task
+
+if TYPE_CHECKING:
+    from harness.spec.load import Loaded
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def with_model_tokenizer(task: Loaded[Task], model_folder: Path) -> Loaded[Task]:
+    """Return the task over the tokenizer of the model in a folder, BOS as the task asks for it.
+
+    A task with a tokenizer of its own is returned as it is. Raises NotFound if the folder has no
+    `tokenizer.json`.
+    """
+    if not needs_model(task.spec.tokenizer):
+        return task
+    file = model_folder / TOKENIZER_FILE
+    if not file.is_file():
+        raise NotFound(_lacks(model_folder))
+    tokenizer = replace(task.spec.tokenizer, path=str(file.absolute()))
+    return replace(task, spec=replace(task.spec, tokenizer=tokenizer))
+
+
+def no_tokenizer(model: Model) -> str | None:
+    """Return why a model has no tokenizer that a task could take; None if it may have one."""
+    if isinstance(model, LoadModel):
+        return None
+    origin = "trained" if model.kind == "train" else "compiled"
+    return (
+        f"kind 'model' needs the tokenizer of a loaded model; one that is {origin} has none: it "
+        "takes that of the task"
+    )
+
+
+def on_this_machine(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
+    """Return the task over the tokenizer of a model in a local folder, if it is there.
+
+    `folder` is that of the model's spec. Nothing is fetched: with a model of the hub, or one that
+    is not there, the task is returned as it is.
+    """
+    place = _local_folder(model, folder)
+    if place is None or not (place / TOKENIZER_FILE).is_file():
+        return task
+    return with_model_tokenizer(task, place)
+
+
+def missing_tokenizer(model: Model, folder: Path) -> str | None:
+    """Return the message for a local model without tokenizer; `folder` is that of its spec."""
+    if not isinstance(model, LoadModel) or model.path is None:
+        return None
+    place = _local_folder(model, folder)
+    if place is None:
+        return needed(f"{model.path}/{TOKENIZER_FILE}", folder)
+    return None if (place / TOKENIZER_FILE).is_file() else _lacks(place)
+
+
+def _local_folder(model: Model, folder: Path) -> Path | None:
+    if not isinstance(model, LoadModel) or model.path is None:
+        return None
+    return find(model.path, folder)
+
+
+def _lacks(folder: Path) -> str:
+    return (
+        f"model folder {folder} has no {TOKENIZER_FILE}, which the task needs (tokenizer of kind "
+        "'model'); put it there"
+    )

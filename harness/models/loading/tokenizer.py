@@ -1,0 +1,26 @@
+"""A task over the tokenizer of the model that it is run with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.datasets.tokenizers import needs_model
+from harness.datasets.tokenizers.model import no_tokenizer, with_model_tokenizer
+from harness.errors import HarnessError
+from harness.models.loading.location import checkpoint_folder
+from harness.spec.load import Loaded
+from harness.spec.types import LoadModel, Model, Task
+
+
+def on_model(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
+    """The task with the tokenizer of a model whose spec stands in `folder`.
+
+    A task with a tokenizer of its own is returned as it is. A model of the hub is fetched. Raises
+    `NotFound` if the model or its `tokenizer.json` is not there, `HarnessError` for a model that
+    is not loaded.
+    """
+    if not needs_model(task.spec.tokenizer):
+        return task
+    if not isinstance(model, LoadModel):
+        raise HarnessError(f"task {task.spec.name!r}: tokenizer: {no_tokenizer(model)}")
+    return with_model_tokenizer(task, checkpoint_folder(model, folder))
