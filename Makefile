@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint types schemas leaderboard comparisons clean
+.PHONY: demo test test-fast lint types layers schemas leaderboard readme-table comparisons clean
 
 # The quickstart suite: trains the four headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -25,19 +25,32 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Folders import only from those below them: the contract in pyproject.toml.
+layers: $(READY)
+	$(BIN)/lint-imports
+
 # The JSON Schemas in specs/ anew, after a change of the spec classes in harness/spec/types/.
 schemas: $(READY)
 	$(BIN)/python -m harness.cli.schemas
 
 # The published table, its data and its picture from the last run of the quickstart suite, and
-# the same table in the README.
+# the small table in the README.
 leaderboard: demo
 	$(BIN)/harness table quickstart --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
 	$(BIN)/harness plot quickstart -o results/leaderboard.svg
-	awk '/<!-- leaderboard:start/ {print; while ((getline line < "results/leaderboard.md") > 0) \
+	$(MAKE) readme-table
+
+# What the README shows of results/leaderboard.md: one task, and these columns of its table.
+README_TASK := ioi
+README_COLUMNS := 1-4,7,10,13
+readme-table:
+	sed -n '/^### $(README_TASK) on /,/^### /p' results/leaderboard.md | grep '^|' \
+	  | cut -d '|' -f $(README_COLUMNS) | sed 's/$$/|/' > README.table
+	awk '/<!-- leaderboard:start/ {print; while ((getline line < "README.table") > 0) \
 	  print line; skip = 1} /<!-- leaderboard:end/ {skip = 0} !skip' README.md > README.new
 	mv README.new README.md
+	rm README.table
 
 # The published tables of the other suites: they are run, and what they have is reused. TABLE:
 # the size whose numbers stand in the table. DATA: known_circuits has too many rows for --full.

@@ -28,9 +28,9 @@ from harness.datasets.files import pairs_of_rows
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers import needs_model
-from harness.discovery.found import checked, circuit_of, ranking_for
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
+from harness.discovery.sizing import checked, circuit_of, ranking_for
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary

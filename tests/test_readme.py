@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its files are sound, its tables are complete.
+"""README and topics are true: commands run, files are sound, tables are complete, links resolve.
 
 A fenced block with a path after its language is a file that the reader is told to save. A YAML
 block without a path is a piece of `tasks/greater_than.yaml`. A Python block without a path is a
@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import re
 import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -24,25 +26,29 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner, Result
-from slow_reference import small_model
+from support.slow_reference import small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.cli.main import VERBS, main
+from harness.cli.topics import FOLDER, TOPICS, read_topic
 from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
-from harness.evaluation.catalogue import MEASURES
+from harness.metrics import MEASURES
 from harness.models.transformer import Transformer
 from harness.spec import types
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LONGEST_README = 220  # lines
+SHOWN_COLUMNS = ["#", "method", "CMD ↓", "edges f≥.85/.95/.99 ↓", "f @10% ↑", "cost"]
+"""Of the README's tables: those that `make readme-table` cuts out of the leaderboard."""
 LEADERBOARD = ROOT / "results" / "leaderboard.md"
 METHOD_SPECS = sorted((ROOT / "specs" / "methods").glob("*.yaml"))
 
-# What the walk through the README only checks for its options.
+# What the walk through the pages only checks for its options.
 ONLY_PARSED = {
     "harness bench": "a model of the size of GPT-2 small",
     "harness bench --methods all": "every method on a model of that size",
@@ -69,12 +75,15 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, the file it is to be saved as (or ""), and its text."""
+    """A fenced block: its language, the file it is to be saved as (or ""), and its text.
+
+    `place`: page and line where it starts.
+    """
 
     language: str
     file: str
     text: str
-    line: int
+    place: str
 
     def commands(self) -> Iterator[list[str]]:
         """The command lines of a block for the shell, as words."""
@@ -88,37 +97,72 @@ class Block:
         return "".join(x for x in self.text.splitlines(keepends=True) if not x.startswith("$ "))
 
 
-BLOCKS = [
-    Block(found[1], found[2] or "", found[3], README.count("\n", 0, found.start()) + 1)
-    for found in _BLOCK.finditer(README)
+@dataclass(frozen=True)
+class Page:
+    """A page of the documentation: its path and its Markdown."""
+
+    path: Path
+    text: str
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Its fenced blocks, from top to bottom."""
+        name, text = self.path.name, self.text
+        return [
+            Block(*_parts(found), f"{name} line {text.count(chr(10), 0, found.start()) + 1}")
+            for found in _BLOCK.finditer(text)
+        ]
+
+    @property
+    def anchors(self) -> set[str]:
+        """What a link can name after a `#`, as GitHub makes it of titles."""
+        titles = re.findall(r"^#+ (.*)$", _BLOCK.sub("", self.text), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+    @property
+    def links(self) -> list[str]:
+        """Targets of links to files of this repository."""
+        prose = _BLOCK.sub("", self.text)
+        return list(dict.fromkeys(link for link in _LINK.findall(prose) if "://" not in link))
+
+    def section(self, title: str) -> str:
+        """The text below a heading, up to the next one."""
+        found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", self.text, re.M | re.S)
+        assert found, f"{self.path.name} has no section {title!r}"
+        return found[1]
+
+    def first_column(self, title: str) -> set[str]:
+        """The names in backticks in the first column of the table of a section."""
+        rows = re.findall(r"^\|([^|]*)\|", self.section(title), re.MULTILINE)
+        return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def _parts(found: re.Match[str]) -> tuple[str, str, str]:
+    return found[1], found[2] or "", found[3]
+
+
+def topic(name: str) -> Page:
+    return Page(FOLDER / f"{name}.md", read_topic(name).text)
+
+
+PAGES = [Page(ROOT / "README.md", README), *map(topic, TOPICS)]
+OTHER_PAGES = [
+    Page(path, path.read_text(encoding="utf-8"))
+    for path in (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")
 ]
+BLOCKS = [block for page in PAGES for block in page.blocks]
 SHELL = [block for block in BLOCKS if block.language in ("bash", "console")]
 COMMANDS = [words for block in SHELL for words in block.commands()]
 HARNESS = [words[1:] for words in COMMANDS if words[0] == "harness"]
-LINKS = list(dict.fromkeys(link for link in _LINK.findall(README) if "://" not in link))
-TITLES = re.findall(r"^#+ (.*)$", _BLOCK.sub("", README), re.MULTILINE)
-ANCHORS = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in TITLES}
+LINKS = [(page, link) for page in [*PAGES, *OTHER_PAGES] for link in page.links]
 
 
 def of_language(*languages: str) -> list[Block]:
     return [block for block in BLOCKS if block.language in languages]
 
 
-def section(title: str) -> str:
-    """The text below a heading, up to the next one."""
-    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", README, re.M | re.S)
-    assert found, f"the README has no section {title!r}"
-    return found[1]
-
-
-def first_column(title: str) -> set[str]:
-    """The names in backticks in the first column of the table of a section."""
-    rows = re.findall(r"^\|([^|]*)\|", section(title), re.MULTILINE)
-    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-
-
 class Reader:
-    """Somebody who does in an empty folder what the README says, in order."""
+    """Somebody who does in an empty folder what the pages say, in order."""
 
     def __init__(self, site: Path) -> None:
         self.site = site
@@ -163,7 +207,9 @@ class Reader:
         if block.file:
             self.save(block)
         elif block.language == "python":
-            exec(compile(block.text, f"README.md line {block.line}", "exec"), {})
+            exec(compile(block.text, block.place, "exec"), {})
+        elif block.language == "text" and is_row(block.text):
+            self.compare(block)
         elif block.language == "console":
             self.misspell()
             for words in block.commands():
@@ -178,8 +224,20 @@ class Reader:
         elif words[0] == "harness" and shlex.join(words) not in ONLY_PARSED:
             self.run(words[1:])
 
+    def compare(self, block: Block) -> None:
+        """What a page says that the run before it prints; to rounding, and but for the cost."""
+        printed = rows_of(self.run(["table", "gift"]).stdout)
+        shown = rows_of(block.text)
+        assert list(shown[0]) == SHOWN_COLUMNS
+        assert {row["method"] for row in shown} == {row["method"] for row in printed}
+        for row in shown:
+            (same,) = (one for one in printed if one["method"] == row["method"])
+            for name in ("CMD ↓", "f @10% ↑"):
+                value, other = (first_number(one[name]) for one in (row, same))
+                assert value == pytest.approx(other, abs=0.05, nan_ok=True), (name, row)
+
     def misspell(self) -> None:
-        """Make the file whose mistakes the README shows."""
+        """Make the file whose mistakes a page shows."""
         text = (ROOT / "tasks" / "greater_than.yaml").read_text(encoding="utf-8")
         for right, wrong in TYPING_ERRORS.items():
             assert text.count(right) == 1, f"greater_than.yaml should have {right!r} once"
@@ -221,7 +279,8 @@ def test_every_make_target_exists() -> None:
 
 
 @pytest.mark.slow
-def test_the_readme_can_be_followed(reader: Reader) -> None:
+@pytest.mark.timeout(1200)  # seconds; two minutes on a quiet core
+def test_the_pages_can_be_followed(reader: Reader) -> None:
     """Every block in order: files saved, scripts run, commands obeyed. Trains `greater_than`."""
     for block in BLOCKS:
         reader.follow(block)
@@ -250,7 +309,7 @@ def test_pieces_of_the_tutorial_are_those_of_the_task() -> None:
     pieces = [block for block in of_language("yaml") if not block.file]
     assert len(pieces) >= 5
     for block in pieces:
-        assert is_part(yaml.safe_load(block.text), task), f"README.md line {block.line}"
+        assert is_part(yaml.safe_load(block.text), task), block.place
     named = {key for block in pieces for key in yaml.safe_load(block.text)}
     assert set(task) - named == {"description", "tags"}
 
@@ -288,7 +347,7 @@ def test_the_method_works_on_a_random_model(
     assert half.shape == problem.graph.allowed.shape
     assert (half[problem.graph.allowed] != 0).any()
     assert not half[~problem.graph.allowed].any()
-    # As the README says: at the clean prompt it is EAP.
+    # As the topic says: at the clean prompt it is EAP.
     whole_way = make_method("eap_at", {"share": 1.0}).discover(problem).scores
     torch.testing.assert_close(whole_way, make_method("eap", {}).discover(problem).scores)
 
@@ -316,23 +375,32 @@ def test_the_generator_makes_a_task(reader: Reader) -> None:
 # ---------------------------------------------------------------- tables, links
 def test_tables_are_complete() -> None:
     data_keys = {one.name for one in dataclasses.fields(types.TemplateData)} - {"kind"}
-    assert first_column("All keys of template data") == data_keys
+    assert topic("template-data").first_column("All keys of template data") == data_keys
     choices = {one.name for one in dataclasses.fields(types.Evaluation)}
     choices -= {"metric", "measures", "sizes"}
     choices -= {"discovery_pairs", "discovery_repeats", "test_pairs"}
-    assert first_column("Choices") == choices
-    assert first_column("Measures") == {measure.name for measure in MEASURES}
-    assert first_column("Methods") == {path.stem for path in METHOD_SPECS}
+    numbers = topic("read-the-numbers")
+    assert numbers.first_column("Choices") == choices
+    assert numbers.first_column("Measures") == set(MEASURES)
+    for title in ("All methods", "Cost and objective"):
+        assert topic("methods").first_column(title) == {path.stem for path in METHOD_SPECS}
+
+
+def test_layers_are_those_of_the_contract() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = project["tool"]["importlinter"]["contracts"]
+    layers = [name.strip("()") for name in contract["layers"]]
+    rows = re.findall(r"^\| `harness/(\w+)", OTHER_PAGES[0].section("Layers"), re.MULTILINE)
+    assert rows == layers
     folders = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
-    named = first_column("The way through the house")
-    assert {name for name in named if name.startswith("harness/")} == {
-        f"harness/{folder}/" for folder in folders
-    }
+    assert folders <= set(layers)
 
 
 def test_arrows_are_those_of_the_measures() -> None:
-    arrow = {measure.name: measure.arrow for measure in MEASURES}
-    for row in re.findall(r"^\| (`.*)$", section("Measures"), re.MULTILINE):
+    arrow = {name: measure.arrow for name, measure in MEASURES.items()}
+    for row in re.findall(
+        r"^\| (`.*)$", topic("read-the-numbers").section("Measures"), re.MULTILINE
+    ):
         cells = [cell.strip() for cell in row.replace(r"\|", "").split("|")]
         names = re.findall(r"`(\w+)`", cells[0])
         assert [arrow[name] for name in names] == cells[2].split(", "), names
@@ -340,9 +408,10 @@ def test_arrows_are_those_of_the_measures() -> None:
 
 @pytest.mark.parametrize("spec", METHOD_SPECS, ids=lambda path: path.stem)
 def test_objectives_and_steps_are_those_of_the_methods(spec: Path) -> None:
-    found = re.search(rf"^\| `{spec.stem}` \|(.*)\|$", section("Methods"), re.MULTILINE)
+    table = topic("methods").section("Cost and objective")
+    found = re.search(rf"^\| `{spec.stem}` \|(.*)\|$", table, re.MULTILINE)
     assert found
-    *_, cost, objective = (cell.strip() for cell in found[1].split("|"))
+    cost, objective = (cell.strip() for cell in found[1].split("|"))
     given = yaml.safe_load(spec.read_text(encoding="utf-8"))
     method = make_method(given["kind"], given.get("params", {}))
     assert objective.strip("`") == getattr(method, "objective", "–")
@@ -352,14 +421,14 @@ def test_objectives_and_steps_are_those_of_the_methods(spec: Path) -> None:
 
 def test_choices_are_those_of_the_specs() -> None:
     kinds = get_type_hints(types.Evaluation)
-    for name, values in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section("Choices"), re.MULTILINE):
+    table = topic("read-the-numbers").section("Choices")
+    for name, values in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE):
         assert tuple(re.findall(r"`(\w+)`", values)) == get_args(kinds[name]), name
 
 
 def test_methods_for_edges_of_each_position_are_those_of_the_code() -> None:
-    named = re.search(
-        r"Methods that score such\nedges: ([^.]*)\.", section("Edges of each position")
-    )
+    text = " ".join(topic("methods").section("Edges of each position").split())
+    named = re.search(r"Methods that score such edges: ([^.]*)\.", text)
     assert named
     assert tuple(re.findall(r"`(\w+)`", named[1])) == PER_TOKEN
 
@@ -369,31 +438,78 @@ def test_exit_codes_are_those_of_the_command_line() -> None:
     from harness.errors import HarnessError, StoreCorrupt
 
     codes = {0, 1, HarnessError.exit_code, StoreCorrupt.exit_code, module.BUG, module.INTERRUPTED}
-    shown = re.findall(r"^\| (\d+) \|", section("Results and resume"), re.MULTILINE)
+    shown = re.findall(
+        r"^\| (\d+) \|", topic("results-and-resume").section("Exit codes"), re.MULTILINE
+    )
     assert {int(code) for code in shown} == codes
 
 
-def test_built_in_methods_have_specs_that_the_readme_can_name() -> None:
+def test_built_in_methods_have_specs_that_a_page_can_name() -> None:
     for kind in BUILT_IN:
         assert (ROOT / "specs" / "methods" / f"{kind}.yaml").is_file()
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_links_lead_somewhere(link: str) -> None:
+def test_the_readme_is_short_and_leads_to_every_topic() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
+    listed = re.findall(r"^- \[(.*?)\]\(harness/docs/([\w-]+)\.md\): (.*)$", README, re.MULTILINE)
+    topics = [read_topic(name) for name in TOPICS]
+    assert listed == [(one.title, one.name, one.summary) for one in topics]
+
+
+def test_every_file_of_the_documentation_is_a_topic() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(TOPICS)
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.path.stem)
+def test_a_topic_opens_with_its_title_and_one_sentence(page: Page) -> None:
+    title, summary, _ = page.text.split("\n\n", 2)
+    assert re.fullmatch(r"# \S.*", title)
+    assert summary.endswith(".")
+    assert ". " not in summary
+    assert "\n# " not in _BLOCK.sub("", page.text)
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda one: getattr(one, "path", one))
+def test_links_lead_somewhere(page: Page, link: str) -> None:
     path, _, anchor = link.partition("#")
-    if path.startswith("results/") and not (ROOT / path).exists():
+    target = (page.path.parent / path).resolve() if path else page.path
+    assert target.is_relative_to(ROOT)
+    if target.parent == ROOT / "results" and not target.exists():
         pytest.skip(f"{path} is not there yet; `make leaderboard` writes it")
-    assert (ROOT / path).exists()
-    if anchor and not path:
-        assert anchor in ANCHORS
+    assert target.exists()
+    if anchor:
+        assert anchor in Page(target, target.read_text(encoding="utf-8")).anchors
+
+
+# ---------------------------------------------------------------- tables of results
+def rows_of(markdown: str) -> list[dict[str, str]]:
+    """The rows of the first table of a text, by heading."""
+    lines = list(takewhile(is_row, dropwhile(lambda line: not is_row(line), markdown.split("\n"))))
+    head, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(head, row, strict=True)) for row in body]
+
+
+def is_row(line: str) -> bool:
+    return line.startswith("|")
+
+
+def first_number(cell: str) -> float:
+    """The number before ±; NaN for an empty cell."""
+    return float(cell.split(maxsplit=1)[0]) if cell else math.nan
 
 
 def test_the_leaderboard_is_that_of_the_results() -> None:
     if not LEADERBOARD.is_file():
         pytest.skip("results/leaderboard.md is not there yet; `make leaderboard` writes it")
-    found = re.search(r"<!-- leaderboard:start -->\n(.*?)<!-- leaderboard:end -->", README, re.S)
+    found = re.search(
+        r"(.*)\n\n<!-- leaderboard:start -->\n(.*?)<!-- leaderboard:end", README, re.S
+    )
     assert found
-    shown = found[1].strip().splitlines()
-    whole = LEADERBOARD.read_text(encoding="utf-8").strip().splitlines()
-    assert any(line.startswith("|") for line in shown), "the block holds no table"
-    assert shown == whole[: len(shown)], "put the first lines of results/leaderboard.md there"
+    whole = Page(LEADERBOARD, LEADERBOARD.read_text(encoding="utf-8")).section("ioi on ioi-4l-64")
+    rows, shown = rows_of(whole), rows_of(found[2])
+    assert list(shown[0]) == SHOWN_COLUMNS
+    assert shown == [{name: row[name] for name in SHOWN_COLUMNS} for row in rows], (
+        "run `make readme-table`"
+    )
+    for number in re.findall(r"\d+ (?:test pairs|edges)", whole):
+        assert number in found[1].splitlines()[-1]

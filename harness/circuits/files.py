@@ -114,6 +114,11 @@ def space_header(space: Space) -> dict[str, Any]:
 def read_space(header: Mapping[str, Any]) -> Space:
     """The space of a file's header, of either version."""
     if "graph" in header:  # version 1
+        if header.get("granularity", "edge") != "edge":
+            raise HarnessError(
+                f"granularity is {header['granularity']!r}, but version 1 of this form knows edges "
+                "alone"
+            )
         return EdgeSpace.from_header(header["graph"])
     return space_of(header["granularity"], header["space"])
 

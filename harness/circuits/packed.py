@@ -43,5 +43,10 @@ def unpack(path: Path) -> tuple[Space, list[Tensor]]:
             f"{FORMAT!r}"
         )
     space = read_space(note)
+    if packed.shape[1:] != (-(-len(space) // 8),):
+        raise HarnessError(
+            f"{path}: kept has shape {packed.shape}, which is not a bit for each of {len(space)} "
+            f"{space.unit}"
+        )
     bits = np.unpackbits(packed, axis=1, count=len(space)).astype(bool)
     return space, [torch.from_numpy(row) for row in bits]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from harness.runs.bench_rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
+from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
 
 ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
 ON_PROMPTS = ("task",)
@@ -69,13 +69,13 @@ def bench(
     _check_options(context, ON_A_BATCH if prompts else ON_PROMPTS, bool(prompts))
     rows = _rows(methods, OF_PROMPTS if prompts else NAMES)
     if prompts:
-        from harness.runs.bench_prompts import PromptBench, bench_prompts
+        from harness.bench.prompts import PromptBench, bench_prompts
 
         growth = PromptBench(_counts(prompts), task, threads, repeats, device)
         found = bench_prompts(growth, rows, lambda text: click.echo(text, err=True))
     else:
-        from harness.runs.bench import run_bench
-        from harness.runs.bench_subject import Bench
+        from harness.bench.measure import run_bench
+        from harness.bench.subject import Bench
 
         asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
         found = run_bench(asked, rows)

@@ -140,23 +140,28 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
 
 def _unable(method: Method, choices: Evaluation) -> Iterator[str]:
     """Why a method finds nothing under the choices of a cell."""
-    from harness.discovery.registry import per_token_problem
-    from harness.discovery.slopes import slope_problem
+    from harness.discovery.refusals import (
+        granularity_problem,
+        objective_problem,
+        per_token_problem,
+    )
 
+    if problem := granularity_problem([method.kind], choices.granularity):
+        yield problem
     if choices.positions == "per_token" and (problem := per_token_problem([method.kind])):
         yield problem
-    if problem := slope_problem(method.kind, method.params, choices.metric, choices.ablation):
+    if problem := objective_problem(method.kind, method.params, choices.metric, choices.ablation):
         yield problem
 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:
+    from harness.discovery.refusals import objective_problem
     from harness.discovery.registry import kinds
-    from harness.discovery.slopes import slope_problem
 
     known = kinds()
     kind = method.spec.kind
     if kind not in known:
         return [method.source.issue(("kind",), unknown("kind of method", kind, known))]
-    if problem := slope_problem(kind, method.spec.params):
+    if problem := objective_problem(kind, method.spec.params):
         return [method.source.issue(("params", "objective"), problem)]
     return []

@@ -62,15 +62,13 @@ def _about(entry: Entry) -> str:
 
 
 def _metrics(as_json: bool) -> None:
-    from dataclasses import asdict
+    from harness.metrics import MEASURES
 
-    from harness.evaluation.catalogue import MEASURES
-
+    measures = MEASURES.values()
     if as_json:
-        data = [{**asdict(measure), "arrow": measure.arrow} for measure in MEASURES]
-        click.echo(json.dumps(data, indent=1))
+        click.echo(json.dumps([measure.record() for measure in measures], indent=1))
         return
-    lines = [(f"{m.name} {m.arrow}".strip(), f"{m.formula} ({m.source})") for m in MEASURES]
+    lines = [(f"{m.name} {m.arrow}".strip(), f"{m.formula} ({m.source})") for m in measures]
     _columns(lines)
 
 

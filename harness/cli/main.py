@@ -40,6 +40,7 @@ VERBS = {
     "bench": "Measure what methods cost on a model.",
     "verify": "Check stored results against their digests.",
     "doctor": "Show versions, devices and whether results can be written.",
+    "help": "Read the documentation, topic by topic.",
 }
 
 
@@ -133,5 +134,6 @@ def main() -> None:
     """From a task in YAML to a leaderboard of circuits.
 
     `harness run` with no argument trains the models of the quickstart suite, finds their circuits
-    with every method, and prints how faithful and how sparse they are.
+    with every method, and prints how faithful and how sparse they are. `harness help` lists the
+    topics of the documentation.
     """

@@ -11,7 +11,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.evaluation.measures import Measure
+    from harness.metrics import Measure
 
 
 @click.command("show")
@@ -36,12 +36,11 @@ def command(
     try:
         found, path = find_spec(library, name, kind)
     except NotFound:
-        from harness.evaluation.catalogue import MEASURES
+        from harness.metrics import MEASURES
 
-        measures = [measure for measure in MEASURES if measure.name == name]
-        if kind is not None or not measures:
+        if kind is not None or name not in MEASURES:
             raise
-        click.echo(_measure(measures[0], as_json))
+        click.echo(_measure(MEASURES[name], as_json))
         return
     if not (resolved or as_json):
         from harness.spec.printable import printable
@@ -59,8 +58,7 @@ def command(
 
 
 def _measure(measure: Measure, as_json: bool) -> str:
-    from dataclasses import asdict
-
     if as_json:
-        return json.dumps(asdict(measure), indent=1)
-    return f"{measure.title} {measure.arrow}\n{measure.formula}\nsource: {measure.source}"
+        return json.dumps(measure.record(), indent=1)
+    unit = f", in {measure.unit}" if measure.unit else ""
+    return f"{measure.heading()}{unit}\n{measure.formula}\nsource: {measure.source}"

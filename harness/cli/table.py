@@ -68,9 +68,9 @@ def command(
 
     text = render_rows(cells, form) if full else render(leaderboard(cells, size), form)
     if provenance:
-        from harness.reports.made import made_line
+        from harness.reports.provenance import provenance_line
 
-        text += made_line(folders)
+        text += provenance_line(folders)
     if write is None:
         click.echo(text, nl=False)
     else:

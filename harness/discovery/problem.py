@@ -1,27 +1,31 @@
-"""What a method is given, and what it must return: the whole interface of discovery."""
+"""What a method is given, and what it must return: the whole interface of discovery.
+
+Needs no torch by itself, so that methods can import it and still be read quickly.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import torch
-from torch import Tensor
-
-from harness.circuits.edges.patchable import EdgeModel
-from harness.circuits.patchable import Counterfactuals, PatchableModel, plain_logits
-from harness.circuits.space import Space
-from harness.datasets.batch import Batch
-from harness.discovery.slopes import flat
+from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
-from harness.models.precision import single
-from harness.models.transformer import Transformer
-from harness.spec.types import DISTANCES, Metric, Objective
+from harness.metrics import DISTANCES, LOSSES
+from harness.spec.types import Metric, Objective
 
-Loss = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from harness.circuits.edges.patchable import EdgeModel
+    from harness.circuits.patchable import Counterfactuals, PatchableModel
+    from harness.circuits.space import Space
+    from harness.datasets.batch import Batch
+    from harness.models.transformer import Transformer
+
+Loss: TypeAlias = "Callable[[Tensor], Tensor]"
 """Logits [..., B, P, V] of one batch to one number per prompt [..., B]; smaller is better."""
 
 
@@ -59,6 +63,8 @@ class Problem:
 
         Raises `HarnessError` where circuits are made of anything else.
         """
+        from harness.circuits.edges.patchable import EdgeModel
+
         if not isinstance(self.patchable, EdgeModel):
             raise HarnessError(
                 f"this method finds circuits of edges; these are made of {self.space.unit}"
@@ -81,6 +87,8 @@ class Problem:
 
         The model's own, but never half precision: steps would be too small to move a mask.
         """
+        from harness.models.precision import single
+
         return single(self.model.embedding.new_empty(0))
 
     def resolved(self, objective: Objective) -> str:
@@ -92,16 +100,20 @@ class Problem:
 
         One plain forward where it is a distance to the whole model.
         """
+        import torch
+
+        from harness.circuits.patchable import plain_logits
+
         name = self.resolved(objective)
         whole = plain_logits(self.model, batch) if name in DISTANCES else torch.empty(0)
         return lambda logits: LOSSES[name](logits, whole, batch)
 
-    def needs_slope(self, method: str, objective: Objective) -> None:
+    def refuse_distance(self, method: str, objective: Objective) -> None:
         """Refuse an objective whose gradient at the whole model is zero whatever the edges do.
 
         Raises `HarnessError` for the distances to the whole model, which have their minimum there.
         """
-        if problem := flat(method, self.resolved(objective)):
+        if problem := distance_problem(method, self.resolved(objective)):
             raise HarnessError(problem)
 
 

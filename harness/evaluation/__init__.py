@@ -1,1 +1,1 @@
-"""How faithful and how sparse a circuit is; every measure is defined once, in `measures`."""
+"""Circuits are run and measured here: curves over sizes, knock-outs, judging, overlap."""

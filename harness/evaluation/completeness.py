@@ -20,7 +20,7 @@ from harness.circuits import hard_concrete
 from harness.datasets.batch import Batch
 from harness.evaluation.knockout import Floats, Part, gaps_of, sample
 from harness.evaluation.setup import Setup
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 from harness.models.precision import single
 
 _LEARNING_RATE = 0.2

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.circuits.patchable import plain_logits
-from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.evaluation.setup import Setup
-from harness.models import behaviour
-from harness.spec.types import Evaluation
+from harness.metrics.per_example import PerExample
 
 Floats = NDArray[np.float64]
 
@@ -32,21 +29,10 @@ BUFFER = 2**26
 LOGIT_COPIES = 8
 """Copies of the logits that live while measures are taken, in numbers (double counts twice)."""
 
-PER_EXAMPLE = (
-    "metric",
-    "logit_diff",
-    "prob_diff",
-    "kl",
-    "squared_error",
-    "accuracy",
-    "agreement",
-    "good_mass",
-)
-
 
 @dataclass(frozen=True)
 class Examples:
-    """Values [C, n] of C circuits on n prompt pairs by name: `PER_EXAMPLE`, and those chosen.
+    """Values [C, n] of C circuits on n prompt pairs by name (`PerExample`).
 
     `plain`: those of the model itself, run as it is [n].
     """
@@ -63,15 +49,14 @@ def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
     """Run every circuit (bool [E]) on every prompt pair; all else is ablated.
 
     Raises `HarnessError` naming the first prompt pair for which a measure is not finite, or if
-    the task chose a measure over ordered answers and has none (`OrderedAnswers`).
+    the task chose a measure over ordered answers and has none (`PerExample`).
     """
     patchable, batches, choices = setup.patchable, setup.batches, setup.choices
-    ordered = OrderedAnswers.of(batches, choices.measures)
-    names = PER_EXAMPLE if ordered is None else (*PER_EXAMPLE, *ordered.names)
+    measures = PerExample.of(batches, choices.metric, choices.measures)
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     # The last row is the model's own.
-    table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in names}
+    table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in measures.names}
     for batch in batches:
         rows = batch.rows.cpu().numpy()
         counterfactual = setup.counterfactuals.of(batch)
@@ -80,10 +65,7 @@ def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
         chunk = max(1, BUFFER // numbers)
 
         def fill(start: int, logits: Tensor) -> None:
-            values = _read(logits, whole, batch, choices)  # noqa: B023
-            if ordered is not None:
-                values |= ordered.read(logits, whole, batch)  # noqa: B023
-            for name, value in values.items():
+            for name, value in measures.read(logits, whole, batch).items():  # noqa: B023
                 some = slice(start, start + len(logits))
                 table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
 
@@ -104,18 +86,6 @@ def _check_finite(values: dict[str, Floats]) -> None:
                 f"{name} of test pair {bad[0, 1]} is not a finite number: the model's logits "
                 "overflow there, its good and bad answers are the same, or all answers tie"
             )
-
-
-def _read(logits: Tensor, whole: Tensor, batch: Batch, choices: Evaluation) -> dict[str, Tensor]:
-    metrics = {name: define(logits, whole, batch) for name, define in behaviour.METRICS.items()}
-    return {
-        "metric": metrics[choices.metric],
-        **metrics,
-        "kl": behaviour.kl(logits, whole, batch),
-        "accuracy": behaviour.accuracy(logits, batch),
-        "agreement": behaviour.agreement(logits, whole, batch),
-        "good_mass": behaviour.good_mass(logits, batch),
-    }
 
 
 def _unique(circuits: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:

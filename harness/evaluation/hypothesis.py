@@ -1,6 +1,6 @@
 """Three tests of what is claimed of a circuit (Shi et al. 2024), and Holm's correction.
 
-Pure numpy on per-example scores s(·) of the circuit C, the whole model N and the complement of C.
+On per-example scores s(·) of the circuit C, the whole model N and the complement of C.
 Each null hypothesis is what a good circuit obeys; a small p speaks against the circuit.
 
     equivalence    C beats N about as often as not: |P(s(C) > s(N)) - ½| < ε
@@ -51,24 +51,15 @@ def equivalence(
     `tie`) counting ½. p = P(|J/n - ½| ≥ |k/n - ½|) for J ~ Binomial(n, ½ + ε), the edge of the
     null hypothesis |P(s(C) > s(N)) - ½| < ε.
     """
+    from scipy.stats import binom
+
     difference = np.asarray(circuit, np.float64) - np.asarray(model, np.float64)
     n = len(difference)
     twice = 2 * int((difference > tie).sum()) + int((np.abs(difference) <= tie).sum())
     outcomes = np.arange(n + 1)
     extreme = np.abs(2 * outcomes - n) >= abs(twice - n)  # in whole numbers: no rounding
-    p = math.fsum(binomial(n, 0.5 + epsilon)[extreme])
+    p = math.fsum(binom.pmf(outcomes[extreme], n, 0.5 + epsilon))
     return Outcome(twice / (2 * n), min(p, 1.0), n)
-
-
-def binomial(n: int, q: float) -> Floats:
-    """P(J = j) for j = 0 … n [n+1], J ~ Binomial(n, q) with 0 < q < 1."""
-    if not 0 < q < 1:
-        raise ValueError(f"a probability inside (0, 1) is needed, not {q}")
-    j = np.arange(n + 1)
-    log_factorial = np.array([math.lgamma(i + 1) for i in j])
-    ways = log_factorial[n] - log_factorial - log_factorial[::-1]
-    found: Floats = np.exp(ways + j * math.log(q) + (n - j) * math.log1p(-q))
-    return found
 
 
 # ---------------------------------------------------------------- independence
@@ -122,12 +113,13 @@ def minimality(
     random added edges does. With B of them beaten (ties, up to `tie`, count ½, rounded up in the
     edge's favour): p = P(J ≤ B), J ~ Binomial(R, quantile). Correct with `holm`.
     """
+    from scipy.stats import binom
+
     against = np.asarray(reference, np.float64)
     difference = np.asarray(effects, np.float64)[:, None] - against
     ties = (np.abs(difference) <= tie).sum(1)
     beaten = (difference > tie).sum(1) + (ties + 1) // 2
-    below = np.minimum(np.cumsum(binomial(len(against), quantile)), 1.0)
-    found: Floats = below[beaten]
+    found: Floats = binom.cdf(beaten, len(against), quantile)
     return found
 
 

@@ -36,8 +36,8 @@ from harness.evaluation.knockout import (
 )
 from harness.evaluation.minimality import effects, random_effects, squared_effects
 from harness.evaluation.setup import Setup
-from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
+from harness.metrics.statistics import estimate, shared_resamples
 
 TESTS = ("completeness", "minimality", "equivalence", "independence")
 

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.space import require_same_space
-from harness.evaluation.statistics import jackknife_interval
+from harness.metrics.overlap import expected_iou, iou, of_smaller
+from harness.metrics.statistics import jackknife_interval
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Overlap:
         return cls(
             sizes,
             shared,
-            _ratio(shared, sum(sizes) - shared),
-            _ratio(shared, min(sizes)),
+            iou(shared, *sizes),
+            of_smaller(shared, *sizes),
             expected_iou(*sizes, total),
         )
 
@@ -166,24 +167,3 @@ def components(circuit: Circuit) -> Tensor:
 def _require_same_spaces(circuits: Sequence[Circuit]) -> None:
     for other in circuits[1:]:
         require_same_space(circuits[0].space, other.space)
-
-
-def expected_iou(a: int, b: int, total: int) -> float:
-    """E[k / (a + b - k)] with k hypergeometric: IoU of random sets of a and b out of `total`.
-
-    Exact: probabilities are products of the ratios P(k+1)/P(k), summed in logarithms.
-    """
-    if not 0 <= min(a, b) <= max(a, b) <= total:
-        raise ValueError(f"sets of {a} and {b} members do not fit into {total}")
-    if a + b == 0:
-        return math.nan
-    k = np.arange(max(0, a + b - total), min(a, b) + 1, dtype=np.float64)
-    here = k[:-1]
-    ratios = (a - here) * (b - here) / ((here + 1) * (total - a - b + here + 1))
-    logs = np.concatenate([[0.0], np.cumsum(np.log(ratios))])
-    weights = np.exp(logs - logs.max())
-    return float(weights @ (k / (a + b - k)) / weights.sum())
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan

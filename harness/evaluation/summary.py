@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.evaluation import measures
 from harness.evaluation.curve import Examples, Floats
-from harness.evaluation.statistics import estimate, shared_resamples
+from harness.metrics import curve as measures
+from harness.metrics.statistics import estimate, shared_resamples
 
 
 class Summary:

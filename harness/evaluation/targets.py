@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from harness.evaluation.curve import Floats, evaluate_circuits
-from harness.evaluation.measures import faithfulness
 from harness.evaluation.setup import Setup
+from harness.metrics.curve import faithfulness
 
 CircuitOf = Callable[[int], Tensor]
 """A number n of elements, 0 … E, to the circuit C_n, bool [E]."""

@@ -1,1 +1,4 @@
-"""One transformer: its configuration, forward pass, training, checkpoints and answers."""
+"""The one transformer: its configuration, forward pass, sites, training and checkpoints.
+
+`loading` reads checkpoints of other programs, `compile` writes weights for known programs.
+"""

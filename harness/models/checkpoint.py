@@ -1,6 +1,6 @@
 """Weights on disk: `config.json` and `model.safetensors`. Loading never unpickles.
 
-Models are saved in our own names; those that others saved are read too.
+Models are saved under our own names; checkpoints of other programs are read as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.models.loading.folder import (
 from harness.models.loading.huggingface import huggingface
 from harness.models.loading.tensors import TensorFiles
 from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import Source, Translation, build_model
+from harness.models.loading.translation import TensorSource, Translation, build_model
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
 
@@ -61,8 +61,7 @@ def load_model(
 
     `kind` says whose `config.json` it is (`auto`: by its keys). Weights get precision `dtype` and
     go to `device` as they are read; None keeps the checkpoint's own precision. Raises
-    `HarnessError` naming the missing file, the field that is not built in, or the tensors that do
-    not fit.
+    `HarnessError` naming the missing file, the unsupported field, or the tensors that do not fit.
     """
     weights = [path for path in model_files(folder) if path.suffix == ".safetensors"]
     config = read_config(folder)
@@ -79,7 +78,7 @@ def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerCon
     """The shape that a folder's `config.json` states; its weights need not be there.
 
     Raises `HarnessError` as `load_model` does, and for TransformerLens, whose `config.json` does
-    not say which biases there are.
+    not state which biases exist.
     """
     config = read_config(folder)
     kind = (detect_format(config) or "harness") if kind == "auto" else kind
@@ -101,15 +100,15 @@ def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
 
 
 def _own(config: dict[str, Any], folder: Path) -> Translation:
-    """What `save_model` wrote: every parameter under its own name."""
+    """The translation of what `save_model` wrote: every parameter under its own name."""
     shape = _own_config(config, folder)
     with torch.device("meta"):
         names = [name for name, _ in Transformer(shape).named_parameters()]
-    return Translation(shape, {name: Source((name,)) for name in names})
+    return Translation(shape, {name: TensorSource((name,)) for name in names})
 
 
 def save_state(tensors: dict[str, Tensor], note: str, path: Path) -> None:
-    """Write tensors and one text atomically: after a kill the file is the old or the new one."""
+    """Write tensors and one text atomically: an interrupted write leaves the old file."""
     partial = path.with_suffix(".partial")
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     save_file(flat, partial, metadata={"note": note})  # one key: more would vary in order

@@ -13,21 +13,22 @@ from harness.spec.types import Architecture
 
 @dataclass(frozen=True, slots=True)
 class Rotary:
-    """How queries and keys are turned by their position (Su et al. 2021); see `models.rotary`.
+    """Rotary position embeddings (Su et al. 2021), as `models.rotary` applies them.
 
-    A pair of coordinates turns by position / base^(2i/n). `scaling` slows pairs down by `factor`,
-    for contexts longer than `original_ctx` tokens: `linear` all of them; `llama3` and `yarn` those
-    that turn less than `slow` times within `original_ctx`, those above `fast` not at all.
+    Pair i of coordinates is rotated by position / base^(2i/n). For contexts longer than
+    `original_ctx` tokens, `scaling` divides frequencies by `factor`: `linear` all of them;
+    `llama3` and `yarn` those of pairs that rotate less than `slow` times within `original_ctx`,
+    with a ramp up to `fast` times, beyond which they stay.
     """
 
     base: float = 10000.0
-    n_rotated: int | None = None  # the first so many coordinates of a head turn; None: all
+    n_rotated: int | None = None  # rotates the first so many coordinates of a head; None: all
     scaling: Literal["none", "linear", "llama3", "yarn"] = "none"
     factor: float = 1.0
     original_ctx: int | None = None
     slow: float = 1.0
     fast: float = 4.0
-    whole: bool = True  # yarn: its two ends are rounded to whole coordinates
+    whole: bool = True  # yarn: round both ends of the ramp to whole pairs
     amplitude: float = 1.0  # cosines and sines are multiplied by this
 
     def __post_init__(self) -> None:
@@ -45,8 +46,8 @@ class Rotary:
 class TransformerConfig:
     """All sizes of a decoder. Written beside the weights as `config.json`.
 
-    The last fields are what published models add to the plain pre-norm decoder; each default is
-    "not there", so that an older `config.json` means what it meant.
+    The last fields are what published models add to the plain pre-norm decoder. Each is absent by
+    default, so that an older `config.json` keeps its meaning.
     """
 
     n_layers: int
@@ -74,7 +75,7 @@ class TransformerConfig:
     window: int | None = None  # tokens that a query of a `window_layers` layer sees, with its own
     window_layers: tuple[int, ...] = ()
     window_rotary: Rotary | None = None  # of these layers; None: as the others (Gemma 3)
-    qk_norm: bool = False  # queries and keys are normalised over d_head before they turn
+    qk_norm: bool = False  # queries and keys are normalised over d_head, before rotary
     query_scale: float | None = None  # scores are this times q·k; None: 1/√d_head
     attention_softcap: float | None = None  # scores become c·tanh(score / c); so the logits
     logit_softcap: float | None = None
@@ -88,10 +89,10 @@ class TransformerConfig:
             )
         if (self.positions == "rotary") != (self.rotary is not None):
             raise HarnessError("`rotary` must be given for positions 'rotary', and only for these")
-        turned = [r.n_rotated or self.d_head for r in (self.rotary, self.window_rotary) if r]
-        if any(n % 2 or n > self.d_head for n in turned):
+        rotated = [r.n_rotated or self.d_head for r in (self.rotary, self.window_rotary) if r]
+        if any(n % 2 or n > self.d_head for n in rotated):
             raise HarnessError(
-                f"rotary positions turn coordinates of a head in pairs; {max(turned)} of "
+                f"rotary positions rotate coordinates of a head in pairs; {max(rotated)} of "
                 f"d_head = {self.d_head} is no even number of them"
             )
         if self.window_layers and (self.window is None or not self.causal):
@@ -117,7 +118,7 @@ class TransformerConfig:
         return self.window if layer in self.window_layers else None
 
     def rotary_of(self, layer: int) -> Rotary | None:
-        """How this layer turns queries and keys."""
+        """The rotary embeddings of this layer, if it has any."""
         own = self.window_rotary if layer in self.window_layers else None
         return own or self.rotary
 
@@ -125,7 +126,7 @@ class TransformerConfig:
     def from_architecture(
         cls, shape: Architecture, d_vocab: int, longest: int
     ) -> TransformerConfig:
-        """Fill in the derived sizes; `longest` prompt (tokens) sets n_ctx where none is given.
+        """Fill in the derived sizes; n_ctx defaults to `longest`, the longest prompt in tokens.
 
         Raises `HarnessError` if the prompts do not fit into the stated n_ctx.
         """

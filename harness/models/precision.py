@@ -1,8 +1,8 @@
-"""What is kept in single precision though a model runs in half of it.
+"""What stays in single precision when a model runs in half precision.
 
 A model in bfloat16 (8 significant bits) or float16 (11, and nothing beyond 65504) rounds its
-weights and activations. What is summed over many of them, or moved in small steps, is not rounded
-so: measures, losses, scores, sizes of streams, and masks that are learned. Slopes are in the
+weights and activations. What is summed over many of them or updated in small steps stays in
+float32: measures, losses, scores, norms of streams, and learned masks. Gradients have the
 model's own precision: in float16 those below 6e-8 vanish, bfloat16 has the range of float32.
 """
 

@@ -1,8 +1,8 @@
 """Train the one transformer on a task's own data: AdamW, warm-up, cosine decay, early stop.
 
 Everything random is drawn from generators seeded by the spec: weights from `seed`, the batch of
-step s from (seed, s). So a training that was killed goes on from its last checkpoint to the very
-same weights.
+step s from (seed, s). A training that was killed therefore resumes from its last checkpoint and
+ends with the same weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
 from harness.errors import HarnessError
-from harness.models import behaviour
+from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
@@ -30,15 +30,15 @@ from harness.spec.types import Training
 
 CHECKPOINT_SECONDS = 15.0
 EVALUATION_BATCH = 256
-_WHAT_IS_KEPT = ("exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Log = Callable[[str], None]
 
 
 QUALITY = {
-    "accuracy": behaviour.accuracy,
-    "good_mass": behaviour.good_mass,
-    "loss": behaviour.answer_loss,
+    "accuracy": accuracy,
+    "good_mass": good_mass,
+    "loss": cross_entropy,
 }
 
 
@@ -48,12 +48,12 @@ def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict
 
     One float64 [n] per name in `QUALITY`, in the order of the pairs.
     """
-    found = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
+    values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
-        for name, define in QUALITY.items():
-            found[name][batch.rows.cpu()] = define(logits, batch).double().cpu()
-    return found
+        for name, measure in QUALITY.items():
+            values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
+    return values
 
 
 def learning_rate(spec: Training, step: int) -> float:
@@ -80,7 +80,7 @@ def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu")
 
 
 class Trainer:
-    """One training, stoppable at any moment; `run` returns the model and its history."""
+    """One training, which can be interrupted at any moment and resumed."""
 
     def __init__(
         self,
@@ -116,7 +116,10 @@ class Trainer:
 
     # ------------------------------------------------------------ the loop
     def run(self) -> tuple[Transformer, list[dict[str, float]]]:
-        """Train to the target or the last step, resuming a checkpoint if there is one."""
+        """Train to the target or the last step, resuming from a checkpoint if there is one.
+
+        Returns the model, frozen and in evaluation mode, and one entry per evaluation.
+        """
         if self._resume():
             self.log(f"resuming training at step {self.step}")
         saved = time.monotonic()
@@ -136,7 +139,7 @@ class Trainer:
                     speed = seen / (time.monotonic() - started)
                     self._evaluate(loss, speed, bar)
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    self._check(float(loss))  # a checkpoint must never hold a lost training
+                    self._check(float(loss))  # never checkpoint a diverged training
                     self._save()
                     saved = time.monotonic()
         return self.model.requires_grad_(False).eval(), self.history
@@ -189,22 +192,22 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             tensors[f"model.{name}"] = parameter
-            for key in _WHAT_IS_KEPT:
+            for key in _MOMENTS:
                 tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
         note = json.dumps({"step": self.step, "history": self.history})
         save_state(tensors, note, self.checkpoint)
 
     def _resume(self) -> bool:
-        found = load_state(self.checkpoint)
-        if found is None:
+        stored = load_state(self.checkpoint)
+        if stored is None:
             return False
-        tensors, note = found
+        tensors, note = stored
         state = json.loads(note)
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-                kept = {key: tensors[f"{key}.{name}"].to(parameter) for key in _WHAT_IS_KEPT}
+                moments = {key: tensors[f"{key}.{name}"].to(parameter) for key in _MOMENTS}
                 count = torch.tensor(float(state["step"]), device=self.device)
-                self.optimiser.state[parameter] = {"step": count, **kept}
+                self.optimiser.state[parameter] = {"step": count, **moments}
         self.step, self.history = state["step"], state["history"]
         return True

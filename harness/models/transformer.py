@@ -4,7 +4,8 @@ Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups 
 keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation), V = d_vocab.
 Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `mlp_in`,
 `activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs the same
-weights with a different residual stream per reader.
+weights with a different residual stream per reader, and `harness.models.sites` can read or replace
+what lies between the parts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from harness.models.attention import attention
 from harness.models.config import TransformerConfig
-from harness.models.rotary import turn
+from harness.models.rotary import apply_rotary
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -83,14 +84,17 @@ class Block(nn.Module):
     def split(self, reads: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, h of each on `axis`, from the reading maps on `axis`.
 
-        Those of all H heads, or of some whole groups of heads.
+        The maps are those of all H heads, or of some whole groups of heads.
         """
         each = self.config.n_heads // self.config.n_groups
         groups = reads.shape[axis] // (each + 2)
         q, k, v = reads.split([groups * each, groups, groups], axis)
-        if each == 1:
-            return q, k, v
-        return q, k.repeat_interleave(each, axis), v.repeat_interleave(each, axis)
+        return q, self.share(k, axis), self.share(v, axis)
+
+    def share(self, x: Tensor, axis: int) -> Tensor:
+        """Keys or values of some groups on `axis`, repeated for every head that shares them."""
+        each = self.config.n_heads // self.config.n_groups
+        return x if each == 1 else x.repeat_interleave(each, axis)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None) -> Tensor:
         """Mix values by attention, all [..., T, K]; `padding` True where a key may be seen."""
@@ -98,7 +102,7 @@ class Block(nn.Module):
         if config.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
         if rotary is not None:
-            q, k = turn(q, rotary), turn(k, rotary)
+            q, k = apply_rotary(q, rotary), apply_rotary(k, rotary)
         return attention(
             q,
             k,
@@ -111,7 +115,7 @@ class Block(nn.Module):
         )
 
     def heads(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """What each head has gathered, before the output projection: [B, T, H, K]."""
+        """The attention-weighted values of each head, before the output map: [B, T, H, K]."""
         q, k, v = self.split(self.read(x).transpose(1, 2), axis=1)  # each [B, H, T, K]
         return self.attend(q, k, v, padding).transpose(1, 2)
 
@@ -121,18 +125,18 @@ class Block(nn.Module):
         return out
 
     def add_attention(self, out: Tensor) -> Tensor:
-        """What the stream gets of the heads' summed output [..., D]: all of it, or its norm."""
+        """What attention adds to the stream, for the heads' summed output [..., D]."""
         return self.attention_post_norm(out) if self.config.post_norms else out
 
     def activate(self, hidden: Tensor) -> Tensor:
-        """What `mlp_in` gives, [..., M] or gated [..., 2M], to what `mlp_out` takes, [..., M]."""
+        """The output of `mlp_in` [..., M] (gated: 2M) to the input of `mlp_out` [..., M]."""
         if self.config.gated:
             gate, up = hidden.chunk(2, -1)
             return self.activation(gate) * up
         return self.activation(hidden)
 
     def write_mlp(self, activated: Tensor) -> Tensor:
-        """What `activate` gives [..., M] to what the stream gets of the MLP [..., D]."""
+        """The output of `activate` [..., M] to what the MLP adds to the stream [..., D]."""
         out: Tensor = self.mlp_out(activated)
         return self.mlp_post_norm(out) if self.config.post_norms else out
 
@@ -191,7 +195,7 @@ class Transformer(nn.Module):
         return embedded * embedded.new_full((), self.config.embedding_scale)
 
     def position(self, length: int) -> Tensor:
-        """What the stream holds besides the tokens at the start [T, D]."""
+        """Position embeddings [T, D]; zeros where positions are not learned."""
         if self.config.positions == "learned":
             return self.position_embedding[:length]
         return self.embedding.new_zeros(length, self.config.d_model)
@@ -202,20 +206,28 @@ class Transformer(nn.Module):
 
     def unembed(self, x: Tensor) -> Tensor:
         """Final residual stream [..., D] to logits [..., V]."""
+        return self.to_logits(self.final_norm(x))
+
+    def to_logits(self, read: Tensor) -> Tensor:
+        """The output of the final norm [..., D] to logits [..., V]."""
         matrix = self.embedding if self.config.tied else self.unembedding
-        logits = F.linear(self.final_norm(x), matrix, self.unembedding_bias)
+        logits = F.linear(read, matrix, self.unembedding_bias)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def padding(self, tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Which keys of each prompt may be seen, bool [B, 1, 1, T]; None if causal."""
+        if lengths is None or self.config.causal:
+            return None
+        seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        return seen[:, None, None, :]
 
     def stream(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The residual stream after the last block [B, T, D].
 
         `lengths` [B] matters only without a causal mask: keys beyond them are not seen.
         """
-        padding = None
-        if lengths is not None and not self.config.causal:
-            seen = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-            padding = seen[:, None, None, :]  # [B, 1, 1, T]
+        padding = self.padding(tokens, lengths)
         x = self.start(tokens)
         for block in self.layers():
             x = block(x, padding)
@@ -253,8 +265,8 @@ def random_model(
 ) -> Transformer:
     """A model with freshly drawn weights; equal seeds give equal weights on a kind of device.
 
-    Weights are drawn where they stay and in the precision that they have there, one at a time: a
-    model that only just fits into a device's memory can be made on it.
+    Weights are drawn one at a time on `device` and in `dtype`, so that a model that only just fits
+    into a device's memory can be created there.
     """
     with torch.device("meta"):
         model = Transformer(config)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError, NotFound
-from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size, sizes_of
+from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
 from harness.reports.resample import faithfulness_draws as f_of
+from harness.reports.results import sizes_of
 from harness.runs.record import StoredCell, by_beginning, find_run, load_cells, runs_root
 from harness.spec.types import CHOICES
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError
+from harness.metrics import DISTANCES
 from harness.reports.leaderboard import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.runs.record import StoredCell
@@ -19,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX"
 LINES = ("-", "-.")  # for a second round of colours
 PANEL = (4.6, 3.6)  # inches
-LOGARITHMIC = frozenset({"kl", "squared_error"})
+LOGARITHMIC = DISTANCES
 """Measures whose small values matter as much as their large ones; 0 cannot be drawn."""
 
 
@@ -48,17 +49,17 @@ def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness")
     _legend(figure)
     supported = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".") not in supported:
-        known = ", ".join(f".{name}" for name in sorted(supported))
-        raise HarnessError(f"cannot write {path.name}: use one of {known}")
+        endings = ", ".join(f".{name}" for name in sorted(supported))
+        raise HarnessError(f"cannot write {path.name}: use one of {endings}")
     figure.savefig(path, dpi=150)
 
 
 def _check_measure(cells: Sequence[StoredCell], measure: str) -> None:
-    known = set.intersection(*(drawable(cell) for cell in cells if cell.result is not None))
-    if measure not in known:
+    shared = set.intersection(*(drawable(cell) for cell in cells if cell.result is not None))
+    if measure not in shared:
         raise HarnessError(
             f"not all of these cells have kept {measure!r} of every example; all have: "
-            f"{', '.join(sorted(known))}. A task's `evaluation.measures` keep more"
+            f"{', '.join(sorted(shared))}. A task's `evaluation.measures` keep more"
         )
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median_low
 from typing import Any, Literal
 
-from harness.reports.known import Known, known_of
+from harness.metrics.sparsity import bits
+from harness.reports.ground_truth import Recovery, recovery_of
 from harness.reports.resample import (
     Estimate,
     area_draws,
@@ -23,6 +24,7 @@ from harness.reports.resample import (
     over_seeds,
 )
 from harness.reports.resample import faithfulness_draws as f_draws
+from harness.reports.results import SizeAt, size_at_of, sizes_of, total_of
 from harness.runs.record import StoredCell
 from harness.spec.identity import digest
 
@@ -35,20 +37,22 @@ Kind = Literal["method", "control", "whole", "empty"]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table. None means: does not apply or is not known."""
+    """One line of a table. None means: does not apply or has no value."""
 
     kind: Kind
     method: str
     rank: int | None = None
     tied: bool = False
     areas: Mapping[str, Estimate] | None = None  # cmd, cpr, cmd_log, cpr_log
-    reach: Mapping[str, int | None] | None = None  # edges needed; None = at no size
-    size: int | None = None  # edges left at the stated size, median over seeds
+    reach: Mapping[str, int | None] | None = None  # elements needed; None = at no size
+    reach_from: SizeAt | None = None  # how `reach` was found
+    size: int | None = None  # elements left at the stated size, median over seeds
+    bits: float | None = None  # that name a circuit of this size
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
     accuracy: Estimate | None = None
     chosen: Mapping[str, Estimate] = field(default_factory=dict)  # what the task's `measures` add
-    known: Known | None = None  # where the true circuit is known
+    recovery: Recovery | None = None  # where there is a true circuit
     seconds: float | None = None
     cost_fb: float | None = None
     peak_mib: float | None = None
@@ -69,7 +73,7 @@ class Board:
     task: str
     model: str
     limit: int | None  # of a smoke run: shown, never ranked
-    at_size: float | None  # share of the edges at which faithfulness, KL and accuracy are given
+    at_size: float | None  # share of the edges at which faithfulness, KL and accuracy stand
     facts: Mapping[str, Any] | None  # of the caption; None when no cell has a result
     lines: tuple[Line, ...]
     variant: str = ""  # what the suite changed in the task's evaluation
@@ -148,11 +152,6 @@ def nearest_size(result: Mapping[str, Any], size: float) -> int:
     return min(range(len(sizes)), key=lambda i: abs(math.log(sizes[i] / size)))
 
 
-def sizes_of(result: Mapping[str, Any]) -> list[float]:
-    """The size grid of a result, as requested shares of all edges."""
-    return [point["size_requested"] for point in result["curve"]]
-
-
 def _line(role: str, method: str, cells: Sequence[StoredCell], index: int | None) -> Line:
     kind: Kind = "control" if role == "control" else "method"
     failed = [c for c in cells if c.status == "failed"]
@@ -171,6 +170,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
     data = [examples(cell) for cell in cells]
     areas = [area_draws(d) for d in data]
     points = [result["curve"][index] for result in results]
+    size = median_low([point["size"] for point in points])
 
     def at_size(name: str, draws: list[Any]) -> Estimate:
         return over_seeds([point[name]["value"] for point in points], draws)
@@ -188,7 +188,9 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
             level: _median([result["summary"][f"size_at_{level}"] for result in results])
             for level in LEVELS
         },
-        size=_median([point["size"] for point in points]),
+        reach_from=size_at_of(results),
+        size=size,
+        bits=bits(size, total_of(results[0])),
         faithfulness=at_size("faithfulness", [f_draws(d)[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),
@@ -196,7 +198,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
             name: at_size(name, [mean_draws(d.chosen[name][index]) for d in data])
             for name in data[0].chosen
         },
-        known=known_of(results),
+        recovery=recovery_of(results),
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
         peak_mib=_mean([_timing(cell, "peak_mib") for cell in cells]),
@@ -208,8 +210,8 @@ def _timing(cell: StoredCell, name: str) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None
 
 
 def _median(sizes: Sequence[int | None]) -> int | None:
@@ -219,11 +221,11 @@ def _median(sizes: Sequence[int | None]) -> int | None:
 
 
 def _whole(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("whole", WHOLE, result), size=result["total"])
+    return replace(_sanity("whole", WHOLE, result), size=total_of(result), bits=0.0)
 
 
 def _empty(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("empty", EMPTY, result), size=0)
+    return replace(_sanity("empty", EMPTY, result), size=0, bits=0.0)
 
 
 def _sanity(kind: Literal["whole", "empty"], name: str, result: Mapping[str, Any]) -> Line:
@@ -299,5 +301,5 @@ def _mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
         for line in board.lines:
             if line.rank is not None:
                 ranks.setdefault(line.method, []).append(line.rank)
-    found = [(method, fmean(values), len(values)) for method, values in ranks.items()]
-    return tuple(sorted(found, key=lambda item: (-item[2], item[1], item[0])))
+    means = [(method, fmean(values), len(values)) for method, values in ranks.items()]
+    return tuple(sorted(means, key=lambda item: (-item[2], item[1], item[0])))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from harness.reports import known
+from harness.reports.ground_truth import record_of
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.resample import Estimate
+from harness.reports.results import total_of
 
 AREAS = ("cmd", "cpr", "cmd_log", "cpr_log")
 
 
 def record(board: Board, line: Line) -> dict[str, Any]:
     """One line with its table's names."""
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "task": board.task,
         "variant": board.variant,
         "model": board.model,
@@ -26,20 +27,21 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     }
     estimates = {key: None if line.areas is None else line.areas[key] for key in AREAS}
     for name, estimate in estimates.items():
-        found |= _ends(name, estimate)
+        columns |= _ends(name, estimate)
     for level in LEVELS:
-        found[f"size_at_{level}"] = None if line.reach is None else line.reach[level]
-    found |= {"at_size": board.at_size, "size": line.size}
+        columns[f"size_at_{level}"] = None if line.reach is None else line.reach[level]
+    columns["size_at"] = line.reach_from
+    columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),
         ("accuracy", line.accuracy),
     ):
-        found |= _ends(name, estimate)
+        columns |= _ends(name, estimate)
     for name in board.chosen:
-        found |= _ends(name, line.chosen.get(name))
-    return found | {
-        **(known.NOTHING if line.known is None else line.known.record()),
+        columns |= _ends(name, line.chosen.get(name))
+    return columns | {
+        **record_of(line.recovery),
         "seconds": line.seconds,
         "cost_fb": line.cost_fb,
         "peak_mib": line.peak_mib,
@@ -79,5 +81,10 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
 def _facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if facts is None:
         return None
-    names: Sequence[str] = ("choices", "metric", "n_examples", "total", "model_quality")
-    return {name: facts[name] for name in names}
+    return {
+        "choices": facts["choices"],
+        "metric": facts["metric"],
+        "n_examples": facts["n_examples"],
+        "total": total_of(facts),
+        "model_quality": facts["model_quality"],
+    }

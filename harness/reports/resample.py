@@ -1,6 +1,6 @@
 """How sure a number is: a bootstrap over examples, and over seeds where there are several.
 
-All cells are resampled with the draws of examples that `result.json` was made with. So with one
+All cells are resampled with the draws of examples that `result.json` was computed with. So with one
 seed a table shows the stored interval, a method's seeds share the draws (the test set does not
 change with the seed), and differences between methods are paired by example.
 """
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.measures import AREAS, faithfulness
-from harness.evaluation.statistics import (
+from harness.metrics.curve import AREAS, faithfulness
+from harness.metrics.statistics import (
     BOOTSTRAP_SEED,
     DRAWS,
     bootstrap_counts,
@@ -136,10 +136,10 @@ def over_seeds(values: Sequence[float | None], draws: Sequence[Array]) -> Estima
     is the bootstrap over examples. With two or three the share of the seeds is a lower bound:
     so few cannot show how far seeds differ.
     """
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
+    defined = [value for value in values if value is not None]
+    if len(defined) < len(values) or not defined:
         return Estimate(None)
-    return Estimate(float(np.mean(known)), *bounds(resample_seeds(draws)))
+    return Estimate(float(np.mean(defined)), *bounds(resample_seeds(draws)))
 
 
 def resample_seeds(draws: Sequence[Array]) -> Array:

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.discovery.registry import built_in
+from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
+from harness.reports.results import ground_truth_of, total_of, unit_of
 from harness.runs.record import StoredCell
 
 if TYPE_CHECKING:
@@ -29,8 +32,10 @@ COLUMNS: Mapping[str, str] = {
     "ablation": TEXT,
     "seed": WHOLE,
     "n_examples": WHOLE,
-    "edges_total": WHOLE,
-    "size": WHOLE,  # edges kept, after dead ends are removed
+    "unit": TEXT,  # what elements are counted in
+    "total": WHOLE,  # elements of the whole space
+    "size": WHOLE,  # elements kept, after dead ends are removed
+    "bits": REAL,  # log2 C(total, size)
     "sparsity": REAL,
     "kl": REAL,
     "logit_diff": REAL,
@@ -38,19 +43,16 @@ COLUMNS: Mapping[str, str] = {
     "faithfulness": REAL,
     "cpr": REAL,
     "cmd": REAL,
-    "auroc": REAL,  # only where the true circuit is known
+    "auroc": REAL,  # only where there is a true circuit
     "seconds": REAL,
     "peak_mib": REAL,
     "cost_fb": REAL,
     "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
     "cell": TEXT,
     "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
-    "n_discovery": WHOLE,  # prompt pairs that the method was given
+    "n_discovery": WHOLE,  # prompt pairs that the method used
     "max_pairs_drawn": WHOLE,  # learned masks alone: the most that one training takes of them
 }
-
-LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
-"""Kinds of methods that train masks on batches of pairs."""
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
@@ -81,24 +83,26 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
     }
     if cell.result is None:
         return [blank]
-    timing = cell.timing or {}
+    timing, total = cell.timing or {}, total_of(cell.result)
     shared = {
         **blank,
         "granularity": cell.result["choices"]["granularity"],
         "ablation": cell.result["choices"]["ablation"],
         "n_examples": cell.result["n_examples"],
-        "edges_total": cell.result["total"],
+        "unit": unit_of(cell.result),
+        "total": total,
         "n_discovery": cell.result["n_discovery"],
         "max_pairs_drawn": max_pairs_drawn(cell.result["identity"]["method"]),
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
-        "auroc": (cell.result["ground_truth"] or {}).get("auroc"),
+        "auroc": (ground_truth_of(cell.result) or {}).get("auroc"),
         **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
     }
     return [
         {
             **shared,
             "size": point["size"],
+            "bits": bits(point["size"], total),
             "sparsity": point["sparsity"],
             "kl": value(point["kl"]),
             "logit_diff": value(point["logit_diff"]),
@@ -116,7 +120,8 @@ def max_pairs_drawn(method: Mapping[str, Any]) -> int | None:
     What each training draws at most, pairs that come again counted each time: a batch is smaller
     where fewer pairs of one length are left. Other methods look at all pairs, once or more often.
     """
-    if method["kind"] not in LEARNED:
+    info = built_in().get(method["kind"])
+    if info is None or not info.trains_masks:
         return None
     drawn: int = method["params"]["steps"] * method["params"]["batch_size"]
     return drawn

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.datasets.kinds import numeric_answers
-from harness.evaluation.catalogue import MEASURES
-from harness.reports import known
-from harness.reports.known import known_tables
+from harness.metrics import MEASURES
+from harness.reports.ground_truth import COLUMNS, Recovery
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.records import as_data, record
+from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
+from harness.reports.results import total_of, unit_of
 from harness.reports.rows import columns_of, rows
 from harness.reports.text import (
     Format,
@@ -34,19 +35,14 @@ from harness.spec.types import CHOICES
 LEGEND = (
     "± is half the width of the 95 % bootstrap interval over examples (and seeds, where there "
     "are several); ≈ marks methods whose CMD intervals overlap that of the best of their group; "
-    "f is faithfulness; edges f≥x are those of the smallest measured circuit that reaches it (– if "
-    "none does); @ is the share of edges asked for; cost is in plain forward+backward passes of "
+    "f is faithfulness; f≥x is the size of the smallest circuit that reaches it (– if none does; "
+    "≤ if it is only the smallest measured one, where a method has no single ranking); @ is the "
+    "share of elements asked for; bits are those of a message that names "
+    "the circuit of that size; cost is in plain forward+backward passes of "
     "the same model. CSV and JSON have more columns: CPR log, seconds, peak MiB."
 )
 SHOWN_AREAS = ("cmd", "cpr", "cmd_log")  # tables for people; CSV and JSON have all
 SOLVED = 0.9  # below this accuracy on test a caption says that the task is unsolved
-TITLES = {measure.name: measure for measure in MEASURES}  # of what a task's `measures` add
-AREA_TITLES = {
-    "cmd": "CMD ↓",
-    "cpr": "CPR ↑",
-    "cmd_log": "CMD log ↓",
-    "cpr_log": "CPR log ↑",
-}
 
 
 def render(board: Leaderboard, form: Format) -> str:
@@ -111,20 +107,20 @@ def _html_page(board: Leaderboard) -> str:
 
 def _overviews(board: Leaderboard, form: Format) -> list[tuple[str, str]]:
     """Title and text of the tables over all tasks."""
-    found = [
+    overviews = [
         (table.title, grid(table.headers, table.lines, form))
-        for table in known_tables(board.boards)
+        for table in recovery_tables(board.boards)
     ]
     if ranks := _mean_rank_lines(board):
-        found.append(("Mean rank", grid(["method", "mean rank ↓", "tasks"], ranks, form)))
-    return found
+        overviews.append(("Mean rank", grid(["method", "mean rank ↓", "tasks"], ranks, form)))
+    return overviews
 
 
 def _grid(board: Board, form: Format) -> str:
     headers = headers_of(board)
     left = [index for index, name in enumerate(headers) if name in ("#", "method", "seeds")]
-    with_known = _has_known(board)
-    lines = [_cells(line, board.chosen, with_known) for line in board.lines]
+    with_truth = _has_ground_truth(board)
+    lines = [_cells(line, board.chosen, with_truth) for line in board.lines]
     return grid(headers, lines, form, left=left)
 
 
@@ -157,7 +153,7 @@ def caption(board: Board) -> list[str]:
     choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
-        f"n = {facts['n_examples']} test pairs, {facts['edges_total']} edges, "
+        f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}, "
         f"metric {facts['metric']}; {quality}.",
         f"Circuits: {choices}.",
         *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
@@ -186,33 +182,31 @@ def _half(estimate: Mapping[str, Any]) -> float | None:
 def headers_of(board: Board) -> list[str]:
     """Column headings; the stated size stands in those that depend on it."""
     at = "" if board.at_size is None else f" @{100 * board.at_size:g}%"
+    unit = "edges" if board.facts is None else unit_of(board.facts)
     return [
         "#",
         "method",
-        *(AREA_TITLES[name] for name in SHOWN_AREAS),
-        f"edges f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
-        f"edges{at}",
+        *(MEASURES[name].heading() for name in SHOWN_AREAS),
+        f"{unit} f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
+        f"{unit}{at}",
+        MEASURES["bits"].heading(at),
         f"f{at} ↑",
-        f"KL{at} ↓",
-        f"accuracy{at} ↑",
-        *(f"{TITLES[name].title}{at} {TITLES[name].arrow}" for name in board.chosen),
-        *(known.COLUMNS if _has_known(board) else ()),
+        *(MEASURES[name].heading(at) for name in ("kl", "accuracy", *board.chosen)),
+        *(COLUMNS if _has_ground_truth(board) else ()),
         "cost",
         "seeds",
     ]
 
 
-def _has_known(board: Board) -> bool:
-    return any(line.known is not None for line in board.lines)
+def _has_ground_truth(board: Board) -> bool:
+    return any(line.recovery is not None for line in board.lines)
 
 
-def _known_fields(line: Line, shown: bool) -> list[str]:
-    if not shown:
-        return []
-    return [""] * len(known.COLUMNS) if line.known is None else line.known.fields()
+def _recovery_fields(recovery: Recovery | None) -> list[str]:
+    return [""] * len(COLUMNS) if recovery is None else recovery.fields()
 
 
-def _cells(line: Line, chosen: Sequence[str], with_known: bool) -> list[str]:
+def _cells(line: Line, chosen: Sequence[str], with_truth: bool) -> list[str]:
     name = f"{line.method} (control)" if line.kind == "control" else line.method
     return [
         _rank(line),
@@ -220,11 +214,12 @@ def _cells(line: Line, chosen: Sequence[str], with_known: bool) -> list[str]:
         *(_estimate(None if line.areas is None else line.areas[key]) for key in SHOWN_AREAS),
         _reach(line),
         "" if line.size is None else str(line.size),
+        number(line.bits, 1),
         _estimate(line.faithfulness),
         _estimate(line.kl),
         _estimate(line.accuracy),
         *(_estimate(line.chosen.get(name)) for name in chosen),
-        *_known_fields(line, with_known),
+        *(_recovery_fields(line.recovery) if with_truth else ()),
         number(line.cost_fb, 2),
         _seeds(line),
     ]
@@ -242,7 +237,8 @@ def _reach(line: Line) -> str:
     if line.reach is None:
         return ""
     sizes = (line.reach[level] for level in LEVELS)
-    return " / ".join("–" if size is None else str(size) for size in sizes)
+    bound = "≤" if line.reach_from == "grid" else ""
+    return " / ".join("–" if size is None else f"{bound}{size}" for size in sizes)
 
 
 def _estimate(estimate: Estimate | None) -> str:

@@ -20,16 +20,16 @@ from harness.circuits.space import Space
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts
-from harness.discovery.found import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
+from harness.discovery.sizing import SCORES, checked, circuit_of, cut_from, ranking_for
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples, evaluate_circuits
-from harness.evaluation.measures import SIZE_THRESHOLDS, size_reaching
 from harness.evaluation.setup import Setup
-from harness.evaluation.statistics import estimate, shared_resamples
 from harness.evaluation.summary import Summary
 from harness.evaluation.targets import Target, TargetSearch
+from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
+from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.atomic import remove_folder

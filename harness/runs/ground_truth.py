@@ -27,11 +27,11 @@ from harness.circuits.patchable import OF_A_RUN
 from harness.circuits.select import strength
 from harness.circuits.space import Space
 from harness.datasets.pairs import PromptPairs
-from harness.discovery.found import circuit_of, ranking_for
 from harness.discovery.problem import Discovery
+from harness.discovery.sizing import circuit_of, ranking_for
 from harness.errors import StoreCorrupt
-from harness.evaluation.ground_truth import agreement, ranking
 from harness.evaluation.setup import Setup
+from harness.metrics.ground_truth import agreement, ranking
 from harness.runs.atomic import replace_file
 from harness.runs.models import ModelStore
 from harness.runs.plan import Cell

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.discovery.registry import per_token_problem
-from harness.discovery.slopes import slope_problem
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.tokenizer import on_model
 from harness.runs.identities import (
@@ -27,6 +25,7 @@ from harness.runs.identities import (
     training_identity,
 )
 from harness.runs.left_out import LeftOut, missing_files
+from harness.runs.unable import refuse_unable
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
 from harness.runs.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
@@ -185,7 +184,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
                 cells[cell.id] = cell
     if not cells:
         raise _no_cells(spec.name, left_out)
-    _refuse_methods(cells.values())
+    refuse_unable(cells.values())
     places = {
         (varied.spec.name, variant) for found in varied_tasks.values() for variant, varied in found
     }
@@ -197,31 +196,6 @@ def _no_cells(suite: str, left_out: Sequence[LeftOut]) -> HarnessError:
         return HarnessError(f"suite {suite!r} excludes every cell of what is asked for")
     lines = [f"  {one.line()}" for one in left_out]
     return NotFound("\n".join([f"suite {suite!r} has no files for any of its cells:", *lines]))
-
-
-def _refuse_methods(cells: Iterable[Cell]) -> None:
-    """Refuse methods that cannot find what the cells' evaluation asks for, before any is run."""
-    cells = list(cells)
-    own = [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"]
-    if problem := per_token_problem(cell.method.kind for cell in own):
-        raise _unable(own, problem)
-    flat: dict[str, list[Cell]] = {}
-    for cell in cells:
-        choices = cell.task.spec.evaluation
-        params = cell.method.params
-        if text := slope_problem(cell.method.kind, params, choices.metric, choices.ablation):
-            flat.setdefault(text, []).append(cell)
-    if flat:
-        text, found = next(iter(flat.items()))
-        raise _unable(found, text)
-
-
-def _unable(cells: Iterable[Cell], problem: str) -> HarnessError:
-    tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in cells))
-    return HarnessError(
-        f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
-        "out of the suite with `exclude`"
-    )
 
 
 def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:

@@ -10,8 +10,8 @@ from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
-from harness.evaluation.ordered_answers import OrderedAnswers
 from harness.evaluation.setup import Setup
+from harness.metrics.per_example import PerExample
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -79,7 +79,7 @@ def prepare(
     patchable = make_patchable(model, choices, drawn)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
-    OrderedAnswers.of(test, choices.measures)  # refused before the search, not after it
+    PerExample.of(test, choices.metric, choices.measures)  # refused before the search, not after it
     counterfactuals = patchable.counterfactuals(choices, discovery, seed)
     on_discovery = Setup(patchable, discovery, counterfactuals, choices)
     return Prepared(drawn, on_discovery, replace(on_discovery, batches=test))

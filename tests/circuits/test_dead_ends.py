@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, small_model
+from support.slow_reference import ARCHITECTURES, small_model
 
-from harness.circuits.edges.counterfactuals import OF_A_RUN, EdgeCounterfactuals
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.select import prune
+from harness.circuits.patchable import OF_A_RUN
 
 ABLATIONS = ["interchange", "resample", "mean", "mean_positional", "zero"]
 SHARES = (0.03, 0.1, 0.2, 0.3, 0.5)
@@ -37,17 +38,21 @@ class Case:
     """A model, a graph of it and prompts, with what dropped edges carry."""
 
     def __init__(self, model, graph, batch, ablation, head_bias="unattached"):
-        references = EdgeCounterfactuals(
+        counterfactuals = EdgeCounterfactuals(
             model, graph, ablation, mean_over=[batch], head_bias=head_bias
         )
         self.patched, self.batch = PatchedModel(model, graph), batch
-        self.reference = references.of(batch)
+        self.counterfactual = counterfactuals.of(batch)
 
     def in_full(self, circuits):
         """Logits [S, B, P, V] of circuits [S, W, R], every node run for each of them."""
         each = [
             masked_logits(
-                self.patched, self.batch, kept[None].double(), self.reference, exact_zeros=False
+                self.patched,
+                self.batch,
+                kept[None].double(),
+                self.counterfactual,
+                exact_zeros=False,
             )
             for kept in circuits
         ]
@@ -55,7 +60,7 @@ class Case:
 
     def logits(self, circuits):
         """The same as circuits are evaluated."""
-        return self.patched.logits(self.batch, circuits, self.reference)
+        return self.patched.logits(self.batch, circuits, self.counterfactual)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)

@@ -12,7 +12,8 @@ from torch import Tensor
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.models.config import GPT2_SMALL
 from harness.models.transformer import Transformer, random_model
@@ -53,15 +54,15 @@ class Case:
         model, self.batch = gpt2_shaped(), two_prompts()
         graph = Graph.of(GPT2_SMALL)
         self.patched = PatchedModel(model, graph)
-        self.reference = EdgeCounterfactuals(model, graph, "interchange").of(self.batch)
+        self.counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(self.batch)
         self.clean = plain_logits(model, self.batch)
         self.corrupted = plain_logits(model, self.batch, corrupted=True)
 
     def both_passes(self, mask: Tensor) -> list[Tensor]:
         """Logits under a mask [W, R] by the pass without gradients and by the one with them."""
         return [
-            self.patched.logits(self.batch, mask[None], self.reference)[0],
-            masked_logits(self.patched, self.batch, mask[None], self.reference)[0],
+            self.patched.logits(self.batch, mask[None], self.counterfactual)[0],
+            masked_logits(self.patched, self.batch, mask[None], self.counterfactual)[0],
         ]
 
 

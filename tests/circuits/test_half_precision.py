@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, small_model
+from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.subnetwork_probing import PricedMasks
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import (
+from harness.circuits.patchable import (
     COARSEST,
     ROUNDINGS,
-    PatchedModel,
     check_tolerance,
     plain_logits,
     self_check,
 )
 from harness.datasets.batch import Batch
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
-from harness.models import behaviour
+from harness.metrics import LOSSES, TASK_METRICS
+from harness.metrics import logits as of_logits
+from harness.metrics.registry import from_logits
 from harness.models.transformer import Norm, Transformer
 
 HALVES = (torch.bfloat16, torch.float16)
 both_halves = pytest.mark.parametrize("dtype", HALVES, ids=["bfloat16", "float16"])
-MEASURES = {**behaviour.LOSSES, **behaviour.METRICS}
+MEASURES = {**LOSSES, **{name: from_logits(name) for name in TASK_METRICS}}
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
@@ -39,8 +41,8 @@ def in_both(name: str, dtype: torch.dtype) -> tuple[Transformer, Transformer]:
 
 def self_checked(model: Transformer, batch: Batch) -> float:
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    return self_check(PatchedModel(model, graph), batch, reference)
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    return self_check(EdgeModel(model, graph), batch, counterfactual)
 
 
 # ---------------------------------------------------------------- the self-check
@@ -117,9 +119,9 @@ def test_shares_of_positions_are_not_rounded(dtype, random_batch):
     logits = torch.zeros(2, 3, 4, dtype=dtype)
     logits[:, 0, 0] = logits[:, 1:, 2] = 1
     third = torch.full((2,), 1 / 3)
-    assert torch.equal(behaviour.accuracy(logits, wide), third)
+    assert torch.equal(of_logits.accuracy(logits, wide), third)
     whole = logits.roll(1, 1)  # the largest logits are 2, 0, 2 instead of 0, 2, 2
-    assert torch.equal(behaviour.agreement(logits, whole, wide), third)
+    assert torch.equal(of_logits.agreement(logits, whole, wide), third)
 
 
 @both_halves
@@ -140,19 +142,24 @@ def test_masks_are_learned_in_single_precision(dtype, random_batch):
 # ---------------------------------------------------------------- near the exact pass
 @every_architecture
 @both_halves
-def test_slopes_of_masks_are_near_the_exact_ones(name, dtype, random_batch):
+def test_gradients_of_masks_are_near_the_exact_ones(name, dtype, random_batch):
     """The gradient's error is below 8 ε of its length, in the dtype of the masks."""
-    batch, slopes = random_batch(n=8), []
+    batch, gradients = random_batch(n=8), []
     for model in in_both(name, dtype):
         problem = problem_of(model, batch)
         draw = torch.Generator().manual_seed(0)
-        mask = torch.rand(1, *problem.graph.allowed.shape, generator=draw) * problem.graph.allowed
+        mask = (
+            torch.rand(1, *problem.edges.graph.allowed.shape, generator=draw)
+            * problem.edges.graph.allowed
+        )
         mask.requires_grad_()
-        logits = masked_logits(problem.patched, batch, mask, problem.references.of(batch))
+        logits = masked_logits(
+            problem.edges.patched, batch, mask, problem.counterfactuals.of(batch)
+        )
         problem.loss("metric", batch)(logits).sum().backward()
         assert mask.grad.dtype == torch.float32
-        slopes.append(mask.grad.double())
-    half, exact = slopes
+        gradients.append(mask.grad.double())
+    half, exact = gradients
     assert 0 < (half - exact).norm() < 8 * torch.finfo(dtype).eps * exact.norm()
 
 
@@ -195,7 +202,7 @@ def test_the_pass_stays_in_the_models_precision(kind, random_batch):
         if not isinstance(module, Norm):
             module.register_forward_hook(look)
     problem = problem_of(model, batch)
-    logits = problem.patched.logits(
-        batch, problem.graph.allowed[None], problem.references.of(batch)
+    logits = problem.edges.patched.logits(
+        batch, problem.edges.graph.allowed[None], problem.counterfactuals.of(batch)
     )
     assert seen == {torch.bfloat16} == {logits.dtype, plain_logits(model, batch).dtype}

@@ -1,4 +1,4 @@
-"""What exact zeros leave out changes no logit and no slope that is asked for."""
+"""What exact zeros leave out changes no logit and no gradient that is asked for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_reference import ARCHITECTURES, POST_NORMS, small_model
+from support.slow_reference import ARCHITECTURES, POST_NORMS, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.circuits.edges.positions import Positions
+from harness.circuits.patchable import plain_logits
 
 LIGHT = [name for name in ARCHITECTURES if name not in POST_NORMS and name != "no-positions"]
 ABLATIONS = ["interchange", "zero", "mean"]
@@ -36,7 +37,9 @@ def sparse(graph: Graph, seed: int, sets: int = 2, share: float = 0.06) -> torch
 @pytest.mark.parametrize("inputs", ["token", "split", "none"])
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("per_token", [False, True])
-def test_logits_and_slopes_are_those_of_all_nodes(name, inputs, ablation, per_token, random_batch):
+def test_logits_and_gradients_are_those_of_all_nodes(
+    name, inputs, ablation, per_token, random_batch
+):
     model, batch = small_model(name, n_layers=4), random_batch()
     graph = Graph.of(model.config, inputs)
     if per_token:
@@ -44,23 +47,23 @@ def test_logits_and_slopes_are_those_of_all_nodes(name, inputs, ablation, per_to
         positions = Positions(length, (length - 1,), causal=model.config.causal)
         graph = replace(graph, positions=positions)
     patched = PatchedModel(model, graph)
-    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
+    counterfactual = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     fewer = 0
     for seed in range(8):
         share = 0.06 / graph.n_places
         masks = sparse(graph, seed, share=share).requires_grad_()
-        found = masked_logits(patched, batch, masks, reference, exact_zeros=True)
-        wanted = masked_logits(patched, batch, masks, reference)
+        found = masked_logits(patched, batch, masks, counterfactual, exact_zeros=True)
+        wanted = masked_logits(patched, batch, masks, counterfactual)
         torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
         at = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed)).to(found)
-        slopes, all_slopes = (
+        gradients, all_gradients = (
             torch.autograd.grad((logits * at).sum(), masks)[0] for logits in (found, wanted)
         )
         asked = masks != 0
-        torch.testing.assert_close(slopes[asked], all_slopes[asked], rtol=1e-9, atol=1e-11)
-        run = PatchedRun.start(patched, batch, masks.detach(), reference, exact_zeros=True)
+        torch.testing.assert_close(gradients[asked], all_gradients[asked], rtol=1e-9, atol=1e-11)
+        run = PatchedRun.start(patched, batch, masks.detach(), counterfactual, exact_zeros=True)
         fewer += run.nodes.n_writers < graph.n_writers
-        torch.testing.assert_close(patched.logits(batch, masks.detach(), reference), wanted)
+        torch.testing.assert_close(patched.logits(batch, masks.detach(), counterfactual), wanted)
     assert fewer > 1  # not all nodes compared with all nodes
 
 
@@ -131,9 +134,11 @@ def test_rows_and_columns_are_those_of_the_graph(seed, layers, heads, inputs, pa
 def test_dense_masks_leave_nothing_out(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     masks = graph.allowed[None].double()
-    run = PatchedRun.start(PatchedModel(model, graph), batch, masks, reference, exact_zeros=True)
+    run = PatchedRun.start(
+        PatchedModel(model, graph), batch, masks, counterfactual, exact_zeros=True
+    )
     assert run.nodes.is_all
     assert run.masks.shape[1:] == graph.allowed.shape
 
@@ -142,10 +147,10 @@ def test_an_empty_circuit_runs_no_node_and_is_the_counterfactual(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
     patched = PatchedModel(model, graph)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     masks = torch.zeros(1, *graph.allowed.shape)
-    run = PatchedRun.start(patched, batch, masks, reference, exact_zeros=True)
+    run = PatchedRun.start(patched, batch, masks, counterfactual, exact_zeros=True)
     assert run.nodes.n_writers == graph.n_inputs
     torch.testing.assert_close(
-        patched.logits(batch, masks, reference)[0], plain_logits(model, batch, corrupted=True)
+        patched.logits(batch, masks, counterfactual)[0], plain_logits(model, batch, corrupted=True)
     )

@@ -11,15 +11,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.masked_memory import BYTES, CONFIG, LENGTH, numbers_per_token, peaks
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
-from harness.models.behaviour import LOSSES
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
+from harness.metrics.logits import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.cost import in_fresh_process
 
@@ -37,8 +38,8 @@ class Case:
         self.batch = batch
         self.graph = Graph.of(self.model.config, inputs)
         self.patched = PatchedModel(self.model, self.graph)
-        references = EdgeCounterfactuals(self.model, self.graph, ablation, head_bias=head_bias)
-        self.reference = references.of(batch)
+        counterfactuals = EdgeCounterfactuals(self.model, self.graph, ablation, head_bias=head_bias)
+        self.counterfactual = counterfactuals.of(batch)
         self.slow = SlowModel(self.model, inputs)
 
     def masks(self, sets=2, seed=0):
@@ -48,7 +49,7 @@ class Case:
         return torch.rand(shape, generator=draw, dtype=torch.float64) * self.graph.allowed
 
     def logits(self, masks):
-        return masked_logits(self.patched, self.batch, masks, self.reference)
+        return masked_logits(self.patched, self.batch, masks, self.counterfactual)
 
     def slow_logits(self, mask):
         """At every position, of one mask [W, R]."""
@@ -82,13 +83,13 @@ def test_backward_is_autograd_of_the_slow_reference(name, inputs, random_batch):
 
 @every_architecture
 @every_input
-def test_slopes_are_central_differences(name, inputs, random_batch):
+def test_gradients_are_central_differences(name, inputs, random_batch):
     """[4] 50 edges, of every kind: into q, k, v, the MLP and the logits.
 
     Differences of four points at a step h: their error is h⁴/30 times the fifth derivative, and
     some 1e-15/h from rounding. At h = 1e-4 both are 1e-10 or less for every model here, the
     relative tolerance left out. Two points leave h²/6 times the third derivative: no h makes that
-    and rounding smaller than 1e-9 together, which is the size of small slopes.
+    and rounding smaller than 1e-9 together, which is the size of small gradients.
     """
     case = Case(name, random_batch(), inputs)
     mask = case.masks(sets=1, seed=1)[0]
@@ -104,12 +105,12 @@ def test_slopes_are_central_differences(name, inputs, random_batch):
         return loss(case.logits(masks), whole, case.batch).sum(-1)
 
     near, far = (losses(mask + n * shifts) - losses(mask - n * shifts) for n in (1, 2))
-    slopes = (8 * near - far) / (12 * step)
+    differences = (8 * near - far) / (12 * step)
     variable = mask.clone().requires_grad_()
     found = gradient(losses(variable[None]).sum(), variable)
     wanted = torch.stack([found[row, column] for row, column in edges])
-    torch.testing.assert_close(wanted, slopes, rtol=1e-5, atol=1e-10)
-    assert (slopes.abs() > 1e-6).sum() > len(edges) // 2  # not zeros compared with zeros
+    torch.testing.assert_close(wanted, differences, rtol=1e-5, atol=1e-10)
+    assert (differences.abs() > 1e-6).sum() > len(edges) // 2  # not zeros compared with zeros
 
 
 def a_few_edges(graph: Graph, n: int) -> list[tuple[int, int]]:
@@ -140,7 +141,7 @@ class _Again(torch.autograd.Function):
 
 @pytest.mark.parametrize("name", ["gpt2-like", "grouped", *POST_NORMS])
 def test_gradcheck(name, random_batch):
-    """[12] PyTorch's own check: every logit's slope along a random direction of the masks."""
+    """[12] PyTorch's own check: every logit's gradient along a random direction of the masks."""
     case = Case(name, random_batch(n=2, length=4))
     masks = case.masks(seed=3).requires_grad_()
     assert torch.autograd.gradcheck(lambda m: _Again.apply(m, case), (masks,), fast_mode=True)
@@ -154,7 +155,7 @@ def test_all_edges_give_the_plain_model(name, inputs, random_batch):
     every, wanted = case.graph.allowed[None].double(), plain_logits(case.model, case.batch)
     for found in (
         case.logits(every),
-        case.patched.logits(case.batch, every, case.reference),
+        case.patched.logits(case.batch, every, case.counterfactual),
     ):
         torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=1e-12)
 
@@ -177,7 +178,7 @@ def test_no_edges_give_the_corrupted_run(name, inputs, random_batch):
         wanted = plain_logits(case.model, case.batch, corrupted=True)
     for found in (
         case.logits(nothing),
-        case.patched.logits(case.batch, nothing, case.reference),
+        case.patched.logits(case.batch, nothing, case.counterfactual),
     ):
         torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=1e-12)
 
@@ -228,8 +229,8 @@ def test_shared_head_biases_are_those_of_a_model_that_has_them_in_its_values(nam
     wanted = SlowModel(moved).writers(case.batch.clean, masks[0], None)[1][:, -1:]
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     at = weights_like(found)
-    slopes = [gradient((x * at).sum(), masks) for x in (found, wanted)]
-    torch.testing.assert_close(*slopes, rtol=1e-11, atol=1e-11)
+    gradients = [gradient((x * at).sum(), masks) for x in (found, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", MOVABLE)
@@ -263,11 +264,11 @@ def test_answers_are_read_anywhere(name, random_batch):
     used = case.batch.read[..., None].expand_as(found)
     at = weights_like(found).where(used, 0)
     torch.testing.assert_close(found[used], wanted[used], rtol=1e-12, atol=1e-12)
-    slopes = [gradient((x * at).sum(), masks) for x in (found, wanted)]
-    torch.testing.assert_close(*slopes, rtol=1e-11, atol=1e-11)
+    gradients = [gradient((x * at).sum(), masks) for x in (found, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
 
 
-def test_a_prompt_without_a_second_position_has_a_finite_slope(random_batch):
+def test_a_prompt_without_a_second_position_has_a_finite_gradient(random_batch):
     """What a loss makes of an unused position, even nan, does not spoil the others."""
     case = Case("gpt2-like", random_batch())
     unused = torch.tensor([[5, 1], [5, 2], [5, -1]])
@@ -312,6 +313,6 @@ def test_memory_for_each_token_is_what_is_stated():
     """[12] Growth of the peak from 16 prompts to 48, so that the model and libraries cancel."""
     few, many = 16, 48
     small, large = in_fresh_process(peaks, (few, many))
-    slope = (large - small) / ((many - few) * LENGTH * BYTES)
+    growth = (large - small) / ((many - few) * LENGTH * BYTES)
     stated = numbers_per_token(CONFIG)
-    assert 0.85 * stated < slope <= stated
+    assert 0.85 * stated < growth <= stated

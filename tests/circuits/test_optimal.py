@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of
-from slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
+from support.attribution_cases import problem_of
+from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import Constants, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.optimal import Learned, learn_constants, random_masks
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 
 every_architecture = pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name not in POST_NORMS]
@@ -65,8 +66,8 @@ def test_gradient_is_autograd_of_the_slow_reference(name, inputs, positions, ran
     draw = torch.Generator().manual_seed(1)
     allowed = patched.graph.allowed
     masks = torch.rand(2, *allowed.shape, generator=draw, dtype=torch.float64) * allowed
-    reference = constants.run(patched.model, inputs, batch)
-    found = masked_logits(patched, batch, masks, reference)
+    counterfactual = constants.run(patched.model, inputs, batch)
+    found = masked_logits(patched, batch, masks, counterfactual)
     wanted = torch.stack([slow_logits(patched, batch, mask, constants) for mask in masks])
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
     at = torch.randn(found.shape, generator=draw, dtype=torch.float64)
@@ -82,7 +83,7 @@ def test_gradient_is_autograd_of_the_slow_reference(name, inputs, positions, ran
 def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch):
     """Streams and writers' outputs each on their own, and masks too: by central differences."""
     batch = replace(random_batch(n=2, length=4), positions=torch.tensor([[3, 1], [2, 2]]))
-    patched = problem_of("gpt2-like", batch, per_token=per_token).patched
+    patched = problem_of("gpt2-like", batch, per_token=per_token).edges.patched
     graph = patched.graph
     draw = torch.Generator().manual_seed(2)
     masks = torch.rand(2, *graph.allowed.shape, generator=draw, dtype=torch.float64)
@@ -102,8 +103,8 @@ def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch)
         return (masked_logits(patched, batch, masks, moved) * at).sum()
 
     leaves = [x.clone().requires_grad_() for x in (run.inputs, *run.heads, *run.mlps, *run.streams)]
-    slopes = torch.autograd.grad(loss(leaves, masks), [*leaves, masks])
-    assert slopes[-1].abs().max() > 0
+    gradients = torch.autograd.grad(loss(leaves, masks), [*leaves, masks])
+    assert gradients[-1].abs().max() > 0
     step = 1e-6
     for place, leaf in enumerate(leaves):
         direction = torch.randn(leaf.shape, generator=draw, dtype=torch.float64)
@@ -113,7 +114,9 @@ def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch)
             moved[place] = moved[place] + sign * step * direction
             ends.append(float(loss(moved, masks.detach())))
         wanted = (ends[0] - ends[1]) / (2 * step)
-        assert float((slopes[place] * direction).sum()) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+        assert float((gradients[place] * direction).sum()) == pytest.approx(
+            wanted, rel=1e-5, abs=1e-6
+        )
         assert abs(wanted) > 1e-3
 
 
@@ -121,8 +124,8 @@ def test_gradient_at_every_tensor_of_the_counterfactual(per_token, random_batch)
 def kl_under_random_masks(patched, constants, batch, seed=7, n=24):
     draw = torch.Generator().manual_seed(seed)
     masks = random_masks(patched.graph, torch.rand(n, generator=draw), draw)
-    reference = constants.run(patched.model, patched.graph.inputs, batch)
-    logits = patched.logits(batch, masks, reference)
+    counterfactual = constants.run(patched.model, patched.graph.inputs, batch)
+    logits = patched.logits(batch, masks, counterfactual)
     return float(LOSSES["kl"](logits, plain_logits(patched.model, batch), batch).mean())
 
 
@@ -140,7 +143,7 @@ def test_random_circuits_lose_less_than_with_means_on_other_pairs(name, random_b
 
 def test_constants_are_learned_under_masks_of_each_position_too(random_batch):
     batch = random_batch(n=20)
-    patched = problem_of("gpt2-like", batch, per_token=True).patched
+    patched = problem_of("gpt2-like", batch, per_token=True).edges.patched
     masks = random_masks(patched.graph, torch.tensor([0.5]), torch.Generator().manual_seed(0))
     assert masks.shape == (1, *patched.graph.allowed.shape)
     assert not torch.equal(masks[0, 0], masks[0, 1])  # each position has its own
@@ -205,23 +208,25 @@ def test_masks_drop_the_wanted_share_of_the_edges_that_exist():
 def test_all_edges_give_the_plain_model(name, inputs, dtype, tolerance, random_batch):
     patched, batch = patched_of(small_model(name, dtype=dtype), inputs), random_batch()
     learned = learn_constants(patched, [batch], 0, steps=2)
-    references = EdgeCounterfactuals(
+    counterfactuals = EdgeCounterfactuals(
         patched.model, patched.graph, "optimal", constants=learned.constants
     )
-    reference = references.of(batch)
-    found = patched.logits(batch, patched.graph.allowed[None], reference)[0]
+    counterfactual = counterfactuals.of(batch)
+    found = patched.logits(batch, patched.graph.allowed[None], counterfactual)[0]
     plain = plain_logits(patched.model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
-    assert not reference.streams[-1].requires_grad
+    assert not counterfactual.streams[-1].requires_grad
 
 
 def test_no_edges_give_the_constants_alone(random_batch):
     """Then the logits depend on nothing of the prompt."""
     patched, batch = patched_of(small_model("gpt2-like")), random_batch()
     constants = learn_constants(patched, [batch], 0, steps=2).constants
-    references = EdgeCounterfactuals(patched.model, patched.graph, "optimal", constants=constants)
+    counterfactuals = EdgeCounterfactuals(
+        patched.model, patched.graph, "optimal", constants=constants
+    )
     nothing = torch.zeros_like(patched.graph.allowed)
-    found = patched.logits(batch, nothing[None], references.of(batch))[0]
+    found = patched.logits(batch, nothing[None], counterfactuals.of(batch))[0]
     wanted = slow_logits(patched, batch, nothing.double(), constants)
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(found, found[:1].expand_as(found), rtol=1e-11, atol=1e-11)

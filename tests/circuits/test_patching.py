@@ -9,16 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import (
-    PatchedModel,
-    patched_logits,
-    plain_logits,
-    self_check,
-)
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.edges.patched.forward import patched_logits
+from harness.circuits.patchable import plain_logits, self_check
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -35,8 +32,8 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, ablation, random
     """[1] In either precision, under every ablation."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
-    found = patched_logits(model, graph, batch, ones(graph), reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
+    found = patched_logits(model, graph, batch, ones(graph), counterfactual)[0]
     plain = plain_logits(model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
 
@@ -47,8 +44,8 @@ def test_no_edges_give_the_corrupted_run(name, dtype, tolerance, random_batch):
     """[2] In either precision."""
     model, batch = small_model(name, dtype=dtype), random_batch()
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    found = patched_logits(model, graph, batch, torch.zeros_like(ones(graph)), reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    found = patched_logits(model, graph, batch, torch.zeros_like(ones(graph)), counterfactual)[0]
     corrupted = plain_logits(model, batch, corrupted=True)
     assert (found - corrupted).abs().max() <= tolerance * corrupted.abs().max()
 
@@ -93,8 +90,8 @@ def test_mean_ablation_carries_the_mean_of_every_writer(random_batch):
         graph.allowed
     )
     wanted = slow.writers(batch.clean, mask.double(), means)[1][:, -1:]
-    reference = EdgeCounterfactuals(model, graph, "mean", mean_over=[batch]).of(batch)
-    found = patched_logits(model, graph, batch, mask[None], reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, "mean", mean_over=[batch]).of(batch)
+    found = patched_logits(model, graph, batch, mask[None], counterfactual)[0]
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -114,8 +111,8 @@ def test_answers_are_read_at_any_position(name, random_batch):
     mask = (torch.rand(graph.allowed.shape, generator=torch.Generator().manual_seed(6)) < 0.6) & (
         graph.allowed
     )
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    found = patched_logits(model, graph, batch, mask[None], reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    found = patched_logits(model, graph, batch, mask[None], counterfactual)[0]
     slow = SlowModel(model).logits(batch.clean, batch.corrupted, mask.double())
     for row, used in enumerate(places.tolist()):
         for index, position in enumerate(used):
@@ -128,12 +125,12 @@ def test_answers_are_read_at_any_position(name, random_batch):
 def test_self_check_refuses_a_model_whose_passes_differ(random_batch):
     model, batch = small_model("gpt2-like"), random_batch()
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    assert self_check(PatchedModel(model, graph), batch, reference) < 1e-10
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    assert self_check(EdgeModel(model, graph), batch, counterfactual) < 1e-10
     block = next(model.layers())
     block.project = lambda z: 1.01 * type(block).project(block, z)  # type: ignore[method-assign]
     with pytest.raises(HarnessError, match="self-check failed"):
-        self_check(PatchedModel(model, graph), batch, reference)
+        self_check(EdgeModel(model, graph), batch, counterfactual)
 
 
 def test_self_check_refuses_weights_that_are_not_finite(random_batch):
@@ -143,7 +140,7 @@ def test_self_check_refuses_weights_that_are_not_finite(random_batch):
     graph = Graph.of(model.config)
     with pytest.raises(HarnessError, match="self-check failed"):
         self_check(
-            PatchedModel(model, graph),
+            EdgeModel(model, graph),
             batch,
             EdgeCounterfactuals(model, graph, "interchange").of(batch),
         )

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from harness.discovery.mask_training import Training, task_of
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import plain_logits, self_check
-from harness.discovery.mask_training import Training, task_of
+from harness.circuits.patchable import plain_logits, self_check
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -29,15 +29,15 @@ class Twins:
         self.batch = batch
         self.shared = problem_of(self.model, batch, **choices)
         self.own = problem_of(self.model, batch, per_token=True, **choices)
-        self.reference = self.own.references.of(batch)
+        self.counterfactual = self.own.counterfactuals.of(batch)
 
     def masks(self, problem, sets=2, seed=0):
         """Float masks in (0, 1) that are wide enough for every edge to matter."""
-        allowed, draw = problem.graph.allowed, torch.Generator().manual_seed(seed)
+        allowed, draw = problem.edges.graph.allowed, torch.Generator().manual_seed(seed)
         return torch.rand((sets, *allowed.shape), generator=draw, dtype=torch.float64) * allowed
 
     def logits(self, problem, masks):
-        return masked_logits(problem.patched, self.batch, masks, self.reference)
+        return masked_logits(problem.edges.patched, self.batch, masks, self.counterfactual)
 
     def slow_logits(self, masks, inputs="token"):
         """At the read positions [S, B, P, V]; readers mix writers position by position."""
@@ -65,27 +65,29 @@ def read_anywhere(batch):
 @every_architecture
 @every_input
 def test_passes_are_those_of_the_slow_reference(name, inputs, random_batch):
-    """[12] Logits and slopes of two masks at once, with unrelated masks at each position."""
+    """[12] Logits and gradients of two masks at once, with unrelated masks at each position."""
     twins = Twins(name, read_anywhere(random_batch()), inputs=inputs)
     masks = twins.masks(twins.own).requires_grad_()
     found, wanted = twins.logits(twins.own, masks), twins.slow_logits(masks, inputs)
     used = twins.batch.read[..., None].expand_as(found)
     torch.testing.assert_close(found[used], wanted[used], rtol=1e-12, atol=1e-12)
-    plain = twins.own.patched.logits(twins.batch, masks.detach(), twins.reference)
+    plain = twins.own.edges.patched.logits(twins.batch, masks.detach(), twins.counterfactual)
     torch.testing.assert_close(plain, found, rtol=1e-13, atol=1e-13)
     at = direction(found, twins.batch)
-    slopes, slow = (gradient((x * at).sum(), masks) for x in (found, wanted))
-    assert (slopes - slow).abs().max() <= 1e-12 * slow.abs().max()
-    assert (slopes[:, ~twins.own.graph.allowed] == 0).all()
+    gradients, slow = (gradient((x * at).sum(), masks) for x in (found, wanted))
+    assert (gradients - slow).abs().max() <= 1e-12 * slow.abs().max()
+    assert (gradients[:, ~twins.own.edges.graph.allowed] == 0).all()
 
 
 @every_architecture
 @every_input
 def test_masks_equal_over_positions_are_shared_masks(name, inputs, random_batch):
-    """Logits are equal; a shared mask's slope is the sum of those of the positions."""
+    """Logits are equal; a shared mask's gradient is the sum of those of the positions."""
     twins = Twins(name, random_batch(), inputs=inputs, ablation="zero", head_bias="shared")
     masks = twins.masks(twins.shared).requires_grad_()
-    spread = masks[:, None].expand(-1, twins.own.graph.n_places, -1, -1).detach().requires_grad_()
+    spread = (
+        masks[:, None].expand(-1, twins.own.edges.graph.n_places, -1, -1).detach().requires_grad_()
+    )
     shared, own = twins.logits(twins.shared, masks), twins.logits(twins.own, spread)
     torch.testing.assert_close(own, shared, rtol=1e-12, atol=1e-12)
     at = direction(own, twins.batch)
@@ -98,25 +100,25 @@ def test_masks_equal_over_positions_are_shared_masks(name, inputs, random_batch)
 def test_all_edges_give_the_plain_model_and_none_the_corrupted_run(name, random_batch):
     """[1, 2] With edges of each position."""
     twins = Twins(name, read_anywhere(random_batch()))
-    allowed = twins.own.graph.allowed
-    none, every = twins.own.patched.logits(
-        twins.batch, torch.stack([torch.zeros_like(allowed), allowed]), twins.reference
+    allowed = twins.own.edges.graph.allowed
+    none, every = twins.own.edges.patched.logits(
+        twins.batch, torch.stack([torch.zeros_like(allowed), allowed]), twins.counterfactual
     )
     for found, corrupted in ((every, False), (none, True)):
         wanted = plain_logits(twins.model, twins.batch, corrupted=corrupted)
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    assert self_check(twins.own.patched, twins.batch, twins.reference) < 1e-12
+    assert self_check(twins.own.patchable, twins.batch, twins.counterfactual) < 1e-12
 
 
 @every_architecture
 def test_eap_is_autograd_of_the_slow_reference(name, random_batch):
     """[5] - ∂loss/∂mask at all edges kept, one number for each position."""
     twins = Twins(name, random_batch())
-    mask = twins.own.graph.allowed.double().requires_grad_()
+    mask = twins.own.edges.graph.allowed.double().requires_grad_()
     loss = twins.own.loss("metric", twins.batch)
     wanted = -gradient(loss(twins.slow_logits(mask[None])[0]).sum(), mask) / len(twins.batch)
     found = scores_of("eap", twins.own)
-    wanted = wanted.where(twins.own.graph.allowed, 0)
+    wanted = wanted.where(twins.own.edges.graph.allowed, 0)
     assert wanted.abs().max() > 1e-3
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
 
@@ -135,7 +137,7 @@ def test_eap_is_autograd_of_the_slow_reference(name, random_batch):
 def test_gradient_scores_of_positions_add_up_to_the_shared_scores(name, kind, params, random_batch):
     twins = Twins(name, read_anywhere(random_batch()))
     wanted, found = (scores_of(kind, one, **params) for one in (twins.shared, twins.own))
-    assert found.shape == twins.own.graph.allowed.shape
+    assert found.shape == twins.own.edges.graph.allowed.shape
     torch.testing.assert_close(found.sum(0), wanted, rtol=1e-11, atol=1e-12)
     assert (found.abs().sum((1, 2)) > 1e-4).sum() > 1  # more than one position matters
 
@@ -144,11 +146,11 @@ def test_gradient_scores_of_positions_add_up_to_the_shared_scores(name, kind, pa
 def test_activation_patching_is_the_loss_without_each_edge_at_each_position(name, random_batch):
     """Against the patched pass with one edge dropped, for every edge."""
     twins = Twins(name, random_batch(n=2, length=4))
-    allowed, problem = twins.own.graph.allowed, twins.own
-    masks = allowed.expand(problem.graph.n_edges, *allowed.shape).clone()
+    allowed, problem = twins.own.edges.graph.allowed, twins.own
+    masks = allowed.expand(problem.edges.graph.n_edges, *allowed.shape).clone()
     masks[torch.arange(len(masks)), *allowed.nonzero().T] = False
     loss = problem.loss("metric", twins.batch)
-    without = loss(problem.patched.logits(twins.batch, masks, twins.reference)).mean(-1)
+    without = loss(problem.edges.patched.logits(twins.batch, masks, twins.counterfactual)).mean(-1)
     wanted = without - loss(plain_logits(twins.model, twins.batch)).mean()
     found = scores_of("activation_patching", problem)
     torch.testing.assert_close(found[allowed], wanted, rtol=1e-9, atol=1e-11)
@@ -156,11 +158,11 @@ def test_activation_patching_is_the_loss_without_each_edge_at_each_position(name
 
 
 def test_masks_are_trained_through_the_same_objective(random_batch):
-    """Masks equal over positions: the objective and, summed, its slope are the shared ones."""
+    """Masks equal over positions: the objective and, summed, its gradient are the shared ones."""
     twins = Twins("gpt2-like", random_batch())
-    training, places = Training(1, 2, "kl"), twins.own.graph.n_places
+    training, places = Training(1, 2, "kl"), twins.own.edges.graph.n_places
     draw = torch.Generator().manual_seed(3)
-    drawn = torch.rand(2, twins.shared.graph.n_edges, generator=draw, dtype=torch.float64)
+    drawn = torch.rand(2, twins.shared.edges.graph.n_edges, generator=draw, dtype=torch.float64)
     at = drawn.clone().requires_grad_()
     spread = drawn.repeat(1, places).requires_grad_()
     shared, own = (
@@ -175,7 +177,7 @@ def test_masks_are_trained_through_the_same_objective(random_batch):
 def test_prompts_of_another_length_are_refused(random_batch):
     twins = Twins("gpt2-like", random_batch(length=6))
     longer = random_batch(length=7)
-    reference = twins.own.references.of(longer)
-    masks = twins.own.graph.allowed[None]
+    counterfactual = twins.own.counterfactuals.of(longer)
+    masks = twins.own.edges.graph.allowed[None]
     with pytest.raises(HarnessError, match=r"a prompt of 7 tokens.*6 positions.*one length"):
-        twins.own.patched.logits(longer, masks, reference)
+        twins.own.edges.patched.logits(longer, masks, counterfactual)

@@ -1,4 +1,4 @@
-"""Heads that are normalised together: the norms' slopes, identities, and one edge by hand.
+"""Heads that are normalised together: the norms' gradients, identities, and one edge by hand.
 
 Numbers in brackets are those of the list of proofs in the description of edge pruning.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import POST_NORMS, norm, small_model
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import POST_NORMS, norm, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph
@@ -29,7 +29,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", ["rmsnorm", "layernorm", "none"])
-def test_slopes_of_a_norm_are_its_jacobian(kind):
+def test_gradients_of_a_norm_are_its_jacobian(kind):
     model = small_model("post-layernorm-parallel", norm=kind, bias=kind == "layernorm")
     one = next(model.layers()).attention_post_norm
     draw = torch.Generator().manual_seed(1)
@@ -49,14 +49,16 @@ def test_norms_that_do_nothing_change_nothing(parallel, random_batch):
         problem_of(small_model("gpt2-like", parallel=parallel, post_norms=post, **NORM_FREE), batch)
         for post in (False, True)
     ]
-    graph = problems[0].graph
+    graph = problems[0].edges.graph
     masks = torch.rand(2, *graph.allowed.shape, generator=torch.Generator().manual_seed(2))
     masks = (masks.double() * graph.allowed).requires_grad_()
-    slopes = []
+    gradients = []
     for problem in problems:
-        logits = masked_logits(problem.patched, batch, masks, problem.references.of(batch))
-        slopes.append(torch.autograd.grad(logits.square().sum(), masks)[0])
-    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-11, atol=1e-11)
+        logits = masked_logits(
+            problem.edges.patched, batch, masks, problem.counterfactuals.of(batch)
+        )
+        gradients.append(torch.autograd.grad(logits.square().sum(), masks)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-11, atol=1e-11)
     for kind, params in [*KINDS.items(), ("eap_ig", {"variant": "activations", "steps": 2})]:
         plain, post = (scores_of(kind, problem, **params) for problem in problems)
         torch.testing.assert_close(post, plain, rtol=1e-10, atol=1e-11)
@@ -68,8 +70,8 @@ def test_one_dropped_edge_by_hand(random_batch):
     graph, block = Graph.of(model.config), next(model.layers())
     mask = graph.allowed.clone()
     mask[graph.edge_index("a0.h1->logits")] = False
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    found = patched_logits(model, graph, batch, mask[None], reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    found = patched_logits(model, graph, batch, mask[None], counterfactual)[0]
     clean, corrupted = collect(model, batch.clean), collect(model, batch.corrupted)
     mixed = clean.heads[0].clone()
     mixed[:, :, 1] = corrupted.heads[0][:, :, 1]
@@ -84,13 +86,17 @@ def test_one_dropped_edge_by_hand(random_batch):
 
 @pytest.mark.parametrize("name", POST_NORMS)
 @pytest.mark.parametrize("ablation", ["mean", "zero", "resample"])
-def test_eap_is_minus_the_slope_of_the_full_mask_under_every_ablation(name, ablation, random_batch):
+def test_eap_is_minus_the_gradient_of_the_full_mask_under_every_ablation(
+    name, ablation, random_batch
+):
     """[5] Where heads are normalised together."""
     batch = random_batch()
     for head_bias in ("shared", "unattached"):
         problem = problem_of(name, batch, ablation=ablation, head_bias=head_bias)
-        mask = problem.graph.allowed.double().requires_grad_()
-        logits = masked_logits(problem.patched, batch, mask[None], problem.references.of(batch))
+        mask = problem.edges.graph.allowed.double().requires_grad_()
+        logits = masked_logits(
+            problem.edges.patched, batch, mask[None], problem.counterfactuals.of(batch)
+        )
         problem.loss("metric", batch)(logits).mean().backward()
         torch.testing.assert_close(scores_of("eap", problem), -mask.grad, rtol=1e-9, atol=1e-10)
 
@@ -100,10 +106,10 @@ def test_a_pass_leaves_its_counterfactual_as_it_was(name, random_batch):
     """Streams are mixed in place: what they start from is needed for every other reader."""
     model, batch = small_model(name), random_batch()
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
     patched, mask = PatchedModel(model, graph), graph.allowed[None]
-    before = [x.clone() for x in (*reference.streams, *reference.mlps)]
-    first, again = (patched.logits(batch, mask, reference) for _ in range(2))
+    before = [x.clone() for x in (*counterfactual.streams, *counterfactual.mlps)]
+    first, again = (patched.logits(batch, mask, counterfactual) for _ in range(2))
     assert torch.equal(first, again)
-    after = (*reference.streams, *reference.mlps)
+    after = (*counterfactual.streams, *counterfactual.mlps)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import positions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_reference import ARCHITECTURES, small_model
+from support.attribution_cases import positions_of
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
@@ -19,11 +19,13 @@ from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.paths import Walks
 from harness.circuits.edges.positions import Positions
-from harness.circuits.edges.select import greedy, prune, select, sizes_to_counts, top_n
+from harness.circuits.edges.select import grow, prune
+from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.select import select, sizes_to_counts, strength, top_n
 from harness.datasets.batch import Batch
 from harness.spec.types import MIB_SIZES, Selection
 
-GRAPH = Graph(2, 2)
+SPACE = EdgeSpace(Graph(2, 2))
 ABLATIONS = ["interchange", "resample", "mean", "mean_positional", "optimal", "zero"]
 
 graphs = st.builds(
@@ -112,10 +114,10 @@ def test_dead_ends_of_positions_do_not_change_logits(name, ablation, inputs, see
     kept = random_edges(graph, seed, share)
     pruned = prune(kept, graph, ablation)
     assert (pruned != kept).any()
-    reference = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
+    counterfactual = EdgeCounterfactuals(model, graph, ablation, mean_over=[batch]).of(batch)
     patched = PatchedModel(model, graph)
-    before = masked_logits(patched, batch, kept[None].double(), reference)[0, batch.read]
-    after = patched.logits(batch, pruned[None], reference)[0, batch.read]
+    before = masked_logits(patched, batch, kept[None].double(), counterfactual)[0, batch.read]
+    after = patched.logits(batch, pruned[None], counterfactual)[0, batch.read]
     torch.testing.assert_close(after, before, rtol=1e-11, atol=1e-11)
 
 
@@ -128,8 +130,8 @@ def example(seed: int) -> Batch:
     return Batch(clean, corrupted, places, answers, answers + 1, torch.arange(3), clean.roll(1, 0))
 
 
-def slow_greedy(scores: torch.Tensor, graph: Graph, n: int) -> torch.Tensor:
-    ranks, allowed = graph.by_place(scores.abs()), graph.by_place(graph.allowed)
+def slow_greedy(ranks: torch.Tensor, graph: Graph, n: int) -> torch.Tensor:
+    ranks, allowed = graph.by_place(ranks), graph.by_place(graph.allowed)
     kept = torch.zeros_like(allowed)
     nodes = {(place, graph.n_writers) for place in range(graph.n_places)}
     every = [tuple(edge) for edge in allowed.nonzero().tolist()]
@@ -147,14 +149,16 @@ def slow_greedy(scores: torch.Tensor, graph: Graph, n: int) -> torch.Tensor:
 @given(graphs, st.integers(0, 10_000), st.integers(0, 25))
 def test_greedy_is_brute_force_greedy(graph, seed, n):
     """Also where heads share keys and values, whose edges count once."""
-    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
-    found = greedy(scores, graph, n)
-    assert torch.equal(found, slow_greedy(scores, graph, n))
-    assert int(found.sum()) == min(n, int(prune(graph.allowed, graph, "zero").sum()))
+    ranks = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed)).abs()
+    kept = grow(ranks, graph, n)
+    assert torch.equal(kept, slow_greedy(ranks, graph, n))
+    assert int(kept.sum()) == min(n, int(prune(graph.allowed, graph, "zero").sum()))
+    space = EdgeSpace(graph)
+    assert torch.equal(space.grow(space.flat(ranks), n), space.flat(kept))
 
 
 @pytest.mark.parametrize("order", ["absolute", "signed"])
-@pytest.mark.parametrize("rule", [top_n, greedy])
+@pytest.mark.parametrize("rule", ["top_n", "greedy"])
 @settings(max_examples=10, deadline=None)
 @given(graph=graphs, seed=st.integers(0, 10_000), tied=st.booleans())
 def test_every_circuit_has_its_size_and_holds_all_smaller_ones(rule, order, graph, seed, tied):
@@ -163,54 +167,64 @@ def test_every_circuit_has_its_size_and_holds_all_smaller_ones(rule, order, grap
     When dead ends are removed it may have fewer, and still holds all smaller ones. Greedy growth
     ends when every edge that leads to the logits is in.
     """
-    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
+    space = EdgeSpace(graph)
+    scores = torch.randn(len(space), generator=torch.Generator().manual_seed(seed))
     if tied:
         scores = scores.round()
         assert len(scores.unique()) < 12
-    reachable = prune(graph.allowed, graph, "zero") if rule is greedy else graph.allowed
+    everything = torch.ones(len(space), dtype=torch.bool)
+    reachable = space.prune(everything, "zero") if rule == "greedy" else everything
     most = int(reachable.sum())
-    smaller = alive = torch.zeros_like(graph.allowed)
+    smaller = alive = torch.zeros(len(space), dtype=torch.bool)
     for n in sorted({0, 1, 2, 3, 7, most // 3, most // 3 + 1, most - 1, most, most + 1}):
-        kept = rule(scores, graph, n, order)
+        if rule == "greedy":
+            kept = space.grow(strength(scores, order), n)
+        else:
+            kept = top_n(scores, n, order)
         assert int(kept.sum()) == min(n, most)
-        assert not (kept & ~graph.allowed).any()
         assert (smaller <= kept).all()
-        assert (alive <= prune(kept, graph, "interchange")).all()
-        smaller, alive = kept, prune(kept, graph, "interchange")
+        pruned = space.prune(kept, "interchange")
+        assert (alive <= pruned).all()
+        assert torch.equal(
+            select(scores, space, n, Selection(rule=rule, order=order), "interchange"), pruned
+        )
+        smaller, alive = kept, pruned
 
 
 @given(graphs, st.integers(0, 10_000), st.integers(0, 60))
 def test_top_n_takes_the_strongest_of_all_positions_and_nests(graph, seed, n):
     """[16] And the next size is one edge more."""
-    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(seed))
-    kept = top_n(scores, graph, n)
+    scores = torch.randn(graph.n_edges, generator=torch.Generator().manual_seed(seed))
+    kept = top_n(scores, n)
     assert int(kept.sum()) == min(n, graph.n_edges)
-    assert not kept[~graph.allowed].any()
-    strength = scores.abs()
     if 0 < n < graph.n_edges:
-        assert strength[kept].min() >= strength[graph.allowed & ~kept].max()
-    assert (top_n(scores, graph, n + 1) | kept).sum() == min(n + 1, graph.n_edges)
+        assert scores[kept].abs().min() >= scores[~kept].abs().max()
+    assert (top_n(scores, n + 1) | kept).sum() == min(n + 1, graph.n_edges)
 
 
 def test_signed_order_leaves_harmful_edges_to_the_end():
-    scores = torch.linspace(-1, 1, GRAPH.allowed.numel()).view(GRAPH.allowed.shape)
-    kept = top_n(scores, GRAPH, 5, "signed")
-    assert scores[kept].min() >= scores[GRAPH.allowed & ~kept].max()
+    scores = torch.linspace(-1, 1, len(SPACE))
+    kept = top_n(scores, 5, "signed")
+    assert int(kept.sum()) == 5
+    assert scores[kept].min() >= scores[~kept].max()
 
 
 def test_ties_go_to_the_first_edges():
     """[16] So that circuits of equal scores nest too."""
-    kept = top_n(torch.zeros(GRAPH.allowed.shape), GRAPH, 3)
-    assert kept.nonzero().tolist() == GRAPH.allowed.nonzero().tolist()[:3]
+    kept = top_n(torch.zeros(len(SPACE)), 3)
+    assert kept.nonzero().flatten().tolist() == [0, 1, 2]
+    allowed = SPACE.graph.allowed
+    assert SPACE.matrix(kept).nonzero().tolist() == allowed.nonzero().tolist()[:3]
 
 
 @pytest.mark.parametrize("rule", ["top_n", "greedy"])
 def test_selected_circuits_have_no_dead_ends(rule):
-    graph = Graph(2, 2, positions=Positions(4, (3,)))
-    scores = torch.randn(graph.allowed.shape, generator=torch.Generator().manual_seed(0))
-    kept = select(scores, graph, 60, Selection(rule=rule), "interchange")
-    assert 0 < int(kept.sum()) <= 60
-    assert torch.equal(kept, on_some_path(kept, graph, "interchange"))
+    space = EdgeSpace(Graph(2, 2, positions=Positions(4, (3,))))
+    scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0))
+    flat = select(scores, space, 60, Selection(rule=rule), "interchange")
+    assert 0 < int(flat.sum()) <= 60
+    kept = space.matrix(flat)
+    assert torch.equal(kept, on_some_path(kept, space.graph, "interchange"))
 
 
 @given(graphs, st.integers(0, 10_000))

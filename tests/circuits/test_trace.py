@@ -1,10 +1,10 @@
-"""A trace from any point is the plain model from there, and its slopes are autograd's."""
+"""A trace from any point is the plain model from there, and its gradients are autograd's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, small_model
+from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.trace import Trace
@@ -24,8 +24,8 @@ def test_a_trace_from_every_point_ends_as_the_model_does(name, random_batch):
         assert len(trace.mlps) == layers - point // 2
 
 
-def test_slopes_are_what_small_changes_do(random_batch):
-    """Moving the start, or what one reader gave, moves the number by its slope."""
+def test_gradients_are_what_small_changes_do(random_batch):
+    """Moving the start, or what one reader gave, moves the number by its gradient."""
     model, batch = small_model("gpt2-like"), random_batch(n=3)
     start = model.start(batch.clean)
     weight = torch.randn(start.shape, generator=torch.Generator().manual_seed(1)).double()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import positions_of
-from slow_reference import small_model
+from support.attribution_cases import positions_of
+from support.slow_reference import small_model
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import patched_logits
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.edges.ungroup import ungrouped
 from harness.models.transformer import Transformer
 
@@ -41,39 +42,45 @@ def vars_of(config):
 def test_an_ungrouped_circuit_computes_the_same(per_token, random_batch):
     model, batch = small_model("grouped"), random_batch()
     whole, positions = as_ungrouped(model), positions_of(model, batch) if per_token else None
-    graph = Graph.of(model.config, positions=positions)
+    space = EdgeSpace(Graph.of(model.config, positions=positions))
     draw = torch.Generator().manual_seed(0)
-    kept = (torch.rand(graph.allowed.shape, generator=draw) < 0.6) & graph.allowed
-    scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
-    spread = ungrouped(Circuit(graph, kept, scores, model.config.d_model), additive=True)
-    assert spread.graph == Graph.of(whole.config, positions=positions)
-    assert not spread.kept[~spread.graph.allowed].any()
+    kept = torch.rand(len(space), generator=draw) < 0.6
+    scores = torch.randn(len(space), generator=draw)
+    circuit = Circuit(space, kept, scores, model.config.d_model)
+    spread = ungrouped(circuit, additive=True)
+    assert spread.space == EdgeSpace(Graph.of(whole.config, positions=positions))
+    assert spread.kept.shape == spread.scores.shape == (len(spread.space),)
     torch.testing.assert_close(spread.scores.sum(), scores.sum())
-    found, wanted = (
-        patched_logits(m, g, batch, mask[None], EdgeCounterfactuals(m, g, "interchange").of(batch))
-        for m, g, mask in ((whole, spread.graph, spread.kept), (model, graph, kept))
+    assert spread.size > circuit.size  # some edges into groups are kept
+
+    def logits(model, circuit):
+        graph = circuit.space.graph
+        counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+        return EdgeModel(model, graph).logits(batch, circuit.kept[None], counterfactual)
+
+    torch.testing.assert_close(
+        logits(whole, spread), logits(model, circuit), rtol=1e-10, atol=1e-10
     )
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
 
 
 def test_ranks_keep_their_order():
     """A probability is not shared out: every head's edge has its group's, so ranks as it did."""
-    graph, whole = Graph(2, 4, n_groups=2), Graph(2, 4)
-    draw = torch.Generator().manual_seed(0)
-    scores = torch.rand(graph.allowed.shape, generator=draw) * graph.allowed
-    spread = ungrouped(Circuit(graph, graph.allowed, scores), additive=False)
+    space, whole = EdgeSpace(Graph(2, 4, n_groups=2)), EdgeSpace(Graph(2, 4))
+    scores = torch.rand(len(space), generator=torch.Generator().manual_seed(0))
+    spread = ungrouped(Circuit(space, scores >= 0, scores), additive=False)
+    assert spread.space == whole
     assert spread.scores is not None
-    for row, column in whole.edges():
-        name = whole.edge_name(row, column)
+    for edge in range(len(whole)):
+        name = whole.name(edge)
         for head in range(4):
             for part in "kv":
                 name = name.replace(f"h{head}<{part}>", f"g{head // 2}<{part}>")
-        assert spread.scores[row, column] == scores[graph.edge_index(name)]
-    order = scores[graph.allowed].unique()
-    assert torch.equal(spread.scores[whole.allowed].unique(), order)
+        assert spread.scores[edge] == scores[space.index(name)]
+    assert torch.equal(spread.scores.unique(), scores.unique())
+    assert spread.kept.all()
 
 
 def test_without_groups_nothing_changes():
-    graph = Graph(2, 3)
-    circuit = Circuit(graph, graph.allowed)
+    space = EdgeSpace(Graph(2, 3))
+    circuit = Circuit(space, torch.ones(len(space), dtype=torch.bool))
     assert ungrouped(circuit, additive=False) is circuit

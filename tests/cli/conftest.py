@@ -1,13 +1,9 @@
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-
-# The made-up cells of the tests of runs; worker processes inherit sys.path.
-sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))
 
 TASK = """\
 spec_version: 1
@@ -113,7 +109,7 @@ class Place:
 
 @pytest.fixture
 def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    from fake_cells import COMPUTE, LOG
+    from support.fake_cells import COMPUTE, LOG
 
     folder = tmp_path / "here"
     folder.mkdir()

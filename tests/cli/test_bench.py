@@ -8,11 +8,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from harness.bench import measure, prompts
+from harness.bench.prompts import PromptBench
+from harness.bench.rows import NAMES, OF_PROMPTS
+from harness.bench.subject import Bench
 from harness.cli.main import main
-from harness.runs import bench, bench_prompts
-from harness.runs.bench_prompts import PromptBench
-from harness.runs.bench_rows import NAMES, OF_PROMPTS
-from harness.runs.bench_subject import Bench
 
 FOUND = {
     "task": "ioi_t1",
@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         calls.append((bench, rows))
         return FOUND
 
-    monkeypatch.setattr(bench_prompts, "bench_prompts", found)
+    monkeypatch.setattr(prompts, "bench_prompts", found)
     return calls
 
 
@@ -145,7 +145,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         calls.append((asked, rows))
         return ON_A_GPU
 
-    monkeypatch.setattr(bench, "run_bench", found)
+    monkeypatch.setattr(measure, "run_bench", found)
     return calls
 
 

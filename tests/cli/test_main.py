@@ -50,6 +50,8 @@ def python(code: str) -> "subprocess.CompletedProcess[str]":
         ["run", "--help"],
         ["table", "--help"],
         ["new", "--help"],
+        ["help"],
+        ["help", "methods"],
     ],
     ids=" ".join,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from word_tokenizer import write_tokenizer
+from support.word_tokenizer import write_tokenizer
 
 from harness.circuits.edges.graph import Graph
 from harness.circuits.files import load_circuit

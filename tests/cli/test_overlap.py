@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from fake_cells import SIZES, a_cell, a_method, a_task, output
+from support.fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph

@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from fake_cells import a_cell, a_method
+from support.fake_cells import a_cell, a_method
 
 from harness.cli.progress import Progress
 from harness.runs.plan import Plan

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from word_tokenizer import write_tokenizer
+from support.word_tokenizer import write_tokenizer
 
 from harness.datasets.generators import generator
 from harness.datasets.pairs import NO_TARGET, TaskData

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
+from support.split_checks import HELD_OUT, check_disjoint, check_held_out_sentences
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
@@ -57,7 +57,7 @@ def test_without_the_files_they_are_sound_and_say_what_they_need(
     assert loaded.spec.model.path == f"models/{family}"
     with pytest.raises(HarnessError, match="is that of the model, and no model is chosen"):
         open_data(loaded)
-    with pytest.raises(NotFound, match=f"needs models/{family}, which is not below"):
+    with pytest.raises(NotFound, match=f"needs models/{family}/tokenizer.json, which is not below"):
         on(family, name)
 
 

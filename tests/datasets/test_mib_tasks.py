@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from split_checks import check_held_out_sentences
-from word_tokenizer import write_tokenizer
+from support.split_checks import check_held_out_sentences
+from support.word_tokenizer import write_tokenizer
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
@@ -80,7 +80,7 @@ def test_without_the_files_they_are_sound_and_say_what_they_need(
     # MIB's prompts begin with BOS, whatever the model.
     assert loaded.spec.tokenizer == TokenizerSpec(kind="model", bos=True)
     for model, folder in FOLDERS.items():
-        with pytest.raises(NotFound, match=f"needs models/{folder}, which is not below "):
+        with pytest.raises(NotFound, match=f"needs models/{folder}/tokenizer.json, which is not "):
             on(name, model)
 
 

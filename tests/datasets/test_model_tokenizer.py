@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from word_tokenizer import BOS, write_tokenizer
+from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.cli.check import check_suite, issues_of
 from harness.datasets.check import check_task, needed_files
@@ -130,6 +130,28 @@ def test_the_file_that_is_wanted_is_named(task: Loaded[Task], tmp_path: Path) ->
         on_model(task, ONE, tmp_path)
     write(tmp_path / "models" / "one", WORDS)
     assert needed_files(task) == []
+
+
+def test_a_model_of_the_hub_brings_its_tokenizer(
+    task: Loaded[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fetched when a cell is planned; checking fetches nothing and calls nothing missing."""
+    path = write(tmp_path / "cache", WORDS)
+    fetched: list[str] = []
+
+    def fetch(name: str, revision: str | None) -> Path:
+        fetched.append(name)
+        return path.parent
+
+    monkeypatch.setattr("harness.models.loading.location._fetched", fetch)
+    remote = LoadModel(hub="somebody/model")
+    text = TASK.replace("path: models/one", "hub: somebody/model")
+    loaded = load(tmp_path, text)
+    assert check_task(loaded) == []
+    assert needed_files(loaded) == []
+    assert fetched == []
+    assert on_model(task, remote, tmp_path).spec.tokenizer.path == str(path)
+    assert fetched == ["somebody/model"]
 
 
 def test_mistakes_of_tokens_are_those_of_the_tasks_own_model(

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from split_checks import check_disjoint, check_held_out_sentences
+from support.split_checks import check_disjoint, check_held_out_sentences
 
 from harness.datasets.check import check_task
 from harness.datasets.open import content_digests, open_data

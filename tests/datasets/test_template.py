@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from template_task import NAMES, PLACES, ioi
+from support.template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData
 from harness.datasets.template.constraints import Relation, TokenRules, parse_constraint

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from template_task import NAMES, PLACES, ioi
+from support.template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import TaskData
 from harness.datasets.template.task import open_template

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from word_tokenizer import BOS, write_tokenizer
+from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.datasets.locate import VARIABLE
 from harness.datasets.tokenizers import FileTokenizer, Vocabulary, open_tokenizer, split_words

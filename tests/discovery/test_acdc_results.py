@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from acdc_cases import SEVERAL, full_objective, problem_of, rows_of
-from slow_reference import small_model
+from support.acdc_cases import SEVERAL, full_objective, problem_of, rows_of
+from support.slow_reference import small_model
 
 from harness.circuits.edges.patched.forward import plain_logits
 from harness.circuits.edges.select import prune, sizes_to_counts
@@ -25,7 +25,7 @@ from harness.discovery.acdc_order import writers_in_order
 from harness.discovery.acdc_search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 from harness.models.compile.assemble import compile_program
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer

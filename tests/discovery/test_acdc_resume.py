@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from acdc_cases import problem_of
-from slow_reference import small_model
+from support.acdc_cases import problem_of
+from support.slow_reference import small_model
 
 from harness.discovery import acdc_resume
 from harness.discovery.acdc import Acdc

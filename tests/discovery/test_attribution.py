@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from attribution_cases import HookedRun, by_norm, problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.attribution_cases import HookedRun, by_norm, problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import edge_scores, gradient_run, writer_differences

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of, scores_of
-from slow_reference import ARCHITECTURES, SlowModel
+from support.attribution_cases import problem_of, scores_of
+from support.slow_reference import ARCHITECTURES, SlowModel
 
 from harness.circuits.edges.select import top_n
 from harness.discovery import node_patching
-from harness.models.behaviour import logit_diff
+from harness.metrics.logits import logit_diff
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph
@@ -15,7 +15,8 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
-from harness.models.behaviour import METRICS, logit_diff
+from harness.metrics.logits import logit_diff
+from harness.metrics.registry import from_logits
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
@@ -37,7 +38,7 @@ def scores_of(kind, problem, **params):
 
 def slow_metric(slow, batch, mask, name="logit_diff"):
     logits = slow.logits(batch.clean, batch.corrupted, mask)[:, -1:]
-    return METRICS[name](logits, logits, batch).mean()
+    return from_logits(name)(logits, logits, batch).mean()
 
 
 @every_architecture

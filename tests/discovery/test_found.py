@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from attribution_cases import problem_of
+from support.attribution_cases import problem_of
 
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.select import prune, top_n

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from slow_reference import small_model
+from support.slow_reference import small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

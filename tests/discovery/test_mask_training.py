@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from slow_reference import small_model
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attribution_cases import problem_of
+from support.attribution_cases import problem_of
 
 from harness.circuits.edges.select import prune
 from harness.discovery.found import checked, circuit_of

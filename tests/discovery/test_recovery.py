@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 import torch
 from harness.runs.known import known_agreement
-from other_compiler import Published
+from support.other_compiler import Published
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

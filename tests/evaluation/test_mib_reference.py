@@ -8,22 +8,24 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from toy_task import CHOICES
+from support.toy_task import CHOICES
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
-from harness.circuits.edges.select import prune, sizes_to_counts, top_n
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import plain_logits
+from harness.circuits.select import select, sizes_to_counts
 from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.evaluation.curve import evaluate_circuits
-from harness.evaluation.measures import cmd, cpr, faithfulness
+from harness.evaluation.setup import Setup
+from harness.metrics.curve import cmd, cpr, faithfulness
 from harness.models.loading.fields import Fields
 from harness.models.loading.tensors import TensorFiles
 from harness.models.loading.transformer_lens import transformer_lens
 from harness.models.loading.translation import build_model
-from harness.spec.types import MIB_SIZES
+from harness.spec.types import MIB_SIZES, Selection
 
 # The library divides by the batch size of 16 once more than a mean over examples.
 LIBRARY_FACTOR = 16
@@ -38,7 +40,8 @@ class Reference:
         weights = TensorFiles([folder / "weights.safetensors"])
         fields = Fields(self.numbers["config"], folder / "reference.json")
         self.model = build_model(transformer_lens(fields, weights), weights, dtype)
-        self.graph = Graph.of(self.model.config)
+        self.edges = EdgeModel(self.model, Graph.of(self.model.config))
+        self.space = self.edges.space
         self._scores = {}
 
     def batch(self, rows=slice(None)):
@@ -54,17 +57,20 @@ class Reference:
         )
 
     def attribution(self, theirs):
-        """Scores on the library's scale; some take seconds, so they are made once."""
+        """Scores [E] on the library's scale; some take seconds, so they are made once."""
         if theirs not in self._scores:
             kind, params, ablation = ATTRIBUTIONS[theirs]
             self._scores[theirs] = self.scores(kind, ablation, **params) / LIBRARY_FACTOR
         return self._scores[theirs]
 
+    def counterfactuals(self, ablation="interchange"):
+        return EdgeCounterfactuals(self.model, self.edges.graph, ablation, mean_over=[self.batch()])
+
     def scores(self, kind, ablation="interchange", rows=slice(None), **params):
         problem = Problem(
-            PatchedModel(self.model, self.graph),
+            self.edges,
             (self.batch(rows),),
-            EdgeCounterfactuals(self.model, self.graph, ablation, mean_over=[self.batch()]),
+            self.counterfactuals(ablation),
             "logit_diff",
             torch.Generator(),
         )
@@ -86,10 +92,17 @@ def double(reference_file):
     return loaded(reference_file("mib_ref"), torch.float64)
 
 
-def assert_scores(found, wanted, tolerance):
-    wanted = torch.from_numpy(wanted).double()
+def assert_scores(found, reference, wanted, tolerance):
+    """Scores [E] against a matrix over writers and readers, 0 at impossible edges."""
+    found, wanted = reference.space.matrix(found), torch.from_numpy(wanted).double()
     assert found.shape == wanted.shape
     assert (found - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+def assert_double(found, reference, wanted):
+    """The same in double precision, edge by edge."""
+    matrix = reference.space.matrix(found)
+    torch.testing.assert_close(matrix, torch.from_numpy(wanted), rtol=1e-9, atol=1e-14)
 
 
 def test_logits(reference):
@@ -113,31 +126,30 @@ every_attribution = pytest.mark.parametrize("theirs", ATTRIBUTIONS)
 def test_scores_of_all_edges(reference, theirs):
     # Under zero ablation both sides round by up to 1e-5 of the largest score.
     tolerance = 2e-5 if theirs == "EAP_zero" else 1e-5
-    assert_scores(reference.attribution(theirs), reference.arrays[f"scores/{theirs}"], tolerance)
+    wanted = reference.arrays[f"scores/{theirs}"]
+    assert_scores(reference.attribution(theirs), reference, wanted, tolerance)
 
 
 @every_attribution
 def test_scores_in_double_precision_edge_by_edge(double, theirs):
     found = double.attribution(theirs)
-    wanted = torch.from_numpy(double.arrays[f"scores64_second/{theirs}"])
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-14)
+    assert_double(found, double, double.arrays[f"scores64_second/{theirs}"])
     # Their single precision is itself off by up to this much.
-    assert_scores(found, double.arrays[f"scores/{theirs}"], 1e-5)
+    assert_scores(found, double, double.arrays[f"scores/{theirs}"], 1e-5)
 
 
 def test_information_flow_routes(reference, double):
     theirs = "information-flow-routes"
     found = reference.scores("information_flow_routes")
-    assert_scores(found, reference.arrays[f"scores/{theirs}"], 1e-5)
-    wanted = torch.from_numpy(double.arrays[f"scores64_second/{theirs}"])
+    assert_scores(found, reference, reference.arrays[f"scores/{theirs}"], 1e-5)
     found = double.scores("information_flow_routes")
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-14)
+    assert_double(found, double, double.arrays[f"scores64_second/{theirs}"])
 
 
 def test_exact_patching_of_every_edge(reference):
     found = reference.scores("activation_patching", rows=slice(0, 16))
     # Theirs is LD(replaced) - LD(whole); ours is what is lost.
-    assert_scores(-found, reference.arrays["scores/exact_first16"], 1e-5)
+    assert_scores(-found, reference, reference.arrays["scores/exact_first16"], 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -151,19 +163,16 @@ def test_exact_patching_of_every_edge(reference):
 )
 def test_circuits_faithfulness_cpr_and_cmd(reference, theirs, order):
     key = {"absolute": "abs", "signed": "signed"}[order]
-    graph, arrays = reference.graph, reference.arrays
-    scores = reference.attribution(theirs)
-    counts = sizes_to_counts(MIB_SIZES, graph.n_edges)
-    circuits = [prune(top_n(scores, graph, n, order), graph, "interchange") for n in counts]
+    space, arrays = reference.space, reference.arrays
+    scores, rule = reference.attribution(theirs), Selection(order=order)
+    counts = sizes_to_counts(MIB_SIZES, len(space))
+    circuits = [select(scores, space, n, rule, "interchange") for n in counts]
     for share, kept in zip(MIB_SIZES, circuits, strict=True):
-        assert np.array_equal(kept.numpy(), arrays[f"in_graph/{theirs}/{key}/{share:g}"]), share
-    examples = evaluate_circuits(
-        PatchedModel(reference.model, graph),
-        [reference.batch()],
-        EdgeCounterfactuals(reference.model, reference.graph, "interchange"),
-        [*circuits, torch.zeros_like(graph.allowed), graph.allowed],
-        CHOICES,
-    )
+        wanted = arrays[f"in_graph/{theirs}/{key}/{share:g}"]
+        assert np.array_equal(space.matrix(kept).numpy(), wanted), share
+    setup = Setup(reference.edges, [reference.batch()], reference.counterfactuals(), CHOICES)
+    nothing = torch.zeros(len(space), dtype=torch.bool)
+    examples = evaluate_circuits(setup, [*circuits, nothing, ~nothing])
     metric = examples.values["metric"]
     for share, found in zip(MIB_SIZES, metric, strict=False):
         wanted = arrays[f"circuit_ld/{theirs}/{key}/{share:g}"]

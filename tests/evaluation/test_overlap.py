@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
-from math import isnan
+from math import comb, isnan
 
 import numpy as np
 import pytest
@@ -13,17 +14,21 @@ from hypothesis import strategies as st
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.space import NamedElements
 from harness.errors import HarnessError
 from harness.evaluation.overlap import (
     Consistency,
     Overlap,
     components,
-    edge_consistency,
-    edge_overlap,
-    expected_iou,
+    element_between,
+    element_consistency,
+    element_overlap,
+    node_between,
     node_consistency,
     node_overlap,
 )
+from harness.metrics.overlap import expected_iou
 
 TOTAL = 9
 SETS = st.lists(st.booleans(), min_size=TOTAL, max_size=TOTAL).map(torch.tensor)
@@ -31,10 +36,11 @@ GRAPH = Graph(2, 2)
 
 
 def circuit(*edges: str, graph: Graph = GRAPH) -> Circuit:
-    kept = torch.zeros_like(graph.allowed)
+    space = EdgeSpace(graph)
+    kept = torch.zeros(len(space), dtype=torch.bool)
     for name in edges:
-        kept[graph.edge_index(name)] = True
-    return Circuit(graph, kept)
+        kept[space.index(name)] = True
+    return Circuit(space, kept)
 
 
 @given(SETS, SETS)
@@ -73,6 +79,17 @@ def test_expected_iou_of_large_sets_is_near_that_of_their_means():
     assert expected_iou(3249, 3249, 32491) == pytest.approx(324.9 / (6498 - 324.9), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "total"), [(40, 50, 100), (400, 500, 2000), (1, 1500, 2000), (1999, 1999, 2000)]
+)
+def test_expected_iou_against_whole_numbers(a, b, total):
+    ways = {
+        k: comb(a, k) * comb(total - a, b - k) for k in range(max(0, a + b - total), min(a, b) + 1)
+    }
+    wanted = sum(Fraction(k * way, a + b - k) for k, way in ways.items()) / sum(ways.values())
+    assert expected_iou(a, b, total) == pytest.approx(float(wanted), rel=1e-12)
+
+
 def test_sets_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not fit"):
         expected_iou(3, 7, 6)
@@ -81,9 +98,9 @@ def test_sets_that_do_not_fit_are_refused():
 def test_circuits_that_share_nothing_and_all():
     a = circuit("input->a0.h0<q>", "a0.h0->logits")
     b = circuit("input->m0", "m0->logits")
-    for found in (edge_overlap(a, b), node_overlap(a, b)):
+    for found in (element_overlap(a, b), node_overlap(a, b)):
         assert (found.shared, found.iou, found.of_smaller) == (0, 0, 0)
-    assert edge_overlap(a, a).iou == node_overlap(a, a).iou == 1
+    assert element_overlap(a, a).iou == node_overlap(a, a).iou == 1
 
 
 def test_nodes_are_heads_and_mlps_that_an_edge_touches():
@@ -161,9 +178,28 @@ def test_nodes_are_consistent_too():
     assert found.mean == pytest.approx((0.5 + 1 + 0.5) / 3)
 
 
-def test_other_graphs_are_refused():
-    other = circuit("input->m0", graph=Graph(3, 2))
-    on_pairs = [lambda a, b, of=of: of([a, b]) for of in (edge_consistency, node_consistency)]
-    for compare in (edge_overlap, node_overlap, *on_pairs):
-        with pytest.raises(HarnessError, match="circuits of different graphs"):
+def test_groups_are_compared_circuit_by_circuit():
+    some = [circuit("input->m0"), circuit("input->m0", "m0->m1")]
+    others = [circuit("input->m0", "m1->logits")]
+    elements, nodes = element_between(some, others), node_between(some, others)
+    assert elements.mean == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert (elements.pairs, elements.least, elements.most) == (2, pytest.approx(1 / 3), 0.5)
+    assert elements.of_smaller == pytest.approx((1 + 1 / 2) / 2)
+    assert nodes.mean == pytest.approx((1 / 2 + 1) / 2)  # m0, m0 and m1, against m0 and m1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        circuit("input->m0", graph=Graph(3, 2)),
+        circuit("input->m0", graph=Graph(2, 2, inputs="summed")),
+        Circuit(NamedElements("head", "heads", ("a0.h0",)), torch.ones(1, dtype=torch.bool)),
+    ],
+    ids=["another model", "another graph", "another granularity"],
+)
+def test_other_spaces_are_refused(other):
+    on_pairs = [lambda a, b, of=of: of([a, b]) for of in (element_consistency, node_consistency)]
+    on_groups = [lambda a, b, of=of: of([a], [b]) for of in (element_between, node_between)]
+    for compare in (element_overlap, node_overlap, *on_pairs, *on_groups):
+        with pytest.raises(HarnessError, match="circuits of different spaces"):
             compare(circuit("input->m0"), other)

@@ -10,11 +10,12 @@ import math
 
 import pytest
 import torch
-from hugging_face import MODELS, config_json, random_theirs, saved
+from support.hugging_face import MODELS, config_json, random_theirs, saved
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.config import GPT2_SMALL, Rotary, TransformerConfig
@@ -175,8 +176,8 @@ def test_all_edges_give_the_plain_model(name, dtype, tolerance, tmp_path, random
     saved(name, tmp_path)
     model, batch = load_model(tmp_path, dtype=dtype), random_batch(length=20, vocabulary=41)
     graph = Graph.of(model.config)
-    reference = EdgeCounterfactuals(model, graph, "interchange").of(batch)
-    found = PatchedModel(model, graph).logits(batch, graph.allowed[None], reference)[0]
+    counterfactual = EdgeCounterfactuals(model, graph, "interchange").of(batch)
+    found = PatchedModel(model, graph).logits(batch, graph.allowed[None], counterfactual)[0]
     plain = plain_logits(model, batch)
     assert (found - plain).abs().max() <= tolerance * plain.abs().max()
 

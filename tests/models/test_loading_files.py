@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hugging_face import MODELS, random_theirs, saved
 from safetensors.torch import load_file, save_file
+from support.hugging_face import MODELS, random_theirs, saved
 
 from harness.errors import HarnessError, NotFound
 from harness.models import checkpoint
@@ -85,7 +85,7 @@ def test_missing_files_are_named(tmp_path):
     ("name", "changes", "message"),
     [
         ("gpt2", {"model_type": "opt"}, "model_type is 'opt', not one of gpt2, gpt_neox, llama"),
-        ("gpt2", {"add_cross_attention": True}, "cross-attention is not built in"),
+        ("gpt2", {"add_cross_attention": True}, "cross-attention is not supported"),
         ("gpt2", {"activation_function": "mish"}, "activation_function is 'mish', not one of"),
         ("gpt2", {"n_layer": None}, "n_layer is missing"),
         ("gpt2", {"n_layer": "2"}, "n_layer is '2', not a positive whole number"),
@@ -98,14 +98,18 @@ def test_missing_files_are_named(tmp_path):
             "parameters.factor is missing",
         ),
         ("llama", {"rope_parameters": 3}, "rope_parameters is 3, not an object"),
-        ("llama", {"partial_rotary_factor": 0.5}, "this family turns whole heads"),
+        ("llama", {"partial_rotary_factor": 0.5}, "this family rotates whole heads"),
         ("llama", {"quantization_config": {"bits": 4}}, "quantised weights are not read"),
         ("llama", {"rms_norm_eps": "small"}, "rms_norm_eps is 'small', not a number"),
         ("llama", {"num_key_value_heads": 3}, "n_heads = 4 is not divisible"),
         ("gemma2", {"use_bidirectional_attention": True}, "only causal attention"),
         ("gemma2", {"layer_types": ["full_attention"]}, "one kind per layer"),
-        ("gemma2", {"layer_types": ["full_attention", "x", "x"]}, "'x' is a kind of attention"),
-        ("mistral", {"layer_types": ["full_attention"] * 3}, "not known of Mistral"),
+        (
+            "gemma2",
+            {"layer_types": ["full_attention", "x", "x"]},
+            "'x' is an unknown kind of attention",
+        ),
+        ("mistral", {"layer_types": ["full_attention"] * 3}, "Mistral has layers of one kind"),
     ],
 )
 def test_a_configuration_that_is_not_built_in_is_refused(name, changes, message, tmp_path):
@@ -241,7 +245,6 @@ def test_mixed_precisions_are_kept_without_loss(tmp_path):
 LOADING = """
 import sys
 from pathlib import Path
-from harness.models.checkpoint import load_model
 
 def memory(which):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -292,14 +295,14 @@ def test_a_model_of_the_hub_is_fetched_once_and_without_pickles(tmp_path, monkey
         return str(tmp_path)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    location._fetched.cache_clear()
+    location._downloaded.cache_clear()
     spec = LoadModel(hub="someone/model", revision="abc")
     for _ in range(2):
         assert location.checkpoint_folder(spec, Path("/nowhere")) == tmp_path
     ((name, revision, patterns),) = asked
     assert (name, revision) == ("someone/model", "abc")
     assert not any(pattern.endswith(("bin", "*")) for pattern in patterns)
-    location._fetched.cache_clear()
+    location._downloaded.cache_clear()
 
 
 def test_a_hub_that_cannot_be_reached_is_a_user_error(monkeypatch):

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
-from slow_reference import small_model
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.errors import HarnessError
@@ -171,5 +171,5 @@ def test_what_lens_form_can_say_and_we_cannot(tmp_path):
             load_model(tmp_path)
     state["blocks.1.mlp.b_in"][3] = 1.0
     write(tmp_path, state, config)
-    with pytest.raises(HarnessError, match=r"blocks\.1\.mlp\.b_in has no place here"):
+    with pytest.raises(HarnessError, match=r"blocks\.1\.mlp\.b_in has no counterpart here"):
         load_model(tmp_path)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.circuits.edges.patched.forward import plain_logits
+from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.datasets.tokenizers import open_tokenizer
-from harness.models.behaviour import logit_diff
+from harness.metrics.logits import logit_diff
 from harness.models.checkpoint import load_model
 
 

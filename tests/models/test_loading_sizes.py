@@ -6,7 +6,7 @@ Numbers in brackets are those of the list of proofs in the description of edge p
 from __future__ import annotations
 
 import pytest
-from hugging_face import config_json
+from support.hugging_face import config_json
 
 from harness.circuits.edges.graph import Graph
 from harness.models.config import GPT2_SMALL

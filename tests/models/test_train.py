@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_task import FirstToken
+from support.toy_task import FirstToken
 
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
 from harness.errors import HarnessError
@@ -104,7 +104,6 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
-from harness.models import train
 from test_train import trainer
 train.CHECKPOINT_SECONDS = 0
 slow = trainer(Path(sys.argv[1]))

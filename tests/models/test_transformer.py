@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_reference import ARCHITECTURES, SlowModel, small_model
+from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.errors import HarnessError
 from harness.models.config import Rotary, TransformerConfig

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cells import a_cell, a_method, a_task, output
-from stored import cell_of, save
+from support.fake_cells import a_cell, a_method, a_task, output
+from support.stored_cells import cell_of, save
 
 from harness.errors import HarnessError, NotFound
 from harness.reports.compare import compare, find_side

@@ -1,10 +1,11 @@
 """Ranks, ties, and who may be ranked at all."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored import cell_of, stored
+from support.stored_cells import cell_of, stored
 
 from harness.reports.leaderboard import Line, leaderboard, rank
 from harness.reports.resample import Estimate
@@ -75,6 +76,9 @@ def test_a_board_holds_methods_then_sanity_rows_then_controls(tmp_path: Path) ->
     assert whole.kl is not None
     assert whole.kl.value == 0
     assert whole.size == 200
+    assert whole.bits == empty.bits == 0
+    assert by_name["best"].size == 20
+    assert by_name["best"].bits == pytest.approx(math.log2(math.comb(200, 20)))
     assert empty.faithfulness is not None
     assert empty.faithfulness.value == 0
     assert empty.size == 0
@@ -122,7 +126,7 @@ def test_smoke_cells_are_on_a_board_of_their_own_without_ranks(tmp_path: Path) -
 
 
 def test_versions_of_a_task_never_share_a_board(tmp_path: Path) -> None:
-    from fake_cells import a_cell, a_method, a_task
+    from support.fake_cells import a_cell, a_method, a_task
 
     done = [a_cell(a_task(), a_method("a")), a_cell(a_task(version="2"), a_method("b"))]
     assert len(leaderboard(stored(tmp_path / "run", done)).boards) == 2

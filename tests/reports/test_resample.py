@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored import cell_of, stored
+from support.stored_cells import cell_of, stored
 
 from harness.reports.resample import (
     area_draws,

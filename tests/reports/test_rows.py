@@ -3,14 +3,15 @@
 import csv
 import io
 import json
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from fake_cells import a_cell, a_task
-from stored import cell_of, stored
+from support.fake_cells import a_cell, a_task
+from support.stored_cells import cell_of, stored
 
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.reports.leaderboard import leaderboard
@@ -19,9 +20,9 @@ from harness.reports.table import render, render_rows
 from harness.spec.load import Library
 
 CONTRACT = (
-    "task, model, method, granularity, ablation, seed, n_examples, edges_total, size, sparsity, "
-    "kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, cost_fb, status, "
-    "cell, variant, n_discovery, max_pairs_drawn"
+    "task, model, method, granularity, ablation, seed, n_examples, unit, total, size, bits, "
+    "sparsity, kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, "
+    "cost_fb, status, cell, variant, n_discovery, max_pairs_drawn"
 )
 
 
@@ -38,6 +39,8 @@ def test_one_row_per_cell_and_size(tmp_path: Path) -> None:
     assert (first["task"], first["method"], first["status"]) == ("toy", "best", "ok")
     assert [row["size"] for row in found[:4]] == [2, 20, 100, 200]
     assert found[3]["faithfulness"] == 1.0
+    wanted = [math.log2(math.comb(200, n)) for n in (2, 20, 100, 200)]
+    assert [row["bits"] for row in found[:4]] == pytest.approx(wanted)
     assert first["auroc"] is None
     assert first["cost_fb"] == 1.05
     assert len({row["cmd"] for row in found[:4]}) == 1

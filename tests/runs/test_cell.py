@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fake_cells import a_method, a_model, a_task, loaded
-from rounding import kl_bound
+from support.fake_cells import a_method, a_model, a_task, loaded
+from support.rounding import kl_bound
 
 from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.files import load_circuit
@@ -156,8 +156,9 @@ def test_the_circuit_of_every_size_is_stored(models, tmp_path):
 
 def test_the_stored_scores_are_those_the_stored_circuit_was_cut_from(models, monkeypatch, tmp_path):
     """Of several rankings, the one made for its size; not the middle one."""
-    from harness.discovery.problem import Discovery
     from harness.discovery.random import Random
+
+    from harness.discovery.problem import Discovery
 
     def several(_, problem):
         allowed = problem.graph.allowed.double()
@@ -336,8 +337,9 @@ def test_an_unknown_device_is_a_clear_error(models, monkeypatch):
 
 
 def test_scores_that_are_not_finite_are_refused(models, monkeypatch):
-    from harness.discovery.problem import Discovery
     from harness.discovery.random import Random
+
+    from harness.discovery.problem import Discovery
 
     monkeypatch.setattr(
         Random,

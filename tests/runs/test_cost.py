@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from slow_reference import small_model
+from support.slow_reference import small_model
 
 from harness.runs import cost
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cells import (
+from support.fake_cells import (
     COMPUTE,
     LOG,
     SIGKILL,
@@ -195,23 +195,22 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
+from support.fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
 from harness.runs.execute import LocalExecutor, Settings
 from harness.runs.plan import expand
-from harness.runs.store import CellStore, ModelStore
 
 if __name__ == "__main__":
     folder, jobs, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     tasks = [a_task("one"), a_task("two", model=a_model(seed=1))]
     methods = [a_method(name) for name in "abcd"]
     plan = expand(loaded(a_suite(tasks, methods)), FakeLibrary(*tasks, *methods))
-    import fake_cells, time
     settings = Settings(models=ModelStore(folder / "models"), compute="slow:compute")
     summary = LocalExecutor(jobs).run(plan, CellStore(folder / "run"), settings)
     sys.exit(summary.exit_code)
 """
 SLOW = """
-import os, time, fake_cells
+import os, time
+from support import fake_cells
 def compute(cell, models, log):
     time.sleep(float(os.environ["SLEEP"]))
     return fake_cells.compute(cell, models, log)
@@ -224,10 +223,10 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "slow.py").write_text(SLOW)
-        (folder / "driver.py").write_text(DRIVER.format(tests=str(Path(__file__).parent)))
+        (folder / "driver.py").write_text(DRIVER.format(tests=str(Path(__file__).parents[1])))
 
     def start(self, results: Path, jobs: int = 1, sleep: float = 0.2) -> "subprocess.Popen[bytes]":
-        paths = [str(self.folder), str(Path(__file__).parent), *sys.path]
+        paths = [str(self.folder), str(Path(__file__).parents[1]), *sys.path]
         environment = {
             **os.environ,
             LOG: str(results) + ".log",

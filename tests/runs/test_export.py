@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_cells import SIZES, a_cell, a_method, a_task, output
+from support.fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from attribution_cases import problem_of
 from harness.runs.setting import batched
-from slow_reference import small_model
+from support.attribution_cases import problem_of
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
@@ -31,7 +31,7 @@ from harness.discovery.found import checked, circuit_of
 from harness.discovery.mask_training import MaskRun, Training, task_of
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
-from harness.models import behaviour
+from harness.metrics import logits as of_logits
 from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
 from harness.models.loading.tokenizer import on_model
@@ -184,10 +184,10 @@ def measures_of(logits: Tensor, whole: Tensor, batch: Batch) -> dict[str, Tensor
     difference = share[..., :n_good].sum(-1) - share[..., n_good:].sum(-1)
     divergence = (p.exp() * (p - q)).where(answers >= 0, 0).sum(-1)
     return {
-        "kl": behaviour.kl(logits, whole, batch),
-        "accuracy": behaviour.accuracy(logits, batch),
-        "year_kl": behaviour.over_positions(divergence, batch),
-        "year_prob_diff": behaviour.over_positions(difference, batch),
+        "kl": of_logits.kl(logits, whole, batch),
+        "accuracy": of_logits.accuracy(logits, batch),
+        "year_kl": of_logits.over_positions(divergence, batch),
+        "year_prob_diff": of_logits.over_positions(difference, batch),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_cells import a_model, a_task, loaded
+from support.fake_cells import a_model, a_task, loaded
 
 from harness.datasets.locate import VARIABLE
 from harness.runs.left_out import LeftOut, missing_files

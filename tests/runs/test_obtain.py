@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_cells import a_cell, a_method, a_model, a_task, loaded
+from support.fake_cells import a_cell, a_method, a_model, a_task, loaded
 
 from harness.datasets.open import open_data
 from harness.errors import HarnessError

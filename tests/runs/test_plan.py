@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
+from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
 
 from harness.errors import HarnessError
 from harness.runs import plan as planning

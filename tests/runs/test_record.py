@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cells import a_cell, a_method, a_task, output
+from support.fake_cells import a_cell, a_method, a_task, output
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.plan import Plan

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.runs.bench import run_bench
-from harness.runs.bench_subject import Bench
+from harness.bench.measure import run_bench
+from harness.bench.subject import Bench
 
 ROW = "edge_pruning step"
 

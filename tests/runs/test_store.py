@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cells import a_cell, a_method, output
+from support.fake_cells import a_cell, a_method, output
 
 from harness.errors import StoreCorrupt
 from harness.runs import atomic

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from fake_cells import a_method
 from harness.runs.setting import TEST_SEED, draw, prepare, references_of
+from support.fake_cells import a_method
 
 from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
 from harness.datasets.open import open_data

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from fake_cells import a_method, a_task, loaded
-from rounding import kl_bound
+from support.fake_cells import a_method, a_task, loaded
+from support.rounding import kl_bound
 
 from harness.errors import HarnessError
 from harness.runs import weights
@@ -84,7 +84,7 @@ def cell_of(folder, method="eap", dtype="float64", **params):
 def test_a_model_of_transformers_is_measured(tmp_path):
     """From its folder, through a cell, by a method, to faithfulness 1 of all edges."""
     pytest.importorskip("transformers")
-    from hugging_face import saved
+    from support.hugging_face import saved
 
     from harness.runs.cell import compute_cell
     from harness.runs.models import ModelStore
@@ -110,7 +110,7 @@ def test_a_model_of_transformers_is_measured(tmp_path):
 def test_a_gemma_is_measured(name, method, params, tmp_path):
     """Models that normalise heads together, from folder to curve; the anchors hold exactly."""
     pytest.importorskip("transformers")
-    from hugging_face import saved
+    from support.hugging_face import saved
 
     from harness.runs.cell import compute_cell
     from harness.runs.models import ModelStore
@@ -131,7 +131,7 @@ def test_a_checkpoint_in_half_precision_is_measured_in_it(name, dtype, tmp_path)
     """Its weights are the same numbers in any runtime, so curves differ by rounding alone."""
     pytest.importorskip("transformers")
     import torch
-    from hugging_face import random_theirs
+    from support.hugging_face import random_theirs
 
     from harness.models.checkpoint import load_model
     from harness.runs.cell import compute_cell
@@ -159,7 +159,7 @@ def test_a_checkpoint_in_half_precision_is_measured_in_it(name, dtype, tmp_path)
 
 def test_a_model_with_too_small_a_vocabulary_is_refused(tmp_path):
     pytest.importorskip("transformers")
-    from hugging_face import random_theirs
+    from support.hugging_face import random_theirs
 
     from harness.runs.cell import compute_cell
     from harness.runs.models import ModelStore

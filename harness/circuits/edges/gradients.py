@@ -21,7 +21,7 @@ from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import Activations, input_writers
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.mixing import mask_slopes
+from harness.circuits.edges.patched.mixing import mask_gradients
 from harness.circuits.edges.patched.post_norms import first_order_differences
 from harness.circuits.edges.patched.readers import FoldedReaders, ReaderRun, sum_of
 from harness.circuits.edges.trace import Trace
@@ -57,7 +57,7 @@ class GradientRun:
         at_final: Tensor,
         attention: Sequence[Tensor] = (),
     ) -> GradientRun:
-        """From what a trace's readers gave and its slopes by layer [B, T, R, K], [B, T, D]."""
+        """From what a trace's readers gave and its gradients by layer [B, T, R, K], [B, T, D]."""
         gradients = {f"reads{layer}": by_reader(at) for layer, at in enumerate(at_reads)}
         gradients |= {f"mlp{layer}": at for layer, at in enumerate(at_mlps)}
         outputs = tuple(by_reader(x.detach()) for x in reads)
@@ -80,7 +80,7 @@ def gradient_run(
     with torch.enable_grad():
         final = batch.at_positions(trace.end)
         total = loss(model.unembed(final)).sum()
-    slopes = trace.slopes(total, final)
+    gradients = trace.gradients(total, final)
     activations = Activations(
         input_writers(model, batch.clean, graph.inputs),
         tuple(z.detach() for z in trace.heads),
@@ -88,7 +88,7 @@ def gradient_run(
         stream_points(trace.streams, trace.mlps, trace.end),
     )
     return GradientRun.of(
-        activations, trace.reads, slopes.reads, slopes.mlps, slopes.final, trace.attention
+        activations, trace.reads, gradients.reads, gradients.mlps, gradients.final, trace.attention
     )
 
 
@@ -137,7 +137,7 @@ def edge_scores(
     They are [T, W, R] where positions have edges of their own.
 
     The runs' gradients are added up at each reader, so that there is one mixing product per
-    layer however many runs there are. With post-norms, whose slopes are each run's own, there is
+    layer however many runs there are. With post-norms, whose gradients are each run's own, there is
     one for each run.
     """
     if not model.config.post_norms:
@@ -198,4 +198,4 @@ def _products(writers: Tensor, at_readers: Tensor, of_positions: bool) -> Tensor
         return writers.flatten(1) @ at_readers.flatten(-3).movedim(0, -1)
     if at_readers.ndim == 3:
         return _products(writers, at_readers[None], of_positions)[..., 0]
-    return mask_slopes(writers[None], at_readers[None], of_positions)[0]
+    return mask_gradients(writers[None], at_readers[None], of_positions)[0]

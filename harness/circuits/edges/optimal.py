@@ -42,7 +42,7 @@ from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.datasets.shuffled import Shuffled
 from harness.errors import HarnessError
-from harness.models.behaviour import LOSSES
+from harness.metrics import LOSSES
 from harness.models.precision import single
 from harness.spec.types import Metric
 

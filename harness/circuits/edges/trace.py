@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.models.transformer import Transformer
 
 
-class Slopes(NamedTuple):
+class TraceGradients(NamedTuple):
     """Gradients at a trace's start, at the readers of its layers, and at the final reader."""
 
     start: Tensor
@@ -71,12 +71,12 @@ class Trace:
         layers = (streams, afters, outputs, heads, attention, mlps, written)
         return cls(start, x, *map(tuple, layers))
 
-    def slopes(self, total: Tensor, final: Tensor) -> Slopes:
+    def gradients(self, total: Tensor, final: Tensor) -> TraceGradients:
         """Gradients of a number; `final` are the read positions of the end [B, P, D].
 
         Weights get none: it costs as much as the forward. The tape is used up.
         """
         at = [self.start, *self.reads, *self.mlps, final]
-        found = torch.autograd.grad(total, at, materialize_grads=True)
+        gradients = torch.autograd.grad(total, at, materialize_grads=True)
         mlps = 1 + len(self.reads)
-        return Slopes(found[0], found[1:mlps], found[mlps:-1], found[-1])
+        return TraceGradients(gradients[0], gradients[1:mlps], gradients[mlps:-1], gradients[-1])

@@ -46,10 +46,10 @@ class Wire:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model, which component computes each step, and what the edges are for.
+    """A compiled model, the components that compute each step, and the purpose of each edge.
 
-    `components`: step → writers, in order (`a0.h0`, `m0`). `wires` say by construction which edges
-    carry anything; all other edges carry only zeros into what their reader looks at.
+    `components`: step → writers, in order (`a0.h0`, `m0`). `wires` are, by construction, the edges
+    that carry information; all others carry only zeros into the dimensions that a reader uses.
     """
 
     model: Transformer
@@ -133,8 +133,8 @@ class _Layout:
     def wires(self) -> Iterator[Wire]:
         """Every use of a variable as a wire, the output's last; each once."""
         reads = [*self._reads, ("logits", Read("mlp", self.program.output))]
-        found = [Wire(self.writer[r.variable], to, r.variable, r.purpose) for to, r in reads]
-        return iter(dict.fromkeys(found))
+        wires = [Wire(self.writer[r.variable], to, r.variable, r.purpose) for to, r in reads]
+        return iter(dict.fromkeys(wires))
 
     def config(self) -> TransformerConfig:
         """The smallest transformer that holds everything."""

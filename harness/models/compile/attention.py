@@ -1,4 +1,4 @@
-"""Heads: what a select and an aggregate, or a selector width, become.
+"""Heads that compute an aggregate over a select, or a selector width.
 
 Scores are built from products of one-hot keys and queries, `hardness` h nats apart:
                        selected keys     BOS     all others
@@ -80,7 +80,7 @@ def aggregate_head(
 def width_head(basis: Basis, name: str, step: SelectorWidth, hardness: float) -> Head:
     """The head that writes 1 / (1 + width).
 
-    Where everything is always selected, scores of 0 say so already: nothing need be read.
+    Where everything is always selected, all scores are 0 and nothing is read.
     """
     scores = _Scores(basis, step.select)
     if not _always(step.select, basis):
@@ -136,10 +136,10 @@ class _Scores:
 
 def vector(basis: Basis, amounts: dict[int, float]) -> Tensor:
     """A stream vector [D] with these amounts."""
-    found = torch.zeros(basis.width, dtype=torch.float64)
+    stream = torch.zeros(basis.width, dtype=torch.float64)
     for dimension, amount in amounts.items():
-        found[dimension] = amount
-    return found
+        stream[dimension] = amount
+    return stream
 
 
 def _copy(basis: Basis, source: list[int], target: list[int]) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Which dimensions of the residual stream hold what: every variable has its own, written once.
+"""The dimensions of the residual stream: every variable has its own, written once.
 
 A category has a dimension per value (one-hot, all zero for no value), a number has one. Beside the
-program's values there are `one`, which is 1 at every token, and `bos`, which is 1 at BOS; neither
-reaches into the other, so that whatever needs `one` is silent at BOS.
+program's values there are `one`, which is 1 at every token, and `bos`, which is 1 at BOS; they
+never overlap, so that whatever needs `one` is silent at BOS.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Basis:
         return self.starts[BOS]
 
     def has(self, name: str) -> bool:
-        """Whether a variable has dimensions: `tokens` or `indices` that nobody reads have none."""
+        """Whether a variable has dimensions; `tokens` and `indices` need a step that reads them."""
         return name in self.starts
 
     def dimension(self, name: str, value: Value | None = None) -> int:

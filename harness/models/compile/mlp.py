@@ -1,10 +1,10 @@
-"""Hidden neurons of an MLP: what maps become, and the look-up that ends a selector width.
+"""Hidden neurons of an MLP: those of maps, and the look-up that ends a selector width.
 
 Of categories: a neuron per combination of values, relu(Σ one-hots - (k-1)·one) for k inputs, which
 is 1 for this combination and 0 for every other.
 
-Of a number x with known values v_0 < v_1 < …: between neighbours with different results stands a
-step that falls from 1 to 0 in the middle half of the gap,
+Of a number x with possible values v_0 < v_1 < …: between neighbours with different results a step
+falls from 1 to 0 in the middle half of the gap,
     down(x) = relu(g·(t⁺·one - x)) - relu(g·(t⁻·one - x)),     g = 1 / (t⁺ - t⁻),
 and the result is f_last + Σ (f_left - f_right)·down. Left of all steps the first value's result
 holds. Falling steps are exactly 0 on their right, where x is large: rounding stays small.
@@ -44,10 +44,10 @@ class Neurons:
         cls, basis: Basis, neurons: Iterable[tuple[Amounts, Amounts]], reads: tuple[Read, ...]
     ) -> Neurons:
         """From (amounts read, amounts written) of every neuron; silent ones are left out."""
-        given = [one for one in neurons if any(one[1].values())]
+        active = [one for one in neurons if any(one[1].values())]
         empty = torch.zeros(0, basis.width, dtype=torch.float64)
-        ins = [vector(basis, read) for read, _ in given]
-        outs = [vector(basis, written) for _, written in given]
+        ins = [vector(basis, read) for read, _ in active]
+        outs = [vector(basis, written) for _, written in active]
         return cls(torch.stack(ins) if ins else empty, torch.stack(outs) if outs else empty, reads)
 
 
@@ -91,7 +91,7 @@ def _look_up(basis: Basis, number: int, points: Points) -> Iterable[tuple[Amount
             continue
         change = {one: left.get(one, 0.0) - right.get(one, 0.0) for one in {**left, **right}}
         margin = (high - low) / 4
-        slope = float(1 / (2 * margin))
+        gain = float(1 / (2 * margin))
         for end, sign in ((high - margin, 1.0), (low + margin, -1.0)):
             written = {one: sign * amount for one, amount in change.items()}
-            yield {basis.one: slope * float(end), number: -slope}, written
+            yield {basis.one: gain * float(end), number: -gain}, written

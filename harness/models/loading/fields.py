@@ -1,4 +1,4 @@
-"""Typed reading of somebody else's `config.json`; what is absent or odd is said clearly."""
+"""Typed reading of another program's `config.json`, with one clear error for a bad field."""
 
 from __future__ import annotations
 
@@ -39,35 +39,35 @@ class Fields:
         """A positive whole number; `HarnessError` if it is absent and there is no default."""
         value = self._value(name, default)
         if type(value) is not int or value < 1:
-            raise self._odd(name, value, "a positive whole number")
+            raise self._unfit(name, value, "a positive whole number")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """A number; `HarnessError` if it is absent and there is no default."""
         value = self._value(name, default)
         if type(value) not in (int, float):
-            raise self._odd(name, value, "a number")
+            raise self._unfit(name, value, "a number")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self._value(name, default)
         if type(value) is not bool:
-            raise self._odd(name, value, "true or false")
+            raise self._unfit(name, value, "true or false")
         return value
 
-    def choice(self, name: str, known: Mapping[str, T], default: str | None = None) -> T:
-        """What `known` says of a word."""
+    def choice(self, name: str, options: Mapping[str, T], default: str | None = None) -> T:
+        """The option that a word names; `HarnessError` if there is none."""
         value = self._value(name, default)
-        if not isinstance(value, str) or value not in known:
-            raise self._odd(name, value, f"one of {', '.join(known)}, which this reader knows")
-        return known[value]
+        if not isinstance(value, str) or value not in options:
+            raise self._unfit(name, value, f"one of {', '.join(options)}, which this reader knows")
+        return options[value]
 
     def nested(self, name: str) -> Fields:
         """An object inside; empty where it is absent."""
         value = self._value(name, {})
         if not isinstance(value, dict):
-            raise self._odd(name, value, "an object")
+            raise self._unfit(name, value, "an object")
         return Fields(value, self.path, f"{self.place}{name}.")
 
     def words(self, name: str) -> tuple[str, ...] | None:
@@ -76,11 +76,11 @@ class Fields:
             return None
         value = self.data[name]
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self._odd(name, value, "a list of words")
+            raise self._unfit(name, value, "a list of words")
         return tuple(value)
 
     def refuse(self, name: str, fine: Collection[Any], why: str) -> None:
-        """Refuse a field that asks for what is not built in: any present value that is not fine."""
+        """Refuse a field that asks for an unsupported feature: any value not among `fine`."""
         if self.has(name) and self.data[name] not in fine:
             raise HarnessError(
                 f"{self.path}: {self.place}{name} is {self.data[name]!r}, and {why}; such models "
@@ -93,5 +93,5 @@ class Fields:
             raise HarnessError(f"{self.path}: {self.place}{name} is missing")
         return value
 
-    def _odd(self, name: str, value: object, wanted: str) -> HarnessError:
+    def _unfit(self, name: str, value: object, wanted: str) -> HarnessError:
         return HarnessError(f"{self.path}: {self.place}{name} is {value!r}, not {wanted}")

@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder: which there must be, and whose they are. Needs no torch."""
+"""The files of a checkpoint's folder, and which program wrote them. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _TELLTALE: Mapping[str, Format] = {
     "act_fn": "transformer_lens",
     "activation": "harness",
 }
+WITH_POST_NORMS = ("gemma2", "gemma3", "gemma3_text")
+"""Families of `transformers` whose configuration here has `post_norms`."""
+
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -34,7 +37,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def model_files(folder: Path) -> tuple[Path, ...]:
-    """Configuration and weights: all that makes the model. `NotFound` if one is missing."""
+    """All files of a model, configuration and weights. `NotFound` if one is missing."""
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         missing.append(WEIGHTS)
@@ -52,16 +55,22 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def detect_format(config: Mapping[str, Any]) -> Format | None:
-    """Whose configuration this is, by a key that only theirs has; None if nobody's."""
+    """Which program wrote a configuration, by a key that it alone uses; None if unknown."""
     return next((kind for key, kind in _TELLTALE.items() if key in config), None)
+
+
+def has_post_norms(folder: Path) -> bool:
+    """Whether what attention writes is normalised once more on its way (Gemma 2 and 3)."""
+    config = read_config(folder)
+    return config.get("post_norms") is True or config.get("model_type") in WITH_POST_NORMS
 
 
 def _shards(index: Path) -> dict[str, str]:
     names = _json_object(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
         raise HarnessError(f"{index}: `weight_map` must map tensors to files")
-    if odd := [one for one in names.values() if Path(one).name != one]:
-        raise HarnessError(f"{index}: {odd[0]!r} is not the name of a file in this folder")
+    if paths := [one for one in names.values() if Path(one).name != one]:
+        raise HarnessError(f"{index}: {paths[0]!r} is not the name of a file in this folder")
     return names
 
 

@@ -32,7 +32,7 @@ _GEMMA_3 = {
 
 
 def gemma(fields: Fields, tensors: Collection[str]) -> Translation:
-    """Gemma 1. Its first files say `gelu` and mean the tanh form."""
+    """Gemma 1, whose first files write `gelu` for the tanh approximation."""
     config = config_of(
         fields,
         activation="gelu_tanh" if fields.data.get("hidden_act") == "gelu" else _activation(fields),
@@ -59,7 +59,7 @@ def gemma2(fields: Fields, tensors: Collection[str]) -> Translation:
 
 
 def gemma3(fields: Fields, tensors: Collection[str]) -> Translation:
-    """The language model of Gemma 3: local layers turn faster, queries and keys are normalised."""
+    """The language model of Gemma 3: a QK norm, and another rotary base in local layers."""
     if fields.has("text_config"):
         fields = fields.nested("text_config")
     fields = replace(fields, data={**_GEMMA_3, **fields.data})
@@ -75,7 +75,7 @@ def gemma3(fields: Fields, tensors: Collection[str]) -> Translation:
         window_rotary=_local_rotary(fields, d_head),
         qk_norm=True,
         logit_softcap=_cap(fields, "final_logit_softcapping", None),
-        # `transformers` reads attn_logit_softcapping of Gemma 3 and does not use it.
+        # `transformers` ignores attn_logit_softcapping of Gemma 3.
         **_shared(fields),
         **_later(fields),
     )
@@ -83,13 +83,13 @@ def gemma3(fields: Fields, tensors: Collection[str]) -> Translation:
 
 
 def one_more(weight: Tensor) -> Tensor:
-    """1 + w, in double precision: what is stored in 16 bits would lose the w."""
+    """1 + w in double precision, since 16 bits would round w away."""
     return weight.double() + 1
 
 
 def _shared(fields: Fields) -> dict[str, Any]:
     """What all Gemmas have beside a Llama's shape."""
-    fields.refuse("use_bidirectional_attention", (False,), "only causal attention is built in")
+    fields.refuse("use_bidirectional_attention", (False,), "only causal attention is supported")
     bias = fields.flag("attention_bias", False)
     return {
         "d_head": fields.count("head_dim", 256),
@@ -122,7 +122,7 @@ def _cap(fields: Fields, name: str, default: float | None) -> float | None:
 
 
 def _pattern(fields: Fields, every: int) -> tuple[str, ...]:
-    """Kinds of layers where every so many-th sees all and the others have a window."""
+    """Kinds of layers: every `every`-th has full attention, the others a window."""
     kinds = {True: "sliding_attention", False: "full_attention"}
     return tuple(kinds[bool((i + 1) % every)] for i in range(fields.count("num_hidden_layers")))
 
@@ -131,6 +131,6 @@ def _local_rotary(fields: Fields, d_head: int) -> Rotary:
     base = fields.number("rope_local_base_freq", 10_000.0)
     if parameters(fields).has("sliding_attention"):
         return rotary_of(fields, d_head, part="sliding_attention", base=base)
-    # The old form's one scaling is that of the layers without a window.
+    # The one scaling of the old form applies to layers without a window.
     plain = replace(fields, data={**fields.data, "rope_parameters": None, "rope_scaling": None})
     return rotary_of(plain, d_head, base=base)

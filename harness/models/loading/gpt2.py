@@ -9,21 +9,21 @@ from torch import Tensor
 
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
-from harness.models.loading.translation import Source, Translation, prefix_of
+from harness.models.loading.translation import TensorSource, Translation, prefix_of
 
 IGNORED = r"(.*\.)?h\.\d+\.attn\.(bias|masked_bias)"  # causal masks of older checkpoints
 
 
 def gpt2(fields: Fields, tensors: Collection[str]) -> Translation:
     """GPT-2 of `transformers`, with or without its output layer's prefix."""
-    fields.refuse("add_cross_attention", (False,), "cross-attention is not built in")
+    fields.refuse("add_cross_attention", (False,), "cross-attention is not supported")
     config = _config(fields)
     prefix = prefix_of("wte.weight", tensors, "transformer.")
     sources = {
-        "embedding": Source((f"{prefix}wte.weight",)),
-        "position_embedding": Source((f"{prefix}wpe.weight",)),
-        "final_norm.weight": Source((f"{prefix}ln_f.weight",)),
-        "final_norm.bias": Source((f"{prefix}ln_f.bias",)),
+        "embedding": TensorSource((f"{prefix}wte.weight",)),
+        "position_embedding": TensorSource((f"{prefix}wpe.weight",)),
+        "final_norm.weight": TensorSource((f"{prefix}ln_f.weight",)),
+        "final_norm.bias": TensorSource((f"{prefix}ln_f.bias",)),
     }
     names = {
         "attention_norm": "ln_1",
@@ -40,11 +40,11 @@ def gpt2(fields: Fields, tensors: Collection[str]) -> Translation:
                 change = _transposed
                 if by_layer and ours == "qkv_map":  # scores / (layer + 1): so for the queries
                     change = partial(_queries_divided, by=layer + 1)
-                sources[f"blocks.{layer}.{ours}.{kind}"] = Source(
+                sources[f"blocks.{layer}.{ours}.{kind}"] = TensorSource(
                     (f"{prefix}h.{layer}.{theirs}.{kind}",), change
                 )
     if not config.tied:
-        sources["unembedding"] = Source(("lm_head.weight",))
+        sources["unembedding"] = TensorSource(("lm_head.weight",))
     repeated = {"lm_head.weight": "embedding"} if config.tied else {}
     return Translation(config, sources, IGNORED, repeated)
 

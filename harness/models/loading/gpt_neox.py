@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
 from harness.models.loading.rope import BASE, rotary_of
-from harness.models.loading.translation import Source, Translation, prefix_of
+from harness.models.loading.translation import TensorSource, Translation, prefix_of
 
 IGNORED = r".*\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # buffers of older checkpoints
 
@@ -19,7 +19,7 @@ def gpt_neox(fields: Fields, tensors: Collection[str]) -> Translation:
     """GPT-NeoX of `transformers`."""
     config = _config(fields)
     prefix = prefix_of("embed_in.weight", tensors, "gpt_neox.")
-    sources = {"embedding": Source((f"{prefix}embed_in.weight",))}
+    sources = {"embedding": TensorSource((f"{prefix}embed_in.weight",))}
     names = {
         "attention_norm": "input_layernorm",
         "qkv_map": "attention.query_key_value",
@@ -29,17 +29,17 @@ def gpt_neox(fields: Fields, tensors: Collection[str]) -> Translation:
         "mlp_out": "mlp.dense_4h_to_h",
     }
     for kind in ("weight", "bias"):
-        sources[f"final_norm.{kind}"] = Source((f"{prefix}final_layer_norm.{kind}",))
+        sources[f"final_norm.{kind}"] = TensorSource((f"{prefix}final_layer_norm.{kind}",))
         for layer in range(config.n_layers):
             for ours, theirs in names.items():
                 if kind == "bias" and ours in ("qkv_map", "out_map") and not config.has_bias("qkv"):
                     continue
-                source = Source((f"{prefix}layers.{layer}.{theirs}.{kind}",))
+                source = TensorSource((f"{prefix}layers.{layer}.{theirs}.{kind}",))
                 if ours == "qkv_map":
-                    source = Source(source.names, partial(_by_part, heads=config.n_heads))
+                    source = TensorSource(source.names, partial(_by_part, heads=config.n_heads))
                 sources[f"blocks.{layer}.{ours}.{kind}"] = source
     if not config.tied:
-        sources["unembedding"] = Source(("embed_out.weight",))
+        sources["unembedding"] = TensorSource(("embed_out.weight",))
     repeated = {"embed_out.weight": "embedding"} if config.tied else {}
     return Translation(config, sources, IGNORED, repeated)
 

@@ -26,6 +26,6 @@ FAMILIES: Mapping[str, Callable[[Fields, Collection[str]], Translation]] = {
 
 
 def huggingface(fields: Fields, tensors: Collection[str]) -> Translation:
-    """The translation of a model; `HarnessError` for a family or variant that is not built in."""
+    """The translation of a model; `HarnessError` for a family or variant that is not supported."""
     fields.refuse("quantization_config", (), "quantised weights are not read")
     return fields.choice("model_type", FAMILIES)(fields, tensors)

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
 from harness.models.loading.rope import rotary_of
-from harness.models.loading.translation import Source, Translation, prefix_of, unchanged
+from harness.models.loading.translation import TensorSource, Translation, prefix_of, unchanged
 
 IGNORED = r".*\.rotary_emb\.inv_freq"  # a buffer of older checkpoints
 
@@ -29,7 +29,7 @@ def llama(fields: Fields, tensors: Collection[str]) -> Translation:
 
 def mistral(fields: Fields, tensors: Collection[str]) -> Translation:
     """Mistral: every layer has the window, if there is one."""
-    fields.refuse("layer_types", (), "layers of several kinds are not known of Mistral")
+    fields.refuse("layer_types", (), "Mistral has layers of one kind")
     window = fields.count("sliding_window") if fields.has("sliding_window") else None
     layers = range(fields.count("num_hidden_layers")) if window else ()
     return translate(config_of(fields, window=window, window_layers=tuple(layers)), tensors)
@@ -41,7 +41,7 @@ def qwen2(fields: Fields, tensors: Collection[str]) -> Translation:
 
 
 def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
-    """Qwen 3: queries and keys are normalised; heads may be wider than their share of the model."""
+    """Qwen 3: queries and keys are normalised; heads may be wider than d_model / n_heads."""
     bias = fields.flag("attention_bias", False)
     config = config_of(
         fields,
@@ -55,9 +55,9 @@ def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
 
 
 def config_of(fields: Fields, d_head: int | None = None, **more: Any) -> TransformerConfig:
-    """The configuration of a Llama; `more` are fields of ours that differ from it."""
+    """The configuration of a Llama; `more` are those of our fields that differ from it."""
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
-    fields.refuse("partial_rotary_factor", (1,), "this family turns whole heads")
+    fields.refuse("partial_rotary_factor", (1,), "this family rotates whole heads")
     d_head = d_head or fields.count("head_dim", width // heads)
     theirs: dict[str, Any] = {
         "n_layers": fields.count("num_hidden_layers"),
@@ -88,7 +88,7 @@ def sliding(kinds: tuple[str, ...], fields: Fields) -> tuple[int, ...]:
     if len(kinds) != fields.count("num_hidden_layers"):
         fields.refuse("layer_types", (), "it must name one kind per layer")
     for kind in set(kinds) - {"sliding_attention", "full_attention"}:
-        fields.refuse("layer_types", (), f"{kind!r} is a kind of attention that is not known")
+        fields.refuse("layer_types", (), f"{kind!r} is an unknown kind of attention")
     return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
 
 
@@ -98,21 +98,21 @@ def translate(
     norm_change: Callable[[Tensor], Tensor] = unchanged,
     ignored: str = IGNORED,
 ) -> Translation:
-    """Names of a Llama's tensors, after whatever prefix; `norm_change` is done to norm weights."""
+    """The translation of a Llama's tensors, under any prefix; `norm_change` maps norm weights."""
     prefix = prefix_of("embed_tokens.weight", tensors, "model.")
     sources = {
-        "embedding": Source((f"{prefix}embed_tokens.weight",)),
-        "final_norm.weight": Source((f"{prefix}norm.weight",), norm_change),
+        "embedding": TensorSource((f"{prefix}embed_tokens.weight",)),
+        "final_norm.weight": TensorSource((f"{prefix}norm.weight",), norm_change),
     }
     for layer in range(config.n_layers):
         theirs, ours = f"{prefix}layers.{layer}.", f"blocks.{layer}."
         for name, parts in _linears(config).items():
-            sources[ours + name] = Source(tuple(theirs + part for part in parts))
+            sources[ours + name] = TensorSource(tuple(theirs + part for part in parts))
         for name, part in _norms(config).items():
-            sources[f"{ours}{name}.weight"] = Source((f"{theirs}{part}.weight",), norm_change)
+            sources[f"{ours}{name}.weight"] = TensorSource((f"{theirs}{part}.weight",), norm_change)
     head = next((name for name in tensors if name.endswith("lm_head.weight")), "lm_head.weight")
     if not config.tied:
-        sources["unembedding"] = Source((head,))
+        sources["unembedding"] = TensorSource((head,))
     return Translation(config, sources, ignored, {head: "embedding"} if config.tied else {})
 
 
@@ -132,7 +132,7 @@ def _linears(config: TransformerConfig) -> dict[str, tuple[str, ...]]:
 
 
 def _norms(config: TransformerConfig) -> dict[str, str]:
-    """Our norms of a layer and theirs; theirs change their meaning where there are post-norms."""
+    """Our norms of a layer and theirs, whose names mean other norms where there are post-norms."""
     names = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
     if config.post_norms:
         names |= {

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: in a folder, or on the hub, from which it is fetched once."""
+"""The folder of a checkpoint, which is downloaded once if it is on the hub."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from harness.errors import HarnessError
 from harness.spec.types import LoadModel
 
 # No pickles, and not the second copy of all weights that some repositories hold.
-FETCHED = ("config.json", "tokenizer.json", "model*.safetensors", "model.safetensors.index.json")
+DOWNLOADED = ("config.json", "tokenizer.json", "model*.safetensors", "model.safetensors.index.json")
 
 
 def checkpoint_folder(spec: LoadModel, folder: Path) -> Path:
-    """The folder of a model whose spec stands in `folder`.
+    """The folder of a model whose spec is in `folder`.
 
-    The network is used for a spec with `hub` alone. Raises `NotFound` for a path that is nowhere,
-    `HarnessError` if the hub cannot give the files and the cache has none.
+    The network is used only for a spec with `hub`. Raises `NotFound` if a path does not exist,
+    `HarnessError` if the hub is unreachable and the cache lacks the files.
     """
     if spec.path is not None:
         return locate(spec.path, folder)
-    assert spec.hub is not None  # the schema asks for exactly one of both
-    return _fetched(spec.hub, spec.revision)
+    assert spec.hub is not None  # the schema requires exactly one of the two
+    return _downloaded(spec.hub, spec.revision)
 
 
 @cache  # one answer for a whole run, even if a branch moves meanwhile
-def _fetched(name: str, revision: str | None) -> Path:
+def _downloaded(name: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -35,7 +35,7 @@ def _fetched(name: str, revision: str | None) -> Path:
             "pip install 'circuit-harness[hub]', or download the model and give its path"
         ) from error
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FETCHED)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(DOWNLOADED)))
     except (OSError, ValueError) as error:
         at = f" at revision {revision!r}" if revision else ""
         first = str(error).strip().partition("\n")[0]

@@ -22,7 +22,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies, its shape, and its precision (as safetensors writes it)."""
+    """The file, shape and precision (in safetensors' words) of a tensor on disk."""
 
     file: Path
     shape: tuple[int, ...]
@@ -30,7 +30,7 @@ class Stored:
 
 
 class TensorFiles(Mapping[str, Stored]):
-    """What the files of one checkpoint hold. Raises `HarnessError` for a broken file."""
+    """The tensors of one checkpoint by name. Raises `HarnessError` for a broken file."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._stored: dict[str, Stored] = {}
@@ -47,14 +47,14 @@ class TensorFiles(Mapping[str, Stored]):
         return len(self._stored)
 
     def read(self, name: str) -> Tensor:
-        """One tensor. The file is mapped for this read only, so its pages do not pile up."""
+        """One tensor. The file is mapped for this read alone, which keeps resident memory low."""
         with safe_open(self._stored[name].file, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
     def dtype(self, names: Iterable[str]) -> torch.dtype:
         """The precision that holds all these tensors without loss."""
-        found = None
+        widest = None
         for name in names:
             stored = self._stored[name]
             if stored.kind not in _DTYPES:
@@ -63,8 +63,8 @@ class TensorFiles(Mapping[str, Stored]):
                     f"{', '.join(_DTYPES)} are read (no quantised weights)"
                 )
             kind = _DTYPES[stored.kind]
-            found = kind if found is None else torch.promote_types(found, kind)
-        return found or torch.float32
+            widest = kind if widest is None else torch.promote_types(widest, kind)
+        return widest or torch.float32
 
 
 def _contents(path: Path) -> dict[str, Stored]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.datasets.tokenizers import needs_model
-from harness.datasets.tokenizers.model import no_tokenizer, with_model_tokenizer
-from harness.errors import HarnessError
+from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, with_model_tokenizer
+from harness.errors import HarnessError, NotFound
 from harness.models.loading.location import checkpoint_folder
 from harness.spec.load import Loaded
 from harness.spec.types import LoadModel, Model, Task
@@ -23,4 +23,6 @@ def on_model(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
         return task
     if not isinstance(model, LoadModel):
         raise HarnessError(f"task {task.spec.name!r}: tokenizer: {no_tokenizer(model)}")
+    if lacking := missing_tokenizer(model, folder):
+        raise NotFound(lacking)
     return with_model_tokenizer(task, checkpoint_folder(model, folder))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.models.config import Rotary, TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
-from harness.models.loading.translation import Source, Translation
+from harness.models.loading.translation import TensorSource, Translation
 
 IGNORED = r"blocks\.\d+\.attn\.(mask|IGNORE|rotary_sin|rotary_cos)"
 
@@ -26,28 +26,28 @@ _NORMS: Mapping[str, NormKind] = {
     "RMSPre": "rmsnorm",
 }
 _REFUSED = {
-    "attn_only": "a layer without MLP is not built in",
-    "use_NTK_by_parts_rope": "this scaling of rotary positions is not built in",
-    "use_yarn_rope": "this scaling of rotary positions is not built in",
+    "attn_only": "a layer without MLP is not supported",
+    "use_NTK_by_parts_rope": "this scaling of rotary positions is not supported",
+    "use_yarn_rope": "this scaling of rotary positions is not supported",
     "rotary_adjacent_pairs": "rotary positions must pair the halves of a head",
-    "scale_attn_by_inverse_layer_idx": "a scale of attention per layer is not built in",
+    "scale_attn_by_inverse_layer_idx": "a scale of attention per layer is not supported",
     "use_normalization_before_and_after": "norms after a block are not read from this form",
-    "post_embedding_ln": "a norm after the embedding is not built in",
+    "post_embedding_ln": "a norm after the embedding is not supported",
     "use_local_attn": "windows are not read from this form",
 }
 
 
 def transformer_lens(fields: Fields, tensors: Collection[str]) -> Translation:
-    """The translation of a state dict; `HarnessError` for what is not built in."""
+    """The translation of a state dict; `HarnessError` for what is not supported."""
     config = _config(fields, tensors)
     sources = {
-        "embedding": Source(("embed.W_E",)),
-        "unembedding": Source(("unembed.W_U",), _turned),
+        "embedding": TensorSource(("embed.W_E",)),
+        "unembedding": TensorSource(("unembed.W_U",), _transposed),
     }
     if config.positions == "learned":
-        sources["position_embedding"] = Source(("pos_embed.W_pos",))
+        sources["position_embedding"] = TensorSource(("pos_embed.W_pos",))
     if config.unembed_bias:
-        sources["unembedding_bias"] = Source(("unembed.b_U",))
+        sources["unembedding_bias"] = TensorSource(("unembed.b_U",))
     sources |= _norm("final_norm", "ln_final", config, tensors)
     for layer in range(config.n_layers):
         sources |= _layer(f"blocks.{layer}.", config, tensors)
@@ -56,24 +56,28 @@ def transformer_lens(fields: Fields, tensors: Collection[str]) -> Translation:
     return Translation(config, sources, IGNORED, zero=tuple(zero) if config.gated else ())
 
 
-def _layer(block: str, config: TransformerConfig, tensors: Collection[str]) -> dict[str, Source]:
-    sources: dict[str, Source] = {}
+def _layer(
+    block: str, config: TransformerConfig, tensors: Collection[str]
+) -> dict[str, TensorSource]:
+    sources: dict[str, TensorSource] = {}
     for ours, theirs in (("attention_norm", "ln1"), ("mlp_norm", "ln2")):
         sources |= _norm(block + ours, block + theirs, config, tensors)
     if config.qk_norm:
         for ours, theirs in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
-            sources[f"{block}{ours}.weight"] = Source((f"{block}attn.{theirs}.w",))
-    shared = "_" if f"{block}attn._W_K" in tensors else ""  # marks keys and values that are shared
+            sources[f"{block}{ours}.weight"] = TensorSource((f"{block}attn.{theirs}.w",))
+    shared = "_" if f"{block}attn._W_K" in tensors else ""  # marks shared keys and values
     into = ("gate", "in") if config.gated else ("in",)
 
     def qkv(letter: str) -> tuple[str, ...]:
         names = (f"{letter}_Q", f"{shared}{letter}_K", f"{shared}{letter}_V")
         return tuple(f"{block}attn.{name}" for name in names)
 
-    sources[f"{block}qkv_map.weight"] = Source(qkv("W"), _head_rows)
-    sources[f"{block}out_map.weight"] = Source((f"{block}attn.W_O",), _head_columns)
-    sources[f"{block}mlp_in.weight"] = Source(tuple(f"{block}mlp.W_{one}" for one in into), _turned)
-    sources[f"{block}mlp_out.weight"] = Source((f"{block}mlp.W_out",), _turned)
+    sources[f"{block}qkv_map.weight"] = TensorSource(qkv("W"), _head_rows)
+    sources[f"{block}out_map.weight"] = TensorSource((f"{block}attn.W_O",), _head_columns)
+    sources[f"{block}mlp_in.weight"] = TensorSource(
+        tuple(f"{block}mlp.W_{one}" for one in into), _transposed
+    )
+    sources[f"{block}mlp_out.weight"] = TensorSource((f"{block}mlp.W_out",), _transposed)
     biases = {
         "qkv_map": (config.has_bias("qkv"), qkv("b")),
         "out_map": (config.has_bias("out"), (f"{block}attn.b_O",)),
@@ -82,20 +86,20 @@ def _layer(block: str, config: TransformerConfig, tensors: Collection[str]) -> d
     }
     for name, (there, names) in biases.items():
         if there:
-            sources[f"{block}{name}.bias"] = Source(names, Tensor.flatten)
+            sources[f"{block}{name}.bias"] = TensorSource(names, Tensor.flatten)
     return sources
 
 
 def _norm(
     ours: str, theirs: str, config: TransformerConfig, tensors: Collection[str]
-) -> dict[str, Source]:
+) -> dict[str, TensorSource]:
     """Weight and bias of a norm; those of a folded norm are one and zero."""
     if config.norm == "none":
         return {}
     folded = f"{theirs}.w" not in tensors
-    sources = {f"{ours}.weight": Source(() if folded else (f"{theirs}.w",), constant=1.0)}
+    sources = {f"{ours}.weight": TensorSource(() if folded else (f"{theirs}.w",), constant=1.0)}
     if config.norm == "layernorm":
-        sources[f"{ours}.bias"] = Source(() if folded else (f"{theirs}.b",), constant=0.0)
+        sources[f"{ours}.bias"] = TensorSource(() if folded else (f"{theirs}.b",), constant=0.0)
     return sources
 
 
@@ -145,7 +149,7 @@ def _positions(fields: Fields, kind: str, d_head: int) -> dict[str, Any]:
 
 
 def _query_scale(fields: Fields) -> float | None:
-    """1 / attn_scale, which is negative where the usual √d_head is meant."""
+    """1 / attn_scale; a negative attn_scale stands for the usual √d_head."""
     if not fields.flag("use_attn_scale", True):
         return 1.0
     scale = fields.number("attn_scale", -1.0)
@@ -153,12 +157,12 @@ def _query_scale(fields: Fields) -> float | None:
 
 
 def _cap(fields: Fields, name: str) -> float | None:
-    """A soft cap; theirs is not positive where there is none."""
+    """A soft cap, or None: theirs is then not positive."""
     cap = fields.number(name, -1.0)
     return cap if cap > 0 else None
 
 
-def _turned(tensor: Tensor) -> Tensor:
+def _transposed(tensor: Tensor) -> Tensor:
     return tensor.T
 
 

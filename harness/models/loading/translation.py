@@ -1,4 +1,4 @@
-"""Putting the tensors of a checkpoint into the parameters that they make, one at a time."""
+"""Filling a model's parameters from the tensors of a checkpoint, one at a time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a parameter is made of: each tensor changed, then all under each other as rows.
+class TensorSource:
+    """Where a parameter comes from: tensors, each changed, then stacked as rows.
 
-    Without tensors it is `constant` everywhere.
+    Without tensors the parameter is `constant` everywhere.
     """
 
     names: tuple[str, ...]
@@ -36,19 +36,19 @@ class Source:
 class Translation:
     """Our configuration of a checkpoint and the source of each of our parameters.
 
-    `ignored`: a pattern for tensors that are no weights. `repeated`: tensors that must equal one of
-    our parameters, because the checkpoint holds a tied matrix twice. `zero`: tensors that have no
-    place here and must be zero, if they are there.
+    `ignored`: a pattern for tensors that are not weights. `repeated`: tensors that must equal one
+    of our parameters, because the checkpoint holds a tied matrix twice. `zero`: tensors without a
+    counterpart here, which must be zero where they exist.
     """
 
     config: TransformerConfig
-    sources: Mapping[str, Source]
+    sources: Mapping[str, TensorSource]
     ignored: str = r"(?!)"
     repeated: Mapping[str, str] = field(default_factory=dict)
     zero: tuple[str, ...] = ()
 
     def used(self) -> list[str]:
-        """Names of all tensors that parameters are made of."""
+        """Names of all tensors that parameters come from."""
         return [name for source in self.sources.values() for name in source.names]
 
 
@@ -81,7 +81,7 @@ def build_model(
 def _check_unused(
     translation: Translation, files: TensorFiles, parameters: Mapping[str, Tensor]
 ) -> None:
-    """What is left out must say nothing else than what is kept."""
+    """Tensors that are not loaded must hold nothing that the loaded ones lack."""
     for name in files.keys() & translation.repeated.keys():
         ours = parameters[translation.repeated[name]]
         if not torch.equal(files.read(name).to(ours), ours):
@@ -91,16 +91,18 @@ def _check_unused(
             )
     for name in files.keys() & set(translation.zero):
         if files.read(name).any():
-            raise HarnessError(f"{files[name].file}: {name} has no place here and is not zero")
+            raise HarnessError(
+                f"{files[name].file}: {name} has no counterpart here and is not zero"
+            )
 
 
 def _check_names(translation: Translation, files: TensorFiles) -> None:
     wanted, extra = set(translation.used()), re.compile(translation.ignored)
-    known = wanted | translation.repeated.keys() | set(translation.zero)
+    expected = wanted | translation.repeated.keys() | set(translation.zero)
     faults = [f"missing {name}" for name in sorted(wanted - files.keys())]
     faults += [
         f"unknown {name} {files[name].shape}"
-        for name in sorted(files.keys() - known)
+        for name in sorted(files.keys() - expected)
         if not extra.fullmatch(name)
     ]
     if faults:
@@ -108,7 +110,7 @@ def _check_names(translation: Translation, files: TensorFiles) -> None:
         raise _misfit(files, "; ".join(faults[:8]) + more)
 
 
-def _fill(name: str, parameter: Tensor, source: Source, files: TensorFiles) -> None:
+def _fill(name: str, parameter: Tensor, source: TensorSource, files: TensorFiles) -> None:
     if not source.names:
         parameter.fill_(source.constant)
         return
@@ -130,8 +132,8 @@ def _fill(name: str, parameter: Tensor, source: Source, files: TensorFiles) -> N
 def _wrong_shape(
     name: str, parameter: Tensor, tensors: Iterable[str], files: TensorFiles
 ) -> HarnessError:
-    found = " and ".join(f"{one} has shape {files[one].shape}" for one in tensors)
-    return _misfit(files, f"{found}, the configuration says {tuple(parameter.shape)} for {name}")
+    shapes = " and ".join(f"{one} has shape {files[one].shape}" for one in tensors)
+    return _misfit(files, f"{shapes}, the configuration says {tuple(parameter.shape)} for {name}")
 
 
 def _misfit(files: TensorFiles, text: str) -> HarnessError:
@@ -141,5 +143,5 @@ def _misfit(files: TensorFiles, text: str) -> HarnessError:
 
 def prefix_of(ending: str, tensors: Iterable[str], usual: str) -> str:
     """What stands before the tensor that ends in `ending`; `usual` if there is not exactly one."""
-    found = [name.removesuffix(ending) for name in tensors if name.endswith(ending)]
-    return found[0] if len(found) == 1 else usual
+    prefixes = [name.removesuffix(ending) for name in tensors if name.endswith(ending)]
+    return prefixes[0] if len(prefixes) == 1 else usual

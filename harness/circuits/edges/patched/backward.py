@@ -11,7 +11,7 @@ too and so is G: the centring of what writers write needs no backward of its own
 normalised on their way (`post_norms`), dX_r is taken back through the norm of each layer's mix,
 which is mixed again too.
 
-Nodes that exact zeros leave out take no part, if the caller needs no slope there.
+Nodes that exact zeros leave out take no part, if the caller needs no gradient there.
 
 Cost per token beside the plain forward and its activation backward: 4·E·D multiply-adds (two
 mixes, dM, G), and R·D additions for the counterfactual. Memory: 2·W·T·D numbers, plus q, k, v and
@@ -29,8 +29,8 @@ from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import Activations
 from harness.circuits.edges.patched.forward import PatchedModel, PatchedRun
-from harness.circuits.edges.patched.mixing import add_writer_slopes, mask_slopes
-from harness.circuits.edges.patched.post_norms import slope_before
+from harness.circuits.edges.patched.mixing import add_writer_gradients, mask_gradients
+from harness.circuits.edges.patched.post_norms import norm_vjp
 from harness.datasets.batch import Batch
 
 
@@ -101,10 +101,10 @@ class _MaskedStream(torch.autograd.Function):
         if any(at_tensors):
             tape.at_counterfactual = _AtCounterfactual([], [], [])
         at_masks = tape.backward(grads[0])
-        found = (
+        at_counterfactual = (
             tape.at_counterfactual.tensors() if tape.at_counterfactual else [None] * len(at_tensors)
         )
-        return at_masks, None, None, None, None, *found
+        return at_masks, None, None, None, None, *at_counterfactual
 
 
 @dataclass
@@ -176,19 +176,19 @@ class _Tape:
     def _from_logits(self, at_final: Tensor, at_masks: Tensor) -> Tensor:
         """Start G [S, W, B, T, D] with what the final reader passes back."""
         run, column = self.run, self.run.nodes.logits_column
-        # What an unused position holds is never looked at, so no slope comes from there.
+        # What an unused position holds is never looked at, so no gradient comes from there.
         at_final = at_final.where(run.batch.read[..., None], 0)
         at_writers = torch.empty_like(run.differences)
         for some, at_read in run.final_parts(at_final):
             at_streams = run.batch.from_positions(at_read)
             if self.at_counterfactual:
                 self.at_counterfactual.streams.append(at_streams.sum(0))
-            at_masks[..., some, column] = self._read_slopes(some, at_read, at_streams)
+            at_masks[..., some, column] = self._read_gradients(some, at_read, at_streams)
             masks = _by_writer(run.masks[..., some, column])
             torch.mul(masks, at_streams[:, None], out=at_writers[:, some])
         return at_writers
 
-    def _read_slopes(self, some: slice, at_read: Tensor, at_streams: Tensor) -> Tensor:
+    def _read_gradients(self, some: slice, at_read: Tensor, at_streams: Tensor) -> Tensor:
         """Gradient of the final reader's masks [S, w], or [S, T, w], of some writers.
 
         From that at the read positions [S, B, P, D], which is `at_streams` [S, B, T, D] at all.
@@ -197,7 +197,7 @@ class _Tape:
         if self.run.graph.positions is None:
             read = batch.at_positions(written[:, some]).flatten(2)
             return torch.bmm(read, at_read.flatten(1)[..., None])[..., 0]
-        return mask_slopes(written[:, some], at_streams[:, None], of_positions=True)[..., 0]
+        return mask_gradients(written[:, some], at_streams[:, None], of_positions=True)[..., 0]
 
     def _collect(
         self, at_streams: Tensor, rows: int, columns: slice, at_masks: Tensor, at_writers: Tensor
@@ -208,9 +208,9 @@ class _Tape:
             self.at_counterfactual.streams.append(at_streams.sum((0, 1)))
         if rows == 0:  # without input writers nothing is written before the first heads
             return
-        for some, slopes in run.parts(at_streams, rows, columns):
-            at_masks[..., some, columns] = mask_slopes(run.differences[:, some], slopes, own)
-            add_writer_slopes(at_writers[:, some], run.masks[..., some, columns], slopes)
+        for some, gradients in run.parts(at_streams, rows, columns):
+            at_masks[..., some, columns] = mask_gradients(run.differences[:, some], gradients, own)
+            add_writer_gradients(at_writers[:, some], run.masks[..., some, columns], gradients)
 
     def _mlp(self, layer: int, at_writer: Tensor) -> Tensor:
         """From a layer's MLP writer [S, B, T, D] to its reader's stream [S, 1, B, T, D]."""
@@ -221,7 +221,7 @@ class _Tape:
         at_out = at_writer.reshape(-1, at_writer.shape[-1])
         if block.config.post_norms:
             out = block.mlp_out(block.activate(hidden[0]))
-            at_out = slope_before(block.mlp_post_norm, out, at_out)
+            at_out = norm_vjp(block.mlp_post_norm, out, at_out)
         at_hidden = _elementwise(block.activate, hidden[0], at_out @ block.mlp_out.weight)
         folded, stream = run.patched.mlps[layer], run.mlp_stream(layer)
         at_stream = folded.stream_gradients(stream, hidden, at_hidden[None])
@@ -254,5 +254,5 @@ def _elementwise(function: Callable[[Tensor], Tensor], x: Tensor, at: Tensor) ->
     """Backward of a cheap function, run again rather than kept."""
     with torch.enable_grad():
         inputs = x.detach().requires_grad_()
-        (found,) = torch.autograd.grad(function(inputs), inputs, at)
-    return found
+        (gradient,) = torch.autograd.grad(function(inputs), inputs, at)
+    return gradient

@@ -101,7 +101,7 @@ class PatchedRun:
         """The run before the first layer: only the input writers have written.
 
         Masks are [S, W, R] or [S, T, W, R]. `exact_zeros`: nodes that only masks of zero lead to
-        or from are left out, and slopes of masks of zero are not asked for.
+        or from are left out, and gradients of masks of zero are not asked for.
         """
         model, graph = patched.model, patched.graph
         _check_length(graph, batch)
@@ -137,9 +137,9 @@ class PatchedRun:
     def parts(
         self, at_streams: Tensor, rows: int, columns: slice
     ) -> Iterator[tuple[slice, Tensor]]:
-        """The backward of `mixed`: which writers' differences get which slopes [S, r, B, T, D].
+        """The backward of `mixed`: which writers' differences get which gradients [S, r, B, T, D].
 
-        For slopes `at_streams` [S, r, B, T, D] at the readers' streams.
+        For gradients `at_streams` [S, r, B, T, D] at the readers' streams.
         """
         if self.post is None:
             yield slice(0, rows), at_streams
@@ -231,8 +231,8 @@ class PatchedRun:
             yield slice(0, self.nodes.n_writers), at_final
             return
         read, post = self.batch.at_positions(self.differences), self.post.at_positions(self.batch)
-        for some, slopes in post.parts(self._final_masks(), read, at_final[:, None]):
-            yield some, slopes[:, 0]
+        for some, gradients in post.parts(self._final_masks(), read, at_final[:, None]):
+            yield some, gradients[:, 0]
 
     def _final_masks(self) -> Tensor:
         """The final reader's masks [S, w, 1]; where positions have their own, [S, B, P, w, 1]."""

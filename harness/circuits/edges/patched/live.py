@@ -4,7 +4,7 @@ A node is left out if nothing that the logits hear of comes from it, or if nothi
 from the counterfactual reaches it: then it writes what it writes in the counterfactual (this only
 where that is one run of the model, `Activations.of_a_run`; a constant is not what a node makes of
 its constant inputs). What is left out writes a difference of zero, or none that anyone reads, so
-the logits stay the same; so do the slopes of all masks that are not zero.
+the logits stay the same; so do the gradients of all masks that are not zero.
 
 Heads are left out by key/value group, a node of itself where nothing is shared. Nothing is left out
 of models with post-norms, where heads of a layer are normalised together.

@@ -4,7 +4,7 @@ Masks are shared by all tokens, m[w, r], or each position has its own, m[t, w, r
 tokens are the width of one matrix product; of their own, every token is a product of a batch, on
 views of the same buffer of writers.
 
-A writer's slope is a mix of its readers' by the mask's transpose.
+A writer's gradient is a mix of its readers' by the mask's transpose.
 
 Shapes: masks [S, w, r] or [S, T, w, r] (or [S, B, T, w, r], where prompts are read at different
 positions), writers [S, w, B, T, D], streams [S, r, B, T, D].
@@ -34,10 +34,10 @@ def add_mixed(streams: Tensor, masks: Tensor, writers: Tensor) -> None:
     if masks.ndim == 3:
         streams.flatten(2).baddbmm_(masks.transpose(1, 2), writers.flatten(2))
     else:
-        add_writer_slopes(streams, masks.transpose(-1, -2), writers)
+        add_writer_gradients(streams, masks.transpose(-1, -2), writers)
 
 
-def mask_slopes(writers: Tensor, at_streams: Tensor, of_positions: bool) -> Tensor:
+def mask_gradients(writers: Tensor, at_streams: Tensor, of_positions: bool) -> Tensor:
     """Gradient of the masks, Σ writer_w · at_r over D and tokens: [S, w, r].
 
     `of_positions`: over D and prompts alone, [S, T, w, r].
@@ -45,14 +45,14 @@ def mask_slopes(writers: Tensor, at_streams: Tensor, of_positions: bool) -> Tens
     if not of_positions:
         return torch.bmm(writers.flatten(2), at_streams.flatten(2).transpose(1, 2))
     prompts = writers.shape[2]
-    slopes = [
+    gradients = [
         torch.bmm(_by_token(written), _by_token(at).transpose(1, 2)).unflatten(0, (prompts, -1))
         for written, at in zip(writers, at_streams, strict=True)
     ]
-    return torch.stack([each.sum(0) for each in slopes])
+    return torch.stack([each.sum(0) for each in gradients])
 
 
-def add_writer_slopes(into: Tensor, masks: Tensor, at_streams: Tensor) -> None:
+def add_writer_gradients(into: Tensor, masks: Tensor, at_streams: Tensor) -> None:
     """Add the gradient of the writers, Σ_r m[w, r]·at_r, to `into` [S, w, B, T, D], in place."""
     for slots, mask, at in zip(into, masks, at_streams, strict=True):
         if masks.ndim == 3:

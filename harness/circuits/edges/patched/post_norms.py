@@ -13,8 +13,8 @@ head's output is to this one reader; with all masks one this is the plain model,
 zero the counterfactual run. Under zero ablation N_l(0) is the end of the line, near which a norm
 is steep (1/√ε).
 
-To first order, at a run in which every reader sees the same a_l, the slope of the edge's mask is
-Δ_{l,h} · J_lᵀ·dX_r with J_l the norm's Jacobian at a_l and dX_r the slope at r's stream. That is
+To first order, at a run in which every reader sees the same a_l, the gradient of the edge's mask is
+Δ_{l,h} · J_lᵀ·dX_r with J_l the norm's Jacobian at a_l and dX_r the gradient at r's stream. That is
 (J_l·Δ_{l,h}) · dX_r: differences go through the norm once, however many readers there are.
 
 Cost beside that of the additive pass, whose E·D multiply-adds for mixing stay: a norm for every
@@ -41,14 +41,14 @@ from harness.models.precision import single
 from harness.models.transformer import Norm, Transformer
 
 
-def slope_after(norm: Norm, x: Tensor, change: Tensor) -> Tensor:
+def norm_jvp(norm: Norm, x: Tensor, change: Tensor) -> Tensor:
     """J·change, to first order what a norm makes of a change [..., D] of its input x [..., D]."""
     bent = _bent(norm, x, change)
     return bent if norm.kind == "none" else bent * norm.weight
 
 
-def slope_before(norm: Norm, x: Tensor, at: Tensor) -> Tensor:
-    """Jᵀ·at, the slope at a norm's input x [..., D] for the slope `at` [..., D] at its output."""
+def norm_vjp(norm: Norm, x: Tensor, at: Tensor) -> Tensor:
+    """Jᵀ·at, the gradient at a norm's input x [..., D] for that at its output, `at` [..., D]."""
     return _bent(norm, x, at if norm.kind == "none" else at * norm.weight)
 
 
@@ -87,7 +87,7 @@ class PostNorms:
 
     def without_attention(self, streams: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The counterfactual's 2L+1 centred streams, without what attention added to them."""
-        found, added = [], torch.zeros_like(streams[0])
+        without, added = [], torch.zeros_like(streams[0])
         # A parallel layer's MLP does not see its heads.
         adding = range(2 if self.graph.parallel else 1, len(streams), 2)
         for point, stream in enumerate(streams):
@@ -95,8 +95,8 @@ class PostNorms:
                 layer = adding.index(point)
                 out = self.norms[layer](self.base[layer])
                 added = added + centred(out, self.norms[layer])
-            found.append(stream - added)
-        return tuple(found)
+            without.append(stream - added)
+        return tuple(without)
 
     def mixed(self, base: Tensor, masks: Tensor, written: Tensor) -> Tensor:
         """What readers see [S, r, B, T, D].
@@ -113,15 +113,15 @@ class PostNorms:
         return centred(total, self.norms[0])  # all norms of a model are of one kind
 
     def parts(self, masks: Tensor, written: Tensor, at: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """The backward of `mixed`: rows of writers, and slopes [S, r, B, T, D] for them.
+        """The backward of `mixed`: rows of writers, and gradients [S, r, B, T, D] for them.
 
-        For slopes `at` [S, r, B, T, D] at what the readers see; centred where the norm centres.
+        For gradients `at` [S, r, B, T, D] at what the readers see; centred where the norm centres.
         """
         for rows in self._additive(written.shape[1]):
             yield rows, at
         for layer in self._layers(written.shape[1]):
             seen = self._attention(layer, masks, written)
-            yield self.graph.head_rows(layer), slope_before(self.norms[layer], seen, at)
+            yield self.graph.head_rows(layer), norm_vjp(self.norms[layer], seen, at)
 
     def _attention(self, layer: int, masks: Tensor, written: Tensor) -> Tensor:
         """ã_l + Σ_h m·Δ_h as each reader sees it, before the norm: [S, r, B, T, D]."""
@@ -131,8 +131,8 @@ class PostNorms:
     def _additive(self, rows: int) -> list[slice]:
         """The input writers and the MLPs among the first `rows` writers, where there are any."""
         inputs, mlp = self.graph.n_inputs, self.graph.mlp_row(0)
-        found = [slice(0, inputs)] if inputs else []
-        return [*found, slice(mlp, rows, self.graph.n_heads + 1)] if mlp < rows else found
+        additive = [slice(0, inputs)] if inputs else []
+        return [*additive, slice(mlp, rows, self.graph.n_heads + 1)] if mlp < rows else additive
 
     def _layers(self, rows: int) -> range:
         """Layers whose heads are among the first `rows` writers."""
@@ -152,11 +152,11 @@ def first_order_differences(
 ) -> Tensor:
     """Differences [W, B, T, D] as the stream gets them to first order: heads' are J_l·Δ.
 
-    `attention`: a_l of the run at which the slope is taken.
+    `attention`: a_l of the run at which the gradient is taken.
     """
 
     def through(norm: Norm, a: Tensor, heads: Tensor) -> Tensor:
-        return slope_after(norm, a, heads)
+        return norm_jvp(norm, a, heads)
 
     return _through_norms(model, graph, attention, differences, through)
 
@@ -186,8 +186,8 @@ def _through_norms(
     differences: Tensor,
     through: Callable[[Norm, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    found = differences.clone()
+    normed = differences.clone()
     for layer, (block, a) in enumerate(zip(model.layers(), attention, strict=True)):
         rows = graph.head_rows(layer)
-        found[rows] = through(block.attention_post_norm, a, differences[rows])
-    return found
+        normed[rows] = through(block.attention_post_norm, a, differences[rows])
+    return normed

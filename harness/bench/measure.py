@@ -1,0 +1,118 @@
+"""What methods cost, in plain forward+backwards of the same model, beside the floor.
+
+Every figure is a ratio of medians measured in one process in turns, so that a slow machine or a
+busy neighbour shifts both sides. Peak memory is taken in a fresh process per row, above what model
+and prompts already use, once the model of the timings is gone. Floors are counted in
+`harness.bench.floors`, the memory of an Edge Pruning step in `harness.bench.memory`.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from typing import Any, NamedTuple, cast
+
+import torch
+
+from harness.bench.floors import floors
+from harness.bench.memory import step_gib
+from harness.bench.models import count_parameters
+from harness.bench.rows import STANDARD
+from harness.bench.subject import ROWS, Bench, Run, Subject
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.errors import NotFound
+from harness.runs.cost import in_fresh_process, measured
+
+
+def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Measure the named rows (default: `bench.rows.STANDARD`).
+
+    Returns `{"model", "parameters", "edges", "batch", "threads", "device", "dtype", "tf32",
+    "counted_gib", "plain_fb_seconds", "rows": [{"method", "cost_fb", "floor_fb", "seconds",
+    "tokens_per_second", "peak_mib"}]}`:
+        counted_gib        of an Edge Pruning step, by purpose; `all` is their sum
+        cost_fb, floor_fb  plain forward+backwards: measured, and the least by counting
+        tokens_per_second  tokens of the batch by the row's seconds
+        peak_mib           most memory above model and prompts
+    Raises `NotFound` for an unknown model or row, `HarnessError` for a device, precision or length
+    that is not available.
+    """
+    if unknown := [row for row in rows if row not in ROWS]:
+        raise NotFound(f"no row {unknown[0]!r} to bench; rows are {', '.join(ROWS)}")
+    chosen = [name for name in ROWS if name in (rows or STANDARD)]
+    timings = _timings(bench, chosen)
+    gc.collect()
+    if bench.device == "cuda":
+        torch.cuda.empty_cache()
+    plain, tokens = timings.seconds["plain"], bench.batch * bench.length
+    return {
+        **timings.about,
+        "plain_fb_seconds": plain,
+        "rows": [
+            {
+                "method": name,
+                "cost_fb": timings.seconds[name] / plain,
+                "floor_fb": timings.floors[name],
+                "seconds": timings.seconds[name],
+                "tokens_per_second": tokens / timings.seconds[name],
+                "peak_mib": in_fresh_process(_peak, bench, name),
+            }
+            for name in chosen
+        ],
+    }
+
+
+class _Timings(NamedTuple):
+    about: dict[str, Any]
+    seconds: dict[str, float]
+    floors: dict[str, float]
+
+
+def _timings(bench: Bench, chosen: list[str]) -> _Timings:
+    """All that is measured in one process; its model is freed on return."""
+    subject = Subject(bench)
+    config, dtype = subject.config, getattr(torch, bench.dtype)
+    about = {
+        "model": bench.model,
+        "parameters": count_parameters(config),
+        "edges": subject.graph.n_edges,
+        "batch": [bench.batch, bench.length],
+        "threads": bench.threads,
+        "device": bench.device,
+        "dtype": bench.dtype,
+        "tf32": bench.tf32,
+        "counted_gib": step_gib(config, bench.batch, bench.length, dtype, bench.device),
+    }
+    nodes = LiveNodes.under(
+        subject.graph, subject.patchable.space.matrix(subject.small[None]), of_a_run=True
+    )
+    runs = {name: ROWS[name](subject) for name in chosen}
+    seconds = _in_turns({"plain": subject.plain, **runs}, bench)
+    return _Timings(about, seconds, floors(config, bench.length, nodes))
+
+
+def _in_turns(runs: dict[str, Run], bench: Bench) -> dict[str, float]:
+    """Median seconds of each run; one round of all to warm up, then `repeats` rounds."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(bench.repeats + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            returned = run()
+            if bench.device == "cuda":
+                torch.cuda.synchronize()
+            timed_itself = isinstance(returned, float)
+            elapsed = time.perf_counter() - began
+            times[name].append(cast(float, returned) if timed_itself else elapsed)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def _peak(bench: Bench, name: str) -> float:
+    subject = Subject(bench)
+    # A plain forward first: libraries set up their own buffers once.
+    with torch.no_grad():
+        subject.model(subject.batch.clean[:1])
+    run = ROWS[name](subject)
+    with measured(bench.device) as cost:
+        run()
+    return cost.peak_mib

@@ -1,0 +1,41 @@
+"""The names of what the bench can measure; needs no torch, so that `--help` can list them."""
+
+from __future__ import annotations
+
+IG_STEPS = 5
+HELD_STEPS = 2
+SMALL = "@0.5%"
+
+STANDARD = (
+    "eap",
+    f"eap_ig({IG_STEPS})",
+    "edge_pruning step",
+    "edge_pruning step+kept",
+    f"edge_pruning step+kept {SMALL}",
+    "acdc per edge",
+    "evaluation",
+    f"evaluation {SMALL}",
+    "evaluation+counterfactual",
+)
+"""Measured where no rows are named."""
+
+OTHERS = (
+    "eap_ig_clean_corrupted",
+    f"eap_ig_activations({HELD_STEPS})",
+    f"mask_gradient_ig({IG_STEPS})",
+    "node_attribution",
+    "node_patching",
+    "information_flow_routes",
+    "activation_patching per edge",
+    "subnetwork_probing step",
+    "uniform_gradient_sampling step",
+)
+"""Measured where they are named."""
+
+NAMES = (*STANDARD, *OTHERS)
+
+OF_PROMPTS = ("pairs", "eap", "edge_pruning epoch")
+"""The rows of `bench --prompts`."""
+
+BUILT_IN = ("gpt2-small-random", "small-random", "codellama-13b-random", "llama3-8b-random")
+"""Models of the bench's own; see `harness.bench.models`."""

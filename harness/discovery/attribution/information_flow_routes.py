@@ -1,0 +1,48 @@
+"""Information flow routes (Ferrando & Voita 2024): how much of a reader's input a writer is.
+
+With y the stream that a reader sees in the clean run, and x_w what writer w wrote into it (of a
+head whose layer is normalised on its way: what y would lose without the head),
+    proximity[w, r] = max(0, ‖y‖₁ - ‖y - x_w‖₁)
+    score[w, r]     = mean over pairs and positions of proximity[w, r] / Σ_w proximity[w, r]
+No gradient, no metric, no counterfactual: what the prompt is about does not enter. Readers of one
+stream (q, k, v of a layer's heads) have equal scores. What belongs to no writer (positions, output
+biases of heads) is in y and has no share. Zero where no writer is close to the stream.
+
+As in MIB, circuits are grown backwards from the logits (`selection: {rule: greedy}`): shares at
+different readers are not comparable, but the best into a node that is already in is a route.
+Cost: a third of a plain forward+backward, and 2L+1 passes over the outputs of all writers before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.discovery.info import MethodInfo
+from harness.discovery.problem import Discovery, Problem
+
+
+@dataclass(frozen=True)
+class InformationFlowRoutes:
+    """Every writer's share of every reader's input, on the clean prompts alone."""
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all edges from one clean run per batch."""
+        import torch
+
+        from harness.discovery.attribution.stream_shares import shares
+
+        graph = problem.edges.graph
+        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
+        for batch in problem.batches:
+            total += shares(problem, batch).double().cpu()
+        return Discovery(problem.edges.space.flat(total / problem.n_pairs))
+
+
+INFO = MethodInfo(
+    kind="information_flow_routes",
+    title="Information flow routes: how much of a reader's input each writer is",
+    method=InformationFlowRoutes,
+    cost="0.3, and 2L+1 passes over the writers' outputs for L layers",
+    needs="edges",
+    per_token=False,
+)

@@ -1,0 +1,1 @@
+"""Random scores and random connected circuits: what every method has to beat."""

@@ -1,0 +1,55 @@
+"""What a method says of itself, beside its code; reading it imports no torch.
+
+A built-in method is a module in a room of `harness.discovery` that ends with
+
+    INFO = MethodInfo(kind="eap", title="…", method=Eap, …)
+
+and an installed package's entry point names such an `INFO`, or a class that has one beside it or as
+its attribute `info`. `registry` collects them; specs, plans, documents and the bench ask them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from harness.spec.types import Ablation
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """What can be known of a method before it runs.
+
+    `kind`: what specs call it. `title`: one line. `cost`: one line, in plain forward+backwards of
+    GPT-2 small on all pairs. `method`: the class, a dataclass whose fields are the `params` of
+    specs; None where an entry point names it.
+    `needs`: a capability that the granularity must have: `edges` for methods that must know what an
+    edge is; None for those that run on elements of any kind.
+    `objective`: what it does with its parameter `objective`: element by element `attributed`, or
+    `minimised` by a search for the circuit; None if it has none.
+    `at_model`: whether, with these params under an ablation (None: under all), it looks at the
+    whole model alone, where a distance to that model has no gradient.
+    `per_token`: whether it can score the elements of each position on its own.
+    `post_norms`: whether it runs on models that normalise what a layer's heads add together.
+    `trains_masks`: whether it learns masks by gradient descent; it then is a
+    `harness.discovery.masks.settings.MaskMethod`.
+    """
+
+    kind: str
+    title: str
+    cost: str
+    method: type[Any] | None = None
+    needs: Literal["edges"] | None = None
+    objective: Literal["attributed", "minimised"] | None = None
+    at_model: Callable[[Params, Ablation | None], bool] = lambda params, ablation: False
+    per_token: bool = True
+    post_norms: bool = True
+    trains_masks: bool = False
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The params that a spec may leave out, with their defaults."""
+        return {} if self.method is None else {x.name: x.default for x in fields(self.method)}

@@ -1,0 +1,77 @@
+"""What a method that learns masks says to the training: its distribution and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.spec.types import Objective
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from harness.discovery.problem import Problem
+
+
+class MaskDistribution(Protocol):
+    """S distributions of masks over E elements, with parameters to train."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for AdamW; `lr` is that of the plateau."""
+        ...
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """One mask per set and element [S, E], differentiable; without a gradient where it is 0."""
+        ...
+
+    def pressure(self, drawn: Tensor, step: int) -> Tensor:
+        """The part of each set's loss that makes masks small [S].
+
+        `drawn` [S, E] is the mean of this step's masks.
+        """
+        ...
+
+    def stepped(self) -> None:
+        """Called after each step, to keep parameters in range."""
+        ...
+
+    def kept(self) -> Tensor:
+        """P(mask > 0) of each set and element [S, E]: what elements are ranked by."""
+        ...
+
+    def report(self) -> Mapping[str, Tensor]:
+        """Numbers [S] for the progress bar and the record.
+
+        Among them `sparsity`, the expected share of dropped elements, and `undecided`, that of
+        masks that are not saturated.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long, on how many prompts at a time, and for what.
+
+    `warmup`: share of steps with a rising learning rate. `draws`: masks of each step.
+    """
+
+    steps: int
+    batch_size: int
+    objective: Objective
+    warmup: float = 0.0
+    draws: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class MaskMethod(Protocol):
+    """A method that learns masks, one set for each of several targets or prices."""
+
+    def training(self) -> Training:
+        """How its masks are trained."""
+        ...
+
+    def distribution(self, problem: Problem, levels: Sequence[float]) -> MaskDistribution:
+        """The masks at the start: one set for each target or price of `levels`."""
+        ...

@@ -1,0 +1,67 @@
+"""Exact activation patching of every edge: replace one edge, run the rest, see what changes.
+
+score[w, r] = mean over pairs of loss(model with edge w→r carrying x̃_w) - loss(model).
+
+All other edges are kept, so nothing before reader r changes and everything after it is the plain
+model: per edge only r itself and the layers above are run, many edges in one batch. Where each
+position has its own edges, score[t, w, r] is that of the edge at position t alone; these need not
+add up to score[w, r].
+Cost: per edge one forward from the reader's layer on (0.36 of the model on average for GPT-2
+small's edges), that is 0.12 plain forward+backwards; two forwards for the clean run and the
+counterfactual. `patching.cost` measures it. The reference that gradient methods
+approximate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.discovery.info import MethodInfo
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+
+@dataclass(frozen=True)
+class ActivationPatching:
+    """Every edge, one at a time, exactly. `objective`: the loss whose change is the score."""
+
+    objective: Objective = "metric"
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all edges by running the model with each of them replaced."""
+        import torch
+        from tqdm import tqdm
+
+        from harness.discovery.patching.edges import Patcher
+
+        model, graph = problem.model, problem.edges.graph
+        total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
+        with tqdm(
+            total=graph.n_edges * len(problem.batches),
+            unit="edge",
+            desc="activation patching",
+            disable=None,
+            leave=False,
+        ) as bar:
+            for batch in problem.batches:
+                patcher = Patcher(problem, batch, problem.loss(self.objective, batch))
+                for layer in range(model.config.n_layers):
+                    patcher.attention(layer, total)
+                    patcher.mlp(layer, total)
+                    rows = graph.before_attention(layer), graph.before_mlp(layer)
+                    at_one = model.config.n_read_maps * rows[0] + rows[1]
+                    bar.update(graph.n_places * at_one)
+                patcher.logits(total)
+                bar.update(graph.n_places * graph.n_writers)
+        scores = problem.edges.space.flat(total / problem.n_pairs)
+        return Discovery(scores, additive=True)
+
+
+INFO = MethodInfo(
+    kind="activation_patching",
+    title="Exact activation patching: every edge is replaced alone",
+    method=ActivationPatching,
+    cost="0.12 per edge",
+    needs="edges",
+    objective="attributed",
+)

@@ -1,0 +1,47 @@
+"""Exact activation patching of nodes: replace one writer for all its readers, run the rest.
+
+score[w] = mean over pairs of loss(model in which w writes x̃_w) - loss(model)
+
+Everything before the writer is the clean run and everything after it the plain model, so only the
+layers above are run, many writers in one batch. This is what `node_attribution` approximates.
+Every edge out of a node gets the node's score; `node_attribution` says what that does to ties and
+to circuits of a given size.
+Cost: per writer half a forward on average, (e + L(H+1))/6 plain forward+backwards in all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.discovery.info import MethodInfo
+from harness.discovery.problem import Discovery, Problem
+from harness.spec.types import Objective
+
+
+@dataclass(frozen=True)
+class NodePatching:
+    """Every writer, one at a time, exactly. `objective`: the loss whose change is the score."""
+
+    objective: Objective = "metric"
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Score all writers by running the model with each of them replaced."""
+        import torch
+
+        from harness.discovery.patching.nodes import NodePatcher
+
+        total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
+        for batch in problem.batches:
+            total += NodePatcher(problem, batch, problem.loss(self.objective, batch)).all()
+        return Discovery((total / problem.n_pairs)[problem.edges.space.owners])
+
+
+INFO = MethodInfo(
+    kind="node_patching",
+    title="Exact activation patching of nodes: every writer is replaced for all its readers",
+    method=NodePatching,
+    cost="(e + L(H+1))/6 for L layers of H heads and e input writers",
+    needs="edges",
+    objective="attributed",
+    per_token=False,
+)

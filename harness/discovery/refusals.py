@@ -1,0 +1,87 @@
+"""Why methods cannot be used for what is asked, as far as their `MethodInfo` tells.
+
+Specs and plans are refused with these texts before any model is there, so nothing here imports
+torch; methods refuse too, for problems that come from elsewhere. A method without an info, of an
+installed package, is let through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from harness.discovery.info import MethodInfo
+from harness.discovery.registry import built_in, info_of
+from harness.spec.types import DISTANCES, Ablation, Metric, Objective
+
+
+def per_token_problem(kinds: Iterable[str]) -> str | None:
+    """Why kinds of methods cannot be used with `positions: per_token`; None if all can."""
+    return _problem(
+        kinds,
+        lambda info: info.per_token,
+        "cannot score the edges of each position on its own (`positions: per_token`)",
+    )
+
+
+def granularity_problem(kinds: Iterable[str], granularity: str) -> str | None:
+    """Why kinds of methods cannot find circuits of a granularity; None if all can."""
+    if granularity == "edge":
+        return None
+    return _problem(
+        kinds,
+        lambda info: info.needs != "edges",
+        f"cannot find circuits of granularity {granularity!r}, only of edges",
+    )
+
+
+def post_norms_problem(kinds: Iterable[str]) -> str | None:
+    """Why kinds of methods do not run on models that normalise what heads add; None if all do."""
+    return _problem(
+        kinds,
+        lambda info: info.post_norms,
+        "cannot be used with models that normalise what the heads of a layer add (Gemma 2 and 3)",
+    )
+
+
+def _problem(kinds: Iterable[str], can: Callable[[MethodInfo], bool], text: str) -> str | None:
+    unable = [kind for kind in dict.fromkeys(kinds) if (info := info_of(kind)) and not can(info)]
+    if not unable:
+        return None
+    able = [kind for kind, info in built_in().items() if can(info)]
+    return f"{', '.join(sorted(unable))} {text}; these kinds of methods can: {', '.join(able)}"
+
+
+def objective_problem(
+    kind: str,
+    params: Mapping[str, Any],
+    metric: Metric | None = None,
+    ablation: Ablation | None = None,
+) -> str | None:
+    """Why a method's scores would all be 0; None if they need not be.
+
+    `metric` and `ablation` are those of a task; without them the problem is one of the method's
+    spec, whatever the task. `params` are all of the kind's own.
+    """
+    info = info_of(kind)
+    if info is None or not info.at_model(params, ablation):
+        return None
+    objective = params.get("objective", "metric")
+    return distance_problem(kind, metric if objective == "metric" else objective)
+
+
+def distance_problem(method: str, loss: str | None) -> str | None:
+    """Why a loss cannot be attributed by its gradient at the whole model; None if it can."""
+    if loss not in DISTANCES:
+        return None
+    others = [
+        kind
+        for kind, info in built_in().items()
+        if info.objective == "attributed" and not info.at_model(info.defaults, None)
+    ]
+    losses = [name for name in get_args(Objective) if name not in (*DISTANCES, "metric")]
+    return (
+        f"method {method!r} takes the gradient at the whole model, where {loss!r}, a "
+        "distance to that model, is at its minimum: every score would be 0. Choose "
+        f"objective {' or '.join(losses)}, or a method that looks elsewhere ({', '.join(others)})"
+    )

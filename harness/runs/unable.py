@@ -1,0 +1,63 @@
+"""Cells whose method cannot find what their task asks for, refused before any is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.discovery.refusals import (
+    granularity_problem,
+    objective_problem,
+    per_token_problem,
+    post_norms_problem,
+)
+from harness.errors import HarnessError
+from harness.models.loading.folder import has_post_norms
+from harness.models.loading.location import checkpoint_folder
+from harness.spec.types import LoadModel
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Cell
+
+
+def refuse_unable(cells: Iterable[Cell]) -> None:
+    """Raise `HarnessError` for the first reason why some cells' methods find nothing there."""
+    cells = list(cells)
+    for granularity in dict.fromkeys(cell.task.spec.evaluation.granularity for cell in cells):
+        _refuse(
+            [cell for cell in cells if cell.task.spec.evaluation.granularity == granularity],
+            partial(granularity_problem, granularity=granularity),
+        )
+    _refuse(
+        [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"],
+        per_token_problem,
+    )
+    _refuse([cell for cell in cells if _normalises_heads(cell)], post_norms_problem)
+    zero: dict[str, list[Cell]] = {}
+    for cell in cells:
+        choices, params = cell.task.spec.evaluation, cell.method.params
+        if text := objective_problem(cell.method.kind, params, choices.metric, choices.ablation):
+            zero.setdefault(text, []).append(cell)
+    for text, some in zero.items():
+        raise _unable(some, text)
+
+
+def _refuse(cells: list[Cell], problem_of: Callable[[Iterable[str]], str | None]) -> None:
+    if problem := problem_of([cell.method.kind for cell in cells]):
+        raise _unable(cells, problem)
+
+
+def _normalises_heads(cell: Cell) -> bool:
+    """Whether the cell's model is a checkpoint whose layers normalise what their heads add."""
+    if not isinstance(cell.model, LoadModel):
+        return False
+    return has_post_norms(checkpoint_folder(cell.model, cell.model_folder))
+
+
+def _unable(cells: Iterable[Cell], problem: str) -> HarnessError:
+    tasks = ", ".join(dict.fromkeys(cell.task.spec.name for cell in cells))
+    return HarnessError(
+        f"{tasks}: {problem}. Choose methods with --methods or in the suite, or leave cells "
+        "out of the suite with `exclude`"
+    )

@@ -1,0 +1,116 @@
+"""Adding a method is one file and one spec, whichever room it is in.
+
+The package is copied to a folder of its own and gets both; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+METHOD = '''"""Elements whose names come first in the alphabet come first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.discovery.info import MethodInfo
+from harness.discovery.problem import Discovery, Problem
+
+
+@dataclass(frozen=True)
+class Alphabetical:
+    """`reverse`: last names come first."""
+
+    reverse: bool = False
+
+    def discover(self, problem: Problem) -> Discovery:
+        """Rank elements by their names."""
+        import torch
+
+        space = problem.space
+        order = sorted(range(len(space)), key=space.name, reverse=not self.reverse)
+        scores = torch.zeros(len(space), dtype=torch.float64)
+        for place, element in enumerate(order):
+            scores[element] = place
+        return Discovery(scores)
+
+
+INFO = MethodInfo(
+    kind="alphabetical",
+    title="Elements in the order of their names",
+    method=Alphabetical,
+    cost="none",
+    per_token=False,
+)
+'''
+SPEC = """spec_version: 1
+name: by_name
+title: Elements in the order of their names
+kind: alphabetical
+"""
+PER_TOKEN = """spec_version: 1
+name: per_token
+title: A method that cannot tell positions apart
+tasks: [copy_previous]
+methods: [by_name]
+evaluations: [{positions: per_token}]
+seeds: [0]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package and its specs with one more method."""
+    place = tmp_path_factory.mktemp("checkout")
+    for name in ("harness", "specs", "tasks"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "harness/discovery/controls/alphabetical.py").write_text(METHOD)
+    (place / "specs/methods/by_name.yaml").write_text(SPEC)
+    return place
+
+
+def harness(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_it_is_listed_and_validated(place: Path) -> None:
+    listed = json.loads(harness(place, "list", "methods", "--json").stdout)
+    assert {"by_name", "eap"} <= {one["name"] for one in listed}
+    harness(place, "validate", "by_name")
+
+
+def test_specs_and_plans_ask_its_info(place: Path) -> None:
+    (place / "specs/suites/per_token.yaml").write_text(PER_TOKEN)
+    text = "alphabetical cannot score the edges of each position on its own"
+    done = harness(place, "validate", "per_token", code=2)
+    assert text in done.stdout + done.stderr
+    assert text in harness(place, "plan", "per_token", code=2).stderr
+
+
+def test_it_runs_and_is_ranked_beside_the_others(place: Path) -> None:
+    arguments = ("copy_previous", "--seeds", "0", "--limit", "2")
+    harness(place, "run", *arguments, "--methods", "by_name,random")
+    results = [json.loads(path.read_text()) for path in place.glob("results/*/cells/*/result.json")]
+    assert {"by_name", "random"} <= {one["method"] for one in results}
+    (mine,) = (one for one in results if one["method"] == "by_name")
+    assert mine["identity"]["method"]["kind"] == "alphabetical"
+    assert [point["requested"] for point in mine["curve"]]

@@ -1,0 +1,80 @@
+"""The smallest circuit that reaches a target, against trying every size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.slow_reference import small_model
+from support.toy_task import CHOICES
+
+from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
+from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.select import top_n
+from harness.evaluation import targets as module
+from harness.evaluation.curve import evaluate_circuits
+from harness.evaluation.setup import Setup
+from harness.evaluation.targets import Target, TargetSearch
+
+
+@pytest.fixture
+def setup(random_batch) -> Setup:
+    model = small_model("gpt2-like")
+    graph = Graph.of(model.config)
+    counterfactuals = EdgeCounterfactuals(model, graph, "interchange")
+    return Setup(EdgeModel(model, graph), [random_batch()], counterfactuals, CHOICES)
+
+
+def search_of(setup: Setup, scores: torch.Tensor) -> TargetSearch:
+    everything = torch.ones(len(setup.space), dtype=torch.bool)
+    ends = evaluate_circuits(setup, [~everything, everything]).values["metric"].mean(1)
+
+    def circuit_of(n: int) -> torch.Tensor:
+        return setup.space.prune(top_n(scores, n), "interchange")
+
+    return TargetSearch(setup, circuit_of, empty=float(ends[0]), whole=float(ends[1]))
+
+
+def ranking(setup: Setup, seed: int) -> torch.Tensor:
+    return torch.rand(len(setup.space), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "target", [Target("faithfulness", 0.5), Target("faithfulness", 0.99), Target("kl", 0.05)]
+)
+def test_one_element_less_does_not_reach_it(setup, target, seed):
+    search = search_of(setup, ranking(setup, seed))
+    (n,) = search.smallest([target])
+    assert n is not None
+    everyone = search_of(setup, ranking(setup, seed))
+    everyone._measure(list(range(len(setup.space) + 1)))  # every size there is
+    assert target.reached(everyone.means[n])
+    assert not target.reached(everyone.means[n - 1])
+
+
+def test_what_was_measured_before_narrows_the_search(setup, monkeypatch):
+    scores = ranking(setup, 0)
+    (n,) = search_of(setup, scores).smallest([Target("kl", 0.05)])
+    search = search_of(setup, scores)
+    search._measure([0, n - 1, n, len(setup.space)])
+    monkeypatch.setattr(module, "evaluate_circuits", None)  # nothing is left to run
+    assert search.smallest([Target("kl", 0.05)]) == [n]
+
+
+def test_several_targets_are_each_reached_where_one_less_is_not(setup):
+    wanted = [Target("faithfulness", 0.85), Target("faithfulness", 0.95), Target("kl", 0.01)]
+    search = search_of(setup, ranking(setup, 1))
+    numbers = search.smallest(wanted)
+    search._measure([n - 1 for n in numbers])
+    for target, n in zip(wanted, numbers, strict=True):
+        assert target.reached(search.means[n])
+        assert not target.reached(search.means[n - 1])
+
+
+def test_all_elements_reach_every_faithfulness_up_to_one(setup):
+    assert search_of(setup, ranking(setup, 2)).smallest([Target("faithfulness", 1.0)])[0]
+
+
+def test_a_target_out_of_reach_has_no_circuit(setup):
+    assert search_of(setup, ranking(setup, 2)).smallest([Target("kl", -1.0)]) == [None]

@@ -1,0 +1,75 @@
+"""Measures at the answer positions, on logits whose answers are worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from harness.datasets.batch import Batch
+from harness.metrics import logits as of_logits
+
+
+def batch(good, bad, positions=((0,),)) -> Batch:
+    n = len(good)
+    tokens = torch.zeros(n, 1, dtype=torch.int64)
+    places = torch.tensor(positions).expand(n, -1)
+    return Batch(tokens, tokens, places, torch.tensor(good), torch.tensor(bad), torch.arange(n))
+
+
+LOGITS = torch.tensor([[[1.0, 3.0, 0.0, -2.0]]])
+
+
+def test_one_good_and_one_bad_answer():
+    pair = batch([[[1]]], [[[3]]])
+    assert of_logits.logit_diff(LOGITS, pair).item() == 5
+    p = LOGITS.softmax(-1)[0, 0]
+    assert of_logits.prob_diff(LOGITS, pair).item() == pytest.approx(float(p[1] - p[3]))
+    assert of_logits.accuracy(LOGITS, pair).item() == 1
+    assert of_logits.good_mass(LOGITS, pair).item() == pytest.approx(float(p[1]))
+    assert of_logits.cross_entropy(LOGITS, pair).item() == pytest.approx(-math.log(float(p[1])))
+
+
+def test_sets_contrast_what_is_not_shared():
+    """Good {0, 1}, bad {1, 2, 3}: 0 against the mean of 2 and 3; 1 is in both."""
+    sets = batch([[[0, 1, -1]]], [[[1, 2, 3]]])
+    assert of_logits.logit_diff(LOGITS, sets).item() == 1 - (0 - 2) / 2
+    p = LOGITS.softmax(-1)[0, 0]
+    assert of_logits.prob_diff(LOGITS, sets).item() == pytest.approx(float(p[0] - p[2] - p[3]))
+    assert of_logits.good_mass(LOGITS, sets).item() == pytest.approx(float(p[0] + p[1]))
+    assert of_logits.accuracy(LOGITS, sets).item() == 1
+    assert of_logits.accuracy(LOGITS, batch([[[0, 2]]], [[[1]]])).item() == 0
+
+
+def test_several_positions_are_averaged_and_unused_ones_left_out():
+    logits = torch.stack([LOGITS[0, 0], -LOGITS[0, 0], 9 * LOGITS[0, 0]])[None]
+    answers = torch.tensor([[[1], [1], [1]]]), torch.tensor([[[3], [3], [3]]])
+    two = Batch(
+        torch.zeros(1, 3, dtype=torch.int64),
+        torch.zeros(1, 3, dtype=torch.int64),
+        torch.tensor([[0, 1, -1]]),
+        *answers,
+        torch.arange(1),
+    )
+    assert of_logits.logit_diff(logits, two).item() == 0
+    assert of_logits.accuracy(logits, two).item() == 0.5
+
+
+def test_kl_and_agreement():
+    pair = batch([[[1]]], [[[3]]])
+    assert of_logits.kl(LOGITS, LOGITS, pair).item() == 0
+    assert of_logits.kl(LOGITS + 5, LOGITS, pair).item() == pytest.approx(0, abs=1e-6)
+    other = torch.zeros(1, 1, 4)
+    p = LOGITS.softmax(-1)[0, 0]
+    wanted = float((p * (p.log() - math.log(0.25))).sum())
+    assert of_logits.kl(other, LOGITS, pair).item() == pytest.approx(wanted, rel=1e-5)
+    assert of_logits.agreement(2 * LOGITS, LOGITS, pair).item() == 1
+    assert of_logits.agreement(-LOGITS, LOGITS, pair).item() == 0
+
+
+def test_leading_axes_pass_through():
+    pair = batch([[[1]]], [[[3]]])
+    stacked = torch.stack([LOGITS, -LOGITS])
+    assert of_logits.logit_diff(stacked, pair).tolist() == [[5.0], [-5.0]]
+    assert of_logits.kl(stacked, LOGITS, pair).shape == (2, 1)
