@@ -5,9 +5,12 @@ No verb of `harness`: only who changes the spec classes needs it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from harness.datasets.generators.registry import generator, generator_names, plug_in
+from harness.discovery.registry import built_in
 from harness.spec.generate import schemas
 from harness.spec.key import about_of
 from harness.spec.params.methods import METHOD_PARAMS
@@ -17,11 +20,15 @@ from harness.spec.shipped import shipped_root
 
 def generated() -> dict[str, str]:
     """The text of every generated schema, by the name of its file."""
-    built_in = [name for name in generator_names() if plug_in(name) is None]
-    classes = {name: generator(name).params for name in built_in}
-    described = {name: cls for name, cls in classes.items() if about_of(cls) is not None}
-    made = schemas(METHOD_PARAMS, described)
-    return {f"{kind}.schema.json": as_text(schema) for kind, schema in made.items()}
+    generators = {n: generator(n).params for n in generator_names() if plug_in(n) is None}
+    methods = {kind: info.method for kind, info in built_in().items()}
+    by_kind = schemas(METHOD_PARAMS | _described(methods), _described(generators))
+    return {f"{kind}.schema.json": as_text(schema) for kind, schema in by_kind.items()}
+
+
+def _described(classes: Mapping[str, type | None]) -> dict[str, type]:
+    """Those with an `ABOUT`: their fields are annotated, as those of spec classes are."""
+    return {name: cls for name, cls in classes.items() if cls is not None and about_of(cls)}
 
 
 @click.command("schemas")

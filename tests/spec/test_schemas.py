@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from harness.cli.schemas import generated
+from harness.cli.schemas import main as write_schemas
 from harness.datasets.generators.registry import generator
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.registry import built_in, make_method
 from harness.spec import types
 from harness.spec.build import build
+from harness.spec.generate import schemas
 from harness.spec.granularity import granularity
-from harness.spec.key import spec_fields
+from harness.spec.key import About, Key, about_of, spec_fields
 from harness.spec.params.methods import METHOD_PARAMS
 from harness.spec.schema import KINDS, load_schema, validator
 from harness.spec.shipped import shipped_root
+from harness.spec.types.scalars import Word
 
 Schema = dict[str, Any]
 
@@ -118,7 +123,8 @@ def test_edges_have_every_ablation_and_position_that_has_a_name() -> None:
 
 
 def test_the_kinds_of_methods_are_those_of_the_code() -> None:
-    assert list(METHOD_PARAMS) == list(BUILT_IN)
+    own = [kind for kind, info in built_in().items() if info.method and about_of(info.method)]
+    assert sorted([*METHOD_PARAMS, *own]) == sorted(built_in())
 
 
 @pytest.mark.parametrize("kind", list(METHOD_PARAMS))
@@ -132,3 +138,65 @@ def test_a_method_has_the_parameters_and_defaults_of_its_schema(kind: str) -> No
 def test_default_parameters_of_a_generator_have_no_problems(name: str) -> None:
     assert generator(name).params().problems() == []
     assert name in load_schema("task")["$defs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyParams:
+    """Params that a method could have."""
+
+    ABOUT: ClassVar = About("Parameters of `toy`")
+
+    rate: Annotated[float | None, Key("Rate", "How fast.", [0.5], above=0)] = None
+    parts: Annotated[tuple[Word, ...], Key("Parts", "Which ones.", [["a"]], max_items=2)] = ("a",)
+
+
+def test_params_of_a_method_become_a_part_of_the_schema() -> None:
+    schema = schemas({"toy": ToyParams}, {})["method"]
+    assert schema["allOf"] == [
+        {
+            "if": {"properties": {"kind": {"const": "toy"}}, "required": ["kind"]},
+            "then": {"properties": {"params": {"$ref": "#/$defs/toy"}}},
+        }
+    ]
+    assert schema["properties"]["kind"]["description"].startswith("The code: `toy`, or one that")
+    assert schema["$defs"]["toy"] == {
+        "type": "object",
+        "title": "Parameters of `toy`",
+        "properties": {
+            "rate": {
+                "type": ["number", "null"],
+                "title": "Rate",
+                "description": "How fast.",
+                "default": None,
+                "examples": [0.5],
+                "exclusiveMinimum": 0,
+            },
+            "parts": {
+                "type": "array",
+                "title": "Parts",
+                "description": "Which ones.",
+                "default": ["a"],
+                "examples": [["a"]],
+                "items": {
+                    "type": "string",
+                    "pattern": r"^\w+$(?!\n)",
+                    "x-message": "must be letters, digits or '_'",
+                },
+                "maxItems": 2,
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+def test_stale_schemas_are_told_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "specs").mkdir()
+    monkeypatch.setattr("harness.cli.schemas.shipped_root", lambda: tmp_path)
+    stale = CliRunner().invoke(write_schemas, ["--check"])
+    assert stale.exit_code == 1
+    assert "not up to date: task.schema.json, model.schema.json" in stale.output
+    assert CliRunner().invoke(write_schemas, []).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "specs").iterdir()) == sorted(GENERATED)
+    assert CliRunner().invoke(write_schemas, ["--check"]).exit_code == 0

@@ -1,12 +1,11 @@
 """What the built-in kinds of methods take under `params`.
 
-`METHOD_PARAMS` is the one place where schemas learn of it: by kind, a spec class whose fields all
-have defaults.
+A method whose class has an `ABOUT` and annotated fields of its own (`harness.spec.key`) needs no
+entry here: schemas take its params from the class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -154,7 +153,7 @@ class AcdcParams:
     ] = 16
 
 
-METHOD_PARAMS: Mapping[str, type] = {
+METHOD_PARAMS: dict[str, type] = {
     "random": NoParams,
     "random_paths": NoParams,
     "activation_patching": ObjectiveParams,
