@@ -28,8 +28,7 @@ class Evaluation:
 
     ABOUT: ClassVar = About(
         "Evaluation",
-        "The choices that define a faithfulness score (of those that matter none has a default), "
-        "the metric, and how much is measured.",
+        "The choices that define a faithfulness score, the metric, and how much is measured.",
     )
 
     granularity: Annotated[
