@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast lint types layers leaderboard readme-table comparisons clean
+.PHONY: demo test test-fast lint types layers schemas leaderboard readme-table comparisons clean
 
 # The quickstart suite: trains the four headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -28,6 +28,10 @@ types: $(READY)
 # Folders import only from those below them: the contract in pyproject.toml.
 layers: $(READY)
 	$(BIN)/lint-imports
+
+# The JSON Schemas in specs/ anew, after a change of the spec classes in harness/spec/types/.
+schemas: $(READY)
+	$(BIN)/python -m harness.cli.schemas
 
 # The published table, its data and its picture from the last run of the quickstart suite, and
 # the small table in the README.

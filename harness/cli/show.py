@@ -44,7 +44,7 @@ def command(
         return
     if not (resolved or as_json):
         from harness.spec.printable import printable
-        from harness.spec.yaml_source import read_text
+        from harness.spec.yaml.source import read_text
 
         click.echo("\n".join(printable(line) for line in read_text(path).splitlines()))
         return

@@ -25,7 +25,7 @@ from harness.spec.types import CompileModel, LoadModel, Model, Task
 if TYPE_CHECKING:
     from harness.spec.issues import Issue
     from harness.spec.load import Loaded
-    from harness.spec.yaml_source import Source
+    from harness.spec.yaml.source import Source
 
 
 def check_task(loaded: Loaded[Task]) -> list[Issue]:

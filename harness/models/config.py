@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, is_dataclass
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from harness.errors import HarnessError
+from harness.spec.build import DoesNotFit, build
+from harness.spec.key import members_of, spec_fields
 from harness.spec.types import Architecture
 
 
@@ -162,50 +163,31 @@ class TransformerConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TransformerConfig:
-        """Inverse of `to_dict`. Raises `HarnessError` on unknown or missing keys."""
-        config: TransformerConfig = _build(cls, data)
+        """Inverse of `to_dict`. Raises `HarnessError` on unknown, missing and unfit keys.
+
+        A value that means something else must not load as a silently different model.
+        """
+        _refuse_sizes(cls, data)
+        for name in ("rotary", "window_rotary"):
+            if isinstance(data.get(name), dict):
+                _refuse_sizes(Rotary, data[name])
+        try:
+            config = build(cls, data)
+        except DoesNotFit as error:
+            raise HarnessError(f"not a model configuration: {error.misfits[0]}") from error
+        if any(layer < 0 for layer in config.window_layers):
+            raise HarnessError(f"not a model configuration: window_layers {config.window_layers}")
         return config
 
 
-def _build(cls: type, data: dict[str, Any]) -> Any:
-    """A dataclass from plain data, part by part.
-
-    A value that means something else must not load as a silently different model.
-    """
-    kinds = get_type_hints(cls)
-    try:
-        return cls(**{name: _value(name, item, kinds.get(name)) for name, item in data.items()})
-    except TypeError as error:
-        raise HarnessError(f"not a model configuration: {error}") from error
-
-
-def _value(name: str, value: Any, kind: Any) -> Any:
-    if get_origin(kind) is UnionType:  # one kind, or None
-        kinds = [one for one in get_args(kind) if one is not NoneType]
-        return None if value is None else _value(name, value, kinds[0])
-    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        return _build(kind, value)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        value = tuple(value)
-    if kind is not None:
-        _check_value(name, value, kind)
-    return value
-
-
-def _check_value(name: str, value: object, kind: Any) -> None:
-    if get_origin(kind) is Literal:
-        fits, wanted = value in get_args(kind), " or ".join(map(repr, get_args(kind)))
-    elif kind is int:
-        fits, wanted = type(value) is int and value > 0, "a positive integer"
-    elif kind is float:
-        fits, wanted = type(value) in (int, float), "a number"
-    elif get_origin(kind) is tuple:
-        fits = isinstance(value, tuple) and all(type(one) is int and one >= 0 for one in value)
-        wanted = "a list of layers"
-    else:
-        fits, wanted = type(value) is kind, f"a {getattr(kind, '__name__', kind)}"
-    if not fits:
-        raise HarnessError(f"not a model configuration: {name} is {value!r}, not {wanted}")
+def _refuse_sizes(cls: type, data: dict[str, Any]) -> None:
+    """Refuse integers below 1, which no size is."""
+    for name, field in spec_fields(cls).items():
+        size = data.get(name)
+        if int in members_of(field.type)[0] and type(size) is int and size < 1:
+            raise HarnessError(
+                f"not a model configuration: {name} is {size!r}, not a positive integer"
+            )
 
 
 GPT2_SMALL = TransformerConfig(

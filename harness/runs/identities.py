@@ -1,6 +1,6 @@
 """What tasks, models and methods give to the identity of a cell: all that can move its numbers.
 
-Plain JSON values; `harness.runs.fields` says which fields of a spec take part.
+Plain JSON values; the spec classes say which of their fields take part (`harness.spec.key`).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.runs.fields import identity_part
 from harness.runs.weights import weight_digests
 from harness.spec import granularity
+from harness.spec.identity import identity_fields
 from harness.spec.load import Loaded
 from harness.spec.types import (
     Data,
@@ -28,7 +28,7 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
     """What a task gives to the identity of its cells; reads the files that it refers to."""
     from harness.datasets.open import content_digests
 
-    part: dict[str, Any] = identity_part(task.spec)
+    part: dict[str, Any] = identity_fields(task.spec)
     if task.spec.tokenizer.kind == "model":
         # Its content counts ("files"), not where the model lies.
         part["tokenizer"]["path"] = None
@@ -90,7 +90,7 @@ def _data_origin(data: Data) -> str | None:
 
 def model_identity(model: Model, folder: Path) -> dict[str, Any]:
     """What a model spec in `folder` gives; reads the weights of one that is loaded."""
-    part: dict[str, Any] = identity_part(model)
+    part: dict[str, Any] = identity_fields(model)
     if isinstance(model, LoadModel):
         part["weights"] = weight_digests(model, folder)
     return part

@@ -2,7 +2,7 @@
 
 Planning is torch-free and does no numbers. A cell's id is the digest of its `identity`, a plain
 JSON value with everything that can move the cell's numbers and nothing else
-(`harness.runs.fields` says which field is which).
+(`harness.spec.identity`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.tokenizer import on_model
-from harness.runs.fields import identity_part
 from harness.runs.identities import (
     model_identity,
     plug_in_identity,
@@ -29,7 +28,7 @@ from harness.runs.left_out import LeftOut, missing_files
 from harness.runs.unable import refuse_unable
 from harness.runs.variants import excluded, refuse_idle_exclusions, variants
 from harness.runs.weights import weight_digests
-from harness.spec.identity import IDENTITY_VERSION, digest
+from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
 from harness.spec.types import (
@@ -248,7 +247,7 @@ def make_cell(
         "code": SEMANTICS_VERSION,
         "torch": minor_version("torch"),
         "numpy": minor_version("numpy"),  # draws the data; its streams may change
-        "runtime": identity_part(runtime),
+        "runtime": identity_fields(runtime),
     }
     task_part, other = task_identity(task), source.trained_on
     model_part = model_identity(source.spec, source.folder)
@@ -260,7 +259,7 @@ def make_cell(
         "task": task_part,
         # To say that a model is trained on the task's own data says nothing new.
         "model": model_part if made_of == own else {**model_part, "trained_on": made_of},
-        "method": {**identity_part(method), **plug_in_identity(method)},
+        "method": {**identity_fields(method), **plug_in_identity(method)},
         "seed": seed,
         "limit": limit,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.spec.granularity import refused
 from harness.spec.load import Loaded
 from harness.spec.types import Evaluation, EvaluationChange, Suite, Task
 
@@ -24,6 +25,8 @@ def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     for change in spec.evaluations or (EvaluationChange(),):
         given = _changes(change)
         evaluation = replace(task.spec.evaluation, **given)
+        if problem := refused(evaluation.granularity, given):
+            raise HarnessError(f"suite {spec.name!r}, task {task.spec.name!r}: {problem}")
         words = ", ".join(f"{name} {value}" for name, value in given.items())
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
         found.setdefault(evaluation, (words, varied))  # equal ones are one computation

@@ -8,6 +8,8 @@ package adds one with an entry point `name = "package.module:INFO"` in the group
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +23,9 @@ GROUP = "harness.granularities"
 BUILT_IN = {
     "edge": "harness.circuits.edges.info:INFO",
 }
+DEFAULT = "edge"
+BY_GRANULARITY = ("component", "ablation", "positions")
+"""Fields of a task's evaluation whose legal values depend on its granularity."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,14 @@ class GranularityInfo:
     positions: tuple[str, ...]
     space: str
     patchable: str
+
+    def legal(self, field: str) -> tuple[str, ...]:
+        """The legal values of one of the fields `BY_GRANULARITY`."""
+        return {
+            "component": self.components,
+            "ablation": self.ablations,
+            "positions": self.positions,
+        }[field]
 
 
 def granularities() -> tuple[str, ...]:
@@ -65,6 +78,39 @@ def granularity(name: str) -> GranularityInfo:
     if not isinstance(info, GranularityInfo) or info.name != name:
         raise HarnessError(f"entry point {point.value} is not the granularity {name!r}")
     return info
+
+
+def working(names: Iterable[str]) -> Iterator[GranularityInfo]:
+    """Those of the granularities that can be loaded."""
+    for name in names:
+        with suppress(HarnessError):
+            yield granularity(name)
+
+
+def legal_values_of(field: str, names: Iterable[str] = BUILT_IN) -> list[str]:
+    """What a field of an evaluation can be at any of the granularities, each value once."""
+    values = (value for info in working(names) for value in info.legal(field))
+    return list(dict.fromkeys(values))
+
+
+def legal_values(info: GranularityInfo) -> dict[str, Any]:
+    """The JSON Schema of an evaluation's fields where it is of this granularity."""
+    condition: dict[str, Any] = {"properties": {"granularity": {"const": info.name}}}
+    if info.name != DEFAULT:
+        condition["required"] = ["granularity"]
+    keys: dict[str, Any] = {name: {"enum": list(info.legal(name))} for name in BY_GRANULARITY}
+    keys["component"]["default"] = info.components[0]
+    return {"if": condition, "then": {"properties": keys}}
+
+
+def refused(granularity_name: str, values: Mapping[str, Any]) -> str | None:
+    """Why a granularity does not take these fields of an evaluation; None if it does."""
+    info = granularity(granularity_name)
+    for name in BY_GRANULARITY:
+        if name in values and values[name] not in info.legal(name):
+            legal = ", ".join(info.legal(name))
+            return f"{name} {values[name]!r} is not one of granularity {info.name!r}: {legal}"
+    return None
 
 
 def plug_in(name: str) -> str | None:

@@ -1,5 +1,7 @@
-"""Canonical JSON and its digest: equal values give equal bytes on every machine.
+"""What of a spec is in ids, and its digest: equal values give equal bytes on every machine.
 
+A cell is reused when its id is there, so the id must change with everything that can move its
+numbers and with nothing else: each field of a spec class says which it is (`harness.spec.key`).
 Ids of cells and models are digests, so any change here makes all stored results unreachable:
 bump `IDENTITY_VERSION` then. Tests hold frozen golden values.
 """
@@ -7,10 +9,27 @@ bump `IDENTITY_VERSION` then. Tests hold frozen golden values.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from hashlib import sha256
 from typing import Any
 
+from harness.spec.key import spec_fields
+
 IDENTITY_VERSION = 1
+
+
+def identity_fields(spec: Any) -> Any:
+    """What of a spec can move a number, as plain JSON data; all else is left out."""
+    if is_dataclass(spec) and not isinstance(spec, type):
+        return {
+            name: identity_fields(getattr(spec, name))
+            for name, one in spec_fields(type(spec)).items()
+            if one.key.part == "identity"
+        }
+    if isinstance(spec, Mapping):
+        return {key: identity_fields(value) for key, value in spec.items()}
+    return [identity_fields(one) for one in spec] if isinstance(spec, (list, tuple)) else spec
 
 
 def canonical_json(value: Any) -> str:

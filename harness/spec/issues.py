@@ -85,25 +85,25 @@ def render(issues: Sequence[Issue], form: Format) -> str:
     return "\n".join(lines)
 
 
-def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """The known name that is closest to a wrong one, or "" if none is close."""
-    close = get_close_matches(wrong, list(known), n=1)
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """The name that is closest to a wrong one, or "" if none is close."""
+    close = get_close_matches(wrong, list(names), n=1)
     return close[0] if close else ""
 
 
-def unknown(what: str, wrong: str, known: Iterable[str]) -> str:
-    """A sentence like "unknown key 'stps'; did you mean 'steps'?" or one with all known names."""
-    known = list(known)
+def unknown(what: str, wrong: str, names: Iterable[str]) -> str:
+    """A sentence like "unknown key 'stps'; did you mean 'steps'?" or one that lists the names."""
+    names = list(names)
     text = f"unknown {what} {quoted(wrong)}"
-    if close := did_you_mean(wrong, known):
+    if close := did_you_mean(wrong, names):
         return f"{text}; did you mean {quoted(close)}?"
-    return f"{text}; {listed(known)}" if known else text
+    return f"{text}; {listed(names)}" if names else text
 
 
-def listed(known: Sequence[str]) -> str:
-    """At most eight known names as "known: a, b, …"."""
-    more = "" if len(known) <= 8 else f", … {len(known) - 8} more"
-    return "known: " + ", ".join(printable(name) for name in known[:8]) + more
+def listed(names: Sequence[str]) -> str:
+    """At most eight names as "known: a, b, …"."""
+    more = "" if len(names) <= 8 else f", … {len(names) - 8} more"
+    return "known: " + ", ".join(printable(name) for name in names[:8]) + more
 
 
 def _annotation(issue: Issue) -> str:

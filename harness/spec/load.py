@@ -1,4 +1,4 @@
-"""Specs by name or path: found, checked, completed and typed.
+"""Loads specs by name or path: checked, completed and typed.
 
     library = Library()
     library.task("ioi").spec.evaluation.sizes
@@ -21,7 +21,7 @@ from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_erro
 from harness.spec.printable import quoted, shown_path
 from harness.spec.schema import SpecKind, check, normalise
 from harness.spec.search import (
-    Found,
+    SpecFile,
     all_files,
     is_file,
     is_path,
@@ -30,7 +30,7 @@ from harness.spec.search import (
     shown_folders,
 )
 from harness.spec.shipped import shipped_root
-from harness.spec.yaml_source import Source, parse_text, read_text
+from harness.spec.yaml.source import Source, parse_text, read_text
 
 if TYPE_CHECKING:  # listing specs does without these: making the classes takes a while
     from harness.spec.types import Method, Model, Suite, Task
@@ -100,29 +100,29 @@ class Library:
         for folder in self._include:
             if not folder.is_dir():
                 raise NotFound(f"no folder {shown_path(folder)} to include")
-        self._known: dict[tuple[Path, SpecKind], _Checked] = {}
+        self._checked: dict[tuple[Path, SpecKind], _Checked] = {}
 
     # ------------------------------------------------------------------ lists
     def entries(self, kind: SpecKind) -> list[Entry]:
         """Every spec of a kind by name, also those with mistakes."""
-        found = all_files(search_folders(kind, self._include))
-        return sorted((self._entry(one, kind) for one in found), key=lambda one: one.ref)
+        files = all_files(search_folders(kind, self._include))
+        return sorted((self._entry(one, kind) for one in files), key=lambda one: one.ref)
 
     def issues(self, path: Path, kind: SpecKind | None = None) -> list[Issue]:
-        """All mistakes of one file and in what it refers to; the kind is found out if not given."""
+        """All mistakes of one file and in what it refers to; `spec_kind` tells an absent kind."""
         return list(self._check(path, kind or spec_kind(path)).issues)
 
-    def _entry(self, found: Found, kind: SpecKind) -> Entry:
-        checked = self._check(found.path, kind)
+    def _entry(self, file: SpecFile, kind: SpecKind) -> Entry:
+        checked = self._check(file.path, kind)
         data = checked.source.data if checked.source else None
         head = data if isinstance(data, dict) else {}
         title, tags = head.get("title"), head.get("tags")
         return Entry(
             kind=kind,
-            name=found.name,
-            ref=found.ref,
+            name=file.name,
+            ref=file.ref,
             title=title if isinstance(title, str) else "",
-            path=found.path,
+            path=file.path,
             tags=tuple(tag for tag in tags if isinstance(tag, str)) if _is_list(tags) else (),
             issues=checked.issues,
         )
@@ -188,12 +188,12 @@ class Library:
             raise NotFound(f"no {kind} file {quoted(ref)}" + _beside(folder))
         folders = search_folders(kind, self._include)
         files = all_files(folders)
-        found = matching(ref, files)
-        if len(found) == 1:
-            return found[0].path
-        if found:
+        matches = matching(ref, files)
+        if len(matches) == 1:
+            return matches[0].path
+        if matches:
             raise NotFound(
-                f"{kind} {quoted(ref)} is ambiguous; {listed([one.ref for one in found])}"
+                f"{kind} {quoted(ref)} is ambiguous; {listed([one.ref for one in matches])}"
             )
         message = _unknown(kind, ref, files)
         raise NotFound(message if brief else message + self._searched(kind, folders, files))
@@ -208,17 +208,17 @@ class Library:
 
     def _check(self, path: Path, kind: SpecKind) -> _Checked:
         key = (path.absolute(), kind)
-        if key not in self._known:
-            self._known[key] = self._read(path, kind)
-        return self._known[key]
+        if key not in self._checked:
+            self._checked[key] = self._read(path, kind)
+        return self._checked[key]
 
     def _read(self, path: Path, kind: SpecKind) -> _Checked:
         try:
             source = parse_text(read_text(path), path)
         except SpecError as error:
             return _Checked(path, None, tuple(cast("list[Issue]", error.issues)))
-        found = [*check(source, kind), *self._references(source, kind)]
-        return _Checked(path, source, tuple(in_order(found)))
+        issues = [*check(source, kind), *self._references(source, kind)]
+        return _Checked(path, source, tuple(in_order(issues)))
 
     def _references(self, source: Source, kind: SpecKind) -> Iterator[Issue]:
         """Mistakes in what a spec says of other specs."""
@@ -267,9 +267,9 @@ class Library:
             model["task"] = _moved(model["task"], path.parent, folder)
         return model
 
-    def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[Found]) -> str:
+    def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[SpecFile]) -> str:
         """Lines about where was searched and which files are broken."""
-        checked = [self._check(found.path, kind) for found in files]
+        checked = [self._check(file.path, kind) for file in files]
         broken = [
             f"\n  broken: {shown_path(one.path)} ({_count(len(one.issues))})"
             for one in checked
@@ -278,9 +278,9 @@ class Library:
         return "".join([f"\n  searched: {shown_folders(folders)}", *broken])
 
 
-def _unknown(kind: SpecKind, ref: str, files: Sequence[Found]) -> str:
+def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
     """One line that says what is close to a name that is not there."""
-    names = sorted({name for found in files for name in (found.ref, found.name)})
+    names = sorted({name for file in files for name in (file.ref, file.name)})
     if close := did_you_mean(ref, names):
         hint = f"did you mean {quoted(close)}?"
     elif is_file(file := Path(f"{ref}.yaml")):

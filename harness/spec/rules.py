@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from harness.errors import HarnessError
+from harness.spec.granularity import BUILT_IN, granularities, granularity
 from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 Rule = Callable[[Source], Iterator[Issue]]
 
@@ -51,6 +53,17 @@ def _heads_divide_width(source: Source, path: tuple[str, ...]) -> Iterator[Issue
         yield source.issue((*path, "d_model"), message)
 
 
+def _granularity_loads(source: Source) -> Iterator[Issue]:
+    """That of an installed package may be broken."""
+    name = _at(source.data, "evaluation", "granularity")
+    if not isinstance(name, str) or name in BUILT_IN or name not in granularities():
+        return  # the schema names those that there are
+    try:
+        granularity(name)
+    except HarnessError as error:
+        yield source.issue(("evaluation", "granularity"), str(error))
+
+
 def _sizes_ascend(source: Source) -> Iterator[Issue]:
     return _ascend(source, _at(source.data, "evaluation", "sizes"), ("evaluation", "sizes"))
 
@@ -74,8 +87,8 @@ def _excluded_are_named(source: Source) -> Iterator[Issue]:
 
 
 def _texts(source: Source, name: str) -> list[str]:
-    found = _at(source.data, name)
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    items = _at(source.data, name)
+    return [one for one in items if isinstance(one, str)] if isinstance(items, list) else []
 
 
 def _ascend(source: Source, sizes: Any, path: tuple[str | int, ...]) -> Iterator[Issue]:
@@ -102,7 +115,7 @@ def _counts(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "task": (_name_is_file_name, _task_model_shape, _sizes_ascend),
+    "task": (_name_is_file_name, _task_model_shape, _granularity_loads, _sizes_ascend),
     "model": (_name_is_file_name, _model_shape),
     "method": (_name_is_file_name,),
     "suite": (_name_is_file_name, _suite_sizes_ascend, _excluded_are_named),

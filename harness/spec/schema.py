@@ -1,24 +1,32 @@
 """The JSON Schemas of all specs: loading them, and checking a file against one.
 
-The schemas are the public contract: editors and other languages use the same files. Besides the
-standard keywords they carry two annotations of ours: `x-message` is what a user is told when
-that part of the schema fails, and `x-short-for` names the key that a value written short stands
-for (`harness.spec.normalise`).
+The schemas are the public contract: editors and other languages use the same files. All but that
+of results are generated (`harness.spec.generate`). Besides the standard keywords they have two of
+ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the key that
+a value written short is given to (`harness.spec.build`).
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args
 
+from harness.spec.granularity import (
+    BUILT_IN,
+    BY_GRANULARITY,
+    granularities,
+    legal_values,
+    legal_values_of,
+    working,
+)
 from harness.spec.issues import Issue, in_order
-from harness.spec.normalise import complete
 from harness.spec.rules import check_rules
 from harness.spec.schema_messages import issues_of
 from harness.spec.shipped import shipped_root
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 __all__ = ["KINDS", "SpecKind", "check", "load_schema", "normalise", "validator"]
 
@@ -36,17 +44,36 @@ def load_schema(kind: SpecKind) -> dict[str, Any]:
 
 @cache
 def validator(kind: SpecKind) -> Any:
-    """A `jsonschema` validator that also knows the schemas which this one refers to."""
+    """A `jsonschema` validator of the committed schema, with those that it refers to."""
+    return _validator(kind, {name: load_schema(name) for name in KINDS})
+
+
+def _validator(kind: SpecKind, schemas: Mapping[SpecKind, dict[str, Any]]) -> Any:
     # Imported here: this takes longer than reading and checking all shipped specs.
     from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
-    schemas = [load_schema(name) for name in KINDS]
-    resources = [(schema["$id"], Resource.from_contents(schema)) for schema in schemas]
+    resources = [(one["$id"], Resource.from_contents(one)) for one in schemas.values()]
     registry: Any = Registry().with_resources(resources)
     extend: Any = validators.extend
     checker = extend(Draft202012Validator, {"uniqueItems": _unique_items})
-    return checker(load_schema(kind), registry=registry)
+    return checker(schemas[kind], registry=registry)
+
+
+def _with_plug_ins(kind: SpecKind) -> Any:
+    """A validator that also knows the granularities of installed packages."""
+    schemas = {name: load_schema(name) for name in KINDS}
+    schemas[kind] = copy.deepcopy(schemas[kind])
+    parts = schemas[kind]["$defs"]
+    names = granularities()
+    if kind == "task":
+        parts["evaluation"]["properties"]["granularity"]["enum"] = list(names)
+        parts["evaluation"]["allOf"] = [legal_values(info) for info in working(names)]
+    if kind == "suite":
+        changes = parts["evaluation_change"]["properties"]
+        for name in set(changes) & set(BY_GRANULARITY):
+            changes[name]["enum"] = [*legal_values_of(name, names), None]
+    return _validator(kind, schemas)
 
 
 def _unique_items(validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterator[Any]:
@@ -69,10 +96,14 @@ def check(source: Source, kind: SpecKind) -> list[Issue]:
     """All mistakes that the file itself shows: of YAML, of the schema, and across fields."""
     if not source.positions:  # nothing could be read
         return list(source.faults)
-    found = [*issues_of(validator(kind), source), *check_rules(source, kind)]
+    issues = list(issues_of(validator(kind), source))
+    if issues and kind in ("task", "suite") and granularities() != tuple(BUILT_IN):
+        # Looking for installed packages takes a while, so only what is not built in asks for them.
+        issues = list(issues_of(_with_plug_ins(kind), source))
+    issues += check_rules(source, kind)
     # A value that YAML could not read is null in the data; that is not a second mistake.
     broken = {(fault.line, fault.column) for fault in source.faults}
-    fresh = [issue for issue in found if (issue.line, issue.column) not in broken]
+    fresh = [issue for issue in issues if (issue.line, issue.column) not in broken]
     return in_order([*source.faults, *fresh])
 
 
@@ -82,4 +113,6 @@ def normalise(data: Any, kind: SpecKind) -> Any:
     The only place where defaults are applied. Expects valid data, leaves it unchanged, and is
     idempotent.
     """
-    return complete(data, load_schema(kind), load_schema)
+    from harness.spec.build import completed  # reading the spec classes takes a while
+
+    return completed(data, kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.spec.issues import Issue, did_you_mean, unknown
 from harness.spec.printable import quoted
-from harness.spec.yaml_source import Source
+from harness.spec.yaml.source import Source
 
 _TYPES = {
     "integer": "an integer",
@@ -32,9 +32,9 @@ def issues_of(validator: Any, source: Source) -> Iterator[Issue]:
     for error in errors:
         path = tuple(error.absolute_path)
         if error.validator == "additionalProperties" and error.validator_value is False:
-            known = list(error.schema.get("properties", {}))
+            keys = list(error.schema.get("properties", {}))
             for key in _extra(error):
-                yield source.issue(path, _unknown_key(key, known, error), at_key=key)
+                yield source.issue(path, _unknown_key(key, keys, error), at_key=key)
         elif error.validator == "required":
             # One error per missing key; a key that is there misspelt is reported as such.
             key = _missing(error)
@@ -47,14 +47,14 @@ def issues_of(validator: Any, source: Source) -> Iterator[Issue]:
 
 
 def _extra(error: Any) -> list[str]:
-    known = error.schema.get("properties", {})
-    return [key for key in error.instance if key not in known]
+    keys = error.schema.get("properties", {})
+    return [key for key in error.instance if key not in keys]
 
 
-def _unknown_key(key: str, known: list[str], error: Any) -> str:
+def _unknown_key(key: str, keys: list[str], error: Any) -> str:
     if own := _own(error):
         return f"unknown key {quoted(key)}; {own}"
-    return unknown("key", key, known) if known else f"unknown key {quoted(key)}; none is allowed"
+    return unknown("key", key, keys) if keys else f"unknown key {quoted(key)}; none is allowed"
 
 
 def _missing(error: Any) -> str:

@@ -20,12 +20,12 @@ ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
-class Found:
+class SpecFile:
     """A spec file below a search folder. `ref` is its path there without ending: `known/x`."""
 
     ref: str
     path: Path
-    folder: Path  # the search folder it was found in
+    folder: Path  # the search folder
 
     @property
     def name(self) -> str:
@@ -64,31 +64,31 @@ def _included(folder: Path, kind: SpecKind) -> Path:
     return folder if kind == "task" and not laid_out else folder / FOLDERS[kind]
 
 
-def files_in(folder: Path) -> Iterator[Found]:
+def files_in(folder: Path) -> Iterator[SpecFile]:
     """All spec files below a folder, by reference."""
     paths = (path for ending in ENDINGS for path in folder.rglob(f"*{ending}"))
-    found = [
-        Found(path.relative_to(folder).with_suffix("").as_posix(), path, folder)
+    files = [
+        SpecFile(path.relative_to(folder).with_suffix("").as_posix(), path, folder)
         for path in paths
         if path.is_file() and not _hidden(path.relative_to(folder))
     ]
-    yield from sorted(found, key=lambda one: (one.ref, one.path.suffix))
+    yield from sorted(files, key=lambda one: (one.ref, one.path.suffix))
 
 
-def all_files(folders: Sequence[Path]) -> list[Found]:
+def all_files(folders: Sequence[Path]) -> list[SpecFile]:
     """The files of all folders; one in an earlier folder hides those of the same reference."""
-    first: dict[str, Found] = {}
+    first: dict[str, SpecFile] = {}
     for folder in folders:
-        for found in files_in(folder):
-            first.setdefault(found.ref, found)
+        for file in files_in(folder):
+            first.setdefault(file.ref, file)
     return list(first.values())
 
 
-def matching(ref: str, files: Sequence[Found]) -> list[Found]:
+def matching(ref: str, files: Sequence[SpecFile]) -> list[SpecFile]:
     """The file with this reference; else those with this name, all in one search folder."""
-    exact = [found for found in files if found.ref == ref]
-    named = exact or [found for found in files if found.name == ref]
-    return [found for found in named if found.folder == named[0].folder]
+    exact = [file for file in files if file.ref == ref]
+    named = exact or [file for file in files if file.name == ref]
+    return [file for file in named if file.folder == named[0].folder]
 
 
 def _hidden(path: Path) -> bool:

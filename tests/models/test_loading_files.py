@@ -20,7 +20,7 @@ from harness.models.loading import location
 from harness.models.loading.folder import model_files
 from harness.spec.schema import check
 from harness.spec.types import LoadModel
-from harness.spec.yaml_source import parse_text
+from harness.spec.yaml.source import parse_text
 
 pytest.importorskip("transformers")
 

@@ -231,3 +231,24 @@ def test_diverging_training_is_a_user_error_and_leaves_no_checkpoint(tmp_path, m
         broken.run()
     state = load_state(tmp_path / "training.safetensors")
     assert state is None or all(torch.isfinite(x).all() for x in state[0].values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_heads": 0}, "n_heads is 0, not a positive integer"),
+        ({"n_heads": "2"}, "n_heads is '2', not a whole number"),
+        ({"causal": 1}, "causal is 1, not true or false"),
+        ({"norm": "batch"}, "norm is 'batch', not one of layernorm, rmsnorm, none"),
+        ({"layers": 2}, "layers is unknown"),
+        ({"rotary": {"n_rotated": -2}}, "n_rotated is -2, not a positive integer"),
+        ({"rotary": {"scaling": "ntk"}}, "rotary.scaling is 'ntk', not one of none, linear, "),
+        ({"window_layers": [-1]}, r"window_layers \(-1,\)"),
+        ({"window_layers": [0.5]}, "window_layers.0 is 0.5, not a whole number"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(changes, message):
+    positions = {"positions": "rotary"} if "rotary" in changes else {}
+    window = {"window": 4} if "window_layers" in changes else {}
+    with pytest.raises(HarnessError, match=f"not a model configuration: {message}"):
+        TransformerConfig.from_dict(CONFIG.to_dict() | positions | window | changes)

@@ -15,8 +15,8 @@ from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
 from harness.reports.table import render, render_rows
 from harness.reports.text import FORMATS, grid, latex, markdown, plus_minus
-from harness.runs.fields import identity_part
 from harness.runs.record import load_cells
+from harness.spec.identity import identity_fields
 from harness.spec.load import Library
 
 GOLDEN = """\
@@ -73,7 +73,7 @@ def test_accuracy_says_nothing_about_answers_that_are_numbers(
     one = board.boards[0]
     assert one.facts is not None
     identity = one.facts["identity"]
-    data = identity_part(Library().task(name).spec.data)
+    data = identity_fields(Library().task(name).spec.data)
     facts = {
         **one.facts,
         "identity": {**identity, "task": {**identity["task"], "data": data}},

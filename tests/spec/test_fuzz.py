@@ -15,7 +15,7 @@ from harness.errors import SpecError
 from harness.spec.issues import render
 from harness.spec.load import Library
 from harness.spec.schema import check, normalise, validator
-from harness.spec.yaml_source import parse_text, read_source
+from harness.spec.yaml.source import parse_text, read_source
 
 VALID = Path(__file__).parent / "valid"
 KINDS: dict[str, Any] = {"task": "task", "model": "model", "method": "method", "suite": "suite"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.spec.identity import IDENTITY_VERSION, canonical_json, digest
 from harness.spec.load import Library
 from harness.spec.schema import check, normalise
-from harness.spec.yaml_source import parse_text
+from harness.spec.yaml.source import parse_text
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON = st.recursive(

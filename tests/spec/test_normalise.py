@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.spec.build import build, build_model, inline_model
+from harness.spec.build import DoesNotFit, build, build_model, inline_model
 from harness.spec.schema import load_schema, normalise, validator
 from harness.spec.types import (
     AnswerRule,
@@ -26,7 +27,7 @@ from harness.spec.types import (
     TrainModel,
     WordList,
 )
-from harness.spec.yaml_source import read_source
+from harness.spec.yaml.source import read_source
 
 FILES = [
     (kind, path.relative_to(Path(__file__).parent).as_posix())
@@ -129,3 +130,40 @@ def test_building_from_what_is_not_valid_is_a_bug() -> None:
     for wrong in ({**done, "surprise": 1}, {**done, "title": 5}, {**done, "model": {"kind": "?"}}):
         with pytest.raises(TypeError):
             build(Task, wrong)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Not a spec: the builder takes any dataclass."""
+
+    names: tuple[str, ...] = ()
+    size: int | float | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Has a part."""
+
+    part: Part
+    sides: tuple[int, int] = (1, 2)
+
+
+def test_all_misfits_are_told_with_their_places() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        build(Whole, {"part": {"names": ["a", 1], "sice": 2, "size": "x"}, "sides": [1]})
+    assert [str(one) for one in caught.value.misfits] == [
+        "part.sice is unknown",
+        "part.names.1 is 1, not a text",
+        "part.size is 'x', not a whole number or a number",
+        "sides is [1], not a list of 2 items",
+    ]
+    with pytest.raises(DoesNotFit, match="not a Whole: part is missing"):
+        build(Whole, {})
+    with pytest.raises(DoesNotFit, match="part is 3, not a mapping"):
+        build(Whole, {"part": 3})
+
+
+def test_any_dataclass_is_built() -> None:
+    whole = build(Whole, {"part": {"names": ["a"], "size": 2.5}, "sides": [3.0, 4]})
+    assert whole == Whole(Part(("a",), 2.5), (3, 4))
+    assert repr(whole.sides) == "(3, 4)"

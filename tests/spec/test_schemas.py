@@ -1,18 +1,29 @@
-"""The schemas are sound, fully annotated, closed, and say the same as the dataclasses."""
+"""The schemas are sound, fully annotated, closed, and made from the spec classes."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from harness.cli.schemas import generated
+from harness.cli.schemas import main as write_schemas
+from harness.datasets.generators.registry import generator
+from harness.discovery.registry import built_in, make_method
 from harness.spec import types
-from harness.spec.build import MODEL_FILE_LABELS, build
-from harness.spec.normalise import complete
+from harness.spec.build import build
+from harness.spec.generate import schemas
+from harness.spec.granularity import granularity
+from harness.spec.key import About, Key, about_of, spec_fields
+from harness.spec.params.methods import METHOD_PARAMS
 from harness.spec.schema import KINDS, load_schema, validator
+from harness.spec.shipped import shipped_root
+from harness.spec.types.scalars import Word
 
 Schema = dict[str, Any]
 
@@ -74,115 +85,118 @@ def test_every_object_is_closed(kind: str) -> None:
     assert list(walk(load_schema(kind), kind)) == []
 
 
-# ------------------------------------------------------------------ parity with the dataclasses
-MODEL_KINDS = ("train", "load", "compile")
-
-PARITY: list[tuple[str, str, type]] = [
-    ("task", "", types.Task),
-    ("task", "generator_data", types.GeneratorData),
-    ("task", "template_data", types.TemplateData),
-    ("task", "file_data", types.FileData),
-    ("task", "program_data", types.ProgramData),
-    ("task", "program_step", types.ProgramStep),
-    ("task", "program_select", types.ProgramSelect),
-    ("task", "template_long", types.Template),
-    ("task", "word_list_long", types.WordList),
-    ("task", "answer_long", types.AnswerRule),
-    ("task", "columns", types.Columns),
-    ("task", "evaluation", types.Evaluation),
-    ("task", "file_tokenizer", types.TokenizerSpec),
-    ("model", "train", types.TrainModel),
-    ("model", "load", types.LoadModel),
-    ("model", "compile", types.CompileModel),
-    ("model", "architecture", types.Architecture),
-    ("model", "training", types.Training),
-    ("model", "target", types.Target),
-    ("method", "", types.Method),
-    ("method", "selection", types.Selection),
-    ("suite", "", types.Suite),
-    ("suite", "runtime", types.Runtime),
-    ("suite", "evaluation_change", types.EvaluationChange),
-    ("suite", "exclusion", types.Exclusion),
-]
+# ------------------------------------------------------------------ made from the classes
+GENERATED = [f"{kind}.schema.json" for kind in KINDS if kind != "result"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "part", "cls"), PARITY, ids=[cls.__name__ for _, _, cls in PARITY]
-)
-def test_same_fields_defaults_and_requirements(kind: str, part: str, cls: type) -> None:
-    whole = load_schema(kind)
-    schema = whole["$defs"][part] if part else whole
-    outer = {"file_tokenizer": "tokenizer", **dict.fromkeys(MODEL_KINDS, "inline")}.get(part, "")
-    described = {**whole["$defs"].get(outer, {}).get("properties", {})}
-    described |= {k: v for k, v in schema["properties"].items() if v is not True}
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    assert set(fields) == set(schema["properties"])
-    for name, field in fields.items():
-        if name == "kind" and name not in described:
-            assert part.startswith(str(field.default))  # decided by the discriminator
-            continue
-        if part in MODEL_KINDS and name == "kind":
-            assert field.default == part
-            continue
-        required = name in schema.get("required", ()) or (name == "kind" and outer != "")
-        if required:
-            # spec_version is required in files and constant, so the class may fill it in
-            default_allowed = name in ("spec_version", "path")
-            assert default_allowed or _default(field) is dataclasses.MISSING, name
-        elif "default" in described[name]:
-            completed = complete(
-                described[name]["default"],
-                {**described[name], "$defs": whole["$defs"]},
-                load_schema,
-            )
-            assert _typed(cls, name, completed) == _default(field), name
-        else:
-            assert _default(field) is None, name
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_committed_schema_is_the_generated_one(name: str) -> None:
+    committed = (shipped_root() / "specs" / name).read_text(encoding="utf-8")
+    assert committed == generated()[name], "run `make schemas`"
 
 
-def _default(field: Any) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def test_all_schemas_but_that_of_results_are_generated() -> None:
+    assert list(generated()) == GENERATED
 
 
-def _typed(cls: type, name: str, value: Any) -> Any:
-    """The default as it arrives in an instance of the class."""
-    only = dataclasses.make_dataclass("Only", [(name, get_type_hints(cls)[name])])
-    return getattr(build(only, {name: value}), name)
-
-
-def test_all_spec_classes_are_compared() -> None:
-    classes = {
-        one
-        for one in vars(types).values()
-        if dataclasses.is_dataclass(one) and isinstance(one, type)
+def test_what_a_suite_may_change_is_what_an_evaluation_says() -> None:
+    own = spec_fields(types.Evaluation)
+    changes = spec_fields(types.EvaluationChange)
+    assert list(changes) == [name for name, one in own.items() if one.key.changeable]
+    hints = get_type_hints(types.EvaluationChange)
+    assert hints == {name: get_type_hints(types.Evaluation)[name] | None for name in changes} | {
+        "ABOUT": hints["ABOUT"]
     }
-    assert classes == {cls for _, _, cls in PARITY}
+    assert types.EvaluationChange() == build(types.EvaluationChange, dict.fromkeys(changes))
 
 
-def test_a_model_file_is_an_inline_model_with_labels() -> None:
-    parts = load_schema("model")["$defs"]
-    for kind in MODEL_KINDS:
-        inline, file = parts[kind]["properties"], parts[f"{kind}_file"]["properties"]
-        assert set(file) - set(inline) == set(MODEL_FILE_LABELS)
-        assert {key: file[key] for key in inline} == inline
-        assert parts[kind].get("required") == parts[f"{kind}_file"].get("required")
+def test_choices_are_those_of_the_publication() -> None:
+    six = ("granularity", "component", "ablation", "positions", "direction", "set")
+    assert (*six, "inputs", "head_bias") == types.CHOICES
 
 
-def test_generator_parameters_are_those_of_the_code() -> None:
-    from harness.datasets.generators.brackets import BracketParams
-    from harness.datasets.generators.othello.source import OthelloParams
-    from harness.datasets.generators.quotes.source import QuoteParams
+def test_edges_have_every_ablation_and_position_that_has_a_name() -> None:
+    edges = granularity("edge")
+    assert edges.ablations == get_args(types.Ablation)
+    assert edges.positions == get_args(types.EdgePositions)
+    assert edges.components[0] == spec_fields(types.Evaluation)["component"].default
 
-    parts = load_schema("task")["$defs"]
-    classes = {"brackets": BracketParams, "quotes": QuoteParams, "othello": OthelloParams}
-    for name, cls in classes.items():
-        schema = parts[name]["properties"]
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        defaults = {
-            key: tuple(one["default"]) if isinstance(one["default"], list) else one["default"]
-            for key, one in schema.items()
+
+def test_the_kinds_of_methods_are_those_of_the_code() -> None:
+    own = [kind for kind, info in built_in().items() if info.method and about_of(info.method)]
+    assert sorted([*METHOD_PARAMS, *own]) == sorted(built_in())
+
+
+@pytest.mark.parametrize("kind", list(METHOD_PARAMS))
+def test_a_method_has_the_parameters_and_defaults_of_its_schema(kind: str) -> None:
+    params = {name: one.default for name, one in spec_fields(METHOD_PARAMS[kind]).items()}
+    method = make_method(kind, {})
+    assert {one.name: getattr(method, one.name) for one in dataclasses.fields(method)} == params  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["brackets", "quotes", "othello", "boolean_expressions"])
+def test_default_parameters_of_a_generator_have_no_problems(name: str) -> None:
+    assert generator(name).params().problems() == []
+    assert name in load_schema("task")["$defs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyParams:
+    """Params that a method could have."""
+
+    ABOUT: ClassVar = About("Parameters of `toy`")
+
+    rate: Annotated[float | None, Key("Rate", "How fast.", [0.5], above=0)] = None
+    parts: Annotated[tuple[Word, ...], Key("Parts", "Which ones.", [["a"]], max_items=2)] = ("a",)
+
+
+def test_params_of_a_method_become_a_part_of_the_schema() -> None:
+    schema = schemas({"toy": ToyParams}, {})["method"]
+    assert schema["allOf"] == [
+        {
+            "if": {"properties": {"kind": {"const": "toy"}}, "required": ["kind"]},
+            "then": {"properties": {"params": {"$ref": "#/$defs/toy"}}},
         }
-        assert defaults == fields, name
-        assert cls(**defaults).problems() == []
+    ]
+    assert schema["properties"]["kind"]["description"].startswith("The code: `toy`, or one that")
+    assert schema["$defs"]["toy"] == {
+        "type": "object",
+        "title": "Parameters of `toy`",
+        "properties": {
+            "rate": {
+                "type": ["number", "null"],
+                "title": "Rate",
+                "description": "How fast.",
+                "default": None,
+                "examples": [0.5],
+                "exclusiveMinimum": 0,
+            },
+            "parts": {
+                "type": "array",
+                "title": "Parts",
+                "description": "Which ones.",
+                "default": ["a"],
+                "examples": [["a"]],
+                "items": {
+                    "type": "string",
+                    "pattern": r"^\w+$(?!\n)",
+                    "x-message": "must be letters, digits or '_'",
+                },
+                "maxItems": 2,
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+def test_stale_schemas_are_told_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "specs").mkdir()
+    monkeypatch.setattr("harness.cli.schemas.shipped_root", lambda: tmp_path)
+    stale = CliRunner().invoke(write_schemas, ["--check"])
+    assert stale.exit_code == 1
+    assert "not up to date: task.schema.json, model.schema.json" in stale.output
+    assert CliRunner().invoke(write_schemas, []).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "specs").iterdir()) == sorted(GENERATED)
+    assert CliRunner().invoke(write_schemas, ["--check"]).exit_code == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.spec.yaml_source import KEY, Source, parse_text, read_source
+from harness.spec.yaml.source import KEY, Source, parse_text, read_source
 
 
 def source(text: str) -> Source:

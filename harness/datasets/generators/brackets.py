@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from harness.datasets.pairs import (
 from harness.datasets.rows import Rows, dense_batch, last_token_pairs, opening_split, with_bos
 from harness.datasets.splits import Shares
 from harness.datasets.tokenizers import Vocabulary
+from harness.spec.key import About, Key
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,45 @@ class BracketParams:
     bracket and the end of the prompt, at least (they are closed groups, so the number is even).
     """
 
-    kinds: tuple[str, ...] = ("()", "[]", "{}")
-    lengths: tuple[int, ...] = (15, 20, 25, 30)
-    max_depth: int = 5
-    min_distance: int = 2
+    ABOUT: ClassVar = About("Parameters of `brackets`", name="brackets")
+
+    kinds: Annotated[
+        tuple[Annotated[str, Key(one_of=["()", "[]", "{}", "<>"])], ...],
+        Key(
+            "Bracket kinds",
+            "Opener and closer of each kind.",
+            [["()", "[]", "{}"]],
+            min_items=2,
+            unique=True,
+        ),
+    ] = ("()", "[]", "{}")
+    lengths: Annotated[
+        tuple[Annotated[int, Key(minimum=1, maximum=512)], ...],
+        Key(
+            "Lengths",
+            "Prompt lengths in tokens, without BOS, drawn evenly.",
+            [[15, 20, 25, 30]],
+            min_items=1,
+            unique=True,
+        ),
+    ] = (15, 20, 25, 30)
+    max_depth: Annotated[
+        int,
+        Key("Greatest depth", "Most brackets open at once.", [4, 5], minimum=1, maximum=64),
+    ] = 5
+    min_distance: Annotated[
+        int,
+        Key(
+            "Least distance",
+            "Fewest tokens between the innermost open bracket and the end of the prompt; an even "
+            "number.",
+            [0, 2],
+            minimum=0,
+            maximum=510,
+            multiple_of=2,
+            message="must be an even number",
+        ),
+    ] = 2
 
     def problems(self) -> list[Problem]:
         """Return impossible values and combinations."""

@@ -23,6 +23,7 @@ the same seed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,7 @@ from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
 from harness.datasets.splits import Shares, hash_rows
 from harness.datasets.tokenizers import FileTokenizer, Tokenizer
 from harness.errors import HarnessError
+from harness.spec.key import About, Key
 
 MOST_EXPRESSIONS = 1 << 23  # a byte of memory each
 _END = -(1 << 40)
@@ -75,10 +77,42 @@ class BooleanParams:
     another.
     """
 
-    form: Wording = "plain"
-    leaves: tuple[int, ...] = (2, 6)
-    depth: int = 3
-    nots: int = 1
+    ABOUT: ClassVar = About("Parameters of `boolean_expressions`", name="boolean_expressions")
+
+    form: Annotated[
+        Wording,
+        Key(
+            "Form",
+            'What stands around the expression: only "is" (`plain`), three solved ones before it '
+            "(`few_shot`), or a question in the chat format of Llama 2 (`instruction`). `both`: "
+            "the last two, equally often, in fewer words and over one vocabulary; "
+            "`both_few_shot`, `both_instruction`: one half of these.",
+            ["few_shot"],
+        ),
+    ] = "plain"
+    leaves: Annotated[
+        tuple[Annotated[int, Key(minimum=1, maximum=16)], ...],
+        Key(
+            "Leaves",
+            "Fewest and most leaves (True or False) of an expression; all numbers equally often.",
+            [[2, 6]],
+            min_items=2,
+            max_items=2,
+        ),
+    ] = (2, 6)
+    depth: Annotated[
+        int,
+        Key(
+            "Depth",
+            "Most operators (and, or) inside one another.",
+            [2, 3],
+            minimum=0,
+            maximum=8,
+        ),
+    ] = 3
+    nots: Annotated[
+        int, Key("Negations", "Most negations inside one another.", [0, 1], minimum=0, maximum=4)
+    ] = 1
 
     def problems(self) -> list[Problem]:
         """Return impossible values and combinations."""

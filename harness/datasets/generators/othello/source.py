@@ -16,7 +16,7 @@ them is a prompt of another split.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from harness.datasets.pairs import NO_TARGET, Ints, Objective, PromptPairs, Trai
 from harness.datasets.rows import Rows, opening_split
 from harness.datasets.splits import Shares
 from harness.datasets.tokenizers import Vocabulary
+from harness.spec.key import About, Key
 
 # Share of random games that `reject` keeps, by size; only sets how many are drawn at once.
 KEPT = {6: 0.58, 8: 0.65}
@@ -41,12 +42,46 @@ class OthelloParams:
     (the move before the last). `changed_moves`: moves at the end in which the twin may differ.
     """
 
-    size: Literal[6, 8] = 6
-    passes: Literal["reject", "keep"] = "reject"
-    min_ply: int = 8
-    max_ply: int = 0
-    ply_step: int = 1
-    changed_moves: int = 1
+    ABOUT: ClassVar = About("Parameters of `othello`", name="othello")
+
+    size: Annotated[Literal[6, 8], Key("Board", "Edge of the board.", [6])] = 6
+    passes: Annotated[
+        Literal["reject", "keep"],
+        Key("Passes", "`reject` games in which a player has to pass, or `keep` them.", ["reject"]),
+    ] = "reject"
+    min_ply: Annotated[
+        int, Key("Shortest prompt", "Fewest moves in a prompt.", [8], minimum=2, maximum=59)
+    ] = 8
+    max_ply: Annotated[
+        int,
+        Key(
+            "Longest prompt",
+            "Most moves in a prompt; 0 means as late as possible.",
+            [0, 24],
+            minimum=0,
+            maximum=59,
+        ),
+    ] = 0
+    ply_step: Annotated[
+        int,
+        Key(
+            "Step",
+            "Prompts have min_ply, min_ply + ply_step, … moves.",
+            [1, 4],
+            minimum=1,
+            maximum=59,
+        ),
+    ] = 1
+    changed_moves: Annotated[
+        int,
+        Key(
+            "Changed moves",
+            "Moves at the end in which the corrupted twin may differ.",
+            [1, 2],
+            minimum=1,
+            maximum=58,
+        ),
+    ] = 1
 
     @property
     def plies(self) -> int:

@@ -12,6 +12,7 @@ Dense training (`answer`) asks at every position inside a string: which quote cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from harness.datasets.pairs import (
 from harness.datasets.rows import Rows, dense_batch, last_token_pairs, opening_split, with_bos
 from harness.datasets.splits import Shares
 from harness.datasets.tokenizers import Vocabulary
+from harness.spec.key import About, Key
 
 LONGEST_HEAD = 14
 LONGEST_CHUNK = 6
@@ -45,8 +47,28 @@ class QuoteParams:
     the opening quote.
     """
 
-    lengths: tuple[int, ...] = (32, 40, 48)
-    content: tuple[int, ...] = (2, 16)
+    ABOUT: ClassVar = About("Parameters of `quotes`", name="quotes")
+
+    lengths: Annotated[
+        tuple[Annotated[int, Key(minimum=1, maximum=512)], ...],
+        Key(
+            "Lengths",
+            "Prompt lengths in characters, drawn evenly.",
+            [[32, 40, 48]],
+            min_items=1,
+            unique=True,
+        ),
+    ] = (32, 40, 48)
+    content: Annotated[
+        tuple[Annotated[int, Key(minimum=1, maximum=256)], ...],
+        Key(
+            "Content",
+            "Fewest and most characters after the opening quote.",
+            [[2, 16]],
+            min_items=2,
+            max_items=2,
+        ),
+    ] = (2, 16)
 
     def problems(self) -> list[Problem]:
         """Return impossible values and combinations."""

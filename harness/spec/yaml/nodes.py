@@ -1,8 +1,7 @@
-"""YAML text to a tree of nodes with places, built from parse events.
+"""Builds a tree of nodes with positions from the parse events of YAML text.
 
-Building from events, not with PyYAML's own composer, keeps everything in hand: nothing recurses
-(deeply nested brackets cannot overflow the stack), aliases are counted before they are expanded,
-and what specs must not contain is named where it stands.
+PyYAML's own composer is not used, because it recurses (deeply nested brackets overflow the stack)
+and expands aliases without counting them. What specs must not contain is reported at its position.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from harness.spec.printable import printable, quoted
-from harness.spec.scalars import Scalar, resolve
+from harness.spec.yaml.scalars import Scalar, resolve
 
 MOST_VALUES = 50_000
 DEEPEST = 64

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from harness.spec.issues import Issue, spec_error
 from harness.spec.printable import printable, shown_path
-from harness.spec.yaml_nodes import Fault, Node, Spot, compose
+from harness.spec.yaml.nodes import Fault, Node, Spot, compose
 
 __all__ = ["KEY", "Issue", "Source", "parse_text", "read_source"]
 

@@ -1,0 +1,52 @@
+"""Writes the generated JSON Schemas: `python -m harness.cli.schemas`, or `make schemas`.
+
+No verb of `harness`: only who changes the spec classes needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from harness.datasets.generators.registry import generator, generator_names, plug_in
+from harness.discovery.registry import built_in
+from harness.spec.generate import schemas
+from harness.spec.key import about_of
+from harness.spec.params.methods import METHOD_PARAMS
+from harness.spec.schema_text import as_text
+from harness.spec.shipped import shipped_root
+
+
+def generated() -> dict[str, str]:
+    """The text of every generated schema, by the name of its file."""
+    generators = {n: generator(n).params for n in generator_names() if plug_in(n) is None}
+    methods = {kind: info.method for kind, info in built_in().items()}
+    by_kind = schemas(METHOD_PARAMS | _described(methods), _described(generators))
+    return {f"{kind}.schema.json": as_text(schema) for kind, schema in by_kind.items()}
+
+
+def _described(classes: Mapping[str, type | None]) -> dict[str, type]:
+    """Those with an `ABOUT`: their fields are annotated, as those of spec classes are."""
+    return {name: cls for name, cls in classes.items() if cls is not None and about_of(cls)}
+
+
+@click.command("schemas")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a file is not up to date.")
+def main(check: bool) -> None:
+    """Write the JSON Schemas in specs/ anew from the spec classes."""
+    folder = shipped_root() / "specs"
+    stale = [
+        name
+        for name, text in generated().items()
+        if not (path := folder / name).is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    if check and stale:
+        raise click.ClickException(f"not up to date: {', '.join(stale)}; run `make schemas`")
+    for name in stale:
+        (folder / name).write_text(generated()[name], encoding="utf-8")
+        click.echo(f"wrote {folder / name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The shape of a transformer that is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from harness.spec.key import About, Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Shape of a transformer; null means d_model/n_heads, 4·d_model, and the longest prompt."""
+
+    ABOUT: ClassVar = About("Architecture", "Shape of a pre-norm transformer.")
+
+    n_layers: Annotated[
+        int,
+        Key("Layers", "Number of blocks, each attention and MLP.", [2], minimum=1, maximum=256),
+    ]
+    n_heads: Annotated[
+        int, Key("Heads", "Attention heads per layer.", [4], minimum=1, maximum=1024)
+    ]
+    d_model: Annotated[
+        int,
+        Key(
+            "Residual width",
+            "Width of the residual stream; must be divisible by n_heads unless d_head is given.",
+            [64],
+            minimum=1,
+            maximum=65536,
+        ),
+    ]
+    d_head: Annotated[
+        int | None,
+        Key(
+            "Head width",
+            "Width of one head; null means d_model / n_heads.",
+            [16],
+            minimum=1,
+            maximum=65536,
+        ),
+    ] = None
+    d_mlp: Annotated[
+        int | None,
+        Key(
+            "MLP width",
+            "Hidden width of an MLP; null means 4 * d_model.",
+            [256],
+            minimum=1,
+            maximum=262144,
+        ),
+    ] = None
+    n_ctx: Annotated[
+        int | None,
+        Key(
+            "Context length",
+            "Longest prompt in tokens; null means the longest prompt of the task.",
+            [64],
+            minimum=1,
+            maximum=1048576,
+        ),
+    ] = None
+    norm: Annotated[
+        Literal["layernorm", "rmsnorm", "none"],
+        Key(
+            "Norm",
+            "Normalisation before each attention, MLP and the unembedding.",
+            ["layernorm"],
+        ),
+    ] = "layernorm"
+    norm_eps: Annotated[
+        float,
+        Key("Norm epsilon", "Added to the variance inside a norm.", [1e-5], above=0, maximum=1),
+    ] = 1e-5
+    positions: Annotated[
+        Literal["learned", "rotary", "none"],
+        Key("Positions", "How the model knows where a token stands.", ["learned"]),
+    ] = "learned"
+    activation: Annotated[
+        Literal["gelu", "gelu_tanh", "relu", "silu"],
+        Key("Activation", "Non-linearity of the MLPs.", ["gelu_tanh"]),
+    ] = "gelu_tanh"
+    bias: Annotated[
+        bool,
+        Key("Biases", "Whether linear maps and norms have biases.", [True]),
+    ] = True
+    unembed_bias: Annotated[
+        bool, Key("Unembedding bias", "Whether the unembedding has a bias.", [False])
+    ] = False
+    tied: Annotated[
+        bool,
+        Key("Tied embedding", "Whether the unembedding is the transposed embedding.", [False]),
+    ] = False
+    causal: Annotated[
+        bool, Key("Causal", "Whether a position sees only itself and earlier ones.", [True])
+    ] = True
+    n_key_value_heads: Annotated[
+        int | None,
+        Key(
+            "Key and value heads",
+            "Heads of keys and values; groups of n_heads / n_key_value_heads heads share each. "
+            "null means n_heads.",
+            [2],
+            minimum=1,
+            maximum=1024,
+        ),
+    ] = None
+    parallel: Annotated[
+        bool,
+        Key(
+            "Parallel",
+            "Whether a block's attention and MLP read the same stream, so that its heads do not "
+            "feed its MLP.",
+            [False],
+        ),
+    ] = False
+    gated: Annotated[
+        bool,
+        Key(
+            "Gated MLP",
+            "Whether an MLP's hidden layer is act(gate) times up, as in Llama; it then has three "
+            "maps.",
+            [False],
+        ),
+    ] = False
+    rotary_base: Annotated[
+        float,
+        Key(
+            "Rotary base",
+            "With rotary positions: the slowest pair of coordinates turns about this many times "
+            "slower than the fastest.",
+            [10000.0],
+            above=1,
+        ),
+    ] = 10000.0

@@ -1,0 +1,218 @@
+"""What a faithfulness score means, and what a suite may change in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from harness.spec.key import About, Key, spec_fields
+from harness.spec.types.names import (
+    MIB_SIZES,
+    Ablation,
+    EdgePositions,
+    ExtraMeasure,
+    HeadBias,
+    Inputs,
+    Metric,
+)
+
+Size = Annotated[float, Key(above=0, maximum=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The choices that define a faithfulness score, the metric, and how much is measured.
+
+    `measures`: what rows and tables show besides.
+    """
+
+    ABOUT: ClassVar = About(
+        "Evaluation",
+        "The choices that define a faithfulness score, the metric, and how much is measured.",
+    )
+
+    granularity: Annotated[
+        str,
+        Key("Granularity", "What a circuit consists of.", ["edge"], choice=True),
+    ] = "edge"
+    component: Annotated[
+        str,
+        Key(
+            "Component",
+            "Which parts are the ends of edges: heads with Q, K and V apart, and MLPs.",
+            ["heads_qkv_mlps"],
+            choice=True,
+            by_granularity=True,
+        ),
+    ] = "heads_qkv_mlps"
+    ablation: Annotated[
+        Ablation,
+        Key(
+            "Ablation",
+            "What replaces a dropped edge: the corrupted run's activation, the mean (over all "
+            "positions, or at each), a learned constant, zero, or that of a random other prompt.",
+            ["interchange"],
+            choice=True,
+            changeable=True,
+            by_granularity=True,
+        ),
+    ]
+    positions: Annotated[
+        EdgePositions,
+        Key(
+            "Positions",
+            "Where edges are dropped: `all`: an edge is kept or dropped at all token positions at "
+            "once; `per_token`: at each position on its own, so that there are as many times more "
+            "edges as a prompt has tokens, and all prompts must have one length.",
+            ["all"],
+            choice=True,
+            changeable=True,
+            by_granularity=True,
+        ),
+    ]
+    direction: Annotated[
+        Literal["noising"],
+        Key(
+            "Direction",
+            "`noising`: run the clean prompt and put the replacement in.",
+            ["noising"],
+            choice=True,
+        ),
+    ] = "noising"
+    set: Annotated[
+        Literal["complement"],
+        Key(
+            "Set",
+            "Which edges are replaced: everything but the circuit.",
+            ["complement"],
+            choice=True,
+        ),
+    ] = "complement"
+    inputs: Annotated[
+        Inputs,
+        Key(
+            "Inputs",
+            "Which writers the embeddings are: the token embedding (positions stay), token and "
+            "position summed, both apart, or none (always clean).",
+            ["token"],
+            choice=True,
+            changeable=True,
+        ),
+    ] = "token"
+    head_bias: Annotated[
+        HeadBias,
+        Key(
+            "Head bias",
+            "Whether attention's output bias belongs to no head (and stays) or in equal parts to "
+            "the heads; matters under zero ablation only.",
+            ["unattached"],
+            choice=True,
+            changeable=True,
+        ),
+    ] = "unattached"
+    metric: Annotated[
+        Metric,
+        Key(
+            "Metric",
+            "Behaviour that is compared: difference of logits or of probabilities between good "
+            "and bad answers, or squared distance to the model's outputs (for outputs that are "
+            "numbers).",
+            ["logit_diff"],
+            changeable=True,
+        ),
+    ] = "logit_diff"
+    measures: Annotated[
+        tuple[ExtraMeasure, ...],
+        Key(
+            "Measures",
+            "What rows and tables show besides: `agreement` (the exact match of Edge Pruning) and "
+            "other measures of every task; of tasks with ordered answers `prob_diff_10` (±10) and "
+            "`kendall_tau`. `harness list metrics` defines them.",
+            [["prob_diff_10", "kendall_tau", "agreement"]],
+            unique=True,
+        ),
+    ] = ()
+    sizes: Annotated[
+        tuple[Size, ...],
+        Key(
+            "Sizes",
+            "Circuit sizes as shares of all edges, ascending.",
+            [[0.01, 0.1, 1.0]],
+            changeable=True,
+            min_items=1,
+            max_items=1000,
+            unique=True,
+        ),
+    ] = MIB_SIZES
+    discovery_pairs: Annotated[
+        int,
+        Key(
+            "Discovery pairs",
+            "Prompt pairs (split train) that methods may use.",
+            [128],
+            changeable=True,
+            minimum=1,
+            maximum=1_000_000,
+        ),
+    ] = 128
+    discovery_repeats: Annotated[
+        bool,
+        Key(
+            "Discovery repeats",
+            "Whether clean prompts may come again among the discovery pairs where the split has "
+            "fewer: all once, then all again in another order, with new twins where the "
+            "corruption draws words. If not, asking for more than there are is an error.",
+            [True],
+            changeable=True,
+        ),
+    ] = False
+    test_pairs: Annotated[
+        int,
+        Key(
+            "Test pairs",
+            "Prompt pairs (split test) on which circuits are measured.",
+            [256],
+            changeable=True,
+            minimum=2,
+            maximum=1_000_000,
+        ),
+    ] = 256
+
+
+CHOICES = tuple(name for name, one in spec_fields(Evaluation).items() if one.key.choice)
+"""What has to be equal for two faithfulness numbers to mean the same (Miller et al. 2024)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationChange:
+    """What a suite changes in its tasks' evaluation; None leaves the task's own choice.
+
+    Its fields are those of `Evaluation` that are `changeable`, with their keys (a test compares
+    them); one that is annotated here has a key of its own.
+    """
+
+    ABOUT: ClassVar = About(
+        "Change of the evaluation",
+        "Replaces choices of a task's evaluation; null leaves the task's own.",
+        changes=Evaluation,
+        part="grid",
+    )
+
+    ablation: Ablation | None = None
+    positions: EdgePositions | None = None
+    inputs: Inputs | None = None
+    head_bias: HeadBias | None = None
+    metric: Metric | None = None
+    sizes: Annotated[
+        tuple[Size, ...] | None,
+        Key(
+            "Sizes",
+            "Circuit sizes as shares of all edges, ascending.",
+            [[0.01, 0.03, 1.0]],
+            min_items=2,
+            unique=True,
+        ),
+    ] = None
+    discovery_pairs: int | None = None
+    discovery_repeats: bool | None = None
+    test_pairs: int | None = None

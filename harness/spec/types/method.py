@@ -1,0 +1,74 @@
+"""A method, and how its scores become circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from harness.spec.key import About, Key
+from harness.spec.types.scalars import Description, Name, SpecVersion, Text, Title, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """How scores become circuits of a wanted size."""
+
+    ABOUT: ClassVar = About("Selection")
+
+    rule: Annotated[
+        Literal["top_n", "greedy"],
+        Key(
+            "Rule",
+            "`top_n`: the edges with the highest scores; `greedy`: grown backwards from the "
+            "logits, always connected.",
+            ["top_n"],
+        ),
+    ] = "top_n"
+    order: Annotated[
+        Literal["absolute", "signed"],
+        Key(
+            "Order",
+            "Whether edges are ranked by the magnitude of their score or by the score with its "
+            "sign.",
+            ["absolute"],
+        ),
+    ] = "absolute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A way to score or find edges; `params` are the method's own."""
+
+    ABOUT: ClassVar = About(
+        "Method", "A way to score the edges of a graph, and how scores become circuits."
+    )
+
+    spec_version: SpecVersion = 1
+    name: Annotated[Name, Key(examples=["eap_ig"], part="label")]
+    title: Annotated[Title, Key(examples=["Attribution patching with integrated gradients"])]
+    description: Annotated[
+        Description,
+        Key(examples=["Averages the gradient over runs between the two prompts."]),
+    ] = ""
+    version: Version = "1"
+    kind: Annotated[
+        Text,
+        Key(
+            "Kind",
+            "The code: {kinds}, or one that an installed package adds.",
+            ["eap", "eap_ig"],
+            max_length=128,
+        ),
+    ]
+    params: Annotated[
+        Mapping[str, Any], Key("Parameters", "The method's own parameters.", [{"steps": 5}])
+    ] = field(default_factory=dict)
+    selection: Annotated[
+        Selection,
+        Key(
+            "Selection",
+            "How scores become circuits of a wanted size.",
+            [{"rule": "top_n", "order": "absolute"}],
+        ),
+    ] = Selection()

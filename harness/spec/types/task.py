@@ -1,0 +1,143 @@
+"""A task: its tokens, its data, its evaluation and its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from harness.spec.key import About, Key, Kinds
+from harness.spec.types.evaluation import Evaluation
+from harness.spec.types.file_data import FileData
+from harness.spec.types.generator_data import GeneratorData
+from harness.spec.types.model import Model
+from harness.spec.types.program import ProgramData
+from harness.spec.types.scalars import (
+    Description,
+    FileStem,
+    Name,
+    SpecVersion,
+    Text,
+    Title,
+    Version,
+)
+from harness.spec.types.template import TemplateData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerSpec:
+    """How text becomes tokens.
+
+    `path` is for kind `file` (a `tokenizer.json`). Kind `model` is the file of the model that
+    a cell uses: its `path` is filled in when a model is chosen, never in a spec. `bos: auto` puts
+    BOS where the file itself does.
+    """
+
+    ABOUT: ClassVar = About("Tokenizer", "How text becomes tokens.", name="tokenizer")
+
+    kind: Annotated[
+        Literal["words", "characters", "moves", "file", "model"],
+        Key(
+            "Kind",
+            "`words`, `characters` and `moves` take their vocabulary from the task; `file` reads "
+            "a tokenizer.json; `model` takes that of the model the task is run with.",
+            ["words"],
+        ),
+    ]
+    bos: Annotated[
+        Literal[True, False, "auto"],
+        Key(
+            "BOS",
+            "Whether every prompt begins with a fixed token; `auto`, for kinds `file` and "
+            "`model`: as the tokenizer.json itself begins a text.",
+            [False, "auto"],
+        ),
+    ] = False
+    path: Annotated[
+        Text | None,
+        Key(
+            "Path",
+            "The tokenizer.json; looked for beside this file, in the folders of HARNESS_FILES, "
+            "and in the current folder.",
+            ["gpt2/tokenizer.json"],
+            absent=True,
+            only_for=("file",),
+        ),
+    ] = None
+
+
+Data = Annotated[
+    GeneratorData | TemplateData | FileData | ProgramData,
+    Kinds(
+        "data",
+        "Data",
+        "Where prompt pairs come from.",
+        Key(
+            "Kind",
+            "`generator`: registered Python code; `template`: sentence frames in this file; "
+            "`file`: JSON Lines, CSV or Parquet; `program`: what a small program computes from "
+            "random tokens.",
+            ["generator"],
+        ),
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A behaviour: prompt pairs, answer tokens, where they are read, and how it is scored."""
+
+    ABOUT: ClassVar = About(
+        "Task",
+        "A behaviour: prompt pairs, answer tokens, where they are read, the model that shows it, "
+        "and how circuits are scored.",
+    )
+
+    spec_version: SpecVersion = 1
+    name: Annotated[Name, Key(examples=["bracket_matching"])]
+    title: Annotated[Title, Key(examples=["Close the innermost open bracket"])]
+    description: Annotated[
+        Description,
+        Key(examples=["The corrupted twin has another bracket at the innermost opener."]),
+    ] = ""
+    version: Version = "1"
+    tags: Annotated[
+        tuple[FileStem, ...],
+        Key(
+            "Tags",
+            "Words to filter lists by.",
+            [["headline", "language"]],
+            part="label",
+            unique=True,
+        ),
+    ] = ()
+    tokenizer: Annotated[
+        TokenizerSpec,
+        Key("Tokenizer", "How text becomes tokens.", [{"kind": "characters", "bos": True}]),
+    ]
+    data: Annotated[
+        Data,
+        Key(
+            "Data",
+            "Where prompt pairs come from.",
+            [{"kind": "generator", "generator": "brackets"}],
+        ),
+    ]
+    evaluation: Annotated[
+        Evaluation,
+        Key(
+            "Evaluation",
+            "What a faithfulness score of this task means.",
+            [{"ablation": "interchange", "positions": "all"}],
+        ),
+    ]
+    # Identified on its own, because a suite may choose another model.
+    model: Annotated[
+        Model,
+        Key(
+            "Model",
+            "The model itself, or the name (or path) of a model spec.",
+            ["toy-2l-64", {"kind": "load", "path": "my_model"}],
+            or_name=True,
+            part="grid",
+        ),
+    ]

@@ -1,0 +1,143 @@
+"""How the weights of a model are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from harness.spec.key import About, Key
+from harness.spec.types.scalars import SeedNumber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Training stops early once `metric` on the validation split reaches `value`."""
+
+    ABOUT: ClassVar = About(
+        "Target",
+        "When training may stop early.",
+        rules=(
+            {
+                "if": {"properties": {"metric": {"const": "accuracy"}}},
+                "then": {
+                    "properties": {"value": {"maximum": 1, "x-message": "an accuracy is at most 1"}}
+                },
+            },
+        ),
+    )
+
+    metric: Annotated[
+        Literal["accuracy", "loss"],
+        Key("Metric", "What is watched on the validation split.", ["accuracy"]),
+    ] = "accuracy"
+    value: Annotated[
+        float,
+        Key(
+            "Value",
+            "Training stops once accuracy is at least, or loss at most, this.",
+            [0.99, 0.05],
+            minimum=0,
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """AdamW with linear warm-up and cosine decay."""
+
+    ABOUT: ClassVar = About("Training", "AdamW with linear warm-up and cosine decay.")
+
+    objective: Annotated[
+        Literal["next_token", "answer"],
+        Key(
+            "Objective",
+            "`answer`: the loss is taken where the task reads its answer; `next_token`: at every "
+            "token.",
+            ["answer"],
+        ),
+    ]
+    steps: Annotated[
+        int,
+        Key(
+            "Steps",
+            "Most optimiser steps; the learning rate reaches its end there.",
+            [2000],
+            minimum=1,
+            maximum=10_000_000,
+        ),
+    ]
+    batch_size: Annotated[
+        int, Key("Batch size", "Prompts per step.", [64, 128], minimum=1, maximum=65536)
+    ] = 128
+    learning_rate: Annotated[
+        float,
+        Key(
+            "Learning rate",
+            "Highest learning rate of AdamW, reached after the warm-up.",
+            [0.001, 0.0003],
+            above=0,
+            maximum=10,
+        ),
+    ] = 1e-3
+    final_learning_rate: Annotated[
+        float,
+        Key(
+            "Final learning rate",
+            "Share of learning_rate that is left at the last step of the cosine.",
+            [0.1, 0.0],
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.1
+    warmup_steps: Annotated[
+        int,
+        Key(
+            "Warm-up steps",
+            "Steps over which the learning rate rises linearly.",
+            [0, 100],
+            minimum=0,
+            maximum=1_000_000,
+        ),
+    ] = 100
+    weight_decay: Annotated[
+        float,
+        Key(
+            "Weight decay",
+            "Decoupled weight decay of AdamW.",
+            [0.0, 0.01],
+            minimum=0,
+            maximum=100,
+        ),
+    ] = 0.01
+    beta1: Annotated[
+        float, Key("Beta 1", "Decay of AdamW's mean gradient.", [0.9], minimum=0, below=1)
+    ] = 0.9
+    beta2: Annotated[
+        float,
+        Key("Beta 2", "Decay of AdamW's mean squared gradient.", [0.98, 0.999], minimum=0, below=1),
+    ] = 0.98
+    clip: Annotated[
+        float, Key("Gradient clipping", "Longest norm of a gradient.", [1.0], above=0)
+    ] = 1.0
+    seed: Annotated[
+        SeedNumber,
+        Key("Seed", "Decides the initial weights and the order of the training data.", [0, 7]),
+    ] = 0
+    evaluate_every: Annotated[
+        int,
+        Key(
+            "Evaluate every",
+            "Steps between evaluations on the validation split; checkpoints are written by time.",
+            [200],
+            minimum=1,
+            maximum=10_000_000,
+        ),
+    ] = 200
+    target: Annotated[
+        Target | None,
+        Key(
+            "Target",
+            "Stop early once this is reached; null trains all steps.",
+            [{"metric": "accuracy", "value": 0.99}],
+        ),
+    ] = None
