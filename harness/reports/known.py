@@ -134,7 +134,7 @@ def _name(line: Line) -> str:
 
 def _title(board: Board) -> str:
     size = next(line.known.size for line in board.lines if line.known is not None)
-    edges = "" if board.facts is None else f" {size}/{board.facts['edges_total']}"
+    edges = "" if board.facts is None else f" {size}/{board.facts['total']}"
     return f"{board.task}{edges}"
 
 

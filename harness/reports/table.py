@@ -157,7 +157,7 @@ def caption(board: Board) -> list[str]:
     choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
-        f"n = {facts['n_examples']} test pairs, {facts['edges_total']} edges, "
+        f"n = {facts['n_examples']} test pairs, {facts['total']} edges, "
         f"metric {facts['metric']}; {quality}.",
         f"Circuits: {choices}.",
         *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),

@@ -34,7 +34,7 @@ WEAK = {**KNOWN, "auroc": 0.5, "average_precision": 0.25, "f1": 0.5, "exact": Fa
 
 
 def result(known: dict[str, Any] | None) -> dict[str, Any]:
-    return {"known": known}
+    return {"ground_truth": known}
 
 
 def test_means_over_seeds_and_counts_of_exact_ones() -> None:
@@ -57,7 +57,7 @@ def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: P
     record(folder, Plan("run", tuple(planned)))
     for cell, known in zip(planned, cells.values(), strict=True):
         made = output(cell)
-        store.publish(cell.id, replace(made, result=made.result | {"known": known}), {})
+        store.publish(cell.id, replace(made, result=made.result | {"ground_truth": known}), {})
     board = leaderboard(load_cells(folder))
     (table,) = known_tables(board.boards)
     assert table.choices == {}
@@ -76,7 +76,7 @@ def test_the_overview_has_methods_by_mean_auroc_and_tasks_as_columns(tmp_path: P
 def board_of(task: str, limit: int | None = None, **changed: str) -> Board:
     """A board of one method; choices and metric are the usual ones but for those given."""
     usual = dict.fromkeys((*CHOICES, "metric"), "usual") | changed
-    facts = {"choices": usual, "metric": usual["metric"], "edges_total": 9}
+    facts = {"choices": usual, "metric": usual["metric"], "total": 9}
     line = Line("method", "eap", known=known_of([result(KNOWN)]))
     return Board(task, task, limit, 0.1, facts, (line,))
 

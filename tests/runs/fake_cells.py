@@ -230,17 +230,20 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
         "n_examples": n,
         "n_discovery": given,
         "n_discovery_prompts": given,
-        "edges_total": EDGES,
+        "unit": "edges",
+        "total": EDGES,
         "model_quality": {
             "test": {"accuracy": mean(ones), "good_mass": mean(ones), "loss": mean(0 * ones)}
         },
+        "plain": point(-1, 0 * ones, ones),
         "whole": point(-1, 0 * ones, ones),
         "empty": point(-2, ones, 0 * ones),
         "curve": [
             {
                 "size_requested": size,
-                "edges_requested": round(size * EDGES),
+                "requested": round(size * EDGES),
                 "size": realised[i],
+                "counts": {"edges": realised[i]},
                 "sparsity": 1 - realised[i] / EDGES,
                 **point(i, t["curve/kl"][i], t["curve/accuracy"][i]),
             }
@@ -253,12 +256,13 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
                 )
                 for name, area in measures.AREAS.items()
             },
+            "size_at": "grid",
             **{
                 f"size_at_{level}": measures.size_reaching(float(level), realised, value[:-2])
                 for level in ("0.85", "0.95", "0.99")
             },
         },
-        "known": None,
+        "ground_truth": None,
         "notes": {},
         "data_digest": {
             "discovery": hashlib.sha256(b"discovery").hexdigest(),

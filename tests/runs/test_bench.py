@@ -191,7 +191,8 @@ def test_patching_reader_by_reader_is_the_method() -> None:
     clean, new = patcher.clean_reads(2), patcher.new_reads(2, removed)
     column = subject.graph.qkv_columns(2).start + 5
     found = patcher.at_reader(2, 5, clean, new) / len(subject.batch)
-    torch.testing.assert_close(whole.scores[: len(found), column], found)
+    scores = problem.edges.space.matrix(whole.scores)
+    torch.testing.assert_close(scores[: len(found), column], found)
 
 
 def test_every_method_states_its_cost() -> None:
