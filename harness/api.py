@@ -36,17 +36,17 @@ from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
-from harness.runs.obtain import obtain_model
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.prepare import Drawn, Prepared, check_lengths, draw, prepare
-from harness.runs.record import find_run, load_cells, model_store, record
+from harness.runs.store.record import find_run, load_cells, model_store, record
 from harness.spec.load import Library, Loaded
 from harness.spec.types import Evaluation, Method, Runtime, Task
 
 if TYPE_CHECKING:
     import polars
 
-    from harness.runs.execute import Summary as RunSummary
+    from harness.runs.compute.execute import Summary as RunSummary
 
 Log = Callable[[str], None]
 
@@ -228,7 +228,7 @@ def run(
     include: Sequence[Path | str] = (),
 ) -> RunSummary:
     """Compute every cell of a suite that is not stored yet, as `harness run` does."""
-    from harness.runs.execute import LocalExecutor, Settings
+    from harness.runs.compute.execute import LocalExecutor, Settings
     from harness.runs.plan import expand
     from harness.runs.store import CellStore
 

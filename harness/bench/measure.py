@@ -22,7 +22,7 @@ from harness.bench.rows import STANDARD
 from harness.bench.subject import ROWS, Bench, Run, Subject
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.errors import NotFound
-from harness.runs.cost import in_fresh_process, measured
+from harness.runs.compute.cost import in_fresh_process, measured
 
 
 def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:

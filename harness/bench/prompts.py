@@ -29,9 +29,9 @@ from harness.discovery.registry import make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
-from harness.runs.cost import in_fresh_process, measured
-from harness.runs.machine import use_runtime
-from harness.runs.prepare import batched
+from harness.runs.compute.cost import in_fresh_process, measured
+from harness.runs.compute.machine import use_runtime
+from harness.runs.compute.prepare import batched
 from harness.spec.load import Library
 from harness.spec.types import Runtime, Task, TrainModel
 

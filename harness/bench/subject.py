@@ -30,8 +30,8 @@ from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
-from harness.runs.cost import plain_forward_backward
-from harness.runs.machine import use_runtime
+from harness.runs.compute.cost import plain_forward_backward
+from harness.runs.compute.machine import use_runtime
 from harness.spec.types import Runtime
 
 KEPT_SHARE = 0.05

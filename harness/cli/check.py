@@ -83,7 +83,7 @@ def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
 def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Models of the suite that cannot do a task: by their training, or by their tokenizer."""
     from harness.datasets.check import pair_problems
-    from harness.runs.variants import apart
+    from harness.runs.plan.variants import apart
 
     spec, folder = suite.spec, suite.folder
     found = []
@@ -107,7 +107,7 @@ def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
 
 def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
-    from harness.runs.variants import excluded, variants
+    from harness.runs.plan.variants import excluded, variants
 
     spec, folder = suite.spec, suite.folder
     try:

@@ -14,8 +14,8 @@ from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.search import is_path
 
 if TYPE_CHECKING:
-    from harness.runs.left_out import LeftOut
     from harness.runs.plan import Overrides, Plan
+    from harness.runs.plan.skipped import Skipped
     from harness.spec.schema import SpecKind
     from harness.spec.types import Suite
 
@@ -115,17 +115,17 @@ def _reason(library: Library, kind: Literal["suite", "task"], name: str) -> str:
     return ""
 
 
-def note_left_out(left_out: Iterable[LeftOut]) -> None:
+def note_skipped(skipped: Iterable[Skipped]) -> None:
     """Say on stderr, a line each, what a suite leaves out because files are missing."""
     from harness.spec.printable import printable
 
-    for one in left_out:
+    for one in skipped:
         click.echo(printable(one.line()), err=True)
 
 
 def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
     """Folders of the named runs, or of all runs in the results folder; `NotFound` if none."""
-    from harness.runs.record import find_run, runs_root
+    from harness.runs.store.record import find_run, runs_root
 
     if runs:
         return [find_run(results, run) for run in runs]

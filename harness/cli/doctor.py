@@ -39,7 +39,7 @@ def _line(value: Any) -> str:
 def _machine() -> dict[str, Any]:
     import torch
 
-    from harness.runs import provenance
+    from harness.runs.store import provenance
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
@@ -54,7 +54,7 @@ def _machine() -> dict[str, Any]:
 
 def _write_problem(results: Path) -> str | None:
     """Why results cannot be written there; None if they can. Leaves nothing behind."""
-    from harness.runs.atomic import try_lock
+    from harness.runs.store.atomic import try_lock
 
     existed = results.exists()
     probe = results / ".doctor.lock"

@@ -52,8 +52,8 @@ def command(
     written that its stored circuit was cut from; --circuits writes the circuits that were measured,
     as the leaderboard takes them, and --size the one of one size.
     """
-    from harness.runs.export import export_mib, export_mib_circuits, too_few
-    from harness.runs.record import find_run, load_cells
+    from harness.runs.services.export import export_mib, export_mib_circuits, too_few
+    from harness.runs.store.record import find_run, load_cells
 
     if circuits and size is not None:
         raise click.UsageError("--circuits writes nine sizes and --size one: give one of them")

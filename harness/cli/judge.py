@@ -14,8 +14,8 @@ from harness.cli.overlap import consistency_shown
 from harness.cli.overlap import share as _share
 
 if TYPE_CHECKING:
-    from harness.runs.given import Given
     from harness.runs.plan import ModelSource
+    from harness.runs.services.lookup import NamedCircuit
     from harness.spec.load import Library, Loaded
     from harness.spec.types import Runtime, Task
 
@@ -63,19 +63,19 @@ def command(
     CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another split, or with
     --on on another task in the same model, this shows how far it transfers.
     """
-    from harness.runs.given import find_circuit
-    from harness.runs.judge import Request, judge_circuit, runtime_of
-    from harness.runs.record import model_store
+    from harness.runs.services.judge import Request, judge_circuit, runtime_of
+    from harness.runs.services.lookup import find_circuit
+    from harness.runs.store.record import model_store
     from harness.spec.load import Library
 
     chosen = _tests(tests)
     library = Library(include)
-    given = find_circuit(results, circuit, size)
-    loaded = _task(library, task, given)
+    named = find_circuit(results, circuit, size)
+    loaded = _task(library, task, named)
     measured = None if on is None else _checked_task(library, on)
-    runtime = runtime_of(given, library.suite(_default_suite()).spec.runtime)
+    runtime = runtime_of(named, library.suite(_default_suite()).spec.runtime)
     request = Request(
-        given=given,
+        named=named,
         task=loaded,
         source=_source(library, loaded, model),
         runtime=_changed(runtime, device, threads),
@@ -105,13 +105,13 @@ def _tests(text: str | None) -> tuple[str, ...]:
     return wanted
 
 
-def _task(library: Library, task: str | None, given: Given) -> Loaded[Task]:
+def _task(library: Library, task: str | None, named: NamedCircuit) -> Loaded[Task]:
     """The task asked for, or the one that the circuit was found on; refused if it has mistakes."""
     from harness.errors import HarnessError
 
-    task = task or given.circuit.source.get("task")
+    task = task or named.circuit.source.get("task")
     if task is None:
-        raise HarnessError(f"{given.name} does not say which task it is for; name one with --task")
+        raise HarnessError(f"{named.name} does not say which task it is for; name one with --task")
     return _checked_task(library, task)
 
 

@@ -69,7 +69,7 @@ def _renamed(task: Loaded[Task], name: str, folder: Path) -> str:
 def _write_new(path: Path, text: str) -> None:
     """Write the file whole or not at all, and only if nothing stands there."""
     from harness.errors import HarnessError
-    from harness.runs.atomic import write_synced
+    from harness.runs.store.atomic import write_synced
 
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")

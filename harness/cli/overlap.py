@@ -12,7 +12,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.runs.given import Given
+    from harness.runs.services.lookup import NamedCircuit
 
 Shown = tuple[str, str]
 
@@ -38,10 +38,10 @@ def command(
     of all its seeds. Several circuits of one name are compared with each other, and with those of
     every other name. Give --size, so that circuits of cells have about equally many edges.
     """
-    from harness.runs.given import find_circuits
-    from harness.runs.overlap import overlap_of
+    from harness.runs.services.lookup import find_circuits
+    from harness.runs.services.overlap import overlap_of
 
-    groups: dict[str, list[Given]] = {
+    groups: dict[str, list[NamedCircuit]] = {
         name: find_circuits(results, name, size, task, variant) for name in circuits
     }
     if sum(map(len, groups.values())) < 2:

@@ -31,7 +31,7 @@ def command(
 
     SPEC is a suite, a task, or the path of either (default: the suite quickstart).
     """
-    from harness.cli.choose import note_left_out, overrides, plans
+    from harness.cli.choose import note_skipped, overrides, plans
 
     chosen = plans(specs, include, overrides(**grid))
     data = [_data(plan, results) for plan in chosen]
@@ -40,12 +40,12 @@ def command(
     else:
         for one in data:
             click.echo(_text(one))
-    note_left_out(one for plan in chosen for one in plan.left_out)
+    note_skipped(one for plan in chosen for one in plan.skipped)
 
 
 def _data(plan: Plan, results: Path) -> dict[str, Any]:
-    from harness.runs.record import model_store
     from harness.runs.store import CellStore
+    from harness.runs.store.record import model_store
 
     store, models = CellStore(results / plan.name), model_store(results)
     cells = [
@@ -64,7 +64,7 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
             for model_id, group in plan.by_model.items()
             if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
         ],
-        "left_out": [vars(one) for one in plan.left_out],
+        "left_out": [vars(one) for one in plan.skipped],
         "cells": cells,
     }
 

@@ -29,7 +29,7 @@ def command(runs: tuple[str, ...], output: Path, measure: str, results: Path) ->
     """Draw a measure against circuit size for every task of RUN, one panel per task."""
     from harness.cli.choose import run_folders
     from harness.reports.curves import plot
-    from harness.runs.record import load_cells
+    from harness.runs.store.record import load_cells
 
     plot(
         [cell for folder in run_folders(runs, results) for cell in load_cells(folder)],

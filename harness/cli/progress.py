@@ -12,7 +12,7 @@ from harness.spec.printable import printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from harness.runs.worker import Event
+    from harness.runs.compute.worker import Event
 
 
 class Progress:

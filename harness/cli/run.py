@@ -12,7 +12,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
-    from harness.runs.execute import Summary
+    from harness.runs.compute.execute import Summary
     from harness.runs.plan import Plan
 
 
@@ -40,10 +40,10 @@ def command(
     SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
     with the methods of quickstart. Running again computes only what is missing.
     """
-    from harness.cli.choose import note_left_out, overrides, plans
+    from harness.cli.choose import note_skipped, overrides, plans
 
     chosen = plans(specs, include, overrides(**grid))
-    note_left_out(one for plan in chosen for one in plan.left_out)
+    note_skipped(one for plan in chosen for one in plan.skipped)
     summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
     board = _leaderboard(chosen, results, size)
     if as_json:
@@ -57,9 +57,9 @@ def command(
 
 def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> Summary:
     from harness.cli.progress import Progress
-    from harness.runs import execute
-    from harness.runs.record import model_store, record
+    from harness.runs.compute import execute
     from harness.runs.store import CellStore
+    from harness.runs.store.record import model_store, record
 
     store = CellStore(results / plan.name)
     record(store.folder, plan)
@@ -104,7 +104,7 @@ def _say(plan: Plan, summary: Summary, folder: Path) -> None:
 
 def _leaderboard(chosen: list[Plan], results: Path, size: float) -> Leaderboard:
     from harness.reports.leaderboard import leaderboard
-    from harness.runs.record import entries_of, load_cells
+    from harness.runs.store.record import entries_of, load_cells
 
     cells = []
     for plan in chosen:
@@ -129,7 +129,7 @@ def _data(
                 "elsewhere": summary.elsewhere,
                 "failed": dict(summary.failed),
                 "skipped": summary.skipped,
-                "left_out": [vars(one) for one in plan.left_out],
+                "left_out": [vars(one) for one in plan.skipped],
                 "models_made": summary.models_made,
                 "models_reused": summary.models_reused,
                 "seconds": summary.seconds,

@@ -20,8 +20,8 @@ def command(run: str | None, results: Path, as_json: bool) -> None:
 
     Without RUN, of all runs there.
     """
-    from harness.cli.choose import note_left_out, run_folders
-    from harness.runs.record import left_out_of
+    from harness.cli.choose import note_skipped, run_folders
+    from harness.runs.store.record import skipped_of
 
     folders = run_folders((run,) if run else (), results)
     data = [_data(folder) for folder in folders]
@@ -30,12 +30,12 @@ def command(run: str | None, results: Path, as_json: bool) -> None:
         return
     for one in data:
         click.echo(_text(one))
-    note_left_out(one for folder in folders for one in left_out_of(folder))
+    note_skipped(one for folder in folders for one in skipped_of(folder))
 
 
 def _data(folder: Path) -> dict[str, Any]:
-    from harness.runs.record import entries_of, left_out_of, status_of
     from harness.runs.store import CellStore
+    from harness.runs.store.record import entries_of, skipped_of, status_of
 
     store = CellStore(folder)
     cells = []
@@ -61,7 +61,7 @@ def _data(folder: Path) -> dict[str, Any]:
         name: sum(cell["status"] == name for cell in cells)
         for name in ("ok", "smoke", "failed", "running", "missing")
     }
-    left_out = [vars(one) for one in left_out_of(folder)]
+    left_out = [vars(one) for one in skipped_of(folder)]
     return {"run": str(folder), "counts": counts, "left_out": left_out, "cells": cells}
 
 

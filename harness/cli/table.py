@@ -48,8 +48,8 @@ def command(
 
     Without RUN, of all runs there.
     """
-    from harness.cli.choose import note_left_out, run_folders
-    from harness.runs.record import left_out_of, load_cells
+    from harness.cli.choose import note_skipped, run_folders
+    from harness.runs.store.record import load_cells, skipped_of
 
     if form == "parquet" and not (full and write):
         raise click.UsageError("parquet is binary and holds rows: give --full and --write FILE")
@@ -57,7 +57,7 @@ def command(
         raise click.UsageError("--provenance is a line below a table: github only, without --full")
     folders = run_folders(runs, results)
     cells = [cell for folder in folders for cell in load_cells(folder)]
-    note_left_out(one for folder in folders for one in left_out_of(folder))
+    note_skipped(one for folder in folders for one in skipped_of(folder))
     if form == "parquet":
         from harness.reports.rows import write_parquet
 
@@ -74,6 +74,6 @@ def command(
     if write is None:
         click.echo(text, nl=False)
     else:
-        from harness.runs.atomic import replace_file
+        from harness.runs.store.atomic import replace_file
 
         replace_file(write, text.encode())

@@ -19,8 +19,8 @@ def command(run: str | None, results: Path) -> int:
     """
     from harness.cli.choose import run_folders
     from harness.errors import StoreCorrupt
-    from harness.runs.record import model_store
     from harness.runs.store import CellStore
+    from harness.runs.store.record import model_store
 
     faults: list[StoreCorrupt] = []
     checked = 0

@@ -12,7 +12,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.runs.record import Entry
+    from harness.runs.store.record import Entry
 
 Found = tuple[Path, "Entry"]
 
@@ -38,7 +38,7 @@ def command(
 
 def _known(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[Found]:
     from harness.cli.choose import overrides, plans
-    from harness.runs.record import entries_of, entry_of, runs_root
+    from harness.runs.store.record import entries_of, entry_of, runs_root
 
     known = [(folder, entry) for folder in runs_root(results) for entry in entries_of(folder)]
     if spec is not None:
@@ -48,8 +48,8 @@ def _known(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[F
 
 
 def _pick(known: list[Found], cell: str, results: Path) -> Found:
-    from harness.runs.record import by_beginning
     from harness.runs.store import CellStore
+    from harness.runs.store.record import by_beginning
 
     # A stored cell comes last, so that it counts before one that another run only planned.
     ordered = sorted(known, key=lambda one: CellStore(one[0]).has(one[1].id))
@@ -62,8 +62,8 @@ def _pick(known: list[Found], cell: str, results: Path) -> Found:
 
 
 def _data(folder: Path, entry: Entry, known: list[Found]) -> dict[str, Any]:
-    from harness.runs.record import status_of
     from harness.runs.store import CellStore
+    from harness.runs.store.record import status_of
 
     store = CellStore(folder)
     status = status_of(entry, store)

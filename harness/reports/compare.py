@@ -16,7 +16,7 @@ from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
 from harness.reports.resample import faithfulness_draws as f_of
 from harness.reports.results import sizes_of
-from harness.runs.record import StoredCell, by_beginning, find_run, load_cells, runs_root
+from harness.runs.store.record import StoredCell, by_beginning, find_run, load_cells, runs_root
 from harness.spec.types import CHOICES
 
 Verdict = Literal["A better", "B better", "tie"]

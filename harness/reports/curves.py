@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.metrics import DISTANCES
 from harness.reports.leaderboard import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
-from harness.runs.record import StoredCell
+from harness.runs.store.record import StoredCell
 from harness.spec.printable import printable
 
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.

@@ -25,7 +25,7 @@ from harness.reports.resample import (
 )
 from harness.reports.resample import faithfulness_draws as f_draws
 from harness.reports.results import SizeAt, size_at_of, sizes_of, total_of
-from harness.runs.record import StoredCell
+from harness.runs.store.record import StoredCell
 from harness.spec.identity import digest
 
 LEVELS = ("0.85", "0.95", "0.99")

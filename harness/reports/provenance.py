@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.runs.record import entries_of
 from harness.runs.store import CellStore
+from harness.runs.store.record import entries_of
 
 
 def provenance_line(folders: Sequence[Path]) -> str:

@@ -23,7 +23,7 @@ from harness.metrics.statistics import (
     interval,
     shared_resamples,
 )
-from harness.runs.record import StoredCell
+from harness.runs.store.record import StoredCell
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from harness.discovery.registry import built_in
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
 from harness.reports.results import ground_truth_of, total_of, unit_of
-from harness.runs.record import StoredCell
+from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
     import polars

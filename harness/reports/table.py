@@ -28,7 +28,7 @@ from harness.reports.text import (
     number,
     plus_minus,
 )
-from harness.runs.record import StoredCell
+from harness.runs.store.record import StoredCell
 from harness.spec.build import build_data
 from harness.spec.types import CHOICES
 

@@ -22,7 +22,7 @@ from harness.discovery import activation_patching_cost
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import GPT2_SMALL, TransformerConfig
-from harness.runs.cost import in_fresh_process
+from harness.runs.compute.cost import in_fresh_process
 
 TINY = Bench(model="small-random", batch=2, length=6, threads=1, repeats=1)
 CODELLAMA = MODELS["codellama-13b-random"]

@@ -8,7 +8,7 @@ from harness.bench import prompts
 from harness.bench.prompts import PromptBench, Workload
 from harness.circuits.edges.patchable import EdgeModel
 from harness.errors import HarnessError, NotFound
-from harness.runs.cost import in_fresh_process, measured
+from harness.runs.compute.cost import in_fresh_process, measured
 
 FEW, MANY = 500, 4000
 SMALL = PromptBench((FEW, MANY), threads=1, repeats=1)

@@ -22,7 +22,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.patchable import plain_logits
 from harness.metrics.logits import LOSSES
 from harness.models.config import GPT2_SMALL
-from harness.runs.cost import in_fresh_process
+from harness.runs.compute.cost import in_fresh_process
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])

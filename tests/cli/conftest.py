@@ -124,7 +124,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 @pytest.fixture
 def measuring(harness: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line with cells that are really computed, not made up."""
-    monkeypatch.setattr("harness.runs.execute.COMPUTE", "harness.runs.cell:compute_cell")
+    monkeypatch.setattr("harness.runs.execute.COMPUTE", "harness.runs.compute.cell:compute_cell")
     control = harness.folder / "specs/methods/paths.yaml"
     control.write_text(control.read_text().replace("kind: fake", "kind: random_paths"))
     control.write_text(control.read_text().replace("{good: 0.1}", "{}"))

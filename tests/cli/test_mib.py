@@ -17,7 +17,7 @@ from harness.datasets.locate import VARIABLE
 from harness.models.checkpoint import save_model
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model
-from harness.runs.export import MIB_LIMITS
+from harness.runs.services.export import MIB_LIMITS
 from harness.spec.load import shipped_root
 
 FOLDERS = {"ioi_gpt2", "ioi_qwen2.5", "mcqa_qwen2.5"}

@@ -16,8 +16,8 @@ from harness.circuits.files import save_circuit, to_safetensors
 from harness.circuits.packed import pack
 from harness.evaluation.overlap import element_consistency, node_consistency
 from harness.runs.plan import Cell, Plan
-from harness.runs.record import record
 from harness.runs.store import CellStore
+from harness.runs.store.record import record
 
 SPACE = EdgeSpace(Graph(2, 2))
 

@@ -7,8 +7,8 @@ import pytest
 from support.fake_cells import a_cell, a_method
 
 from harness.cli.progress import Progress
+from harness.runs.compute.worker import Event
 from harness.runs.plan import Plan
-from harness.runs.worker import Event
 
 
 class Terminal(io.StringIO):

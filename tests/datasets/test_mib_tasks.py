@@ -20,7 +20,7 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.tokenizer import on_model
-from harness.runs.variants import apart, excluded
+from harness.runs.plan.variants import apart, excluded
 from harness.spec.load import Library, Loaded
 from harness.spec.types import LoadModel, Task, TemplateData, TokenizerSpec
 

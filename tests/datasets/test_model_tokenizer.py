@@ -14,7 +14,7 @@ from harness.datasets.locate import VARIABLE
 from harness.datasets.open import content_digests, open_data
 from harness.errors import HarnessError, NotFound, SpecError
 from harness.models.loading.tokenizer import on_model
-from harness.runs.identities import task_identity
+from harness.runs.plan.identities import task_identity
 from harness.spec.load import Library, Loaded
 from harness.spec.types import CompileModel, LoadModel, Task
 

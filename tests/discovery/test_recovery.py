@@ -25,7 +25,7 @@ from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
-from harness.runs.ground_truth import ground_truth_agreement
+from harness.runs.compute.ground_truth import ground_truth_agreement
 from harness.spec.load import Library
 
 EDGES = {

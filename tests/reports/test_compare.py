@@ -13,8 +13,8 @@ from harness.errors import HarnessError, NotFound
 from harness.reports.compare import compare, find_side
 from harness.reports.resample import area_draws, bounds, examples
 from harness.runs.plan import Plan
-from harness.runs.record import record
 from harness.runs.store import CellStore
+from harness.runs.store.record import record
 
 
 def sides(results: Path, a: str, b: str) -> Any:

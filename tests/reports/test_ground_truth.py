@@ -15,8 +15,8 @@ from harness.reports.leaderboard import Board, Line, leaderboard
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.table import render
 from harness.runs.plan import Plan
-from harness.runs.record import load_cells, record
 from harness.runs.store import CellStore
+from harness.runs.store.record import load_cells, record
 from harness.spec.types import CHOICES
 
 KNOWN = {

@@ -15,7 +15,7 @@ from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
 from harness.reports.table import render, render_rows
 from harness.reports.text import FORMATS, grid, latex, markdown, plus_minus
-from harness.runs.record import load_cells
+from harness.runs.store.record import load_cells
 from harness.spec.identity import identity_fields
 from harness.spec.load import Library
 

@@ -19,11 +19,11 @@ from harness.metrics.logits import over_positions
 from harness.reports.leaderboard import leaderboard
 from harness.reports.rows import columns_of, rows
 from harness.reports.table import render, render_rows
-from harness.runs.cell import compute_cell
-from harness.runs.models import ModelStore
+from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import ModelSource, Plan, make_cell
-from harness.runs.record import StoredCell, load_cells, record
 from harness.runs.store import CellStore
+from harness.runs.store.models import ModelStore
+from harness.runs.store.record import StoredCell, load_cells, record
 from harness.spec.types import Runtime
 
 

@@ -21,11 +21,11 @@ from harness.circuits.files import load_circuit
 from harness.datasets import stream
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
-from harness.runs.cell import compute_cell
-from harness.runs.circuits import stored_circuit
-from harness.runs.models import ModelStore
+from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import ModelSource, make_cell
 from harness.runs.store import CellStore
+from harness.runs.store.circuits import stored_circuit
+from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
 from harness.spec.types import Runtime, Target
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.slow_reference import small_model
 
-from harness.runs import cost
+from harness.runs.compute import cost
 
 
 def allocate_and_touch_64_mib():

@@ -24,10 +24,10 @@ from support.fake_cells import (
     loaded,
 )
 
-from harness.runs.execute import LocalExecutor, Settings, Summary
+from harness.runs.compute.execute import LocalExecutor, Settings, Summary
+from harness.runs.compute.worker import Event
 from harness.runs.plan import Plan, expand
 from harness.runs.store import CellStore, ModelStore
-from harness.runs.worker import Event
 
 
 def a_plan(tasks: list[Any], methods: list[Any], **changes: Any) -> Plan:
@@ -179,7 +179,7 @@ def test_events_tell_the_story_of_each_cell(bench: Bench) -> None:
 
 
 def test_workers_start_on_different_models(bench: Bench) -> None:
-    from harness.runs.execute import _Session
+    from harness.runs.compute.execute import _Session
 
     plan = a_plan(TASKS, METHODS)
     session = _Session(plan, bench.store, Settings(models=bench.models, compute=COMPUTE))
@@ -196,7 +196,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from support.fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
-from harness.runs.execute import LocalExecutor, Settings
+from harness.runs.compute.execute import LocalExecutor, Settings
 from harness.runs.plan import expand
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import load_circuit, to_safetensors
 from harness.circuits.packed import pack
 from harness.errors import HarnessError
-from harness.runs.export import (
+from harness.runs.plan import Plan
+from harness.runs.plan.variants import apart
+from harness.runs.services.export import (
     MIB_FOLDERS,
     MIB_LIMITS,
     export_mib,
@@ -24,10 +26,8 @@ from harness.runs.export import (
     folder_name,
     too_few,
 )
-from harness.runs.plan import Plan
-from harness.runs.record import StoredCell, load_cells, record
 from harness.runs.store import CellStore
-from harness.runs.variants import apart
+from harness.runs.store.record import StoredCell, load_cells, record
 from harness.spec.load import Library
 
 

@@ -35,7 +35,7 @@ from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer, random_model
-from harness.runs.prepare import batched
+from harness.runs.compute.prepare import batched
 from harness.spec.load import Library, Loaded
 from harness.spec.types import Selection, Task
 

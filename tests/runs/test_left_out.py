@@ -8,7 +8,7 @@ import pytest
 from support.fake_cells import a_model, a_task, loaded
 
 from harness.datasets.locate import VARIABLE
-from harness.runs.left_out import LeftOut, missing_files
+from harness.runs.plan.skipped import Skipped, missing_files
 from harness.spec.types import LoadModel, TokenizerSpec
 
 OWN = LoadModel(path="models/m")
@@ -70,7 +70,7 @@ def test_models_of_the_hub_and_trained_ones_are_never_missing(tmp_path: Path) ->
 
 
 def test_it_is_one_line() -> None:
-    line = LeftOut("task", "model", ("needs a", "and b")).line()
+    line = Skipped("task", "model", ("needs a", "and b")).line()
     assert line == "left out task on model: needs a; and b"
 
 

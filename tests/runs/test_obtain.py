@@ -12,9 +12,9 @@ from support.fake_cells import a_cell, a_method, a_model, a_task, loaded
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.models.compile.assemble import compile_program
-from harness.runs.models import ModelStore
-from harness.runs.obtain import obtain_model
+from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import ModelSource, make_cell
+from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, GeneratorData, Runtime
 

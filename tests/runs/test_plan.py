@@ -13,7 +13,6 @@ from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, 
 
 from harness.errors import HarnessError
 from harness.runs import plan as planning
-from harness.runs.identities import training_identity
 from harness.runs.plan import (
     ModelSource,
     Overrides,
@@ -22,6 +21,7 @@ from harness.runs.plan import (
     make_cell,
     single_task,
 )
+from harness.runs.plan.identities import training_identity
 from harness.spec import types
 from harness.spec.identity import digest, identity_fields
 from harness.spec.key import spec_fields

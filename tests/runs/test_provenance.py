@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from harness.runs.atomic import json_bytes
-from harness.runs.provenance import collect, git_state
+from harness.runs.store.atomic import json_bytes
+from harness.runs.store.provenance import collect, git_state
 from harness.spec.types import Runtime
 
 

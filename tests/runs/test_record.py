@@ -9,7 +9,8 @@ from support.fake_cells import a_cell, a_method, a_task, output
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.plan import Plan
-from harness.runs.record import (
+from harness.runs.store import CellStore
+from harness.runs.store.record import (
     by_beginning,
     entries_of,
     find_run,
@@ -17,7 +18,6 @@ from harness.runs.record import (
     record,
     runs_root,
 )
-from harness.runs.store import CellStore
 
 
 def plan(*cells: Any) -> Plan:

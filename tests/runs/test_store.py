@@ -13,8 +13,7 @@ import pytest
 from support.fake_cells import a_cell, a_method, output
 
 from harness.errors import StoreCorrupt
-from harness.runs import atomic
-from harness.runs.store import CellStore
+from harness.runs.store import CellStore, atomic
 
 PROVENANCE = {"argv": ["harness"]}
 

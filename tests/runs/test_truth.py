@@ -17,12 +17,12 @@ from harness.datasets.program.task import checked_program
 from harness.errors import StoreCorrupt
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
-from harness.runs import ground_truth
-from harness.runs.cell import compute_cell
-from harness.runs.models import ModelStore
-from harness.runs.obtain import obtain_model
+from harness.runs.compute import ground_truth
+from harness.runs.compute.cell import compute_cell
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.prepare import TEST_SEED, Prepared, draw, prepare
+from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, Runtime
 

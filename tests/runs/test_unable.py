@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.loading.folder import CONFIG, WEIGHTS, has_post_norms
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.unable import refuse_unable
+from harness.runs.plan.unable import refuse_unable
 from harness.spec.types import LoadModel, Runtime
 
 CHECKPOINT = LoadModel(path="weights")

@@ -13,11 +13,11 @@ from harness.errors import StoreCorrupt
 from harness.reports.leaderboard import leaderboard
 from harness.reports.rows import rows
 from harness.reports.table import render
-from harness.runs.atomic import json_bytes
 from harness.runs.plan import Cell, Plan
-from harness.runs.record import load_cells, record
 from harness.runs.store import CellStore
-from harness.runs.versions import upgraded
+from harness.runs.store.atomic import json_bytes
+from harness.runs.store.record import load_cells, record
+from harness.runs.store.versions import upgraded
 
 AGREEMENT = {
     "size": 4,

@@ -12,9 +12,8 @@ from support.fake_cells import a_method, a_task, loaded
 from support.rounding import kl_bound
 
 from harness.errors import HarnessError
-from harness.runs import weights
-from harness.runs.plan import ModelSource, make_cell
-from harness.runs.weights import weight_digests
+from harness.runs.plan import ModelSource, make_cell, weights
+from harness.runs.plan.weights import weight_digests
 from harness.spec.types import LoadModel, Runtime
 
 SPEC = LoadModel(path="model")
@@ -86,8 +85,8 @@ def test_a_model_of_transformers_is_measured(tmp_path):
     pytest.importorskip("transformers")
     from support.hugging_face import saved
 
-    from harness.runs.cell import compute_cell
-    from harness.runs.models import ModelStore
+    from harness.runs.compute.cell import compute_cell
+    from harness.runs.store.models import ModelStore
 
     saved("llama", tmp_path / "model")
     cell = cell_of(tmp_path)
@@ -112,8 +111,8 @@ def test_a_gemma_is_measured(name, method, params, tmp_path):
     pytest.importorskip("transformers")
     from support.hugging_face import saved
 
-    from harness.runs.cell import compute_cell
-    from harness.runs.models import ModelStore
+    from harness.runs.compute.cell import compute_cell
+    from harness.runs.store.models import ModelStore
 
     saved(name, tmp_path / "model")
     cell = cell_of(tmp_path, method, **params)
@@ -134,8 +133,8 @@ def test_a_checkpoint_in_half_precision_is_measured_in_it(name, dtype, tmp_path)
     from support.hugging_face import random_theirs
 
     from harness.models.checkpoint import load_model
-    from harness.runs.cell import compute_cell
-    from harness.runs.models import ModelStore
+    from harness.runs.compute.cell import compute_cell
+    from harness.runs.store.models import ModelStore
 
     half = getattr(torch, dtype)
     random_theirs(name).to(half).save_pretrained(tmp_path / "model")
@@ -161,8 +160,8 @@ def test_a_model_with_too_small_a_vocabulary_is_refused(tmp_path):
     pytest.importorskip("transformers")
     from support.hugging_face import random_theirs
 
-    from harness.runs.cell import compute_cell
-    from harness.runs.models import ModelStore
+    from harness.runs.compute.cell import compute_cell
+    from harness.runs.store.models import ModelStore
 
     random_theirs("gpt2", vocab_size=3).save_pretrained(tmp_path / "model")
     source = ModelSource(SPEC, "small", tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, SpecError
-from harness.runs.variants import variants
+from harness.runs.plan.variants import variants
 from harness.spec import types
 from harness.spec.granularity import BY_GRANULARITY, refused
 from harness.spec.issues import Issue

@@ -13,7 +13,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.datasets.batch import Batch
 from harness.models.config import TransformerConfig
 from harness.models.transformer import random_model
-from harness.runs.cost import measured
+from harness.runs.compute.cost import measured
 
 BYTES = 4  # of a number in single precision
 LENGTH = 32

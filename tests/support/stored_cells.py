@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.plan import Cell, Plan
-from harness.runs.record import StoredCell, load_cells, record
 from harness.runs.store import CellStore
+from harness.runs.store.record import StoredCell, load_cells, record
 from support.fake_cells import a_cell, a_method, a_task, output
 
 GOOD = {"best": 0.95, "same": 0.9495, "worse": 0.6, "control": 0.1}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.runs.weights import weight_digests
+from harness.runs.plan.weights import weight_digests
 from harness.spec import granularity
 from harness.spec.identity import identity_fields
 from harness.spec.load import Loaded

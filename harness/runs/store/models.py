@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from harness.errors import StoreCorrupt
-from harness.runs.atomic import (
+from harness.runs.store.atomic import (
     folder_digests,
     json_bytes,
     publish_folder,

@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeVar
 from filelock import FileLock
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
-from harness.runs.atomic import json_bytes, read_json, replace_file
-from harness.runs.left_out import LeftOut
 from harness.runs.plan import Cell, Plan
+from harness.runs.plan.skipped import Skipped
 from harness.runs.store import CellStore, ModelStore
+from harness.runs.store.atomic import json_bytes, read_json, replace_file
 
 PLAN = "plan.json"
 MODELS = "models"  # beside the runs: the models they share
@@ -129,7 +129,7 @@ def record(folder: Path, plan: Plan) -> None:
             "schema_version": 1,
             "name": plan.name,
             "cells": [vars(e) for e in merged],
-            "left_out": [vars(one) for one in plan.left_out],
+            "left_out": [vars(one) for one in plan.skipped],
         }
         replace_file(folder / PLAN, json_bytes(document))
 
@@ -157,13 +157,13 @@ def entries_of(folder: Path) -> list[Entry]:
         raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
 
 
-def left_out_of(folder: Path) -> list[LeftOut]:
+def skipped_of(folder: Path) -> list[Skipped]:
     """What the run's suite had no files for when it was run last."""
     path = folder / PLAN
     try:
         # Records made before suites could leave out anything do not speak of it.
         return [
-            LeftOut(one["task"], one["model"], tuple(one["needs"]))
+            Skipped(one["task"], one["model"], tuple(one["needs"]))
             for one in read_json(path).get("left_out", ())
         ]
     except (KeyError, TypeError) as error:

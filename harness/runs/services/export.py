@@ -21,8 +21,8 @@ from harness.circuits.edges.mib import mib_config
 from harness.circuits.edges.ungroup import ungrouped
 from harness.circuits.files import save_circuit
 from harness.errors import HarnessError
-from harness.runs.circuits import ADDITIVE, stored_circuit
-from harness.runs.record import StoredCell
+from harness.runs.store.circuits import ADDITIVE, stored_circuit
+from harness.runs.store.record import StoredCell
 
 MIB_FOLDERS = frozenset(
     {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.models.loading.folder import model_files
 from harness.models.loading.location import checkpoint_folder
-from harness.runs.atomic import file_digest
+from harness.runs.store.atomic import file_digest
 from harness.spec.types import LoadModel
 
 SETTLED_NS = 3 * 10**9

@@ -20,8 +20,8 @@ from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.train import Trainer
 from harness.models.transformer import Transformer
-from harness.runs.models import ModelStore
 from harness.runs.plan import Cell
+from harness.runs.store.models import ModelStore
 from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 VALIDATION_PAIRS = 512

@@ -32,16 +32,16 @@ from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
-from harness.runs.atomic import remove_folder
-from harness.runs.circuits import ADDITIVE, RANKS
-from harness.runs.cost import Cost, measured, plain_seconds
-from harness.runs.ground_truth import ground_truth_agreement, true_circuit
-from harness.runs.machine import use_runtime
-from harness.runs.models import ModelStore
-from harness.runs.obtain import obtain_model
+from harness.runs.compute.cost import Cost, measured, plain_seconds
+from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
+from harness.runs.compute.machine import use_runtime
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.plan import Cell, check_files
-from harness.runs.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.store import CellOutput
+from harness.runs.store.atomic import remove_folder
+from harness.runs.store.circuits import ADDITIVE, RANKS
+from harness.runs.store.models import ModelStore
 from harness.spec.types import CHOICES, CompileModel
 
 QUALITY_PAIRS = 512

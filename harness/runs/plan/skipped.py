@@ -16,7 +16,7 @@ from harness.spec.types import LoadModel, Model, Task
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Skipped:
     """A task on a model that a suite does not run now, and what would change that."""
 
     task: str

@@ -18,20 +18,20 @@ from harness.evaluation.overlap import (
     node_consistency,
     node_overlap,
 )
-from harness.runs.given import Given
+from harness.runs.services.lookup import NamedCircuit
 
 
-def overlap_with(given: Given, others: Sequence[Given]) -> dict[str, Any] | None:
+def overlap_with(named: NamedCircuit, others: Sequence[NamedCircuit]) -> dict[str, Any] | None:
     """Overlap with each other circuit, and pairwise consistency of all; None without others."""
     if not others:
         return None
-    circuits = [given.circuit, *(other.circuit for other in others)]
+    circuits = [named.circuit, *(other.circuit for other in others)]
     return {
         "with": [
             {
                 "name": other.name,
-                "edges": _plain(element_overlap(given.circuit, other.circuit)),
-                "nodes": _plain(node_overlap(given.circuit, other.circuit)),
+                "edges": _plain(element_overlap(named.circuit, other.circuit)),
+                "nodes": _plain(node_overlap(named.circuit, other.circuit)),
             }
             for other in others
         ],
@@ -39,7 +39,7 @@ def overlap_with(given: Given, others: Sequence[Given]) -> dict[str, Any] | None
     }
 
 
-def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
+def overlap_of(groups: Mapping[str, Sequence[NamedCircuit]]) -> dict[str, Any]:
     """Circuits of each group, consistency within those of several, and overlap between groups.
 
     Where every group is one circuit, `together` is the consistency of all of them; else their mean
@@ -70,12 +70,12 @@ def overlap_of(groups: Mapping[str, Sequence[Given]]) -> dict[str, Any]:
     }
 
 
-def _described(given: Given) -> dict[str, Any]:
-    circuit = given.circuit
+def _described(named: NamedCircuit) -> dict[str, Any]:
+    circuit = named.circuit
     return {
-        "name": given.name,
+        "name": named.name,
         "source": dict(circuit.source),
-        "seed": None if given.entry is None else given.entry.seed,
+        "seed": None if named.entry is None else named.entry.seed,
         "size": circuit.size,
         "total": len(circuit.space),
         "nodes": int(components(circuit).sum()),

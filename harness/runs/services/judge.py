@@ -18,18 +18,18 @@ from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.models.loading.tokenizer import on_model
-from harness.runs.given import Given
-from harness.runs.machine import use_runtime
-from harness.runs.models import ModelStore
-from harness.runs.obtain import obtain_model, require_fit
-from harness.runs.overlap import overlap_with
+from harness.runs.compute.machine import use_runtime
+from harness.runs.compute.obtain import obtain_model, require_fit
+from harness.runs.compute.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
+from harness.runs.services.lookup import NamedCircuit
+from harness.runs.services.overlap import overlap_with
+from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
 
-_LABEL = Method(name="judge", title="A circuit that is given", kind="random")
+_LABEL = Method(name="judge", title="A named circuit", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
 
 
@@ -41,13 +41,13 @@ class Request:
     given, else of `task`.
     """
 
-    given: Given
+    named: NamedCircuit
     task: Loaded[Task]
     source: ModelSource
     runtime: Runtime
     on: Loaded[Task] | None = None
     split: str = "test"
-    against: tuple[Given, ...] = ()
+    against: tuple[NamedCircuit, ...] = ()
     tests: tuple[str, ...] = TESTS
     pairs: int | None = None
     seed: int | None = None
@@ -58,9 +58,9 @@ class Request:
         return self.on or self.task
 
 
-def runtime_of(given: Given, default: Runtime) -> Runtime:
+def runtime_of(named: NamedCircuit, default: Runtime) -> Runtime:
     """The runtime of the circuit's cell; the default for a file."""
-    return default if given.entry is None else Runtime(**given.entry.identity["runtime"])
+    return default if named.entry is None else Runtime(**named.entry.identity["runtime"])
 
 
 # ---------------------------------------------------------------- judging
@@ -77,7 +77,7 @@ def judge_circuit(
     """
     cell, choices = _cell(request)
     use_runtime(cell.runtime)
-    overlaps = overlap_with(request.given, request.against)
+    overlaps = overlap_with(request.named, request.against)
     _compare_models(request, cell, log)
     data = _data(request, cell)
     if request.split not in data.splits:
@@ -92,13 +92,13 @@ def judge_circuit(
     require_fit(model, data)
     prepared = prepare(model, choices, drawn, device=cell.runtime.device, seed=cell.seed)
     test, first = prepared.test, prepared.test.batches[0]
-    test.check(request.given.circuit)
+    test.check(request.named.circuit)
     self_check(test.patchable, first, test.counterfactuals.of(first))
     return {
         **_place(request, cell, choices),
         **judge(
             test,
-            request.given.circuit,
+            request.named.circuit,
             seed=cell.seed,
             search=prepared.discovery,
             tests=request.tests,
@@ -126,7 +126,7 @@ def _data(request: Request, cell: Cell) -> TaskData:
 
 def _cell(request: Request) -> tuple[Cell, Evaluation]:
     """The cell whose model and pairs are used, and the choices that circuits are run with."""
-    entry, task = request.given.entry, request.measured
+    entry, task = request.named.entry, request.measured
     seed = request.seed
     if seed is None:
         seed = 0 if entry is None else entry.seed
@@ -148,13 +148,13 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
 
 def _compare_models(request: Request, cell: Cell, log: Callable[[str], None]) -> None:
     """Refuse a cell whose own task would now make another model; say so where another is asked."""
-    entry = request.given.entry
+    entry = request.named.entry
     if entry is None or entry.model_id == cell.model_id:
         return
     then, now = entry.model_id[:12], cell.model_id[:12]
     if entry.task == request.task.spec.name and request.source.spec == request.task.spec.model:
         raise HarnessError(
-            f"{request.given.name} was found in model {then}, but task {entry.task!r} now has "
+            f"{request.named.name} was found in model {then}, but task {entry.task!r} now has "
             f"model {now}: its spec, its runtime or the code changed, or a suite gave it another "
             "model. Run the task again, or name the model with --model"
         )
@@ -163,11 +163,11 @@ def _compare_models(request: Request, cell: Cell, log: Callable[[str], None]) ->
 
 def _place(request: Request, cell: Cell, choices: Evaluation) -> dict[str, Any]:
     """What was judged and on what; `same_model` is null where the circuit does not say."""
-    entry = request.given.entry
+    entry = request.named.entry
     return {
         "schema_version": 1,
-        "name": request.given.name,
-        "source": dict(request.given.circuit.source),
+        "name": request.named.name,
+        "source": dict(request.named.circuit.source),
         "task": request.measured.spec.name,
         "split": request.split,
         "model": cell.model_name,

@@ -5,7 +5,7 @@
                      provenance.json      versions, commit, device, command
                      circuit.safetensors, examples.safetensors
     <run>/failures/<id>.json              why a cell failed; gone once the cell succeeds
-    <run>/plan.json                       the cells asked for (`harness.runs.record`)
+    <run>/plan.json                       the cells asked for (`harness.runs.store.record`)
     <run>/.work/<id>/                     a cell being written; its lock tells if it is alive
     <run>/.locks/<id>.lock
 
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreCorrupt
-from harness.runs.atomic import (
+from harness.runs.store.atomic import (
     file_digest,
     folder_digests,
     json_bytes,
@@ -38,8 +38,8 @@ from harness.runs.atomic import (
     try_lock,
     write_synced,
 )
-from harness.runs.models import MANIFEST, ModelStore
-from harness.runs.versions import upgraded
+from harness.runs.store.models import MANIFEST, ModelStore
+from harness.runs.store.versions import upgraded
 from harness.spec.identity import digest
 
 __all__ = ["CellOutput", "CellStore", "ModelStore", "Tensors"]

@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
+from harness.runs.compute.worker import Event, Job, Tell, settled, work, worker_process
 from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore, ModelStore
-from harness.runs.worker import Event, Job, Tell, settled, work, worker_process
 
-COMPUTE = "harness.runs.cell:compute_cell"
+COMPUTE = "harness.runs.compute.cell:compute_cell"
 
 
 def _silent(_event: Event) -> None:

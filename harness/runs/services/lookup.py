@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import load_circuit
 from harness.errors import HarnessError
-from harness.runs.circuits import stored_circuit
-from harness.runs.record import Entry, by_beginning, entries_of, find_run, runs_root
 from harness.runs.store import CellStore
+from harness.runs.store.circuits import stored_circuit
+from harness.runs.store.record import Entry, by_beginning, entries_of, find_run, runs_root
 
 
 @dataclass(frozen=True)
-class Given:
+class NamedCircuit:
     """A circuit, what the user called it, and the cell it is from, if it is from one."""
 
     circuit: Circuit
@@ -23,7 +23,7 @@ class Given:
     entry: Entry | None = None
 
 
-def find_circuit(results: Path, reference: str, size: float | None = None) -> Given:
+def find_circuit(results: Path, reference: str, size: float | None = None) -> NamedCircuit:
     """A circuit by file, by the beginning of a cell's id, or by `run:cell`.
 
     With `size`, of a cell the circuit that was measured at this share of the edges. Raises
@@ -31,7 +31,7 @@ def find_circuit(results: Path, reference: str, size: float | None = None) -> Gi
     circuit of that size was measured, `StoreCorrupt` if the cell is not what was published.
     """
     if Path(reference).is_file():
-        return Given(load_circuit(Path(reference)), reference)
+        return NamedCircuit(load_circuit(Path(reference)), reference)
     run, _, cell = reference.rpartition(":")
     folders = [find_run(results, run)] if run else runs_root(results)
     stored = {
@@ -46,12 +46,12 @@ def find_circuit(results: Path, reference: str, size: float | None = None) -> Gi
     return _stored(folder, cell_id, size)
 
 
-def _stored(folder: Path, cell_id: str, size: float | None) -> Given:
+def _stored(folder: Path, cell_id: str, size: float | None) -> NamedCircuit:
     store = CellStore(folder)
     store.verify(cell_id)
     circuit = stored_circuit(store, cell_id, size)
     entry = next((entry for entry in entries_of(folder) if entry.id == cell_id), None)
-    return Given(circuit, f"{folder.name}:{cell_id[:12]}", entry)
+    return NamedCircuit(circuit, f"{folder.name}:{cell_id[:12]}", entry)
 
 
 def find_circuits(
@@ -60,7 +60,7 @@ def find_circuits(
     size: float | None = None,
     task: str | None = None,
     variant: str | None = None,
-) -> list[Given]:
+) -> list[NamedCircuit]:
     """As `find_circuit`; `run:method` gives those of all finished cells of the method, by seed.
 
     They are of one task, model and evaluation of a suite; `task` and `variant` choose among

@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
-from harness.runs import provenance
 from harness.runs.plan import Cell
-from harness.runs.store import CellOutput, CellStore, ModelStore
+from harness.runs.store import CellOutput, CellStore, ModelStore, provenance
 
 Compute = Callable[[Cell, ModelStore, Callable[[str], None]], CellOutput]
 Kind = Literal["reused", "start", "busy", "log", "done", "failed", "end"]

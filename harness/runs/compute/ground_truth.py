@@ -32,10 +32,10 @@ from harness.discovery.sizing import circuit_of, ranking_for
 from harness.errors import StoreCorrupt
 from harness.evaluation.setup import Setup
 from harness.metrics.ground_truth import agreement, ranking
-from harness.runs.atomic import replace_file
-from harness.runs.models import ModelStore
+from harness.runs.compute.prepare import TEST_SEED, Prepared, batched
 from harness.runs.plan import Cell
-from harness.runs.prepare import TEST_SEED, Prepared, batched
+from harness.runs.store.atomic import replace_file
+from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
 from harness.spec.types import Ablation, Selection
 

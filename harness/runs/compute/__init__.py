@@ -1,0 +1,1 @@
+"""Computing cells: their model and set-up, the numbers, and the workers that do it."""

@@ -1,0 +1,186 @@
+"""One point of a suite's grid, and its id.
+
+A cell's id is the digest of its `identity`, a plain JSON value with everything that can move the
+cell's numbers and nothing else (`harness.spec.identity`). Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError
+from harness.models.loading.tokenizer import on_model
+from harness.runs.plan.identities import (
+    model_identity,
+    plug_in_identity,
+    task_identity,
+    training_identity,
+)
+from harness.runs.plan.weights import weight_digests
+from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
+from harness.spec.load import Loaded
+from harness.spec.types import LoadModel, Method, Model, Runtime, Task
+
+SEMANTICS_VERSION = 2
+"""Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
+
+Role = Literal["method", "control"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a suite's grid: all that is needed to compute it, and its id."""
+
+    id: str
+    model_id: str  # digest of what made the model; cells with equal model_id share the model
+    identity: Mapping[str, Any] = field(compare=False)
+    task: Loaded[Task] = field(compare=False)
+    model: Model = field(compare=False)
+    model_name: str
+    model_folder: Path = field(compare=False)  # where a loaded model's `path` is looked for
+    trained_on: Loaded[Task] | None = field(compare=False)  # None: the cell's own task
+    method: Method = field(compare=False)
+    role: Role
+    seed: int
+    runtime: Runtime
+    limit: int | None  # at most this many pairs: a smoke run, never ranked
+    variant: str = ""  # what the suite changed in the task's evaluation
+
+    @property
+    def smoke(self) -> bool:
+        """Whether the cell was cut short with `limit`."""
+        return self.limit is not None
+
+    @property
+    def place(self) -> tuple[str, str, str, str, int]:
+        """Task, variant, model, method and seed by name: where tables put the cell."""
+        task = self.task.spec.name
+        return task, self.variant, self.model_name, self.method.name, self.seed
+
+    def labels(self) -> dict[str, Any]:
+        """What people call this cell."""
+        return {
+            "task": self.task.spec.name,
+            "variant": self.variant,
+            "model": self.model_name,
+            "method": self.method.name,
+            "role": self.role,
+            "seed": self.seed,
+            "limit": self.limit,
+        }
+
+    def title(self) -> str:
+        """One line for messages."""
+        smoke = f" limit {self.limit}" if self.smoke else ""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.task.spec.name}{variant} {self.method.name} seed {self.seed}{smoke}"
+
+    def header(self) -> dict[str, Any]:
+        """The fields of `result.json` that are known before anything is computed."""
+        return {
+            "schema_version": 2,
+            "cell": self.id,
+            "identity": dict(self.identity),
+            "task": self.task.spec.name,
+            "task_version": self.task.spec.version,
+            "model": self.model_name,
+            "model_id": self.model_id,
+            "method": self.method.name,
+            "method_version": self.method.version,
+            "role": self.role,
+            "seed": self.seed,
+            "smoke": self.smoke,
+        }
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model spec, what to call it, and the folder its paths are relative to.
+
+    `trained_on` is the task whose data it is trained on, if it is not the one that uses it.
+    """
+
+    spec: Model
+    name: str
+    folder: Path
+    trained_on: Loaded[Task] | None = None
+
+
+def make_cell(
+    task: Loaded[Task],
+    source: ModelSource,
+    method: Method,
+    role: Role,
+    seed: int,
+    runtime: Runtime,
+    limit: int | None = None,
+) -> Cell:
+    """One cell with its identity; reads the files that the task and model refer to.
+
+    A task with the tokenizer of its model gets that of this one here, so that all later steps see
+    a task whose tokenizer is a file.
+    """
+    task = on_model(task, source.spec, source.folder)
+    shared = {
+        "identity_version": IDENTITY_VERSION,
+        "code": SEMANTICS_VERSION,
+        "torch": minor_version("torch"),
+        "numpy": minor_version("numpy"),  # draws the data; its streams may change
+        "runtime": identity_fields(runtime),
+    }
+    task_part, other = task_identity(task), source.trained_on
+    model_part = model_identity(source.spec, source.folder)
+    # A loaded model does not depend on the task's data; a trained one is made of it.
+    own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
+    made_of = own if other is None else training_identity(task_identity(other))
+    identity = {
+        **shared,
+        "task": task_part,
+        # To say that a model is trained on the task's own data says nothing new.
+        "model": model_part if made_of == own else {**model_part, "trained_on": made_of},
+        "method": {**identity_fields(method), **plug_in_identity(method)},
+        "seed": seed,
+        "limit": limit,
+    }
+    return Cell(
+        id=digest(identity),
+        model_id=digest({**shared, **made_of, "model": model_part}),
+        identity=identity,
+        task=task,
+        model=source.spec,
+        model_name=source.name,
+        model_folder=source.folder,
+        trained_on=other,
+        method=method,
+        role=role,
+        seed=seed,
+        runtime=runtime,
+        limit=limit,
+    )
+
+
+def check_files(cell: Cell) -> None:
+    """Refuse to compute a cell whose files have changed since its id was made."""
+    from harness.datasets.open import content_digests
+
+    changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
+    if (made_of := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
+        changed |= dict(content_digests(cell.trained_on)) != made_of["files"]
+    if isinstance(cell.model, LoadModel):
+        weights = weight_digests(cell.model, cell.model_folder)
+        changed |= weights != cell.identity["model"]["weights"]
+    if changed:
+        raise HarnessError("a file of the task or model changed since the run was planned; rerun")
+
+
+def minor_version(package: str) -> str:
+    """Major and minor version of an installed package, without importing it."""
+    match = re.match(r"\d+\.\d+", version(package))
+    if match is None:
+        raise HarnessError(f"cannot read the version of {package}: {version(package)!r}")
+    return match.group()

@@ -1,0 +1,177 @@
+"""From a suite to its cells: what would be computed. Nothing here imports torch or does numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import HarnessError, NotFound
+from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
+from harness.runs.plan.skipped import Skipped, missing_files
+from harness.runs.plan.unable import refuse_unable
+from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
+from harness.spec.load import Library, Loaded
+from harness.spec.search import is_path
+from harness.spec.types import Method, Runtime, Suite, Task
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes in a suite; None leaves the suite's own choice."""
+
+    methods: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    limit: int | None = None
+    device: Literal["cpu", "cuda"] | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's cells in order, each once."""
+
+    name: str  # also the name of the run's folder
+    cells: tuple[Cell, ...]
+    grid: frozenset[tuple[str, str]] = frozenset()
+    """(task, variant) of the suite's whole grid, whichever cells are left out or were chosen."""
+    skipped: tuple[Skipped, ...] = ()
+    """Tasks and models without cells, because files are missing and the suite may skip them."""
+
+    @cached_property
+    def by_model(self) -> Mapping[str, tuple[Cell, ...]]:
+        """Cells grouped by model, both in the order of the plan."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault(cell.model_id, []).append(cell)
+        return {model_id: tuple(cells) for model_id, cells in groups.items()}
+
+
+def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None = None) -> Plan:
+    """All cells of a suite, but for those of missing files if the suite says `skip_missing`.
+
+    Raises `SpecError`, `NotFound` (a name, or files if no cell is left), or `HarnessError` for a
+    bad grid.
+    """
+    overrides = overrides or Overrides()
+    spec = suite.spec
+    runtime = _runtime(spec.runtime, overrides)
+    methods = _methods(spec, library, overrides, suite.folder)
+    seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
+    cells: dict[str, Cell] = {}
+    points: dict[tuple[str, str, str, str, int], Cell] = {}
+    tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
+    varied_tasks = {ref: variants(task, spec) for ref, task in tasks.items()}
+    refuse_idle_exclusions(spec, varied_tasks)
+    skipped: list[Skipped] = []
+    for task_ref, task in tasks.items():
+        for model_ref, source in _models(task, spec, library, suite.folder):
+            grid = [
+                (variant, varied, method, role, seed)
+                for (variant, varied), (method, role), seed in itertools.product(
+                    varied_tasks[task_ref], methods, seeds
+                )
+                if not excluded(spec, task_ref, model_ref, method.name, varied.spec.evaluation)
+            ]
+            if not grid:
+                continue
+            if spec.skip_missing and (
+                needs := missing_files(task, source.spec, source.folder, source.trained_on)
+            ):
+                skipped.append(Skipped(task.spec.name, source.name, needs))
+                continue
+            for variant, varied, method, role, seed in grid:
+                made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+                cell = replace(made, variant=variant)
+                _refuse_twin(cells.get(cell.id), cell)
+                _refuse_namesake(points.setdefault(cell.place, cell), cell)
+                cells[cell.id] = cell
+    if not cells:
+        raise _no_cells(spec.name, skipped)
+    refuse_unable(cells.values())
+    places = {
+        (varied.spec.name, variant) for found in varied_tasks.values() for variant, varied in found
+    }
+    return Plan(spec.name, tuple(cells.values()), frozenset(places), tuple(skipped))
+
+
+def _no_cells(suite: str, skipped: Sequence[Skipped]) -> HarnessError:
+    if not skipped:
+        return HarnessError(f"suite {suite!r} excludes every cell of what is asked for")
+    lines = [f"  {one.line()}" for one in skipped]
+    return NotFound("\n".join([f"suite {suite!r} has no files for any of its cells:", *lines]))
+
+
+def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Loaded[Suite]:
+    """The suite that runs one task (found by `reference`) through the methods of `grid`."""
+    if is_path(reference):
+        reference = str(Path(reference).absolute())
+    spec = replace(
+        grid.spec,
+        name=task.spec.name,
+        title=task.spec.title,
+        tasks=(reference,),
+        models=(),
+        evaluations=(),
+        exclude=(),
+    )
+    return replace(grid, spec=spec)
+
+
+def _runtime(runtime: Runtime, overrides: Overrides) -> Runtime:
+    if overrides.device is not None:
+        runtime = replace(runtime, device=overrides.device)
+    if overrides.threads is not None:
+        runtime = replace(runtime, threads=overrides.threads)
+    return runtime
+
+
+def _methods(
+    spec: Suite, library: Library, overrides: Overrides, folder: Path
+) -> Sequence[tuple[Method, Role]]:
+    chosen = [_reference(ref, folder) for ref in spec.methods]
+    if overrides.methods is not None:
+        chosen = list(overrides.methods)  # paths typed by a user are relative to where they are
+    controls = [_reference(ref, folder) for ref in spec.controls]
+    named: list[tuple[str, Role]] = [(ref, "method") for ref in chosen]
+    # A control that also competes is shown once, as a competitor.
+    named += [(ref, "control") for ref in controls if ref not in chosen]
+    return [(library.method(ref).spec, role) for ref, role in named]
+
+
+def _models(
+    task: Loaded[Task], spec: Suite, library: Library, folder: Path
+) -> Iterator[tuple[str | None, ModelSource]]:
+    """Each model that a task is run with, by how the suite names it; None for the task's own."""
+    if not spec.models:
+        own = task.spec.model
+        yield None, ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
+    for ref in spec.models:
+        model = library.model(_reference(ref, folder))
+        name = model.spec.name or Path(ref).stem
+        yield ref, ModelSource(model.spec, name, model.folder, model.trained_on)
+
+
+def _reference(ref: str, folder: Path) -> str:
+    """A path inside a suite file is relative to that file; a name stays a name."""
+    return str(folder / ref) if is_path(ref) else ref
+
+
+def _refuse_namesake(other: Cell, cell: Cell) -> None:
+    if other.id != cell.id:
+        raise HarnessError(
+            f"two different specs give {cell.title()!r} on model {cell.model_name!r}; "
+            "tables could not tell them apart: give one another name"
+        )
+
+
+def _refuse_twin(twin: Cell | None, cell: Cell) -> None:
+    if twin is None or twin.labels() == cell.labels():
+        return
+    raise HarnessError(
+        f"{twin.title()!r} and {cell.title()!r} are the same computation under two names; "
+        "keep one of them in the suite"
+    )
