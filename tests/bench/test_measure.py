@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness.discovery.activation_patching import Patcher
 
 from harness.bench import measure, rows
 from harness.bench.floors import floors
@@ -18,7 +19,6 @@ from harness.bench.subject import ROWS, Bench, Subject
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.discovery import activation_patching_cost
-from harness.discovery.activation_patching import Patcher
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import GPT2_SMALL, TransformerConfig
@@ -191,7 +191,8 @@ def test_patching_reader_by_reader_is_the_method() -> None:
     clean, new = patcher.clean_reads(2), patcher.new_reads(2, removed)
     column = subject.graph.qkv_columns(2).start + 5
     found = patcher.at_reader(2, 5, clean, new) / len(subject.batch)
-    torch.testing.assert_close(whole.scores[: len(found), column], found)
+    scores = problem.edges.space.matrix(whole.scores)
+    torch.testing.assert_close(scores[: len(found), column], found)
 
 
 def test_every_method_states_its_cost() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.bench import prompts
 from harness.bench.prompts import PromptBench, Workload
-from harness.discovery import mask_training
+from harness.circuits.edges.patchable import EdgeModel
 from harness.errors import HarnessError, NotFound
 from harness.runs.cost import in_fresh_process, measured
 
@@ -32,7 +32,7 @@ def peak_of_keeping(count: int) -> float:
     work = Workload(SMALL)
     problem = work.problem(work.pairs(count))
     with measured() as cost:
-        kept = [problem.references.of(batch) for batch in problem.batches]
+        kept = [problem.counterfactuals.of(batch) for batch in problem.batches]
     assert len(kept) == len(problem.batches)
     return cost.peak_mib
 
@@ -84,13 +84,13 @@ def test_rows_come_for_every_method_and_number_of_prompts() -> None:
 
 def test_an_epoch_of_pruning_sees_every_pair_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = mask_training.masked_logits
+    real = EdgeModel.masked_logits
 
-    def spy(patched, batch, *rest, **options):
+    def spy(edges, batch, *rest, **options):
         seen.extend(batch.rows.tolist())
-        return real(patched, batch, *rest, **options)
+        return real(edges, batch, *rest, **options)
 
-    monkeypatch.setattr(mask_training, "masked_logits", spy)
+    monkeypatch.setattr(EdgeModel, "masked_logits", spy)
     work = Workload(PromptBench((300,), task="greater_than", threads=1))  # prompts of four lengths
     work.pruning_epoch(work.pairs(300))
     assert sorted(seen) == list(range(300))

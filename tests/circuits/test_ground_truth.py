@@ -12,12 +12,12 @@ from support.attribution_cases import positions_of
 from support.edge_by_edge import EdgeByEdge, weights_of
 from support.other_compiler import PROGRAMS, Published
 
-from harness.datasets.batch import Batches
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.ground_truth import NoGroundTruth, verify
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.program.task import checked_program

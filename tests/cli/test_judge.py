@@ -11,13 +11,14 @@ import torch
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.optimal import learn_constants
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import save_circuit
 from harness.evaluation import judge as evaluation
 from harness.evaluation.completeness import Learner
 from harness.runs.store import CellStore
 
-GRAPH = Graph(1, 2)  # of the task in conftest
-EDGES = GRAPH.n_edges
+SPACE = EdgeSpace(Graph(1, 2))  # of the task in conftest
+EDGES = len(SPACE)
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +30,11 @@ def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.runs.judge.Learner", lambda: Learner(steps=2))
 
 
-def saved(name: str = "circuit.json", graph: Graph = GRAPH, drop: str = "", **more: Any) -> str:
-    kept = graph.allowed.clone()
+def saved(name: str = "circuit.json", space: EdgeSpace = SPACE, drop: str = "", **more: Any) -> str:
+    kept = torch.ones(len(space), dtype=torch.bool)
     if drop:
-        kept[graph.edge_index(drop)] = False
-    save_circuit(Circuit(graph, kept, **more), Path(name))
+        kept[space.index(drop)] = False
+    save_circuit(Circuit(space, kept, **more), Path(name))
     return name
 
 
@@ -44,7 +45,7 @@ def judged(harness: Any, *arguments: str) -> Any:
 def test_a_circuit_file(harness: Any) -> None:
     path = saved(drop="m0->logits")
     found = judged(harness, path, "--task", "toy")
-    assert (found["size"], found["edges_total"]) == (EDGES - 1, EDGES)
+    assert (found["size"], found["total"]) == (EDGES - 1, EDGES)
     assert (found["task"], found["split"], found["n_examples"]) == ("toy", "test", 40)
     assert found["same_model"] is None
     assert found["overlap"] is None
@@ -83,7 +84,7 @@ def test_a_stored_cell_has_the_numbers_of_its_cell(
     ablation: str, pairs: str, measuring: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(learn_constants, steps=20)
-    monkeypatch.setattr("harness.runs.setting.learn_constants", few)
+    monkeypatch.setattr("harness.circuits.edges.patchable.learn_constants", few)
     harness = measuring
     path = harness.task("toy")
     text = path.read_text().replace("ablation: interchange", f"ablation: {ablation}")
@@ -163,7 +164,7 @@ def test_the_circuit_of_a_size(measuring: Any) -> None:
         (("circuit.json", "--task", "tyo"), "did you mean 'toy'"),
         (("circuit.json", "--task", "toy", "--split", "tset"), "did you mean 'test'"),
         (("circuit.json", "--task", "toy", "--tests", "minimal"), "--tests knows completeness"),
-        (("circuit.json", "--task", "toy", "--against", "deep.json"), "different graphs"),
+        (("circuit.json", "--task", "toy", "--against", "deep.json"), "different spaces"),
         (("deep.json", "--task", "toy"), "it is a circuit of another model"),
         (("wide.json", "--task", "toy"), "d_model 99, this one has 8"),
         (("broken.json", "--task", "toy"), "cannot be read as a circuit"),
@@ -172,12 +173,12 @@ def test_the_circuit_of_a_size(measuring: Any) -> None:
 )
 def test_mistakes(harness: Any, arguments: tuple[str, ...], said: str) -> None:
     saved()
-    saved("deep.json", Graph(2, 2))
+    saved("deep.json", EdgeSpace(Graph(2, 2)))
     saved("wide.json", d_model=99)
     Path("broken.json").write_text("{")
     assert said in harness("judge", *arguments, code=2).stderr
 
 
 def test_an_empty_circuit_is_refused(harness: Any) -> None:
-    save_circuit(Circuit(GRAPH, torch.zeros_like(GRAPH.allowed)), Path("empty.json"))
-    assert "keeps no edge" in harness("judge", "empty.json", "--task", "toy", code=2).stderr
+    save_circuit(Circuit(SPACE, torch.zeros(EDGES, dtype=torch.bool)), Path("empty.json"))
+    assert "keeps nothing" in harness("judge", "empty.json", "--task", "toy", code=2).stderr

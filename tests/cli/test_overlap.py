@@ -11,19 +11,24 @@ from support.fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import save_circuit, to_safetensors
 from harness.circuits.packed import pack
-from harness.evaluation.overlap import edge_consistency, node_consistency
+from harness.evaluation.overlap import element_consistency, node_consistency
 from harness.runs.plan import Cell, Plan
 from harness.runs.record import record
 from harness.runs.store import CellStore
 
-GRAPH = Graph(2, 2)
+SPACE = EdgeSpace(Graph(2, 2))
 
 
 def random_circuit(seed: int, share: float) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return (torch.rand(GRAPH.allowed.shape, generator=draw) < share) & GRAPH.allowed
+    return SPACE.uniform(draw, torch.float32) < share
+
+
+def whole(space: EdgeSpace) -> Circuit:
+    return Circuit(space, torch.ones(len(space), dtype=torch.bool))
 
 
 def stored(cells: list[Cell], folder: str = "results/run") -> dict[str, list[Circuit]]:
@@ -32,12 +37,12 @@ def stored(cells: list[Cell], folder: str = "results/run") -> dict[str, list[Cir
     store, made = CellStore(Path(folder)), {}
     for place, cell in enumerate(cells):
         sizes = [random_circuit(place, share) for share in SIZES]
-        one = Circuit(GRAPH, random_circuit(place + 50, 0.4))
-        made[cell.id] = [*(Circuit(GRAPH, kept) for kept in sizes), one]
+        one = Circuit(SPACE, random_circuit(place + 50, 0.4))
+        made[cell.id] = [*(Circuit(SPACE, kept) for kept in sizes), one]
         tensors = {
             **output(cell).tensors,
             "circuit.safetensors": to_safetensors(one),
-            "circuits.safetensors": pack(sizes, GRAPH),
+            "circuits.safetensors": pack(sizes, SPACE),
         }
         store.publish(cell.id, replace(output(cell), tensors=tensors), {})
     return made
@@ -56,7 +61,7 @@ def test_consistency_over_twelve_seeds(harness: Any) -> None:
     found = overlap(harness, "run:eap")
     (group,) = found["groups"]
     assert [one["seed"] for one in group["circuits"]] == list(range(12))
-    wanted = edge_consistency([circuits[-1] for circuits in made.values()])
+    wanted = element_consistency([circuits[-1] for circuits in made.values()])
     assert group["edges"]["mean"] == pytest.approx(wanted.mean)
     assert (group["edges"]["low"], group["edges"]["high"]) == (wanted.low, wanted.high)
     assert group["edges"]["low"] < group["edges"]["mean"] < group["edges"]["high"]
@@ -65,7 +70,7 @@ def test_consistency_over_twelve_seeds(harness: Any) -> None:
     text = harness("overlap", "run:eap").stdout
     assert f"| edges, 12 of run:eap | {wanted.mean:.3f} ±" in text
     sized = overlap(harness, "run:eap", "--size", "0.5")["groups"][0]["edges"]
-    at_half = edge_consistency([circuits[SIZES.index(0.5)] for circuits in made.values()])
+    at_half = element_consistency([circuits[SIZES.index(0.5)] for circuits in made.values()])
     assert sized["mean"] == pytest.approx(at_half.mean)
 
 
@@ -90,7 +95,7 @@ def test_two_methods_within_and_between(harness: Any) -> None:
 
 def test_files_and_cells_of_two_tasks(harness: Any) -> None:
     made = stored([*seeds("eap", 1, "one"), *seeds("eap", 1, "two")])
-    save_circuit(Circuit(GRAPH, GRAPH.allowed), Path("whole.json"))
+    save_circuit(whole(SPACE), Path("whole.json"))
     (one, circuits), (two, others) = made.items()
     found = overlap(harness, one[:8], f"run:{two[:8]}", "whole.json")
     assert [group["edges"] for group in found["groups"]] == [None] * 3
@@ -131,12 +136,12 @@ def test_smoke_cells_stand_in_only_where_there_is_nothing_better(harness: Any) -
         (("run:eap",), "one circuit alone"),
         (("run:nothing", "run:eap"), "neither a circuit file nor a finished cell"),
         (("walk:eap", "run:eap"), "no run 'walk'"),
-        (("deep.json", "run:eap"), "different graphs"),
+        (("deep.json", "run:eap"), "different spaces"),
         (("run:eap", "whole.json", "--size", "0.3"), "no circuit of size 0.3"),
     ],
 )
 def test_mistakes(harness: Any, arguments: tuple[str, ...], said: str) -> None:
     stored(seeds("eap", 1))
-    save_circuit(Circuit(Graph(3, 2), Graph(3, 2).allowed), Path("deep.json"))
-    save_circuit(Circuit(GRAPH, GRAPH.allowed), Path("whole.json"))
+    save_circuit(whole(EdgeSpace(Graph(3, 2))), Path("deep.json"))
+    save_circuit(whole(SPACE), Path("whole.json"))
     assert said in harness("overlap", *arguments, code=2).stderr

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import load_circuit
 from harness.circuits.packed import unpack
 from harness.discovery.registry import BUILT_IN, PER_TOKEN
@@ -74,17 +75,18 @@ def test_a_task_from_its_file_to_its_results(meeting: Any) -> None:
     for name, result in found.items():
         assert name in text
         assert result["choices"]["positions"] == "per_token"
-        assert result["edges_total"] == TOKENS * SHARED
+        assert result["total"] == TOKENS * SHARED
         whole = result["curve"][-1]
         assert whole["size"] == TOKENS * SHARED
         assert whole["faithfulness"]["value"] == pytest.approx(1, abs=1e-5)
         circuit = load_circuit(Path(f"results/meeting/cells/{result['cell']}/circuit.safetensors"))
         assert circuit.scores is not None
-        assert circuit.scores.shape == circuit.graph.allowed.shape == (TOKENS, 4, 8)
-        assert circuit.graph.positions is not None
-        assert circuit.graph.positions.read == (TOKENS - 1,)
-        graph, every = unpack(Path(f"results/meeting/cells/{result['cell']}/circuits.safetensors"))
-        assert graph == circuit.graph
+        assert isinstance(circuit.space, EdgeSpace)
+        assert circuit.scores.shape == (len(circuit.space),) == (TOKENS * SHARED,)
+        assert circuit.space.graph.positions is not None
+        assert circuit.space.graph.positions.read == (TOKENS - 1,)
+        space, every = unpack(Path(f"results/meeting/cells/{result['cell']}/circuits.safetensors"))
+        assert space == circuit.space
         assert [int(kept.sum()) for kept in every] == [one["size"] for one in result["curve"]]
 
 
@@ -100,7 +102,7 @@ def test_a_cell_is_judged_and_has_no_mib_form(
     result = results("meeting")["eap"]
     tests = "completeness,minimality"
     found = json.loads(harness("judge", result["cell"], "--tests", tests, "--json").stdout)
-    assert found["edges_total"] == TOKENS * SHARED
+    assert found["total"] == TOKENS * SHARED
     point = next(one for one in result["curve"] if one["size"] == found["size"])
     assert found["circuit"]["faithfulness"]["value"] == pytest.approx(
         point["faithfulness"]["value"], abs=1e-6
@@ -111,7 +113,7 @@ def test_a_cell_is_judged_and_has_no_mib_form(
     text = TASK.replace("per_token", "all").replace("name: meeting", "name: shared")
     harness.write("tasks/shared.yaml", text)
     refused = harness("judge", result["cell"], "--task", "shared", code=2)
-    assert "other `inputs` or `positions`" in refused.stderr
+    assert "another `granularity`, `inputs` or `positions`" in refused.stderr
 
 
 @pytest.mark.slow
@@ -127,7 +129,7 @@ def test_positions_are_a_choice_of_a_suite(meeting: Any) -> None:
     text = harness("run", "both").stdout
     assert text.count("### meeting") == 3
     store = CellStore(Path("results/both"))
-    totals = sorted(store.result(cell)["edges_total"] for cell in store.ids())
+    totals = sorted(store.result(cell)["total"] for cell in store.ids())
     assert totals == [SHARED] * 2 + [TOKENS * SHARED] * 4
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from harness.discovery.acdc_order import readers_in_order
+from harness.discovery.acdc_search import Search
 from support.acdc_cases import SEVERAL, agrees, full_objective, one_by_one, problem_of
 from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.discovery.acdc import Acdc
-from harness.discovery.acdc_order import readers_in_order
-from harness.discovery.acdc_search import Search
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 
@@ -58,7 +58,7 @@ def test_every_ablation_and_kind_of_input(name, ablation, inputs, head_bias, ran
         head_bias=head_bias,
     )
     kept = agrees(problem, 0.02, [8])
-    assert 0 < int(kept.sum()) < problem.graph.n_edges
+    assert 0 < int(kept.sum()) < problem.edges.graph.n_edges
 
 
 @pytest.mark.parametrize("objective", ["metric", "cross_entropy", "squared_error"])
@@ -90,13 +90,13 @@ def test_against_a_model_with_one_stream_per_reader(random_batch):
     """Nothing of the harness's patched pass in the reference."""
     model, batch = small_model("gpt2-like"), random_batch(n=2, length=4)
     problem, slow = problem_of(model, batch), SlowModel(model)
-    whole = slow.logits(batch.clean, batch.corrupted, problem.graph.allowed.double())[:, -1:]
+    whole = slow.logits(batch.clean, batch.corrupted, problem.edges.graph.allowed.double())[:, -1:]
 
     def objective(kept):
         logits = slow.logits(batch.clean, batch.corrupted, kept.double())[:, -1:]
         return float(LOSSES["kl"](logits, whole, batch).mean())
 
-    kept, growth, _ = one_by_one(problem.graph, 0.01, objective)
+    kept, growth, _ = one_by_one(problem.edges.graph, 0.01, objective)
     found = Acdc().search(problem, 0.01)
     assert torch.equal(found.kept, kept)
     for (row, column), value in growth.items():
@@ -108,6 +108,6 @@ def test_what_is_kept_between_readers_is_the_full_recompute(name, random_batch):
     """[9] Only what comes after a reader is run again; to 1e-12 it is a run of the whole model."""
     problem = problem_of(small_model(name), random_batch())
     search, full = Search(problem, "kl", 0.01, 8), full_objective(problem)
-    for column in readers_in_order(problem.graph):
+    for column in readers_in_order(problem.edges.graph):
         search.visit(column)
         assert search.current == pytest.approx(full(search.kept), abs=1e-12)

@@ -10,19 +10,19 @@ from itertools import pairwise
 
 import pytest
 import torch
+from harness.discovery.acdc_cost import sampled_cost
+from harness.discovery.acdc_order import writers_in_order
+from harness.discovery.acdc_search import Speculation
 from support.acdc_cases import SEVERAL, full_objective, problem_of, rows_of
 from support.slow_reference import small_model
 
-from harness.circuits.edges.patched.forward import plain_logits
-from harness.circuits.edges.select import prune, sizes_to_counts
 from harness.circuits.ground_truth import verify
+from harness.circuits.patchable import plain_logits
+from harness.circuits.select import sizes_to_counts
 from harness.datasets.batch import Batch, Batches
 from harness.datasets.open import open_data
 from harness.datasets.program.task import checked_program
 from harness.discovery.acdc import RUNS, Acdc, next_threshold, ranked
-from harness.discovery.acdc_cost import sampled_cost
-from harness.discovery.acdc_order import writers_in_order
-from harness.discovery.acdc_search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
@@ -41,16 +41,18 @@ def test_plus_and_minus_infinity(name, speculate, random_batch):
     problem = problem_of(small_model(name), batch)
     found = Acdc(thresholds=(math.inf, -math.inf), speculate=speculate).discover(problem)
     everything, nothing = found.circuits
-    assert torch.equal(everything, problem.graph.allowed)
+    assert torch.equal(everything, torch.ones(len(problem.space), dtype=torch.bool))
     assert not nothing.any()
     corrupted = plain_logits(problem.model, batch, corrupted=True)
     distance = LOSSES["kl"](corrupted, plain_logits(problem.model, batch), batch).mean()
     assert found.notes["inf/objective"] == pytest.approx(float(distance), rel=0, abs=1e-12)
     assert distance > 0.01
-    empty = torch.zeros_like(nothing)
+    empty = torch.zeros_like(problem.edges.graph.allowed)
     assert found.notes["inf/objective"] == pytest.approx(full_objective(problem)(empty), abs=1e-14)
     assert found.notes["-inf/objective"] == pytest.approx(0, abs=1e-14)
-    assert found.notes["inf/untested"] == problem.graph.n_edges - problem.graph.n_writers
+    assert (
+        found.notes["inf/untested"] == problem.edges.graph.n_edges - problem.edges.graph.n_writers
+    )
 
 
 def path_model() -> Transformer:
@@ -91,10 +93,10 @@ def test_a_toy_model_with_one_path(ablation, speculate):
     )
     problem = problem_of(path_model(), batch, ablation=ablation)
     found = Acdc(thresholds=(0.01,), speculate=speculate).discover(problem)
-    names = {problem.graph.edge_name(*edge) for edge in found.circuits[0].nonzero().tolist()}
+    names = {problem.space.name(edge) for edge in found.circuits[0].nonzero().flatten().tolist()}
     assert names == {"input->m0", "m0->a1.h1<v>", "a1.h1->logits"}
-    assert set((found.scores > 0).nonzero()[:, 0].tolist()) == {
-        problem.graph.writers.index(name) for name in ("input", "m0", "a1.h1")
+    assert set(problem.space.owners[found.scores > 0].tolist()) == {
+        problem.space.nodes.index(name) for name in ("input", "m0", "a1.h1")
     }
 
 
@@ -141,8 +143,8 @@ def test_single_precision_with_any_speculation(seed, random_batch):
 
 def test_an_edge_at_the_threshold_stays_and_is_counted(random_batch):
     problem = problem_of(small_model("gpt2-like"), random_batch())
-    column = problem.graph.logits_column
-    first = writers_in_order(problem.graph, column)[0]
+    column = problem.edges.graph.logits_column
+    first = writers_in_order(problem.edges.graph, column)[0]
     exact = float(Acdc(speculate=1).search(problem, -math.inf).growth[first, column])
     for most in SEVERAL:
         found = Acdc(speculate=most).search(problem, exact)
@@ -169,7 +171,7 @@ def test_only_what_can_change_is_run(random_batch):
     """One candidate per tested edge and reader at most, and a small part of a forward for each."""
     problem = problem_of(small_model("gpt2-like"), random_batch())
     tally = Acdc(speculate=1).search(problem, 0.02).tally
-    assert tally.candidates <= tally.tested + problem.graph.n_readers + 1
+    assert tally.candidates <= tally.tested + problem.edges.graph.n_readers + 1
     assert 0 < tally.forwards < 0.3 * tally.tested
 
 
@@ -214,8 +216,8 @@ def test_sizes_are_reached_from_below(random_batch, monkeypatch):
         Acdc, "search", lambda self, *args: searched.append(args[1]) or search(self, *args)
     )
     found = Acdc(sizes=shares).discover(problem)
-    wanted = sorted(int(share * problem.graph.n_edges) for share in shares)
-    sizes = [int(prune(kept, problem.graph, "interchange").sum()) for kept in found.circuits]
+    wanted = sorted(int(share * len(problem.space)) for share in shares)
+    sizes = [int(problem.space.prune(kept, "interchange").sum()) for kept in found.circuits]
     assert all(0.6 * n <= size <= n for size, n in zip(sizes, wanted, strict=True))
     assert len(searched) == len(set(searched)) <= RUNS * len(shares)
 
@@ -228,9 +230,9 @@ def test_the_shipped_sizes_are_reached_from_below(random_batch):
     model = small_model("gpt2-like", n_layers=3, n_heads=8, d_head=3)
     problem = problem_of(model, random_batch(16))
     found = make_method(spec.kind, spec.params).discover(problem)
-    wanted = sizes_to_counts(shares, problem.graph.n_edges)
+    wanted = sizes_to_counts(shares, len(problem.space))
     assert min(wanted) >= 4
-    sizes = [int(prune(kept, problem.graph, "interchange").sum()) for kept in found.circuits]
+    sizes = [int(problem.space.prune(kept, "interchange").sum()) for kept in found.circuits]
     assert all(0.7 * n <= size <= n for size, n in zip(sizes, wanted, strict=True))
 
 
@@ -263,6 +265,6 @@ def test_the_true_circuits_of_compiled_programs(name, ablation):
     model = compile_program(checked_program(task.spec.data)).model
     given = list(Batches(open_data(task).pairs("train", 48, 0), 64))
     problem = problem_of(model, *given, ablation=ablation, inputs="split")
-    truth = verify(problem.patched, given, problem.references)
+    truth = verify(problem.patchable, given, problem.counterfactuals)
     found = Acdc(thresholds=(1e-3,), objective="squared_error").discover(problem)
     assert torch.equal(found.circuits[0], truth.kept)

@@ -9,16 +9,16 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from harness.discovery.slopes import OTHER_KINDS, slope_problem
 from support.attribution_cases import HookedRun, by_norm, problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import edge_scores, gradient_run, writer_differences
 from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import plain_logits
+from harness.circuits.patchable import plain_logits
 from harness.discovery import held_groups, input_path
 from harness.discovery.registry import make_method
-from harness.discovery.slopes import OTHER_KINDS, slope_problem
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -38,9 +38,9 @@ def test_eap_is_minus_the_slope_of_the_full_mask(name, inputs, random_batch):
     """[5] Two passes that share nothing but the weights: the plain one and the masked one."""
     batch = random_batch()
     problem = problem_of(name, batch, inputs=inputs)
-    mask = problem.graph.allowed.double().requires_grad_()
-    reference = problem.references.of(batch)
-    logits = masked_logits(problem.patched, batch, mask[None], reference)
+    mask = problem.edges.graph.allowed.double().requires_grad_()
+    reference = problem.counterfactuals.of(batch)
+    logits = masked_logits(problem.edges.patched, batch, mask[None], reference)
     problem.loss("metric", batch)(logits).mean().backward()
     close(scores_of("eap", problem), -mask.grad)
 
@@ -51,12 +51,14 @@ def test_eap_counts_shared_head_biases(name, random_batch):
     batch, found = random_batch(), {}
     for head_bias in ("shared", "unattached"):
         problem = problem_of(name, batch, ablation="zero", head_bias=head_bias)
-        mask = problem.graph.allowed.double().requires_grad_()
-        logits = masked_logits(problem.patched, batch, mask[None], problem.references.of(batch))
+        mask = problem.edges.graph.allowed.double().requires_grad_()
+        logits = masked_logits(
+            problem.edges.patched, batch, mask[None], problem.counterfactuals.of(batch)
+        )
         problem.loss("metric", batch)(logits).mean().backward()
         found[head_bias] = scores_of("eap", problem)
         close(found[head_bias], -mask.grad)
-    heads = problem.graph.head_rows(0)
+    heads = problem.edges.graph.head_rows(0)
     assert (found["shared"] - found["unattached"])[heads].abs().max() > 1e-3
 
 
@@ -115,7 +117,7 @@ def test_eap_is_difference_times_slope_edge_by_edge(name, inputs, random_batch):
     """[5] -Σ Δ_w · ∇ at the stream of every reader, each q, k and v with a slope of its own."""
     batch = random_batch()
     problem = problem_of(name, batch, inputs=inputs)
-    graph, slow = problem.graph, SlowWithSlopes(problem.model, inputs)
+    graph, slow = problem.edges.graph, SlowWithSlopes(problem.model, inputs)
     every = torch.ones(graph.allowed.shape, dtype=torch.float64)
     start = problem.model.embed(batch.clean) if inputs == "none" else None
     other, _ = SlowModel(problem.model, inputs).writers(batch.corrupted, every, None)
@@ -136,7 +138,7 @@ def test_the_first_and_the_last_edges_are_scored(name, inputs, random_batch):
     All but those of `pos`, whose difference is zero: prompts of a pair have the same positions.
     """
     problem = problem_of(name, random_batch(), inputs=inputs)
-    graph, scores = problem.graph, scores_of("eap", problem).abs()
+    graph, scores = problem.edges.graph, scores_of("eap", problem).abs()
     token = slice(0, 1)
     last = slice(graph.head_rows(graph.n_layers - 1).start, graph.n_writers)
     for edges in (
@@ -162,8 +164,8 @@ def test_eap_is_difference_times_slope(name, random_batch):
     loss = problem.loss("metric", batch)
     clean = HookedRun(problem.model, batch, loss)
     other = HookedRun(problem.model, batch, None, batch.corrupted)
-    wanted = clean.products(clean.written() - other.written(), problem.graph)
-    assert_by_norm(scores_of("eap", problem), wanted, -1 / len(batch), problem.graph)
+    wanted = clean.products(clean.written() - other.written(), problem.edges.graph)
+    assert_by_norm(scores_of("eap", problem), wanted, -1 / len(batch), problem.edges.graph)
 
 
 def assert_by_norm(scores, wanted, factor, graph):
@@ -197,9 +199,9 @@ def test_mask_gradients_add_up_to_what_the_model_gains(random_batch):
     batch = random_batch()
     for objective in ("metric", "kl"):
         problem = problem_of("gpt2-like", batch)
-        full = problem.graph.allowed[None].double()
-        logits = problem.patched.logits(
-            batch, torch.cat([0 * full, full]), problem.references.of(batch)
+        full = problem.edges.graph.allowed[None].double()
+        logits = problem.edges.patched.logits(
+            batch, torch.cat([0 * full, full]), problem.counterfactuals.of(batch)
         )
         empty, whole = problem.loss(objective, batch)(logits).mean(-1).tolist()
         error = [
@@ -226,11 +228,11 @@ def test_distances_have_no_slope_at_the_model(objective, random_batch):
     """[8] Their gradient there is zero; methods that look there alone refuse them."""
     batch = random_batch()
     problem = problem_of("gpt2-like", batch)
-    run = gradient_run(problem.model, problem.graph, batch, problem.loss(objective, batch))
+    run = gradient_run(problem.model, problem.edges.graph, batch, problem.loss(objective, batch))
     differences = writer_differences(
-        problem.model, problem.graph, run.activations, problem.references.of(batch)
+        problem.model, problem.edges.graph, run.activations, problem.counterfactuals.of(batch)
     )
-    slopes = edge_scores(problem.model, problem.graph, batch, [run], differences)
+    slopes = edge_scores(problem.model, problem.edges.graph, batch, [run], differences)
     assert slopes.abs().max() < 1e-8
     for kind in ("eap", "node_attribution"):
         with pytest.raises(HarnessError, match=f"{objective!r}, a distance to that model"):
@@ -270,7 +272,7 @@ def test_held_groups_are_runs_with_held_outputs(name, random_batch):
     """Every group and step as a whole run of its own, groups held by hooks, slopes by hooks."""
     batch, steps = random_batch(), 2
     problem = problem_of(name, batch)
-    model, graph, loss = problem.model, problem.graph, problem.loss("metric", batch)
+    model, graph, loss = problem.model, problem.edges.graph, problem.loss("metric", batch)
     clean, other = HookedRun(model, batch, None), HookedRun(model, batch, None, batch.corrupted)
     groups = {(-1, "inputs"): (clean.embedded, other.embedded)}
     for layer in range(graph.n_layers):
@@ -381,5 +383,5 @@ def test_slopes_do_not_add_up_at_the_final_reader(name, complete, random_batch):
     ]
     total = float(ends[0] - ends[1])
     scores = scores_of("eap_ig", problem, steps=128)
-    apart = abs(float(scores[:, problem.graph.logits_column].sum()) - total)
+    apart = abs(float(scores[:, problem.edges.graph.logits_column].sum()) - total)
     assert (apart < 1e-9 * abs(total)) if complete else (apart > 0.05 * abs(total))

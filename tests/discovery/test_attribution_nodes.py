@@ -7,7 +7,7 @@ import torch
 from support.attribution_cases import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel
 
-from harness.circuits.edges.select import top_n
+from harness.circuits.select import top_n
 from harness.discovery import node_patching
 from harness.metrics.logits import logit_diff
 
@@ -17,7 +17,7 @@ every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "no
 
 def slow_metric(problem, mask):
     (batch,) = problem.batches
-    slow = SlowModel(problem.model, problem.graph.inputs)
+    slow = SlowModel(problem.model, problem.edges.graph.inputs)
     logits = slow.logits(batch.clean, batch.corrupted, mask)[:, -1:]
     return float(logit_diff(logits, batch).mean())
 
@@ -25,8 +25,8 @@ def slow_metric(problem, mask):
 def node_scores(kind, problem, **params):
     """One score per writer; every edge of the writer must have it."""
     scores = scores_of(kind, problem, **params)
-    allowed = problem.graph.allowed
-    nodes = scores[:, problem.graph.logits_column]
+    allowed = problem.edges.graph.allowed
+    nodes = scores[:, problem.edges.graph.logits_column]
     assert torch.equal(scores, nodes[:, None].where(allowed, 0))
     return nodes
 
@@ -36,10 +36,10 @@ def node_scores(kind, problem, **params):
 def test_node_patching_is_brute_force(name, inputs, random_batch):
     """All edges of a writer dropped at once."""
     problem = problem_of(name, random_batch(), inputs=inputs)
-    mask = problem.graph.allowed.double()
+    mask = problem.edges.graph.allowed.double()
     whole = slow_metric(problem, mask)
     wanted = []
-    for row in range(problem.graph.n_writers):
+    for row in range(problem.edges.graph.n_writers):
         without = mask.clone()
         without[row] = 0
         wanted.append(whole - slow_metric(problem, without))
@@ -60,9 +60,9 @@ def test_node_patching_may_run_in_parts(random_batch, monkeypatch):
 def test_node_attribution_is_the_slope_of_a_whole_row(name, random_batch):
     """By central differences of one number that scales all edges of a writer."""
     problem = problem_of(name, random_batch())
-    mask, step = problem.graph.allowed.double(), 1e-5
+    mask, step = problem.edges.graph.allowed.double(), 1e-5
     found = node_scores("node_attribution", problem)
-    for row in range(problem.graph.n_writers):
+    for row in range(problem.edges.graph.n_writers):
         slopes = []
         for sign in (1, -1):
             moved = mask.clone()
@@ -81,10 +81,10 @@ def test_integrated_node_scores_are_those_of_the_edges_together(random_batch):
 def test_tied_edges_of_a_node_go_to_early_readers_first(random_batch):
     """A circuit that holds a part of a node's edges holds the first ones."""
     problem = problem_of("gpt2-like", random_batch())
-    scores = scores_of("node_patching", problem)
-    kept = top_n(scores, problem.graph, 10)
+    space = problem.edges.space
+    kept = space.matrix(top_n(space.flat(scores_of("node_patching", problem)), 10))
     for row in kept.any(1).nonzero().flatten().tolist():
-        edges = kept[row][problem.graph.allowed[row]]
+        edges = kept[row][problem.edges.graph.allowed[row]]
         assert torch.equal(edges, edges.sort(descending=True, stable=True).values)
 
 
@@ -94,7 +94,7 @@ def test_information_flow_is_the_share_of_proximity(name, inputs, random_batch):
     """Every reader, prompt and position on its own; biases and positions belong to nobody."""
     batch = random_batch()
     problem = problem_of(name, batch, inputs=inputs)
-    model, graph = problem.model, problem.graph
+    model, graph = problem.model, problem.edges.graph
     everything = graph.allowed.double()
     slow = SlowModel(model, inputs)
     written, _ = slow.writers(batch.clean, everything, None)

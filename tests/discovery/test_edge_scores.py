@@ -11,7 +11,7 @@ from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patchable import EdgeModel
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method
 from harness.errors import HarnessError, NotFound
@@ -24,7 +24,7 @@ every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 def problem_of(model, *batches, ablation="interchange", name="logit_diff", seed=0):
     graph = Graph.of(model.config)
     return Problem(
-        PatchedModel(model, graph),
+        EdgeModel(model, graph),
         batches,
         EdgeCounterfactuals(model, graph, ablation, mean_over=batches),
         name,
@@ -33,7 +33,7 @@ def problem_of(model, *batches, ablation="interchange", name="logit_diff", seed=
 
 
 def scores_of(kind, problem, **params):
-    return make_method(kind, params).discover(problem).scores
+    return problem.edges.space.matrix(make_method(kind, params).discover(problem).scores)
 
 
 def slow_metric(slow, batch, mask, name="logit_diff"):

@@ -6,13 +6,13 @@ from dataclasses import fields
 
 import pytest
 import torch
+from harness.discovery.found import checked
 from support.slow_reference import small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.optimal import learn_constants
-from harness.circuits.edges.patched.forward import PatchedModel
-from harness.discovery.found import checked
+from harness.circuits.edges.patchable import EdgeModel
 from harness.discovery.problem import Problem
 from harness.discovery.registry import BUILT_IN, make_method
 
@@ -29,17 +29,17 @@ def few_steps(kind):
 def test_scores_are_finite_and_follow_the_constants(kind, random_batch):
     """They depend on the constants where they depend on any ablation."""
     model, batch = small_model("gpt2-like"), random_batch()
-    patched = PatchedModel(model, Graph.of(model.config))
+    edges = EdgeModel(model, Graph.of(model.config))
     found = {}
     for steps in (0, 40):  # means, and what was learned from there
-        learned = learn_constants(patched, [batch], 0, steps=steps)
-        references = EdgeCounterfactuals(
-            model, patched.graph, "optimal", constants=learned.constants
+        learned = learn_constants(edges.patched, [batch], 0, steps=steps)
+        counterfactuals = EdgeCounterfactuals(
+            model, edges.graph, "optimal", constants=learned.constants
         )
         problem = Problem(
-            patched, (batch,), references, "logit_diff", torch.Generator().manual_seed(0)
+            edges, (batch,), counterfactuals, "logit_diff", torch.Generator().manual_seed(0)
         )
         found[steps] = make_method(kind, few_steps(kind)).discover(problem)
-        checked(found[steps], patched.graph, kind)
+        checked(found[steps], edges.space, kind)
     same = torch.equal(found[0].scores, found[40].scores)
     assert same == (kind in {"random", "random_paths", "information_flow_routes"})

@@ -10,21 +10,21 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.mask_training import MaskRun, Training, optimise
+from harness.discovery.prompts import PromptSource
+from harness.discovery.subnetwork_probing import PricedMasks
 from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patchable import EdgeModel
 from harness.datasets.batch import Batch
 from harness.discovery import edge_pruning, mask_training, prompts
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.mask_training import MaskRun, Training, optimise
 from harness.discovery.problem import Problem
-from harness.discovery.prompts import PromptSource
 from harness.discovery.registry import make_method
-from harness.discovery.subnetwork_probing import PricedMasks
 from harness.errors import HarnessError
 
 # a: P(z = 0), P(z = 1), from the published constants by hand, with the digits of that table, some
@@ -45,7 +45,7 @@ ALL_KINDS = pytest.mark.parametrize("kind", LEARNED)
 def problem_of(model, *batches: Batch, seed=0, inputs="token", **fields) -> Problem:
     graph = Graph.of(model.config, inputs)
     return Problem(
-        PatchedModel(model, graph),
+        EdgeModel(model, graph),
         batches,
         EdgeCounterfactuals(model, graph, "interchange"),
         "logit_diff",
@@ -211,23 +211,19 @@ def test_training_lowers_the_objective_of_the_circuit_against_random(kind, rando
     """After some steps the strongest third of the edges does better than most random thirds."""
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=8)
     problem = problem_of(model, batch)
-    n = problem.graph.n_edges // 3
+    n = len(problem.space) // 3
     targets = {"prices": [0.01]}  # about one in all, for all edges together
     if kind == "edge_pruning":
         targets = {"sparsities": [2 / 3], "learning_rate": 0.1, "start": 3.0}
     found = make_method(kind, {"steps": 150, "batch_size": 8, **targets}).discover(problem)
-    reference, loss = problem.references.of(batch), problem.loss("kl", batch)
+    counterfactual, loss = problem.counterfactuals.of(batch), problem.loss("kl", batch)
 
     def kl_of(scores: Tensor) -> float:
-        kept = scores >= scores[problem.graph.allowed].sort(descending=True).values[n - 1]
-        kept &= problem.graph.allowed
-        return float(loss(problem.patched.logits(batch, kept[None], reference)[0]).mean())
+        kept = scores >= scores.sort(descending=True).values[n - 1]
+        return float(loss(problem.patchable.logits(batch, kept[None], counterfactual)[0]).mean())
 
     draw = torch.Generator().manual_seed(5)
-    chance = [
-        kl_of(torch.rand(problem.graph.allowed.shape, generator=draw) * problem.graph.allowed)
-        for _ in range(20)
-    ]
+    chance = [kl_of(problem.space.uniform(draw, torch.float32)) for _ in range(20)]
     assert kl_of(found.scores) < sorted(chance)[len(chance) // 4]
 
 
@@ -243,7 +239,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     method = make_method(kind, params)
     whole = method.discover(problem_of(model, batch))
     monkeypatch.setattr(mask_training, "SAVE_SECONDS", -1.0)
-    real, left = mask_training.masked_logits, [27]  # in the second training
+    real, left = EdgeModel.masked_logits, [27]  # in the second training
 
     def stops(*args, **options):
         left[0] -= 1
@@ -251,10 +247,10 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(mask_training, "masked_logits", stops)
+    monkeypatch.setattr(EdgeModel, "masked_logits", stops)
     with pytest.raises(KeyboardInterrupt):
         method.discover(problem_of(model, batch, scratch=tmp_path))
-    monkeypatch.setattr(mask_training, "masked_logits", real)
+    monkeypatch.setattr(EdgeModel, "masked_logits", real)
     resumed = method.discover(problem_of(model, batch, scratch=tmp_path))
     assert torch.equal(whole.scores, resumed.scores)
     assert whole.rankings.keys() == resumed.rankings.keys()
@@ -414,9 +410,9 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
     problem = problem_of(model, random_batch(n=7))
     task = mask_training.task_of(problem, Training(1, 7, "kl"), 0)
     draw = torch.Generator().manual_seed(0)
-    masks = torch.rand(2, problem.graph.n_edges, generator=draw, dtype=torch.float64)
+    masks = torch.rand(2, len(problem.space), generator=draw, dtype=torch.float64)
     found = []
-    for part in (2**25, 1, 3 * 2 * problem.graph.n_writers * 6 * 12):
+    for part in (2**25, 1, 3 * 2 * problem.edges.graph.n_writers * 6 * 12):
         monkeypatch.setattr(mask_training, "PART", {"cpu": part})
         leaf = masks.clone().requires_grad_()
         value = task(leaf, 0)
@@ -438,7 +434,7 @@ def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
         one, two = kept.at(step), anew.at(step)
         assert torch.equal(one.batch.clean, two.batch.clean)
         torch.testing.assert_close(one.whole, two.whole, rtol=1e-12, atol=1e-12)
-        for x, y in zip(one.reference.streams, two.reference.streams, strict=True):
+        for x, y in zip(one.counterfactual.streams, two.counterfactual.streams, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-12, atol=1e-12)
         seen.append((one.batch.clean.shape[1], *one.batch.rows.tolist()))
     first, second = seen[: kept.per_epoch], seen[kept.per_epoch :]
@@ -481,17 +477,17 @@ def test_node_masks_multiply_their_edges(random_batch):
     law = ConstrainedMasks.new(settings, problem_of(model, batch), [0.9])
     with torch.no_grad():
         law.nodes[0, 1] = -20.0
-    rows = law.writers == 1
+    of_node = law.owners == 1
     drawn = law.draw(torch.Generator().manual_seed(0))[0]
-    assert (drawn[rows] == 0).all()
-    assert (drawn[~rows] > 0.9).all()
-    assert (law.kept()[0, rows] < 1e-6).all()
+    assert (drawn[of_node] == 0).all()
+    assert (drawn[~of_node] > 0.9).all()
+    assert (law.kept()[0, of_node] < 1e-6).all()
 
 
 def test_one_training_for_each_measured_size_by_default(random_batch):
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
     problem = problem_of(model, batch)
-    problem = replace(problem, sizes=(0, 3, 10, problem.graph.n_edges))
+    problem = replace(problem, sizes=(0, 3, 10, len(problem.space)))
     found = EdgePruning(steps=2).discover(problem)
     assert len(found.notes) == 2 * 4  # one training for 3 edges and one for 10
 

@@ -11,21 +11,21 @@ from functools import cache
 
 import pytest
 import torch
-from harness.runs.known import known_agreement
+from harness.discovery.found import checked
 from support.other_compiler import Published
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.ground_truth import verify
 from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.datasets.program.task import checked_program
-from harness.discovery.found import checked
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
+from harness.runs.ground_truth import ground_truth_agreement
 from harness.spec.load import Library
 
 EDGES = {
@@ -57,14 +57,15 @@ def search(
 ):
     """A method's agreement with the circuit of `EDGES`, verified on the test pairs."""
     method, (_, ablation, inputs) = Library().method(kind).spec, case
-    patched = PatchedModel(model, Graph.of(model.config, inputs))
-    references = EdgeCounterfactuals(model, patched.graph, ablation)
+    edges = EdgeModel(model, Graph.of(model.config, inputs))
+    counterfactuals = EdgeCounterfactuals(model, edges.graph, ablation)
     generator = torch.Generator().manual_seed(seed)
-    problem = Problem(patched, train, references, "logit_diff", generator)
+    problem = Problem(edges, train, counterfactuals, "logit_diff", generator)
     found = make_method(method.kind, {**method.params, **params}).discover(problem)
-    known = verify(patched, list(test), references)
-    assert (known.size, known.graph.n_edges) == EDGES[case]
-    return known_agreement(known, checked(found, patched.graph, kind), method.selection, ablation)
+    truth = verify(edges, list(test), counterfactuals)
+    assert (truth.size, len(truth.space)) == EDGES[case]
+    scores = checked(found, edges.space, kind)
+    return ground_truth_agreement(truth, scores, method.selection, ablation)
 
 
 @every_case

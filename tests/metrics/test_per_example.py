@@ -10,11 +10,11 @@ import torch
 from support.slow_reference import small_model
 from support.toy_task import CHOICES
 
-from harness.datasets.batch import Batches
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batches
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.evaluation.curve import evaluate_circuits

@@ -57,7 +57,9 @@ def models(tmp_path_factory):
 @pytest.fixture
 def few_steps(monkeypatch):
     """Constants are learned for fewer steps than usual."""
-    monkeypatch.setattr("harness.runs.setting.learn_constants", partial(learn_constants, steps=150))
+    monkeypatch.setattr(
+        "harness.circuits.edges.patchable.learn_constants", partial(learn_constants, steps=150)
+    )
 
 
 def compute(cell, models):
@@ -76,8 +78,12 @@ def stored(cell, models, folder):
 )
 def test_every_method_gives_a_valid_result_with_its_anchors(method, models, tmp_path):
     result = json.loads(stored(a_cell(method), models, tmp_path))  # checked against the schema
-    assert result["edges_total"] == EDGES
-    assert [point["edges_requested"] for point in result["curve"]] == [2, 6, EDGES]
+    assert result["total"] == EDGES
+    assert [point["requested"] for point in result["curve"]] == [2, 6, EDGES]
+    assert result["unit"] == "edges"
+    assert [point["counts"] for point in result["curve"]] == [
+        {"edges": point["size"]} for point in result["curve"]
+    ]
     whole, empty, last = result["whole"], result["empty"], result["curve"][-1]
     assert whole["faithfulness"]["value"] == 1
     assert whole["kl"]["value"] == pytest.approx(0, abs=1e-9)
@@ -88,6 +94,34 @@ def test_every_method_gives_a_valid_result_with_its_anchors(method, models, tmp_
     assert last["sparsity"] == 0
     assert (result["n_examples"], result["n_discovery"]) == (32, 24)
     assert set(result["model_quality"]) == {"validation", "test"}
+
+
+@pytest.mark.parametrize("ablation", ["interchange", "zero"])
+def test_the_plain_model_is_the_model_with_all_edges_within_rounding(ablation, models):
+    """Edges add up to the model whatever the ablation; the plain model's distances are 0."""
+    result = compute(a_cell("random", ablation=ablation), models).result
+    plain, whole = result["plain"], result["whole"]
+    assert plain.keys() == whole.keys()
+    assert (plain["kl"]["value"], plain["squared_error"]["value"]) == (0, 0)
+    for name, measured in whole.items():
+        for number in ("value", "low", "high"):
+            assert plain[name][number] == pytest.approx(measured[number], abs=1e-5), name
+
+
+@pytest.mark.parametrize("method", ["eap", "random"])
+def test_sizes_that_reach_a_faithfulness_are_searched_along_one_ranking(method, models):
+    """Never beyond the smallest measured circuit that reaches it."""
+    result = compute(a_cell(method), models).result
+    assert result["summary"]["size_at"] == "ranking"
+    for threshold in (0.85, 0.95, 0.99):
+        size = result["summary"][f"size_at_{threshold:.2f}"]
+        reaching = [
+            point["size"]
+            for point in result["curve"]
+            if point["faithfulness"]["value"] >= threshold
+        ]
+        assert size is not None
+        assert 0 < size <= min(reaching) <= EDGES
 
 
 def test_stored_examples_reproduce_the_stored_estimates(models):
@@ -111,7 +145,7 @@ def test_the_stored_circuit_is_one_of_the_curve(models, tmp_path):
     assert circuit.source["method"] == "activation_patching"
     assert circuit.size in [point["size"] for point in output.result["curve"]]
     assert circuit.scores is not None
-    assert (circuit.scores[~circuit.graph.allowed] == 0).all()
+    assert circuit.scores.shape == circuit.kept.shape == (EDGES,)
 
 
 def test_a_task_with_ordered_answers_has_their_measures(tmp_path):
@@ -161,15 +195,17 @@ def test_the_stored_scores_are_those_the_stored_circuit_was_cut_from(models, mon
     from harness.discovery.problem import Discovery
 
     def several(_, problem):
-        allowed = problem.graph.allowed.double()
-        rankings = {made_for: allowed * made_for for made_for in (2, 6, EDGES)}
+        ones = torch.ones(len(problem.space), dtype=torch.float64)
+        rankings = {made_for: ones * made_for for made_for in (2, 6, EDGES)}
         return Discovery(rankings[2], rankings)
 
     monkeypatch.setattr(Random, "discover", several)
     cell = a_cell("random")
-    curve = json.loads(stored(cell, models, tmp_path))["curve"]
+    result = json.loads(stored(cell, models, tmp_path))
+    curve = result["curve"]
+    assert result["summary"]["size_at"] == "grid"  # there is no one order to search along
     one = stored_circuit(CellStore(tmp_path), cell.id)
-    requested = next(p["edges_requested"] for p in curve if p["size"] == one.size)
+    requested = next(p["requested"] for p in curve if p["size"] == one.size)
     assert one.scores.max() == requested
     assert one.source["cut_from"] == f"scores made for about {requested} edges"
     assert one.source["scores"] == "ranks"
@@ -228,7 +264,7 @@ def test_double_precision_agrees_with_single(models):
     double = compute(a_cell(runtime=replace(USUAL, dtype="float64")), models).result
     # They are trained apart, so only their sanity can be compared.
     assert double["whole"]["faithfulness"]["value"] == 1
-    assert double["edges_total"] == single["edges_total"]
+    assert double["total"] == single["total"]
 
 
 HALVES = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -265,7 +301,7 @@ def test_half_precision_ranks_edges_as_single_does(dtype, models, tmp_path):
         path = tmp_path / f"{index}.safetensors"
         path.write_bytes(output.tensors["circuit.safetensors"])
         circuit = load_circuit(path)
-        scores.append(circuit.scores[circuit.graph.allowed])
+        scores.append(circuit.scores)
     assert not torch.equal(*scores)
     ranks = torch.stack([x.argsort().argsort().double() for x in scores])
     assert torch.corrcoef(ranks)[0, 1] > 0.95
@@ -344,7 +380,7 @@ def test_scores_that_are_not_finite_are_refused(models, monkeypatch):
     monkeypatch.setattr(
         Random,
         "discover",
-        lambda _, problem: Discovery(torch.full(problem.graph.allowed.shape, torch.nan)),
+        lambda _, problem: Discovery(torch.full((len(problem.space),), torch.nan)),
     )
     with pytest.raises(HarnessError, match="scores that are not finite"):
         compute(a_cell("random"), models)

@@ -12,6 +12,7 @@ from support.fake_cells import SIZES, a_cell, a_method, a_task, output
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import load_circuit, to_safetensors
 from harness.circuits.packed import pack
 from harness.errors import HarnessError
@@ -32,9 +33,9 @@ from harness.spec.load import Library
 
 def circuit_over(graph: Graph, seed: int = 0, **source: str) -> Circuit:
     draw = torch.Generator().manual_seed(seed)
-    scores = torch.randn(graph.allowed.shape, generator=draw) * graph.allowed
-    kept = (scores > 0.5) & graph.allowed
-    return Circuit(graph, kept, scores, 12, source)
+    space = EdgeSpace(graph)
+    scores = space.flat(torch.randn(graph.allowed.shape, generator=draw))
+    return Circuit(space, scores > 0.5, scores, 12, source)
 
 
 def stored(
@@ -52,7 +53,7 @@ def stored(
         good = output(cell)
         tensors = {**good.tensors, "circuit.safetensors": to_safetensors(circuit)}
         if sizes:
-            tensors["circuits.safetensors"] = pack(sizes, circuit.graph)
+            tensors["circuits.safetensors"] = pack(sizes, circuit.space)
         store.publish(cell.id, replace(good, tensors=tensors), {})
     return load_cells(folder)
 
@@ -64,7 +65,7 @@ def test_what_is_exported_reads_back_the_same(tmp_path: Path, suffix: str) -> No
     (one,) = export_mib(cells, "eap", 0, tmp_path / "out", suffix)
     assert one.path == tmp_path / "out" / "arc-easy_arc-easy" / f"importances{suffix}"
     found = load_circuit(one.path)
-    assert found.graph == circuit.graph
+    assert found.space == circuit.space
     assert torch.equal(found.kept, circuit.kept)
     assert torch.equal(found.scores, circuit.scores)
     assert found.d_model == 12
@@ -80,7 +81,7 @@ def test_groups_are_written_as_heads(tmp_path: Path) -> None:
         export_mib(cells, "eap", 0, tmp_path / "out"), (sums, ranks), strict=True
     ):
         found = load_circuit(one.path)
-        assert found.graph == Graph(2, 4)
+        assert found.space == EdgeSpace(Graph(2, 4))
         same = float(found.scores.sum()) == pytest.approx(float(circuit.scores.sum()), abs=1e-5)
         assert same == (circuit is sums)
         assert (set(found.scores.unique().tolist()) <= set(circuit.scores.unique().tolist())) == (
@@ -91,8 +92,7 @@ def test_groups_are_written_as_heads(tmp_path: Path) -> None:
 def test_a_size_gives_the_circuit_that_was_measured_there(tmp_path: Path) -> None:
     circuit = circuit_over(Graph(2, 3), cut_from="scores made for about 3 edges", scores="ranks")
     draw = torch.Generator().manual_seed(5)
-    shape = circuit.kept.shape
-    sizes = [(torch.rand(shape, generator=draw) < 0.5) & circuit.graph.allowed for _ in SIZES]
+    sizes = [circuit.space.uniform(draw, torch.float32) < 0.5 for _ in SIZES]
     cells = stored(tmp_path / "run", ("ioi", circuit), sizes=sizes)
     for share, kept in zip(SIZES, sizes, strict=True):
         (one,) = export_mib(cells, "eap", 0, tmp_path / "out", ".json", share)
@@ -115,11 +115,10 @@ def test_nine_circuits_keep_to_their_limits(tmp_path: Path, n_groups: int | None
     """Each is the largest that fits, counted over the heads that the leaderboard knows."""
     graph = Graph(3, 4, n_groups=n_groups)
     circuit = circuit_over(graph, cut_from="scores made for about 3 edges", scores="ranks")
-    order = torch.rand(graph.allowed.shape, generator=torch.Generator().manual_seed(1))
-    order = order.masked_fill(~graph.allowed, 2)
+    order = circuit.space.uniform(torch.Generator().manual_seed(1), torch.float32)
     # About 0.9, 10 and 50 % of the edges, and all.
     numbers = [int(share * graph.n_edges) for share in (0.009, 0.1, 0.5, 1)]
-    sizes = [order <= order.flatten().sort().values[number - 1] for number in numbers]
+    sizes = [order <= order.sort().values[number - 1] for number in numbers]
     cells = stored(tmp_path / "run", ("ioi", circuit), sizes=sizes)
     written = export_mib_circuits(cells, "eap", 0, tmp_path / "out")
     assert [one.path.name for one in written] == [
@@ -129,7 +128,7 @@ def test_nine_circuits_keep_to_their_limits(tmp_path: Path, n_groups: int | None
     measured = [int(kept.sum()) for kept in sizes]
     for one, limit in zip(written, MIB_LIMITS, strict=True):
         found = load_circuit(one.path)
-        assert found.graph == whole
+        assert found.space == EdgeSpace(whole)
         assert found.scores is not None
         assert torch.equal(found.scores, found.kept.float())
         assert one.edges == found.size <= limit * whole.n_edges

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from harness.runs.setting import batched
+from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+from harness.discovery.found import checked, circuit_of
+from harness.discovery.mask_training import MaskRun, Training, task_of
 from support.attribution_cases import problem_of
 from support.slow_reference import small_model
 from torch import Tensor
@@ -21,14 +23,11 @@ from torch import Tensor
 from harness.circuits import hard_concrete
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.backward import masked_logits
-from harness.circuits.edges.patched.forward import PatchedModel, plain_logits
+from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.found import checked, circuit_of
-from harness.discovery.mask_training import MaskRun, Training, task_of
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.metrics import logits as of_logits
@@ -36,6 +35,7 @@ from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer, random_model
+from harness.runs.prepare import batched
 from harness.spec.load import Library, Loaded
 from harness.spec.types import Selection, Task
 
@@ -63,14 +63,14 @@ def equal(found: Tensor, wanted: Tensor) -> None:
 def ends_of(name: str, batch: Batch, device: str, dtype: torch.dtype) -> dict[str, list[Tensor]]:
     """Logits [B, P, V] of the plain model and, by both passes, under the mask of that end."""
     problem = problem_of(small_model(name, dtype=dtype).to(device), moved(batch, device))
-    (batch,), graph = problem.batches, problem.graph
-    reference, found = problem.references.of(batch), {}
-    for end, mask in (("all", graph.allowed), ("none", torch.zeros_like(graph.allowed))):
-        masks = mask[None].to(device, dtype)
+    (batch,), patchable = problem.batches, problem.patchable
+    counterfactual, found = problem.counterfactuals.of(batch), {}
+    everything = torch.ones(1, len(problem.space), device=device, dtype=dtype)
+    for end, masks in (("all", everything), ("none", 0 * everything)):
         logits = (
             plain_logits(problem.model, batch, corrupted=end == "none"),
-            problem.patched.logits(batch, masks, reference)[0],
-            masked_logits(problem.patched, batch, masks, reference)[0],
+            patchable.logits(batch, masks, counterfactual)[0],
+            patchable.masked_logits(batch, masks, counterfactual)[0],
         )
         found[end] = [x.cpu().double() for x in logits]
     return found
@@ -93,20 +93,20 @@ class SameNoise(ConstrainedMasks):
 
     def draw(self, generator: torch.Generator) -> Tensor:
         noise = torch.Generator().manual_seed(0)
-        return hard_concrete.draw(self.edges.cpu().double(), noise).to(self.edges)
+        return hard_concrete.draw(self.elements.cpu().double(), noise).to(self.elements)
 
 
 def step_of(name: str, batch: Batch, device: str, dtype: torch.dtype) -> list[Tensor]:
-    """One step of Edge Pruning: the objective, and the slopes at masks and multipliers."""
+    """One step of Edge Pruning: the objective, and the gradients of masks and multipliers."""
     problem = problem_of(small_model(name, dtype=dtype).to(device), moved(batch, device))
     settings = EdgePruning(start=1.0, clamp=None)  # some masks are neither zero nor one
     law = SameNoise.new(settings, problem, [0.9])
     training = Training(settings.steps, len(batch), settings.objective)
     task = task_of(problem, training, 0)
     loss = MaskRun(law, training, task, 0, problem.device).step(100)
-    assert law.edges.grad is not None
+    assert law.elements.grad is not None
     assert law.multipliers.grad is not None
-    return [x.cpu().double() for x in (loss, law.edges.grad, law.multipliers.grad)]
+    return [x.cpu().double() for x in (loss, law.elements.grad, law.multipliers.grad)]
 
 
 def check_step(name: str, batch: Batch, device: str) -> None:
@@ -150,22 +150,20 @@ def circuit_numbers(
 ) -> dict[str, float]:
     """A method's circuit of so many edges, on held-out pairs: means of `measures_of`."""
     data, choices, device = open_data(task), task.spec.evaluation, str(model.embedding.device)
-    patched = PatchedModel(model, Graph.of(model.config, "split"))
+    edges = EdgeModel(model, Graph.of(model.config, "split"))
     train, test = (
-        batched(patched, data.pairs(split, count, 0, at_most=True), device, 0)
+        batched(edges, data.pairs(split, count, 0, at_most=True), device, 0)
         for split, count in (("train", choices.discovery_pairs), ("test", pairs))
     )
-    references, generator = (
-        EdgeCounterfactuals(model, patched.graph, "interchange"),
-        torch.Generator(),
-    )
-    problem = Problem(patched, train, references, choices.metric, generator.manual_seed(0))
-    found = checked(make_method(kind, params).discover(problem), patched.graph, kind)
-    n = round((1 - sparsity) * patched.graph.n_edges)
-    kept = circuit_of(found, patched.graph, n, Selection(), "interchange")
+    counterfactuals = EdgeCounterfactuals(model, edges.graph, "interchange")
+    generator = torch.Generator().manual_seed(0)
+    problem = Problem(edges, train, counterfactuals, choices.metric, generator)
+    found = checked(make_method(kind, params).discover(problem), edges.space, kind)
+    n = round((1 - sparsity) * len(edges.space))
+    kept = circuit_of(found, edges.space, n, Selection(), "interchange")
     totals: dict[str, float] = {}
     for batch in test:
-        logits = patched.logits(batch, kept[None], references.of(batch))[0]
+        logits = edges.logits(batch, kept[None], counterfactuals.of(batch))[0]
         for name, values in measures_of(logits, plain_logits(model, batch), batch).items():
             totals[name] = totals.get(name, 0.0) + float(values.sum())
     return {name: total / len(test.pairs) for name, total in totals.items()}
@@ -246,7 +244,7 @@ def test_what_is_measured_there_can_be_measured_of_a_small_model(name):
         assert abs(all_edges[distance]) < 1e-9
         assert few[distance] > 1e-4
     assert 0 <= few["accuracy"] <= 1
-    (batch,) = batched(PatchedModel(model, Graph.of(config)), data.pairs("test", 1, 0), "cpu", 0)
+    (batch,) = batched(EdgeModel(model, Graph.of(config)), data.pairs("test", 1, 0), "cpu", 0)
     whole = plain_logits(model, batch)
     found = measures_of(whole, whole, batch)
     good, bad = ({int(i) for i in ids.flatten() if i >= 0} for ids in (batch.good, batch.bad))

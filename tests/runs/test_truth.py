@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from harness.runs.setting import TEST_SEED, draw, prepare, references_of
 from support.fake_cells import a_method
 
-from harness.circuits.ground_truth import KnownCircuit, NoTrueCircuit
+from harness.circuits.ground_truth import GroundTruth, NoGroundTruth
 from harness.datasets.open import open_data
+from harness.datasets.pairs import TaskData
 from harness.datasets.program.task import checked_program
 from harness.errors import StoreCorrupt
 from harness.models.compile.assemble import compile_program
-from harness.runs import truth
+from harness.models.transformer import Transformer
+from harness.runs import ground_truth
 from harness.runs.cell import compute_cell
 from harness.runs.models import ModelStore
 from harness.runs.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.prepare import TEST_SEED, Prepared, draw, prepare
 from harness.spec.load import Library
 from harness.spec.types import CompileModel, Runtime
 
@@ -35,12 +37,18 @@ def a_cell(seed: int = 0, hardness: float = 50.0, limit: int | None = None, **ch
     return make_cell(task, source, a_method("random"), "method", seed, Runtime(threads=1), limit)
 
 
+def prepared_for(cell: Cell, model: Transformer, data: TaskData, **choices: Any) -> Prepared:
+    """The cell's set-ups, with these choices changed after its prompts were drawn."""
+    evaluation = replace(cell.task.spec.evaluation, **choices)
+    return prepare(model, evaluation, draw(cell, data), device="cpu", seed=cell.seed)
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """The calls of the brute force."""
     calls: list[Any] = []
-    real = truth.verify
-    monkeypatch.setattr(truth, "verify", lambda *args: calls.append(args) or real(*args))
+    real = ground_truth.verify
+    monkeypatch.setattr(ground_truth, "verify", lambda *args: calls.append(args) or real(*args))
     return calls
 
 
@@ -48,14 +56,13 @@ def counted(monkeypatch):
 def find(tmp_path, counted):
     """Finds the truth of a cell; returns it and how often it was verified for it."""
 
-    def found(cell: Cell, models: ModelStore | None = None) -> tuple[KnownCircuit, int]:
+    def found(cell: Cell, models: ModelStore | None = None) -> tuple[GroundTruth, int]:
         models, before = models or ModelStore(tmp_path), len(counted)
         data = open_data(cell.task)
-        setting = prepare(cell, draw(cell, data), obtain_model(cell, data, models, print))
-        references = references_of(setting.patched, setting.choices, setting.discovery, 0)
-        pairs = data.pairs("test", setting.choices.test_pairs, TEST_SEED)
-        known = truth.true_circuit(setting, pairs, references, models, print)
-        return known, len(counted) - before
+        prepared = prepared_for(cell, obtain_model(cell, data, models, print), data)
+        pairs = data.pairs("test", cell.task.spec.evaluation.test_pairs, TEST_SEED)
+        truth = ground_truth.true_circuit(cell, prepared, pairs, models, print)
+        return truth, len(counted) - before
 
     return found
 
@@ -64,12 +71,12 @@ def test_a_second_cell_reuses_it(find, tmp_path):
     first, verified = find(a_cell())
     assert verified == 1
     cells = [a_cell(seed=1), a_cell(limit=4), a_cell(metric="squared_error")]
-    for known, again in [find(cell) for cell in cells]:
+    for truth, again in [find(cell) for cell in cells]:
         assert again == 0
-        assert known.graph == first.graph
-        assert torch.equal(known.kept, first.kept)
-        assert torch.equal(known.effects, first.effects)
-        assert (known.alone, known.inside) == (first.alone, first.inside)
+        assert truth.space == first.space
+        assert torch.equal(truth.kept, first.kept)
+        assert torch.equal(truth.effects, first.effects)
+        assert (truth.alone, truth.inside) == (first.alone, first.inside)
     assert find(a_cell(), ModelStore(tmp_path / "other"))[1] == 1
 
 
@@ -77,9 +84,9 @@ def test_learned_constants_have_a_truth_for_each_seed_and_metric():
     def key(**choices):
         cell = a_cell(ablation="optimal", **choices)
         data = open_data(cell.task)
-        drawn = draw(cell, data)
         model = compile_program(checked_program(cell.task.spec.data)).model
-        return truth.depends_on(prepare(cell, drawn, model), drawn.test)
+        prepared = prepared_for(cell, model, data)
+        return ground_truth.depends_on(cell, prepared, prepared.drawn.test)
 
     keys = [key(), key(seed=1), key(metric="squared_error")]
     assert all(one != other for one, other in itertools.combinations(keys, 2))
@@ -88,7 +95,9 @@ def test_learned_constants_have_a_truth_for_each_seed_and_metric():
 
 def test_cells_have_the_same_numbers_from_the_store(counted, tmp_path):
     models, lines = ModelStore(tmp_path), []
-    one, two = (compute_cell(a_cell(), models, lines.append).result["known"] for _ in range(2))
+    one, two = (
+        compute_cell(a_cell(), models, lines.append).result["ground_truth"] for _ in range(2)
+    )
     assert one == two
     assert one is not None
     assert len(counted) == 1
@@ -114,10 +123,12 @@ def test_what_it_depends_on_makes_it_anew(find, changed):
 def test_edges_of_each_position_have_a_truth_of_their_own(tmp_path):
     cell, models = a_cell(), ModelStore(tmp_path)
     data = open_data(cell.task)
-    drawn = draw(cell, data)
-    setting = prepare(cell, drawn, obtain_model(cell, data, models, print))
-    own = replace(setting, choices=replace(setting.choices, positions="per_token"))
-    one, other = (truth.depends_on(which, drawn.test) for which in (setting, own))
+    model = obtain_model(cell, data, models, print)
+    shared, own = (
+        prepared_for(cell, model, data, positions=positions) for positions in ("all", "per_token")
+    )
+    assert len(own.test.space) > len(shared.test.space)
+    one, other = (ground_truth.depends_on(cell, which, which.drawn.test) for which in (shared, own))
     assert one != other
 
 
@@ -129,19 +140,19 @@ def test_a_mean_is_that_of_the_discovery_pairs(find):
 
 def test_that_there_is_none_is_kept_too(find, monkeypatch):
     def none(*_: Any) -> None:
-        raise NoTrueCircuit("others stand in")
+        raise NoGroundTruth("others stand in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(truth, "verify", none)
-        with pytest.raises(NoTrueCircuit, match="others stand in"):
+        patch.setattr(ground_truth, "verify", none)
+        with pytest.raises(NoGroundTruth, match="others stand in"):
             find(a_cell())
-    with pytest.raises(NoTrueCircuit, match="others stand in"):
+    with pytest.raises(NoGroundTruth, match="others stand in"):
         find(a_cell())
 
 
 def test_a_broken_file_is_named(find, tmp_path):
     find(a_cell())
-    (path,) = (tmp_path / truth.FOLDER).iterdir()
+    (path,) = (tmp_path / ground_truth.FOLDER).iterdir()
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(StoreCorrupt, match=rf"{path.name} does not hold a true circuit"):
         find(a_cell())

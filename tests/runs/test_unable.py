@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cells import a_method, a_task, loaded
-from hugging_face import MODELS, saved
+from support.fake_cells import a_method, a_task, loaded
+from support.hugging_face import MODELS, saved
 
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model

@@ -94,7 +94,7 @@ def test_a_model_of_transformers_is_measured(tmp_path):
     result = compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None).result
     assert result["curve"][-1]["faithfulness"]["value"] == pytest.approx(1)
     # Σ over layers (H + 2G + 1)·writers before + H, and the writers to the logits.
-    assert result["edges_total"] == 9 * (1 + 6 + 11) + 3 * 4 + 16
+    assert result["total"] == 9 * (1 + 6 + 11) + 3 * 4 + 16
     (tmp_path / "model" / "config.json").write_text("{}")
     with pytest.raises(HarnessError, match="changed since the run was planned"):
         compute_cell(cell, ModelStore(tmp_path / "models"), lambda text: None)
@@ -122,7 +122,7 @@ def test_a_gemma_is_measured(name, method, params, tmp_path):
     assert whole["faithfulness"]["value"] == 1
     assert whole["kl"]["value"] == pytest.approx(0, abs=1e-12)
     assert half["kl"]["value"] > 1e-6
-    assert 0 < half["size"] < result["edges_total"]
+    assert 0 < half["size"] < result["total"]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

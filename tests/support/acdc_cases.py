@@ -7,7 +7,7 @@ import torch
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patchable import EdgeModel
 from harness.datasets.batch import Batch
 from harness.discovery.acdc import Acdc
 from harness.discovery.problem import Problem
@@ -17,8 +17,13 @@ SEVERAL = [1, 8, 32]
 
 def problem_of(model, *batches, ablation="interchange", inputs="token", head_bias="unattached"):
     graph = Graph.of(model.config, inputs)
-    references = EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias)
-    return Problem(PatchedModel(model, graph), batches, references, "logit_diff", torch.Generator())
+    return Problem(
+        EdgeModel(model, graph),
+        batches,
+        EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias),
+        "logit_diff",
+        torch.Generator(),
+    )
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
@@ -26,16 +31,17 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
 
 
 def full_objective(problem, objective="kl"):
-    """Mean loss of a circuit by the ordinary patched pass."""
+    """Mean loss of a circuit [W, R] by the ordinary patched pass."""
     prepared = [
-        (batch, problem.references.of(batch), problem.loss(objective, batch))
+        (batch, problem.counterfactuals.of(batch), problem.loss(objective, batch))
         for batch in problem.batches
     ]
 
     def measure(kept):
         total = 0.0
-        for batch, reference, loss in prepared:
-            total += float(loss(problem.patched.logits(batch, kept[None], reference)).sum())
+        for batch, counterfactual, loss in prepared:
+            logits = problem.edges.patched.logits(batch, kept[None], counterfactual)
+            total += float(loss(logits).sum())
         return total / problem.n_pairs
 
     return measure
@@ -84,7 +90,9 @@ def one_by_one(graph, threshold, objective):
 
 def agrees(problem, threshold, speculate, objective="kl"):
     """Circuit, growth of every tested edge and final objective are those of the slow search."""
-    kept, growth, current = one_by_one(problem.graph, threshold, full_objective(problem, objective))
+    kept, growth, current = one_by_one(
+        problem.edges.graph, threshold, full_objective(problem, objective)
+    )
     for most in speculate:
         found = Acdc(objective=objective, speculate=most).search(problem, threshold)
         assert torch.equal(found.kept, kept)
@@ -94,5 +102,5 @@ def agrees(problem, threshold, speculate, objective="kl"):
         for (row, column), value in growth.items():
             assert float(found.growth[row, column]) == pytest.approx(value, abs=1e-12)
         assert found.tally.tested == len(growth)
-        assert found.tally.tested + found.tally.untested == problem.graph.n_edges
+        assert found.tally.tested + found.tally.untested == problem.edges.graph.n_edges
     return kept

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patched.forward import PatchedModel
+from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.edges.positions import Positions
 from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
@@ -35,7 +35,7 @@ def problem_of(
     positions = positions_of(model, *batches) if per_token else None
     graph = Graph.of(model.config, inputs, positions)
     return Problem(
-        PatchedModel(model, graph),
+        EdgeModel(model, graph),
         batches,
         EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias),
         "logit_diff",
@@ -44,8 +44,8 @@ def problem_of(
 
 
 def scores_of(kind, problem, **params):
-    """Scores of a method with these params."""
-    return make_method(kind, params).discover(problem).scores
+    """Scores of a method with these params, as a matrix of writers and readers."""
+    return problem.edges.space.matrix(make_method(kind, params).discover(problem).scores)
 
 
 class HookedRun:

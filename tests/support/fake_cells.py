@@ -256,6 +256,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
                 )
                 for name, area in measures.AREAS.items()
             },
+            "size_at": "grid",
             **{
                 f"size_at_{level}": measures.size_reaching(float(level), realised, value[:-2])
                 for level in ("0.85", "0.95", "0.99")
