@@ -35,7 +35,7 @@ from harness.cli.main import VERBS, main
 from harness.cli.topics import FOLDER, TOPICS, read_topic
 from harness.datasets.batch import Batch
 from harness.discovery.problem import Problem
-from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method
+from harness.discovery.registry import built_in, make_method
 from harness.metrics import MEASURES
 from harness.models.transformer import Transformer
 from harness.spec import types
@@ -429,7 +429,9 @@ def test_methods_for_edges_of_each_position_are_those_of_the_code() -> None:
     text = " ".join(topic("methods").section("Edges of each position").split())
     named = re.search(r"Methods that score such edges: ([^.]*)\.", text)
     assert named
-    assert tuple(re.findall(r"`(\w+)`", named[1])) == PER_TOKEN
+    assert tuple(re.findall(r"`(\w+)`", named[1])) == tuple(
+        kind for kind, info in built_in().items() if info.per_token
+    )
 
 
 def test_exit_codes_are_those_of_the_command_line() -> None:
@@ -444,7 +446,7 @@ def test_exit_codes_are_those_of_the_command_line() -> None:
 
 
 def test_built_in_methods_have_specs_that_a_page_can_name() -> None:
-    for kind in BUILT_IN:
+    for kind in built_in():
         assert (ROOT / "specs" / "methods" / f"{kind}.yaml").is_file()
 
 

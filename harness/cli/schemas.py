@@ -13,7 +13,6 @@ from harness.datasets.generators.registry import generator, generator_names, plu
 from harness.discovery.registry import built_in
 from harness.spec.generate import schemas
 from harness.spec.key import about_of
-from harness.spec.params.methods import METHOD_PARAMS
 from harness.spec.schema_text import as_text
 from harness.spec.shipped import shipped_root
 
@@ -22,7 +21,7 @@ def generated() -> dict[str, str]:
     """The text of every generated schema, by the name of its file."""
     generators = {n: generator(n).params for n in generator_names() if plug_in(n) is None}
     methods = {kind: info.method for kind, info in built_in().items()}
-    by_kind = schemas(METHOD_PARAMS | _described(methods), _described(generators))
+    by_kind = schemas(_described(methods), _described(generators))
     return {f"{kind}.schema.json": as_text(schema) for kind, schema in by_kind.items()}
 
 

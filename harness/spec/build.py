@@ -22,7 +22,7 @@ from harness.spec.key import (
     spec_fields,
     unwrapped,
 )
-from harness.spec.params.complete import completed_params
+from harness.spec.params import completed_params
 from harness.spec.types import (
     Data,
     Evaluation,

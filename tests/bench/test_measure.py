@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness.discovery.activation_patching import Patcher
 
 from harness.bench import measure, rows
 from harness.bench.floors import floors
@@ -18,8 +17,9 @@ from harness.bench.models import MODELS, VOCABULARY, count_parameters, shape_of
 from harness.bench.subject import ROWS, Bench, Subject
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
-from harness.discovery import activation_patching_cost
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.patching import cost as activation_patching_cost
+from harness.discovery.patching.edges import Patcher
+from harness.discovery.registry import built_in, make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import GPT2_SMALL, TransformerConfig
 from harness.runs.compute.cost import in_fresh_process
@@ -196,8 +196,9 @@ def test_patching_reader_by_reader_is_the_method() -> None:
 
 
 def test_every_method_states_its_cost() -> None:
-    for kind, place in BUILT_IN.items():
-        stated = (importlib.import_module(place.partition(":")[0]).__doc__ or "").partition("Cost")
+    for kind, info in built_in().items():
+        module = importlib.import_module(info.method.__module__)
+        stated = (module.__doc__ or "").partition("Cost")
         assert "forward+backward" in " ".join(stated[2].split()), kind
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.subnetwork_probing import PricedMasks
 from support.attribution_cases import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, small_model
 
@@ -21,6 +19,8 @@ from harness.circuits.patchable import (
     self_check,
 )
 from harness.datasets.batch import Batch
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete, PricedHardConcrete
 from harness.errors import HarnessError
 from harness.metrics import LOSSES, TASK_METRICS
 from harness.metrics import logits as of_logits
@@ -127,15 +127,15 @@ def test_shares_of_positions_are_not_rounded(dtype, random_batch):
 @both_halves
 def test_masks_are_learned_in_single_precision(dtype, random_batch):
     """Parameters and draws are those of a float32 model, bit by bit."""
-    laws = []
+    distributions = []
     for precision in (torch.float32, dtype):
         problem = problem_of(small_model("gpt2-like", dtype=precision), random_batch())
-        constrained = ConstrainedMasks.new(EdgePruning(nodes=True), problem, [0.5, 0.9])
-        laws.append((constrained, PricedMasks.new(problem, [0.3, 3.0], 0.1)))
-    for single, half in zip(*laws, strict=True):
+        constrained = ConstrainedHardConcrete.new(EdgePruning(nodes=True), problem, [0.5, 0.9])
+        distributions.append((constrained, PricedHardConcrete.new(problem, [0.3, 3.0], 0.1)))
+    for single, half in zip(*distributions, strict=True):
         for group in half.groups():
             assert {p.dtype for p in group["params"]} == {torch.float32}
-        one, two = (law.draw(torch.Generator().manual_seed(3)) for law in (single, half))
+        one, two = (x.draw(torch.Generator().manual_seed(3)) for x in (single, half))
         assert torch.equal(one, two)
 
 

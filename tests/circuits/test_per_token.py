@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from harness.discovery.mask_training import Training, task_of
 from support.attribution_cases import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.patchable import plain_logits, self_check
+from harness.discovery.masks.objective import StepObjective
+from harness.discovery.masks.settings import Training
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -166,8 +167,8 @@ def test_masks_are_trained_through_the_same_objective(random_batch):
     at = drawn.clone().requires_grad_()
     spread = drawn.repeat(1, places).requires_grad_()
     shared, own = (
-        task_of(twins.shared, training, 5)(at, 0),
-        task_of(twins.own, training, 5)(spread, 0),
+        StepObjective(twins.shared, training, 5)(at, 0),
+        StepObjective(twins.own, training, 5)(spread, 0),
     )
     torch.testing.assert_close(own, shared, rtol=1e-12, atol=1e-12)
     summed = gradient(own.sum(), spread).unflatten(1, (places, -1)).sum(1)

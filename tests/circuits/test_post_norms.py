@@ -14,7 +14,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel, patched_logits
-from harness.circuits.edges.patched.post_norms import slope_after, slope_before
+from harness.circuits.edges.patched.post_norms import norm_jvp, norm_vjp
 
 NORM_FREE = {"norm": "none", "activation": "gelu"}
 KINDS = {
@@ -36,9 +36,9 @@ def test_gradients_of_a_norm_are_its_jacobian(kind):
     x, change, at = (torch.randn(3, 12, generator=draw, dtype=torch.float64) for _ in range(3))
     jacobian = torch.stack([torch.autograd.functional.jacobian(one, row) for row in x])
     wanted = torch.einsum("nij,nj->ni", jacobian, change)
-    torch.testing.assert_close(slope_after(one, x, change), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(norm_jvp(one, x, change), wanted, rtol=1e-12, atol=1e-12)
     wanted = torch.einsum("nij,ni->nj", jacobian, at)
-    torch.testing.assert_close(slope_before(one, x, at), wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(norm_vjp(one, x, at), wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("parallel", [False, True])

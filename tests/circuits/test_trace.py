@@ -34,14 +34,14 @@ def test_gradients_are_what_small_changes_do(random_batch):
         return (Trace.of(model, x).end * weight).sum()
 
     trace = Trace.of(model, start)
-    slopes = trace.slopes((trace.end * weight).sum(), trace.end)
+    gradients = trace.gradients((trace.end * weight).sum(), trace.end)
     step = torch.randn(start.shape, generator=torch.Generator().manual_seed(2)).double() * 1e-5
     moved = (total(start + step) - total(start - step)).item() / 2
-    assert (slopes.start * step).sum().item() == pytest.approx(moved, rel=1e-6)
-    torch.testing.assert_close(slopes.final, weight)
+    assert (gradients.start * step).sum().item() == pytest.approx(moved, rel=1e-6)
+    torch.testing.assert_close(gradients.final, weight)
     with torch.no_grad():  # the last MLP reads one branch; the stream goes past it unchanged
         block = list(model.layers())[-1]
         at, step = trace.mlps[-1].detach(), step * 10
         change = block.mlp(at + step) - block.mlp(at - step)
     wanted = (change * weight).sum().item() / 2
-    assert (slopes.mlps[-1] * step).sum().item() == pytest.approx(wanted, rel=1e-6)
+    assert (gradients.mlps[-1] * step).sum().item() == pytest.approx(wanted, rel=1e-6)

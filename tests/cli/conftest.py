@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
     monkeypatch.setattr("harness.runs.execute.COMPUTE", COMPUTE)
     # As if an installed package brought a method of this kind, with any parameters.
-    monkeypatch.setattr("harness.discovery.registry._plug_ins", lambda: {"fake": None})
+    fake = EntryPoint("fake", "types:SimpleNamespace", "harness.methods")
+    monkeypatch.setattr("harness.discovery.registry._plug_ins", lambda: {"fake": fake})
     return Place(folder, tmp_path / "log")
 
 

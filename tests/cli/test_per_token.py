@@ -10,7 +10,7 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import load_circuit
 from harness.circuits.packed import unpack
-from harness.discovery.registry import BUILT_IN, PER_TOKEN
+from harness.discovery.registry import built_in
 from harness.evaluation import judge as evaluation
 from harness.evaluation.completeness import Learner
 from harness.runs.store import CellStore
@@ -157,7 +157,7 @@ def test_a_suite_that_asks_for_it_is_refused_before_a_model_is_trained(meeting: 
     assert "made model" not in result.stderr
 
 
-@pytest.mark.parametrize("kind", sorted(set(BUILT_IN) - set(PER_TOKEN)))
+@pytest.mark.parametrize("kind", [kind for kind, info in built_in().items() if not info.per_token])
 def test_methods_of_shared_edges_are_refused(meeting: Any, kind: str) -> None:
     meeting.suite("trial", ["meeting"], ["eap", kind])
     invalid = meeting("validate", "trial", code=2)
@@ -166,7 +166,7 @@ def test_methods_of_shared_edges_are_refused(meeting: Any, kind: str) -> None:
     for verb in ("plan", "run"):
         refused = meeting(verb, "trial", code=2)
         assert f"meeting: {kind} cannot score the edges of each position" in refused.stderr
-        assert "these kinds of methods can: random, random_paths" in refused.stderr
+        assert "these kinds of methods can: activation_patching, eap" in refused.stderr
     meeting("plan", "trial", "--methods", "eap")
 
 

@@ -159,7 +159,7 @@ params: {{objective: {objective}}}
 
 @pytest.mark.parametrize("kind", ["eap", "node_attribution"])
 @pytest.mark.parametrize("objective", ["kl", "squared_error"])
-def test_an_objective_without_slope_is_a_mistake_of_the_method(
+def test_an_objective_without_gradient_is_a_mistake_of_the_method(
     harness: Any, kind: str, objective: str
 ) -> None:
     """Before a model is there, where it is written, and with the methods that can take it."""
@@ -170,7 +170,7 @@ def test_an_objective_without_slope_is_a_mistake_of_the_method(
         refused = harness(verb, "trial", "--methods", f"good,{kind}", code=2)
         assert f"specs/methods/{kind}.yaml:5:21: error: params.objective" in refused.stderr
         assert said in refused.stderr
-        assert "eap_ig, mask_gradient_ig, activation_patching" in refused.stderr
+        assert "activation_patching, eap_ig, mask_gradient_ig" in refused.stderr
     assert not Path("results").exists()
     if kind == "node_attribution":  # with more steps it looks elsewhere too
         text = path.read_text().replace("}", ", steps: 2}")
@@ -178,19 +178,19 @@ def test_an_objective_without_slope_is_a_mistake_of_the_method(
         harness("validate", str(path))
 
 
-def test_a_metric_without_slope_is_a_mistake_of_the_suite(harness: Any) -> None:
+def test_a_metric_without_gradient_is_a_mistake_of_the_suite(harness: Any) -> None:
     """With the objective `metric` it is the task that decides."""
-    suite = harness.suite("slopes", ["toy"], ["eap_ig", "eap"])
+    suite = harness.suite("flat", ["toy"], ["eap_ig", "eap"])
     harness("validate", str(suite))
     suite.write_text(suite.read_text() + "evaluations: [{metric: squared_error}]\n")
     found = harness("validate", str(suite), code=2).stdout
-    assert "slopes.yaml:5:21: error: methods.1: method 'eap' takes the gradient" in found
+    assert "flat.yaml:5:21: error: methods.1: method 'eap' takes the gradient" in found
     assert found.count("error:") == 1
-    refused = harness("plan", "slopes", code=2).stderr
+    refused = harness("plan", "flat", code=2).stderr
     assert "toy: method 'eap' takes the gradient at the whole model" in refused
     suite.write_text(suite.read_text() + "exclude: [{method: eap}]\n")
     harness("validate", str(suite))
-    harness("plan", "slopes")
+    harness("plan", "flat")
 
 
 def test_a_model_of_another_task_must_be_able_to_do_the_suites_tasks(harness: Any) -> None:

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from harness.discovery.acdc_order import readers_in_order
-from harness.discovery.acdc_search import Search
 from support.acdc_cases import SEVERAL, agrees, full_objective, one_by_one, problem_of
 from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
-from harness.discovery.acdc import Acdc
+from harness.discovery.acdc.acdc import Acdc
+from harness.discovery.acdc.order import readers_in_order
+from harness.discovery.acdc.search import Search
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 

@@ -10,9 +10,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from harness.discovery.acdc_cost import sampled_cost
-from harness.discovery.acdc_order import writers_in_order
-from harness.discovery.acdc_search import Speculation
 from support.acdc_cases import SEVERAL, full_objective, problem_of, rows_of
 from support.slow_reference import small_model
 
@@ -22,7 +19,11 @@ from harness.circuits.select import sizes_to_counts
 from harness.datasets.batch import Batch, Batches
 from harness.datasets.open import open_data
 from harness.datasets.program.task import checked_program
-from harness.discovery.acdc import RUNS, Acdc, next_threshold, ranked
+from harness.discovery.acdc.acdc import RUNS, Acdc, next_threshold
+from harness.discovery.acdc.cost import sampled_cost
+from harness.discovery.acdc.order import writers_in_order
+from harness.discovery.acdc.results import ranked
+from harness.discovery.acdc.search import Speculation
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
@@ -125,8 +126,8 @@ def test_batches_of_prompts_do_not_change_the_circuit(name, random_batch):
 def test_chunks_of_candidates_do_not_change_the_circuit(limit, random_batch, monkeypatch):
     problem = problem_of(small_model("gpt2-like"), random_batch())
     whole = Acdc().search(problem, 0.01)
-    for module in ("acdc_state", "acdc_search"):
-        monkeypatch.setattr(f"harness.discovery.{module}.BUFFER", limit)
+    for module in ("state", "search"):
+        monkeypatch.setattr(f"harness.discovery.acdc.{module}.BUFFER", limit)
     assert torch.equal(whole.kept, Acdc().search(problem, 0.01).kept)
 
 

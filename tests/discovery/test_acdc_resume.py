@@ -9,9 +9,9 @@ import torch
 from support.acdc_cases import problem_of
 from support.slow_reference import small_model
 
-from harness.discovery import acdc_resume
-from harness.discovery.acdc import Acdc
-from harness.discovery.acdc_search import ReaderVisit, Search
+from harness.discovery.acdc import resume as acdc_resume
+from harness.discovery.acdc.acdc import Acdc
+from harness.discovery.acdc.search import ReaderVisit, Search
 
 THRESHOLDS = (0.003, 0.02, 0.1)
 
@@ -58,7 +58,7 @@ def agree(one, two):
 @pytest.mark.parametrize("name", ["gpt2-like", "grouped"])
 def test_stopped_again_and_again(name, params, random_batch, tmp_path, monkeypatch, saves_often):
     """In the middle of readers and between searches; each time it gets further."""
-    monkeypatch.setattr("harness.discovery.acdc.RUNS", 3)
+    monkeypatch.setattr("harness.discovery.acdc.acdc.RUNS", 3)
     method = Acdc(**params)
     whole = method.discover(a_problem(random_batch, name))
     problem = a_problem(random_batch, name, tmp_path)
@@ -103,15 +103,15 @@ def test_going_on_costs_one_candidate_per_reader(random_batch, tmp_path, monkeyp
     search = Search(problem, "kl", 0.02, method.speculate)
     search.resume(saved)
     assert made == [1]  # the whole model's objective, at the first reader; the others only commit
-    assert search.tally == saved.found.tally
-    assert search.partway().found.objective == saved.found.objective
+    assert search.tally == saved.result.tally
+    assert search.partway().result.objective == saved.result.objective
 
 
 def test_a_finished_search_is_not_run_again(random_batch, tmp_path, monkeypatch):
     """Even where nothing was saved on the way; its seconds are the earlier ones."""
     method, problem = Acdc(thresholds=THRESHOLDS), a_problem(random_batch, scratch=tmp_path)
     whole = method.discover(problem)
-    monkeypatch.setattr("harness.discovery.acdc.Search", None)
+    monkeypatch.setattr("harness.discovery.acdc.search.Search", None)
     again = method.discover(problem)
     agree(again, whole)
     assert again.earlier_seconds > 0
@@ -133,9 +133,7 @@ def test_nothing_is_saved_before_its_time(random_batch, tmp_path, monkeypatch):
     ],
     ids=["objective", "speculate", "ablation", "graph"],
 )
-def test_a_checkpoint_made_for_another_search_is_not_gone_on_from(
-    params, choices, random_batch, tmp_path
-):
+def test_a_checkpoint_made_for_another_search_is_ignored(params, choices, random_batch, tmp_path):
     usual = {"thresholds": (0.02,)}
     Acdc(**usual).discover(a_problem(random_batch, scratch=tmp_path))
     method = Acdc(**usual, **params)

@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from harness.discovery.slopes import OTHER_KINDS, slope_problem
 from support.attribution_cases import HookedRun, by_norm, problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
@@ -17,9 +16,14 @@ from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.gradients import edge_scores, gradient_run, writer_differences
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.patchable import plain_logits
-from harness.discovery import held_groups, input_path
+from harness.discovery.attribution import held_groups, input_path
+from harness.discovery.refusals import objective_problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
+
+# They attribute a distance to the whole model, since they look elsewhere.
+OTHER_KINDS = ("activation_patching", "eap_ig", "mask_gradient_ig", "node_patching")
+
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])
@@ -34,7 +38,7 @@ def close(found, wanted, tolerance=1e-10):
 
 @every_architecture
 @every_input
-def test_eap_is_minus_the_slope_of_the_full_mask(name, inputs, random_batch):
+def test_eap_is_minus_the_gradient_of_the_full_mask(name, inputs, random_batch):
     """[5] Two passes that share nothing but the weights: the plain one and the masked one."""
     batch = random_batch()
     problem = problem_of(name, batch, inputs=inputs)
@@ -89,7 +93,7 @@ def test_prompts_may_be_read_at_different_numbers_of_positions(objective, random
         close(together, apart)
 
 
-class SlowWithSlopes(SlowModel):
+class SlowWithGradients(SlowModel):
     """The slow reference with a leaf, zero, added to what each reader reads.
 
     Where heads are normalised together, also to each layer's heads as this reader mixes them. The
@@ -104,7 +108,7 @@ class SlowWithSlopes(SlowModel):
         leaf = self.leaves.setdefault((column, layer), torch.zeros_like(x, requires_grad=True))
         return x + leaf
 
-    def slope_for(self, row, column, graph):
+    def gradient_for(self, row, column, graph):
         """The gradient where a writer's output enters a reader's stream: [B, T, D]."""
         layer, place = divmod(row - graph.n_inputs, graph.n_heads + 1)
         is_head = row >= graph.n_inputs and place < graph.n_heads
@@ -113,11 +117,11 @@ class SlowWithSlopes(SlowModel):
 
 @every_architecture
 @every_input
-def test_eap_is_difference_times_slope_edge_by_edge(name, inputs, random_batch):
-    """[5] -Σ Δ_w · ∇ at the stream of every reader, each q, k and v with a slope of its own."""
+def test_eap_is_difference_times_gradient_edge_by_edge(name, inputs, random_batch):
+    """[5] -Σ Δ_w · ∇ at the stream of every reader, each q, k and v with a gradient of its own."""
     batch = random_batch()
     problem = problem_of(name, batch, inputs=inputs)
-    graph, slow = problem.edges.graph, SlowWithSlopes(problem.model, inputs)
+    graph, slow = problem.edges.graph, SlowWithGradients(problem.model, inputs)
     every = torch.ones(graph.allowed.shape, dtype=torch.float64)
     start = problem.model.embed(batch.clean) if inputs == "none" else None
     other, _ = SlowModel(problem.model, inputs).writers(batch.corrupted, every, None)
@@ -126,7 +130,7 @@ def test_eap_is_difference_times_slope_edge_by_edge(name, inputs, random_batch):
     wanted = torch.zeros(graph.allowed.shape, dtype=torch.float64)
     for row, column in graph.edges():
         difference = mine[row].detach() - other[row]
-        wanted[row, column] = -(difference * slow.slope_for(row, column, graph)).sum()
+        wanted[row, column] = -(difference * slow.gradient_for(row, column, graph)).sum()
     close(scores_of("eap", problem), wanted)
 
 
@@ -153,10 +157,10 @@ def test_the_first_and_the_last_edges_are_scored(name, inputs, random_batch):
 
 
 @every_architecture
-def test_eap_is_difference_times_slope(name, random_batch):
-    """[5] Outputs and slopes caught by hooks on the plain model.
+def test_eap_is_difference_times_gradient(name, random_batch):
+    """[5] Outputs and gradients caught by hooks on the plain model.
 
-    A norm's slope is that of all who share it, so scores are compared summed over a layer's q, k
+    A norm's gradient is that of all who share it, so scores are compared summed over a layer's q, k
     and v readers, for every writer.
     """
     batch = random_batch()
@@ -214,8 +218,8 @@ def test_mask_gradients_add_up_to_what_the_model_gains(random_batch):
 
 
 @every_input
-def test_the_two_ends_are_the_mean_of_their_slopes(inputs, random_batch):
-    """[7] `clean_corrupted` is the mean of EAP and of the slope at the corrupted run."""
+def test_the_two_ends_are_the_mean_of_their_gradients(inputs, random_batch):
+    """[7] `clean_corrupted` is the mean of EAP and of the gradient at the corrupted run."""
     problem = problem_of("gpt2-like", random_batch(), inputs=inputs)
     corrupted = scores_of("eap_ig", problem, steps=1)
     wanted = (scores_of("eap", problem) + corrupted) / 2
@@ -224,7 +228,7 @@ def test_the_two_ends_are_the_mean_of_their_slopes(inputs, random_batch):
 
 
 @pytest.mark.parametrize("objective", ["kl", "squared_error"])
-def test_distances_have_no_slope_at_the_model(objective, random_batch):
+def test_distances_have_no_gradient_at_the_model(objective, random_batch):
     """[8] Their gradient there is zero; methods that look there alone refuse them."""
     batch = random_batch()
     problem = problem_of("gpt2-like", batch)
@@ -232,11 +236,14 @@ def test_distances_have_no_slope_at_the_model(objective, random_batch):
     differences = writer_differences(
         problem.model, problem.edges.graph, run.activations, problem.counterfactuals.of(batch)
     )
-    slopes = edge_scores(problem.model, problem.edges.graph, batch, [run], differences)
-    assert slopes.abs().max() < 1e-8
+    gradients = edge_scores(problem.model, problem.edges.graph, batch, [run], differences)
+    assert gradients.abs().max() < 1e-8
     for kind in ("eap", "node_attribution"):
-        with pytest.raises(HarnessError, match=f"{objective!r}, a distance to that model"):
+        with pytest.raises(
+            HarnessError, match=f"{objective!r}, a distance to that model"
+        ) as refused:
             scores_of(kind, problem, objective=objective)
+        assert str(refused.value).endswith(f"elsewhere ({', '.join(OTHER_KINDS)})")
     for variant in VARIANTS:
         found = scores_of("eap_ig", problem, variant=variant, objective=objective)
         assert found.abs().max() > 1e-4
@@ -258,7 +265,7 @@ def test_specs_and_methods_refuse_the_same(ablation, objective, metric, random_b
                 params["steps"] = steps
             if kind == "eap_ig":
                 params["variant"] = "inputs"
-            text = slope_problem(kind, params, metric, ablation)
+            text = objective_problem(kind, params, metric, ablation)
             if text is None:
                 scores_of(kind, problem, **params)
             else:
@@ -269,7 +276,7 @@ def test_specs_and_methods_refuse_the_same(ablation, objective, metric, random_b
 
 @every_architecture
 def test_held_groups_are_runs_with_held_outputs(name, random_batch):
-    """Every group and step as a whole run of its own, groups held by hooks, slopes by hooks."""
+    """Every group and step as a whole run of its own, groups held by hooks, gradients by hooks."""
     batch, steps = random_batch(), 2
     problem = problem_of(name, batch)
     model, graph, loss = problem.model, problem.edges.graph, problem.loss("metric", batch)
@@ -303,7 +310,7 @@ def test_runs_may_be_mixed_in_parts(variant, random_batch, monkeypatch):
 @every_architecture
 @pytest.mark.parametrize("inputs", ["token", "summed", "split"])
 def test_zero_ablation_does_not_start_at_nothing(name, inputs, random_batch):
-    """At the zero vector a norm's slope is 1/√ε ≈ 300; no run is taken there."""
+    """At the zero vector a norm's gradient is 1/√ε ≈ 300; no run is taken there."""
     problem = problem_of(name, random_batch(), ablation="zero", inputs=inputs)
     eap = scores_of("eap", problem)
     close(scores_of("eap_ig", problem, steps=1), eap)
@@ -312,7 +319,7 @@ def test_zero_ablation_does_not_start_at_nothing(name, inputs, random_batch):
         assert found.abs().max() < 20 * eap.abs().max()
 
 
-def test_the_slope_of_a_norm_at_nothing_is_refused(random_batch):
+def test_the_gradient_of_a_norm_at_nothing_is_refused(random_batch):
     problem = problem_of("rmsnorm", random_batch(), ablation="zero", inputs="summed")
     with pytest.raises(HarnessError, match="starts as the zero vector"):
         scores_of("eap_ig", problem, variant="clean_corrupted")
@@ -333,7 +340,7 @@ def test_a_line_of_one_point_is_refused(ablation, random_batch):
 
 @pytest.mark.parametrize("ablation", ["interchange", "resample"])
 @every_input
-def test_one_step_is_the_slope_at_the_other_prompt(ablation, inputs, random_batch):
+def test_one_step_is_the_gradient_at_the_other_prompt(ablation, inputs, random_batch):
     batch = random_batch()
     other = batch.corrupted if ablation == "interchange" else batch.other
     problem = problem_of("gpt2-like", batch, ablation=ablation, inputs=inputs)
@@ -343,7 +350,7 @@ def test_one_step_is_the_slope_at_the_other_prompt(ablation, inputs, random_batc
 
 
 @every_architecture
-def test_slopes_add_up_along_the_inputs(name, random_batch):
+def test_gradients_add_up_along_the_inputs(name, random_batch):
     """[7] Σ over an input's readers tends to what the metric loses, at least as 1/steps."""
     batch = random_batch()
     model = small_model(name, activation="gelu")
@@ -372,8 +379,8 @@ def test_slopes_add_up_along_the_inputs(name, random_batch):
         ("no-norm-bidirectional", True),  # its logits are linear in the final stream
     ],
 )
-def test_slopes_do_not_add_up_at_the_final_reader(name, complete, random_batch):
-    """[7] Its mean slope along the inputs is not that along its own stream, which is no line."""
+def test_gradients_do_not_add_up_at_the_final_reader(name, complete, random_batch):
+    """[7] Its mean gradient along the inputs is not that along its own stream, which is no line."""
     batch = random_batch()
     problem = problem_of(name, batch)
     loss = problem.loss("metric", batch)

@@ -8,7 +8,7 @@ from support.attribution_cases import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel
 
 from harness.circuits.select import top_n
-from harness.discovery import node_patching
+from harness.discovery.patching import nodes as node_patching
 from harness.metrics.logits import logit_diff
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -57,19 +57,19 @@ def test_node_patching_may_run_in_parts(random_batch, monkeypatch):
 
 
 @every_architecture
-def test_node_attribution_is_the_slope_of_a_whole_row(name, random_batch):
+def test_node_attribution_is_the_gradient_of_a_whole_row(name, random_batch):
     """By central differences of one number that scales all edges of a writer."""
     problem = problem_of(name, random_batch())
     mask, step = problem.edges.graph.allowed.double(), 1e-5
     found = node_scores("node_attribution", problem)
     for row in range(problem.edges.graph.n_writers):
-        slopes = []
+        gradients = []
         for sign in (1, -1):
             moved = mask.clone()
             moved[row] *= 1 + sign * step
-            slopes.append(slow_metric(problem, moved))
-        slope = (slopes[0] - slopes[1]) / (2 * step)
-        assert float(found[row]) == pytest.approx(slope, rel=1e-5, abs=1e-8)
+            gradients.append(slow_metric(problem, moved))
+        gradient = (gradients[0] - gradients[1]) / (2 * step)
+        assert float(found[row]) == pytest.approx(gradient, rel=1e-5, abs=1e-8)
 
 
 def test_integrated_node_scores_are_those_of_the_edges_together(random_batch):

@@ -13,7 +13,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.discovery.problem import Problem
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.registry import built_in, make_method
 from harness.errors import HarnessError, NotFound
 from harness.metrics.logits import logit_diff
 from harness.metrics.registry import from_logits
@@ -57,11 +57,11 @@ def test_eap_is_the_gradient_of_the_mask_by_finite_differences(name, name_of_met
         up, down = mask.clone(), mask.clone()
         up[row, column] += step
         down[row, column] -= step
-        slope = slow_metric(slow, batch, up, name_of_metric) - slow_metric(
+        gradient = slow_metric(slow, batch, up, name_of_metric) - slow_metric(
             slow, batch, down, name_of_metric
         )
         assert float(scores[row, column]) == pytest.approx(
-            float(slope) / (2 * step), rel=1e-5, abs=1e-8
+            float(gradient) / (2 * step), rel=1e-5, abs=1e-8
         )
 
 
@@ -164,7 +164,7 @@ BRIEF = {
 }
 
 
-EVERYWHERE = [kind for kind in BUILT_IN if kind != "acdc"]  # also where heads are normalised
+EVERYWHERE = [kind for kind in built_in() if kind != "acdc"]  # also where heads are normalised
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_random_methods_follow_their_generator(kind, random_batch):
 
 
 def test_unknown_methods_and_params_are_user_errors():
-    with pytest.raises(NotFound, match="unknown method kind 'eep'; known: random, "):
+    with pytest.raises(NotFound, match="unknown method kind 'eep'; known: acdc, "):
         make_method("eep", {})
     with pytest.raises(HarnessError, match="does not take these params"):
         make_method("eap_ig", {"stepz": 3})

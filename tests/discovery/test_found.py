@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from harness.discovery.edge_pruning import EdgePruning
-from harness.discovery.found import checked, circuit_of, ranking_for
 from support.attribution_cases import problem_of
 
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.select import top_n
+from harness.discovery.masks.edge_pruning import EdgePruning
 from harness.discovery.problem import Discovery
+from harness.discovery.sizing import checked, circuit_of, ranking_for
 from harness.errors import HarnessError
 from harness.spec.types import Selection
 

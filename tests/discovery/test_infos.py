@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-import torch
-from support.slow_reference import small_model
 
-from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
-from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patchable import EdgeModel
 from harness.discovery import registry
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Problem
@@ -27,7 +22,6 @@ from harness.spec.types import Objective
 
 ROOT = Path(__file__).resolve().parents[2]
 INFOS = pytest.mark.parametrize("info", built_in().values(), ids=lambda info: info.kind)
-QUICK = {"steps": 3, "batch_size": 4}
 
 
 def test_reading_infos_imports_neither_torch_nor_polars() -> None:
@@ -66,39 +60,6 @@ def test_the_documentation_has_their_table() -> None:
     page = (ROOT / "harness/docs/methods.md").read_text(encoding="utf-8")
     section = page.partition("## What each kind can do\n")[2].partition("\n## ")[0]
     assert section.endswith(f"\n\n{markdown()}")
-
-
-class Toy:
-    """Edges as a granularity that is not known to be made of them."""
-
-    def __init__(self, edges: EdgeModel) -> None:
-        self.edges = edges
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "attribute":
-            raise AttributeError(name)
-        return getattr(self.edges, name)
-
-
-@INFOS
-def test_methods_that_need_edges_say_so(info: MethodInfo, random_batch: Any) -> None:
-    """The others give for elements of any kind what they give for edges, to rounding."""
-    model = small_model("gpt2-like")
-    edges = EdgeModel(model, Graph.of(model.config, "token"))
-    params = {name: value for name, value in QUICK.items() if name in info.defaults}
-    method = make_method(info.kind, params)
-
-    def problem(patchable: Any) -> Problem:
-        counterfactuals = EdgeCounterfactuals(model, edges.graph, "interchange")
-        draw = torch.Generator().manual_seed(0)
-        return Problem(patchable, (random_batch(),), counterfactuals, "logit_diff", draw, (5,))
-
-    if info.needs == "edges":
-        with pytest.raises(HarnessError, match="finds circuits of edges"):
-            method.discover(problem(Toy(edges)))
-        return
-    one, other = (method.discover(problem(x)).scores for x in (edges, Toy(edges)))
-    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_other_granularities_are_refused_with_the_methods_that_can() -> None:

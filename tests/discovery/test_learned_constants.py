@@ -6,7 +6,6 @@ from dataclasses import fields
 
 import pytest
 import torch
-from harness.discovery.found import checked
 from support.slow_reference import small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
@@ -14,7 +13,8 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.edges.patchable import EdgeModel
 from harness.discovery.problem import Problem
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.registry import built_in, make_method
+from harness.discovery.sizing import checked
 
 
 def few_steps(kind):
@@ -25,7 +25,7 @@ def few_steps(kind):
     return {"steps": 8} | ({"start": 0.0} if "start" in known else {})
 
 
-@pytest.mark.parametrize("kind", BUILT_IN)
+@pytest.mark.parametrize("kind", built_in())
 def test_scores_are_finite_and_follow_the_constants(kind, random_batch):
     """They depend on the constants where they depend on any ablation."""
     model, batch = small_model("gpt2-like"), random_batch()

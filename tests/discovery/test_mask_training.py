@@ -10,10 +10,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.mask_training import MaskRun, Training, optimise
-from harness.discovery.prompts import PromptSource
-from harness.discovery.subnetwork_probing import PricedMasks
 from support.slow_reference import small_model
 from torch import Tensor
 
@@ -22,7 +18,15 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.datasets.batch import Batch
-from harness.discovery import edge_pruning, mask_training, prompts
+from harness.discovery.masks import edge_pruning, prompts
+from harness.discovery.masks import objective as mask_objective
+from harness.discovery.masks import training as mask_training
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete, PricedHardConcrete
+from harness.discovery.masks.objective import StepObjective
+from harness.discovery.masks.prompts import PromptSource
+from harness.discovery.masks.settings import Training
+from harness.discovery.masks.training import MaskRun
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
@@ -82,31 +86,31 @@ def test_gradient_of_the_expected_size_by_finite_differences():
     a = torch.linspace(-4, 4, 9, dtype=torch.float64, requires_grad=True)
     hard_concrete.kept(a).sum().backward()
     step = 1e-6
-    slope = (hard_concrete.kept(a + step) - hard_concrete.kept(a - step)) / (2 * step)
-    torch.testing.assert_close(a.grad, slope.detach(), rtol=1e-8, atol=1e-10)
+    gradient = (hard_concrete.kept(a + step) - hard_concrete.kept(a - step)) / (2 * step)
+    torch.testing.assert_close(a.grad, gradient.detach(), rtol=1e-8, atol=1e-10)
 
 
 def test_gradient_of_the_expected_size_with_node_masks_by_finite_differences(random_batch):
     """[10] Of the sparsity that is steered, where a writer's mask multiplies those of its edges."""
     problem = problem_of(small_model("gpt2-like"), random_batch())
-    law = ConstrainedMasks.new(EdgePruning(nodes=True), problem, [0.9])
+    distribution = ConstrainedHardConcrete.new(EdgePruning(nodes=True), problem, [0.9])
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameters in law._masks:
+        for parameters in distribution._masks:
             parameters.copy_(3 * torch.randn(parameters.shape, generator=draw))
-    found = torch.autograd.grad(1 - law.kept().mean(), law._masks)
+    found = torch.autograd.grad(1 - distribution.kept().mean(), distribution._masks)
     step = 1e-5
     with torch.no_grad():
-        for parameters, slopes in zip(law._masks, found, strict=True):
+        for parameters, gradients in zip(distribution._masks, found, strict=True):
             for at in range(0, parameters.shape[1], 5):
                 ends = []
                 for shift in (step, -2 * step):
                     parameters[0, at] += shift
-                    ends.append(1 - float(law.kept().mean()))
+                    ends.append(1 - float(distribution.kept().mean()))
                 parameters[0, at] += step
-                slope = (ends[0] - ends[1]) / (2 * step)
-                assert float(slopes[0, at]) == pytest.approx(slope, rel=1e-5, abs=1e-10)
-            assert (slopes < 0).all()
+                gradient = (ends[0] - ends[1]) / (2 * step)
+                assert float(gradients[0, at]) == pytest.approx(gradient, rel=1e-5, abs=1e-10)
+            assert (gradients < 0).all()
 
 
 def test_a_drawn_mask_has_a_gradient_between_its_ends_and_none_at_them():
@@ -121,7 +125,7 @@ def test_a_drawn_mask_has_a_gradient_between_its_ends_and_none_at_them():
 
 # ---------------------------------------------------------------- control
 @dataclass
-class Watched(ConstrainedMasks):
+class Watched(ConstrainedHardConcrete):
     """Masks that remember the largest multiplier of the training, of either sign."""
 
     largest: float = 0.0
@@ -134,7 +138,7 @@ class Watched(ConstrainedMasks):
 def planted(settings: EdgePruning, target: float, n=4000, important=40) -> Watched:
     """Masks of which the first few matter: dropping all of them costs 2."""
     generator = torch.Generator().manual_seed(0)
-    law = Watched(
+    distribution = Watched(
         settings,
         torch.tensor([target]),
         (settings.start + 0.01 * torch.randn(1, n, generator=generator)).requires_grad_(),
@@ -147,8 +151,8 @@ def planted(settings: EdgePruning, target: float, n=4000, important=40) -> Watch
     def task(drawn: Tensor, _: int) -> Tensor:
         return 2 * (1 - drawn[:, :important]).sum(-1) / important
 
-    optimise(MaskRun(law, training, task, seed=3))
-    return law
+    MaskRun(distribution, training, task, seed=3).finish()
+    return distribution
 
 
 CONTROLS = {
@@ -173,15 +177,15 @@ def test_the_multipliers_hold_the_target_and_planted_masks_are_found(control, n,
     alike, move as one, and end 0.02 beyond the target, where the planted masks alone are left.
     """
     target, important = 0.97, n // 100
-    law = planted(CONTROLS[control], target, n, important)
-    steered = float(law.report()["sparsity"])
+    distribution = planted(CONTROLS[control], target, n, important)
+    steered = float(distribution.report()["sparsity"])
     if control == "published":
         draw = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            steered = 1 - float(torch.stack([law.draw(draw) for _ in range(50)]).mean())
+            steered = 1 - float(torch.stack([distribution.draw(draw) for _ in range(50)]).mean())
     assert abs(steered - target) < within
-    assert 1 < law.largest < 200
-    kept = law.kept().detach()[0]
+    assert 1 < distribution.largest < 200
+    kept = distribution.kept().detach()[0]
     strongest = kept.argsort(descending=True)[:important]
     assert set(strongest.tolist()) == set(range(important))
     assert (kept[:important] > 0.5).all()
@@ -190,8 +194,10 @@ def test_the_multipliers_hold_the_target_and_planted_masks_are_found(control, n,
 
 def test_sampled_control_without_weight_decay_loses_its_target():
     """[11] Why the default differs from the published code: decay moves saturated masks."""
-    law = planted(EdgePruning(control="sampled", weight_decay=0.0, clamp=None, steps=1000), 0.97)
-    assert abs(float(law.report()["sparsity"]) - 0.97) > 0.1
+    distribution = planted(
+        EdgePruning(control="sampled", weight_decay=0.0, clamp=None, steps=1000), 0.97
+    )
+    assert abs(float(distribution.report()["sparsity"]) - 0.97) > 0.1
 
 
 # ---------------------------------------------------------------- the loop on a model
@@ -334,7 +340,7 @@ def test_a_training_that_ends_far_from_its_target_says_so(target, warned, random
 @pytest.mark.parametrize(("reached", "warned"), [(0.519, False), (0.521, True), (0.479, True)])
 def test_too_sparse_is_as_far_from_a_target_as_too_dense(reached, warned, caplog):
     caplog.set_level("INFO", "harness")
-    edge_pruning._say_if_missed(0.5, reached)
+    edge_pruning._log_if_missed(0.5, reached)
     assert bool(caplog.records) is warned
 
 
@@ -355,9 +361,9 @@ def test_seeds_and_steps_have_noise_of_their_own(random_batch):
         drawn.append(masks.detach().clone())
         return masks.sum(-1)
 
-    law = PricedMasks.new(problem, [1.0], 0.1)
+    distribution = PricedHardConcrete.new(problem, [1.0], 0.1)
     for seed in (1, 2):
-        MaskRun(law, Training(1, 1, "kl"), task, seed).step(0)
+        MaskRun(distribution, Training(1, 1, "kl"), task, seed).step(0)
     assert not torch.equal(drawn[0], drawn[1])
 
 
@@ -378,22 +384,28 @@ def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, m
     """The same noise makes a set what it is alone; a small budget trains one after the other."""
     model, batch = small_model("gpt2-like"), random_batch(n=6)
     name = "sparsities" if kind == "edge_pruning" else "prices"
-    laws = []
+    distributions = []
     real = mask_training.MaskRun
 
     class Spy(real):
-        def __init__(self, law, *args):
-            laws.append(law)
-            super().__init__(law, *args)
+        def __init__(self, distribution, *args):
+            distributions.append(distribution)
+            super().__init__(distribution, *args)
 
     monkeypatch.setattr(mask_training, "MaskRun", Spy)
     method = make_method(kind, {"steps": 15, "batch_size": 4, name: [0.5, 0.8]})
     problem = problem_of(model, batch)
     together = method.discover(problem)
-    assert len(laws) == 1
+    assert len(distributions) == 1
     gradient = torch.autograd.grad(
-        mask_training.task_of(problem, Training(1, 4, "kl"), 0)(
-            (masks := laws[0].draw(torch.Generator().manual_seed(0)).detach().requires_grad_()), 0
+        StepObjective(problem, Training(1, 4, "kl"), 0)(
+            (
+                masks := distributions[0]
+                .draw(torch.Generator().manual_seed(0))
+                .detach()
+                .requires_grad_()
+            ),
+            0,
         )[0],
         masks,
     )[0]
@@ -401,19 +413,19 @@ def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, m
     assert (gradient[1] == 0).all()
     monkeypatch.setattr(mask_training, "SETS_BUFFER", 1)
     alone = method.discover(problem_of(model, batch))
-    assert len(laws) == 3
+    assert len(distributions) == 3
     assert together.rankings.keys() == alone.rankings.keys() or kind != "edge_pruning"
 
 
 def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
     model = small_model("gpt2-like")
     problem = problem_of(model, random_batch(n=7))
-    task = mask_training.task_of(problem, Training(1, 7, "kl"), 0)
+    task = StepObjective(problem, Training(1, 7, "kl"), 0)
     draw = torch.Generator().manual_seed(0)
     masks = torch.rand(2, len(problem.space), generator=draw, dtype=torch.float64)
     found = []
     for part in (2**25, 1, 3 * 2 * problem.edges.graph.n_writers * 6 * 12):
-        monkeypatch.setattr(mask_training, "PART", {"cpu": part})
+        monkeypatch.setattr(mask_objective, "PROMPTS_BUFFER", {"cpu": part})
         leaf = masks.clone().requires_grad_()
         value = task(leaf, 0)
         found.append((value.detach(), torch.autograd.grad(value.sum(), leaf)[0]))
@@ -474,14 +486,14 @@ def test_runs_of_prompts_are_kept_only_if_they_fit_and_come_again(
 def test_node_masks_multiply_their_edges(random_batch):
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
     settings = EdgePruning(nodes=True)
-    law = ConstrainedMasks.new(settings, problem_of(model, batch), [0.9])
+    distribution = ConstrainedHardConcrete.new(settings, problem_of(model, batch), [0.9])
     with torch.no_grad():
-        law.nodes[0, 1] = -20.0
-    of_node = law.owners == 1
-    drawn = law.draw(torch.Generator().manual_seed(0))[0]
+        distribution.nodes[0, 1] = -20.0
+    of_node = distribution.owners == 1
+    drawn = distribution.draw(torch.Generator().manual_seed(0))[0]
     assert (drawn[of_node] == 0).all()
     assert (drawn[~of_node] > 0.9).all()
-    assert (law.kept()[0, of_node] < 1e-6).all()
+    assert (distribution.kept()[0, of_node] < 1e-6).all()
 
 
 def test_one_training_for_each_measured_size_by_default(random_batch):

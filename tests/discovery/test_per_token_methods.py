@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from harness.discovery.found import checked, circuit_of
 from support.attribution_cases import problem_of
 
-from harness.discovery.registry import BUILT_IN, PER_TOKEN, make_method, per_token_problem
+from harness.discovery.refusals import per_token_problem
+from harness.discovery.registry import built_in, make_method
+from harness.discovery.sizing import checked, circuit_of
 from harness.errors import HarnessError
 from harness.spec.types import Selection
 
+PER_TOKEN = [kind for kind, info in built_in().items() if info.per_token]
 MASKS = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
 
 
@@ -47,9 +49,10 @@ def test_edge_pruning_has_a_node_mask_for_each_writer_at_each_position(random_ba
     problem = problem_of("gpt2-like", random_batch(length=4), per_token=True)
     scores = found_by("edge_pruning", problem, sparsities=(0.5,), nodes=True, steps=2).scores
     assert scores.shape == (len(problem.space),)
-    from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
+    from harness.discovery.masks.edge_pruning import EdgePruning
+    from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
 
-    masks = ConstrainedMasks.new(EdgePruning(nodes=True), problem, (0.5,))
+    masks = ConstrainedHardConcrete.new(EdgePruning(nodes=True), problem, (0.5,))
     with torch.no_grad():
         masks.nodes[0, 2 * problem.edges.graph.n_writers + 1] = -100  # writer 1 at position 2
     allowed = problem.edges.graph.allowed
@@ -74,8 +77,8 @@ def test_scores_of_shared_edges_are_refused(random_batch):
 def test_the_problem_names_those_that_cannot_and_those_that_can():
     assert per_token_problem(PER_TOKEN) is None
     assert per_token_problem(["a plug-in"]) is None
-    text = per_token_problem([*BUILT_IN, "acdc"])
+    text = per_token_problem([*built_in(), "acdc"])
     assert text is not None
     unable, able = text.split("cannot score")
-    assert set(unable.strip().split(", ")) == set(BUILT_IN) - set(PER_TOKEN)
+    assert set(unable.strip().split(", ")) == set(built_in()) - set(PER_TOKEN)
     assert able.endswith(", ".join(PER_TOKEN))

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.found import checked, circuit_of
 from support.attribution_cases import problem_of
 from torch import Tensor
 
@@ -17,7 +15,10 @@ from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import Attributing
 from harness.circuits.space import NamedElements
 from harness.datasets.batch import Batch
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
+from harness.discovery.registry import built_in, make_method
+from harness.discovery.sizing import checked, circuit_of
 from harness.errors import HarnessError
 from harness.models.transformer import Transformer
 from harness.spec.types import Selection
@@ -70,6 +71,10 @@ GENERAL = {
 """Methods of any granularity, and params that make them short."""
 
 
+def test_the_others_say_that_they_need_edges():
+    assert set(GENERAL) == {kind for kind, info in built_in().items() if info.needs is None}
+
+
 @pytest.mark.parametrize("kind", GENERAL)
 def test_methods_of_any_granularity_need_names_alone(kind, random_batch):
     of_edges = problem_of("gpt2-like", random_batch())
@@ -92,15 +97,15 @@ def test_methods_of_any_granularity_need_names_alone(kind, random_batch):
 def test_named_elements_have_a_node_mask_each(random_batch):
     """Each element is a node of its own; its two masks are multiplied."""
     problem = named(problem_of("gpt2-like", random_batch()))
-    law = ConstrainedMasks.new(EdgePruning(nodes=True), problem, (0.5,))
-    assert law.nodes is not None
+    masks = ConstrainedHardConcrete.new(EdgePruning(nodes=True), problem, (0.5,))
+    assert masks.nodes is not None
     with torch.no_grad():
-        law.nodes[0, 7] = -100
-    kept = law.kept()[0]
+        masks.nodes[0, 7] = -100
+    kept = masks.kept()[0]
     assert (kept < 1e-9).nonzero().flatten().tolist() == [7]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BUILT_IN if kind not in GENERAL])
+@pytest.mark.parametrize("kind", [kind for kind in built_in() if kind not in GENERAL])
 def test_methods_of_edges_refuse_other_granularities(kind, random_batch):
     problem = named(problem_of("gpt2-like", random_batch()))
     with pytest.raises(HarnessError, match="finds circuits of edges; these are made of things"):

@@ -11,7 +11,6 @@ from functools import cache
 
 import pytest
 import torch
-from harness.discovery.found import checked
 from support.other_compiler import Published
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
@@ -23,6 +22,7 @@ from harness.datasets.open import open_data
 from harness.datasets.program.task import checked_program
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
+from harness.discovery.sizing import checked
 from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.runs.compute.ground_truth import ground_truth_agreement
@@ -93,7 +93,7 @@ def test_eap_misses_reverse_under_zero_ablation(inputs, seed):
 
     It cannot be: of these edges all but two lead to the last layer's queries and keys, whose
     softmax is so sharp that a little less of either changes nothing, though nothing at all does.
-    Their slope is zero, so every first-order score of theirs is. Activation patching and ACDC,
+    Their gradient is zero, so every first-order score of theirs is. Activation patching and ACDC,
     which take edges out, find them.
     """
     found = agreement_of("eap", "reverse", "zero", inputs, seed)

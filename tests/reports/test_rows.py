@@ -13,9 +13,9 @@ import pytest
 from support.fake_cells import a_cell, a_task
 from support.stored_cells import cell_of, stored
 
-from harness.discovery.registry import BUILT_IN, make_method
+from harness.discovery.registry import built_in, make_method
 from harness.reports.leaderboard import leaderboard
-from harness.reports.rows import COLUMNS, LEARNED, columns_of, frame, rows, write_parquet
+from harness.reports.rows import COLUMNS, columns_of, frame, rows, write_parquet
 from harness.reports.table import render, render_rows
 from harness.spec.load import Library
 
@@ -93,10 +93,10 @@ def test_learned_masks_say_how_many_pairs_they_draw(tmp_path: Path) -> None:
         assert row["max_pairs_drawn"] is None
     trained = {
         kind
-        for kind in BUILT_IN
+        for kind in built_in()
         if "batch_size" in {one.name for one in fields(make_method(kind, {}))}
     }
-    assert trained == set(LEARNED)
+    assert trained == {kind for kind, info in built_in().items() if info.trains_masks}
 
 
 def chosen(*names: str) -> Any:

@@ -168,7 +168,7 @@ def test_a_task_with_ordered_answers_has_their_measures(tmp_path):
 
 
 def test_a_measure_that_a_task_cannot_have_is_refused_before_the_search(models, monkeypatch):
-    from harness.discovery.random import Random
+    from harness.discovery.controls.random import Random
 
     monkeypatch.setattr(Random, "discover", lambda *_: pytest.fail("it searched"))
     with pytest.raises(HarnessError, match=r"evaluation.measures: kendall_tau need one ordered"):
@@ -190,8 +190,7 @@ def test_the_circuit_of_every_size_is_stored(models, tmp_path):
 
 def test_the_stored_scores_are_those_the_stored_circuit_was_cut_from(models, monkeypatch, tmp_path):
     """Of several rankings, the one made for its size; not the middle one."""
-    from harness.discovery.random import Random
-
+    from harness.discovery.controls.random import Random
     from harness.discovery.problem import Discovery
 
     def several(_, problem):
@@ -373,8 +372,7 @@ def test_an_unknown_device_is_a_clear_error(models, monkeypatch):
 
 
 def test_scores_that_are_not_finite_are_refused(models, monkeypatch):
-    from harness.discovery.random import Random
-
+    from harness.discovery.controls.random import Random
     from harness.discovery.problem import Discovery
 
     monkeypatch.setattr(

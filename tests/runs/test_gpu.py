@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from harness.discovery.edge_pruning import ConstrainedMasks, EdgePruning
-from harness.discovery.found import checked, circuit_of
-from harness.discovery.mask_training import MaskRun, Training, task_of
 from support.attribution_cases import problem_of
 from support.slow_reference import small_model
 from torch import Tensor
@@ -28,8 +25,14 @@ from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
+from harness.discovery.masks.edge_pruning import EdgePruning
+from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
+from harness.discovery.masks.objective import StepObjective
+from harness.discovery.masks.settings import Training
+from harness.discovery.masks.training import MaskRun
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
+from harness.discovery.sizing import checked, circuit_of
 from harness.metrics import logits as of_logits
 from harness.models.checkpoint import load_model
 from harness.models.config import TransformerConfig
@@ -88,7 +91,7 @@ def check_ends(name: str, batch: Batch, device: str) -> None:
 
 
 @dataclass
-class SameNoise(ConstrainedMasks):
+class SameNoise(ConstrainedHardConcrete):
     """Masks whose noise is drawn on the CPU in double precision, wherever they live."""
 
     def draw(self, generator: torch.Generator) -> Tensor:
@@ -100,13 +103,13 @@ def step_of(name: str, batch: Batch, device: str, dtype: torch.dtype) -> list[Te
     """One step of Edge Pruning: the objective, and the gradients of masks and multipliers."""
     problem = problem_of(small_model(name, dtype=dtype).to(device), moved(batch, device))
     settings = EdgePruning(start=1.0, clamp=None)  # some masks are neither zero nor one
-    law = SameNoise.new(settings, problem, [0.9])
+    masks = SameNoise.new(settings, problem, [0.9])
     training = Training(settings.steps, len(batch), settings.objective)
-    task = task_of(problem, training, 0)
-    loss = MaskRun(law, training, task, 0, problem.device).step(100)
-    assert law.elements.grad is not None
-    assert law.multipliers.grad is not None
-    return [x.cpu().double() for x in (loss, law.elements.grad, law.multipliers.grad)]
+    objective = StepObjective(problem, training, 0)
+    loss = MaskRun(masks, training, objective, 0, problem.device).step(100)
+    assert masks.elements.grad is not None
+    assert masks.multipliers.grad is not None
+    return [x.cpu().double() for x in (loss, masks.elements.grad, masks.multipliers.grad)]
 
 
 def check_step(name: str, batch: Batch, device: str) -> None:

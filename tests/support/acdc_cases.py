@@ -9,7 +9,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.datasets.batch import Batch
-from harness.discovery.acdc import Acdc
+from harness.discovery.acdc.acdc import Acdc
 from harness.discovery.problem import Problem
 
 SEVERAL = [1, 8, 32]

@@ -1,4 +1,4 @@
-"""Problems on tiny models, and slopes at readers taken with hooks on the plain model alone."""
+"""Problems on tiny models, and gradients at readers taken with hooks on the plain model alone."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def scores_of(kind, problem, **params):
 
 
 class HookedRun:
-    """A plain run on tokens, all outputs and slopes caught by module hooks.
+    """A plain run on tokens, all outputs and gradients caught by module hooks.
 
-    `slopes`: gradient of the summed loss at the input of every norm, by its place `(layer, part)`;
+    `gradients`: of the summed loss at the input of every norm, by its place `(layer, part)`;
     q, k and v of all heads share one. `hold`: outputs (without the heads' bias) that a layer's
     heads or MLP write instead of their own, by the same places; (-1, "inputs") for the embeddings.
     """
 
     def __init__(self, model: Transformer, batch: Batch, loss, tokens=None, hold=None):
         self.model, self.hold = model, hold or {}
-        self.slopes: dict[tuple[int, str], Tensor] = {}
+        self.gradients: dict[tuple[int, str], Tensor] = {}
         self.heads: dict[int, Tensor] = {}
         self.attention: dict[int, Tensor] = {}  # before a norm takes it
         self.mlps: dict[int, Tensor] = {}
@@ -87,7 +87,7 @@ class HookedRun:
         def hook(_, args):
             branch = args[0].view_as(args[0])
             if branch.requires_grad:
-                branch.register_hook(lambda at: self.slopes.__setitem__(place, at))
+                branch.register_hook(lambda at: self.gradients.__setitem__(place, at))
             return (branch,)
 
         return hook
@@ -116,15 +116,15 @@ class HookedRun:
         return torch.cat([self.embedded.detach()[None], *layers])
 
     def products(self, differences: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
-        """Σ difference · slope of every writer [W] at every norm; 0 for writers that come later."""
+        """Σ difference · gradient of writers [W] at every norm; 0 for those that come later."""
         found, differences = {}, self._at_stream(differences, graph)
-        for (layer, part), slope in self.slopes.items():
+        for (layer, part), gradient in self.gradients.items():
             before = {
                 "attention": graph.before_attention(layer),
                 "mlp": graph.before_mlp(layer),
                 "final": graph.n_writers,
             }[part]
-            product = torch.einsum("wbtd,btd->w", differences, slope)
+            product = torch.einsum("wbtd,btd->w", differences, gradient)
             found[layer, part] = product * (torch.arange(graph.n_writers) < before)
         return found
 

@@ -28,14 +28,15 @@ needs are not tested. `harness.discovery.acdc.cost` measures it. A search that w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from harness.discovery.fields import Minimised
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,20 +50,46 @@ _STEP = 10.0
 _APART = 1.01
 """Thresholds whose ratio is less count as equal."""
 
-DEFAULT_THRESHOLDS = (0.0001, 0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316)
-
 
 @dataclass(frozen=True)
 class Acdc:
-    """`thresholds`: one circuit each, or `sizes`: shares of all edges to reach instead.
+    """One search and circuit for each threshold, or for each size."""
 
-    `objective`: what is kept small; `speculate`: most deletions tried in one batch.
-    """
+    ABOUT: ClassVar = About("Parameters of `acdc`", name="acdc")
 
-    thresholds: Sequence[float] = DEFAULT_THRESHOLDS
-    sizes: Sequence[float] | None = None
-    objective: Objective = "kl"
-    speculate: int = 16
+    thresholds: Annotated[
+        tuple[float, ...],
+        Key(
+            "Thresholds",
+            "An edge goes when the objective grows by less than this; one circuit for each.",
+            [[0.01]],
+            min_items=1,
+            max_items=100,
+            unique=True,
+        ),
+    ] = (0.0001, 0.000316, 0.001, 0.00316, 0.01, 0.0316, 0.1, 0.316)
+    sizes: Annotated[
+        tuple[Annotated[float, Key(above=0, below=1)], ...] | None,
+        Key(
+            "Sizes",
+            "Shares of all edges to reach instead, by bisection of the threshold; null uses the "
+            "thresholds.",
+            [[0.03]],
+            min_items=1,
+            max_items=100,
+        ),
+    ] = None
+    objective: Minimised = "kl"
+    speculate: Annotated[
+        int,
+        Key(
+            "Speculate",
+            "Most deletions that are tried in one batch; the circuit is the same for any number.",
+            [1, 16],
+            minimum=1,
+            maximum=1024,
+        ),
+    ] = 16
 
     def discover(self, problem: Problem) -> Discovery:
         """Search once per threshold, or as often as the sizes need.

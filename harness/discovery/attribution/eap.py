@@ -13,11 +13,11 @@ Positive = the edge helps. EAP-IG's library has the same sign, divided once more
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,9 @@ class Eap:
     `objective`: what is attributed; the distances to the whole model have no gradient there.
     """
 
-    objective: Objective = "metric"
+    ABOUT: ClassVar = OBJECTIVE_ALONE
+
+    objective: Attributed = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""

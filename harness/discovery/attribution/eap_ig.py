@@ -29,11 +29,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +51,28 @@ class EapIg:
     `variant`: what the gradient is averaged over; `objective`: what is attributed.
     """
 
-    steps: int = 5
-    variant: Variant = "inputs"
-    objective: Objective = "metric"
+    ABOUT: ClassVar = About("Parameters of `eap_ig`", name="eap_ig")
+
+    steps: Annotated[
+        int,
+        Key(
+            "Steps",
+            "Points on the line at which the gradient is taken.",
+            [5, 20],
+            minimum=1,
+            maximum=10_000,
+        ),
+    ] = 5
+    variant: Annotated[
+        Literal["inputs", "activations", "clean_corrupted"],
+        Key(
+            "Variant",
+            "What the gradient is averaged over: runs between the two `inputs`, runs in which one "
+            "layer's `activations` lie between, or the two ends alone (`clean_corrupted`).",
+            ["inputs"],
+        ),
+    ] = "inputs"
+    objective: Attributed = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges. Raises `HarnessError` if every score would be 0 or without meaning."""

@@ -16,7 +16,9 @@ Cost: a third of a plain forward+backward, and 2L+1 passes over the outputs of a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from harness.discovery.fields import NO_PARAMS
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 
@@ -24,6 +26,8 @@ from harness.discovery.problem import Discovery, Problem
 @dataclass(frozen=True)
 class InformationFlowRoutes:
     """Every writer's share of every reader's input, on the clean prompts alone."""
+
+    ABOUT: ClassVar = NO_PARAMS
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one clean run per batch."""

@@ -13,11 +13,12 @@ Cost: one forward for the counterfactual and k masked passes forward and backwar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +30,19 @@ if TYPE_CHECKING:
 class MaskGradientIg:
     """`steps`: masks between the empty and the full one; `objective`: what is attributed."""
 
-    steps: int = 10
-    objective: Objective = "metric"
+    ABOUT: ClassVar = About("Parameters of `mask_gradient_ig`", name="mask_gradient_ig")
+
+    steps: Annotated[
+        int,
+        Key(
+            "Steps",
+            "Points between the empty and the full mask at which the gradient is taken.",
+            [10],
+            minimum=1,
+            maximum=10_000,
+        ),
+    ] = 10
+    objective: Attributed = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all elements from `steps` gradients of the mask per batch."""

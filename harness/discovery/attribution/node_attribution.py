@@ -19,18 +19,32 @@ for GPT-2 small.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
+from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 
 @dataclass(frozen=True)
 class NodeAttribution:
     """`steps`: runs whose gradients are averaged; `objective`: what is attributed."""
 
-    steps: int = 1
-    objective: Objective = "metric"
+    ABOUT: ClassVar = About("Parameters of `node_attribution`", name="node_attribution")
+
+    steps: Annotated[
+        int,
+        Key(
+            "Steps",
+            "Points between the corrupted and the clean input at which the gradient is taken; 1 "
+            "takes the clean run alone.",
+            [1],
+            minimum=1,
+            maximum=10_000,
+        ),
+    ] = 1
+    objective: Attributed = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all writers. Raises `HarnessError` if every score would be 0."""

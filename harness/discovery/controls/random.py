@@ -6,7 +6,9 @@ Cost: no plain forward+backward; nothing is run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from harness.discovery.fields import NO_PARAMS
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 
@@ -14,6 +16,8 @@ from harness.discovery.problem import Discovery, Problem
 @dataclass(frozen=True)
 class Random:
     """Independent uniform scores in [0, 1)."""
+
+    ABOUT: ClassVar = NO_PARAMS
 
     def discover(self, problem: Problem) -> Discovery:
         """Draw one score per element."""

@@ -11,7 +11,9 @@ Cost: no plain forward+backward; nothing is run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from harness.discovery.fields import NO_PARAMS
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 
@@ -23,6 +25,8 @@ class RandomPaths:
     Paths are drawn until they cover half of the edges that lie on any (then every node is long
     connected); the others follow in random order.
     """
+
+    ABOUT: ClassVar = NO_PARAMS
 
     def discover(self, problem: Problem) -> Discovery:
         """Scores in (0, 1], falling in the order in which edges were drawn."""

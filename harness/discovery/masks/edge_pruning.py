@@ -30,12 +30,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from harness.discovery.fields import Minimised
 from harness.discovery.info import MethodInfo
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.settings import BatchSize, Draws, LearningRate, Steps, Training
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
     from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
@@ -48,23 +49,108 @@ _LOG = logging.getLogger("harness")
 
 @dataclass(frozen=True)
 class EdgePruning:
-    """`sparsities`: targets, one training each; see `specs/method.schema.json` for the others."""
+    """One training of hard-concrete masks for each target."""
 
-    sparsities: tuple[float, ...] | None = None
-    steps: int = 1000
-    learning_rate: float = 0.8
-    multiplier_rate: float = 0.8
-    warmup: float = 0.07
-    sparsity_warmup: float = 0.8
-    batch_size: int = 32
-    draws: int = 1
-    objective: Objective = "kl"
-    control: Literal["expected", "sampled"] = "expected"
-    nodes: bool = False
-    weight_decay: float = 0.0
-    start: float = 10.0
-    clamp: float | None = 10.0
-    beta2: float = 0.999
+    ABOUT: ClassVar = About("Parameters of `edge_pruning`", name="edge_pruning")
+
+    sparsities: Annotated[
+        tuple[Annotated[float, Key(above=0, maximum=2)], ...] | None,
+        Key(
+            "Sparsities",
+            "Targets of the trained share of dropped edges, one training each; above 1 presses on "
+            "to the end. Null trains one per measured size.",
+            [[0.97]],
+            min_items=1,
+            max_items=100,
+        ),
+    ] = None
+    steps: Steps = 1000
+    learning_rate: Annotated[LearningRate, Key(examples=[0.8])] = 0.8
+    multiplier_rate: Annotated[
+        float,
+        Key(
+            "Multiplier rate",
+            "Step size of the Lagrange multipliers, which climb.",
+            [0.8],
+            above=0,
+            maximum=100,
+        ),
+    ] = 0.8
+    warmup: Annotated[
+        float,
+        Key(
+            "Warm-up",
+            "Share of the steps in which the learning rate rises.",
+            [0.07],
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.07
+    sparsity_warmup: Annotated[
+        float,
+        Key(
+            "Sparsity warm-up",
+            "Share of the steps in which the target rises from 0.",
+            [0.8],
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.8
+    batch_size: BatchSize = 32
+    draws: Draws = 1
+    objective: Minimised = "kl"
+    control: Annotated[
+        Literal["expected", "sampled"],
+        Key(
+            "Control",
+            "Which sparsity is steered: the closed-form expected one, or that of the mask drawn "
+            "at each step, as published.",
+            ["expected"],
+        ),
+    ] = "expected"
+    nodes: Annotated[
+        bool,
+        Key("Nodes", "Whether every writer has a mask of its own beside its edges'.", [False]),
+    ] = False
+    weight_decay: Annotated[
+        float,
+        Key(
+            "Weight decay",
+            "AdamW's; with `sampled` control it is what moves masks out of saturation.",
+            [0.01],
+            minimum=0,
+            maximum=10,
+        ),
+    ] = 0.0
+    start: Annotated[
+        float,
+        Key(
+            "Start",
+            "Mean of the masks' parameters at the start.",
+            [10.0],
+            minimum=-20,
+            maximum=20,
+        ),
+    ] = 10.0
+    clamp: Annotated[
+        float | None,
+        Key(
+            "Clamp",
+            "Largest magnitude of the masks' parameters; null sets none.",
+            [5.0, None],
+            above=0,
+        ),
+    ] = 10.0
+    beta2: Annotated[
+        float,
+        Key(
+            "Adam's second beta",
+            "How slowly the size of past gradients is forgotten: over about 1/(1 - beta2) steps.",
+            [0.99],
+            minimum=0,
+            below=1,
+        ),
+    ] = 0.999
 
     def training(self) -> Training:
         """How each set of masks is trained."""

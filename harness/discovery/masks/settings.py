@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+from harness.spec.key import Key
 from harness.spec.types import Objective
 
 if TYPE_CHECKING:
@@ -13,6 +14,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.discovery.problem import Problem
+
+Steps = Annotated[
+    int,
+    Key("Steps", "Optimiser steps of each training.", [1000], minimum=1, maximum=1_000_000),
+]
+LearningRate = Annotated[
+    float,
+    Key("Learning rate", "Step size of the masks' parameters.", above=0, maximum=100),
+]
+BatchSize = Annotated[
+    int,
+    Key("Batch size", "Prompt pairs of each step.", [32], minimum=1, maximum=65536),
+]
+Draws = Annotated[
+    int,
+    Key(
+        "Draws",
+        "Masks drawn in each step, each run on all its prompts; their objectives are averaged. A "
+        "step costs that many times as much.",
+        [8],
+        minimum=1,
+        maximum=1024,
+    ),
+]
+Price = Annotated[float, Key(minimum=0)]
+PRICES = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 class MaskDistribution(Protocol):

@@ -15,12 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from harness.discovery.fields import Minimised
 from harness.discovery.info import MethodInfo
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.settings import (
+    PRICES,
+    BatchSize,
+    Draws,
+    LearningRate,
+    Price,
+    Steps,
+    Training,
+)
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
+from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
     from harness.discovery.masks.hard_concrete import PricedHardConcrete
@@ -28,14 +37,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SubnetworkProbing:
-    """`prices`: what an expected edge costs; see `specs/method.schema.json` for the others."""
+    """One training of hard-concrete masks for each price."""
 
-    prices: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
-    steps: int = 1000
-    learning_rate: float = 0.1
-    batch_size: int = 32
-    draws: int = 1
-    objective: Objective = "kl"
+    ABOUT: ClassVar = About("Parameters of `subnetwork_probing`", name="subnetwork_probing")
+
+    prices: Annotated[
+        tuple[Price, ...],
+        Key(
+            "Prices",
+            "What each edge expected to be kept costs, in units of the objective (nats for kl); "
+            "one training each.",
+            [[0.01]],
+            min_items=1,
+            max_items=100,
+        ),
+    ] = PRICES
+    steps: Steps = 1000
+    learning_rate: Annotated[LearningRate, Key(examples=[0.1])] = 0.1
+    batch_size: BatchSize = 32
+    draws: Draws = 1
+    objective: Minimised = "kl"
 
     def training(self) -> Training:
         """How each set of masks is trained."""

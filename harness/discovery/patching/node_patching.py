@@ -12,17 +12,20 @@ Cost: per writer half a forward on average, (e + L(H+1))/6 plain forward+backwar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.spec.types import Objective
 
 
 @dataclass(frozen=True)
 class NodePatching:
     """Every writer, one at a time, exactly. `objective`: the loss whose change is the score."""
 
-    objective: Objective = "metric"
+    ABOUT: ClassVar = OBJECTIVE_ALONE
+
+    objective: Attributed = "metric"
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all writers by running the model with each of them replaced."""

@@ -1,1 +1,0 @@
-"""`params` of methods and generators: their classes by kind, and defaults filled in."""
