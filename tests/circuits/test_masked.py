@@ -20,7 +20,7 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.patchable import plain_logits
-from harness.metrics.logits import LOSSES
+from harness.metrics import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.compute.cost import in_fresh_process
 

@@ -23,7 +23,7 @@ from harness.circuits.patchable import (
     self_check,
 )
 from harness.errors import HarnessError, NotFound
-from harness.metrics.logits import LOSSES
+from harness.metrics import LOSSES
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 

@@ -16,10 +16,11 @@ from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.evaluation import curve
-from harness.evaluation.curve import PER_EXAMPLE, Examples, evaluate_circuits
+from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.metrics.logits import METRICS, logit_diff
+from harness.metrics import RECORDED, TASK_TASK_METRICS
+from harness.metrics.logits import logit_diff
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def circuits(setup):
 def test_together_is_the_same_as_alone(setup, circuits, monkeypatch):
     together = evaluate_circuits(setup, circuits)
     monkeypatch.setattr(curve, "BUFFER", 1)  # one circuit a chunk
-    for name in PER_EXAMPLE:
+    for name in RECORDED:
         alone = [evaluate_circuits(setup, [kept]).values[name] for kept in circuits]
         np.testing.assert_allclose(together.values[name], np.concatenate(alone), atol=1e-12)
 
@@ -75,12 +76,12 @@ def test_the_plain_model_is_the_whole_circuit_but_for_rounding(setup, circuits, 
     choices = dataclasses.replace(CHOICES, metric=metric)
     setup = dataclasses.replace(setup, batches=halves, choices=choices)
     examples = evaluate_circuits(setup, [circuits[0], torch.ones_like(circuits[0])])
-    assert set(examples.plain) == set(examples.values) == set(PER_EXAMPLE)
+    assert set(examples.plain) == set(examples.values) == set(RECORDED)
     for name, plain in examples.plain.items():
         assert plain.shape == (6,)
         np.testing.assert_allclose(examples.values[name][1], plain, rtol=1e-11, atol=1e-12)
     assert (examples.plain["kl"] == 0).all()
-    wanted = METRICS[metric](plain_logits(setup.model, batch), None, batch).numpy()
+    wanted = TASK_METRICS[metric](plain_logits(setup.model, batch), None, batch).numpy()
     np.testing.assert_allclose(examples.plain["metric"], wanted, rtol=1e-12)
     without = evaluate_circuits(setup, circuits[1:])
     for name, plain in without.plain.items():
@@ -97,8 +98,8 @@ def test_what_is_not_finite_is_refused_by_pair(setup, circuits):
 def test_summary_anchors_and_areas():
     rng = np.random.default_rng(0)
     metric = np.stack([rng.normal(m, 0.1, 50) for m in (0.0, 1.5, 2.1, 0.0, 2.0)])
-    values = dict.fromkeys(PER_EXAMPLE, metric)
-    plain = dict.fromkeys(PER_EXAMPLE, metric[-1] + 1)
+    values = dict.fromkeys(RECORDED, metric)
+    plain = dict.fromkeys(RECORDED, metric[-1] + 1)
     summary = Summary(Examples(values, plain), (0.1, 0.5, 1.0))
     assert summary.point(-1)["faithfulness"]["value"] == 1
     assert summary.point(-2)["faithfulness"]["value"] == 0
