@@ -1,4 +1,4 @@
-"""What a method that learns masks says to the training: its distribution and its settings."""
+"""What methods that learn masks share: their params, and what they say to the training."""
 
 from __future__ import annotations
 
