@@ -22,7 +22,7 @@ from harness.discovery.acdc.cost import sampled_cost
 from harness.discovery.masks import prompts
 from harness.discovery.masks.edge_pruning import EdgePruning
 from harness.discovery.masks.objective import StepObjective
-from harness.discovery.masks.settings import MaskDistribution, MaskMethod, Training
+from harness.discovery.masks.settings import MaskDistribution, MaskMethod, MaskTraining
 from harness.discovery.masks.training import MaskRun
 from harness.discovery.patching.cost import seconds_per_edge
 from harness.discovery.problem import Problem
@@ -130,7 +130,7 @@ class Subject:
         masks = method.distribution(self.problem(), [PRICE])
         return self._step(masks, method.training(), kept=False)
 
-    def _step(self, masks: MaskDistribution, training: Training, kept: bool) -> Run:
+    def _step(self, masks: MaskDistribution, training: MaskTraining, kept: bool) -> Run:
         problem, budget = self.problem(), prompts.BUDGET if kept else 0
         training = replace(training, batch_size=self.bench.batch)
         objective = StepObjective(problem, training, 0, budget)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from harness.spec.schema import SpecKind
-    from harness.spec.types import Evaluation, Method, Suite, Task
+    from harness.spec.types import Evaluation, Method, Model, Suite, Task
 
 
 def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
@@ -115,12 +115,17 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
         refs = [("methods", *one) for one in enumerate(spec.methods)]
         refs += [("controls", *one) for one in enumerate(spec.controls)]
         methods = [library.method(str(library.find("method", ref, folder))) for *_, ref in refs]
+        models = [library.model(str(library.find("model", ref, folder))) for ref in spec.models]
     except SpecError:
-        return []  # a broken task or method is no mistake of the suite
-    asked = [
-        (ref, one.spec.evaluation)
+        return []  # a broken task, method or model is no mistake of the suite
+    of_suite: list[tuple[str | None, Model, Path]] = [
+        (ref, model.spec, model.folder) for ref, model in zip(spec.models, models, strict=True)
+    ]
+    cells = [
+        (ref, one.spec.evaluation, *model)
         for ref, task in zip(spec.tasks, tasks, strict=True)
         for _, one in variants(task, spec)
+        for model in of_suite or [(None, task.spec.model, task.folder)]
     ]
     # Each reason once for a method, however many cells it holds for.
     return [
@@ -128,24 +133,36 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
         for (key, index, _), method in zip(refs, methods, strict=True)
         for problem in dict.fromkeys(
             problem
-            for ref, choices in asked
-            if not all(
-                excluded(spec, ref, model, method.spec.name, choices)
-                for model in spec.models or (None,)
-            )
-            for problem in _unable(method.spec, choices)
+            for ref, choices, model_ref, model, place in cells
+            if not excluded(spec, ref, model_ref, method.spec.name, choices)
+            for problem in _unable(method.spec, choices, model, place)
         )
     ]
 
 
-def _unable(method: Method, choices: Evaluation) -> Iterator[str]:
-    """Why a method finds nothing under the choices of a cell."""
+def _normalises_heads(model: Model, folder: Path) -> bool:
+    """Whether a model is a checkpoint, here to be read, whose layers normalise what heads add."""
+    from harness.datasets.locate import find
+    from harness.models.loading.folder import CONFIG, has_post_norms
+    from harness.spec.types import LoadModel
+
+    if not isinstance(model, LoadModel) or model.path is None:
+        return False
+    path = find(model.path, folder)
+    return path is not None and (path / CONFIG).is_file() and has_post_norms(path)
+
+
+def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> Iterator[str]:
+    """Why a method finds nothing under the choices of a cell and on its model."""
     from harness.discovery.refusals import (
         granularity_problem,
         objective_problem,
         per_token_problem,
+        post_norms_problem,
     )
 
+    if (problem := post_norms_problem([method.kind])) and _normalises_heads(model, folder):
+        yield problem
     if problem := granularity_problem([method.kind], choices.granularity):
         yield problem
     if choices.positions == "per_token" and (problem := per_token_problem([method.kind])):

@@ -15,7 +15,7 @@ from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.patchable import plain_logits, self_check
 from harness.discovery.masks.objective import StepObjective
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.settings import MaskTraining
 from harness.errors import HarnessError
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -161,7 +161,7 @@ def test_activation_patching_is_the_loss_without_each_edge_at_each_position(name
 def test_masks_are_trained_through_the_same_objective(random_batch):
     """Masks equal over positions: the objective and, summed, its gradient are the shared ones."""
     twins = Twins("gpt2-like", random_batch())
-    training, places = Training(1, 2, "kl"), twins.own.edges.graph.n_places
+    training, places = MaskTraining(1, 2, "kl"), twins.own.edges.graph.n_places
     draw = torch.Generator().manual_seed(3)
     drawn = torch.rand(2, twins.shared.edges.graph.n_edges, generator=draw, dtype=torch.float64)
     at = drawn.clone().requires_grad_()

@@ -1,6 +1,7 @@
 """Adding a method is one file and one spec, whichever room it is in.
 
-The package is copied to a folder of its own and gets both; nothing else is changed.
+The package is copied to a folder of its own and gets both; nothing else is changed by hand. The
+JSON Schema learns the method's params when the schemas are generated anew.
 """
 
 from __future__ import annotations
@@ -21,16 +22,20 @@ METHOD = '''"""Elements whose names come first in the alphabet come first."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.spec.key import About, Key
 
 
 @dataclass(frozen=True)
 class Alphabetical:
-    """`reverse`: last names come first."""
+    """All elements in the order of their names."""
 
-    reverse: bool = False
+    ABOUT: ClassVar = About("Parameters of `alphabetical`", name="alphabetical")
+
+    reverse: Annotated[bool, Key("Reverse", "Whether the last names come first.", [True])] = False
 
     def discover(self, problem: Problem) -> Discovery:
         """Rank elements by their names."""
@@ -75,13 +80,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     (place / "harness/discovery/controls/alphabetical.py").write_text(METHOD)
     (place / "specs/methods/by_name.yaml").write_text(SPEC)
+    harness(place, module="harness.cli.schemas")
     return place
 
 
-def harness(place: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+def harness(
+    place: Path, *arguments: str, code: int = 0, module: str = "harness"
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=place,
         env=environment,
         capture_output=True,
@@ -96,6 +104,30 @@ def test_it_is_listed_and_validated(place: Path) -> None:
     listed = json.loads(harness(place, "list", "methods", "--json").stdout)
     assert {"by_name", "eap"} <= {one["name"] for one in listed}
     harness(place, "validate", "by_name")
+    shown = harness(place, "show", "by_name", "--kind", "method", "--resolved").stdout
+    assert "reverse: false" in shown
+
+
+@pytest.mark.parametrize(
+    ("params", "mistake"),
+    [
+        (
+            "revers: true",
+            "bad.yaml:5:10: error: params: unknown key 'revers'; did you mean",
+        ),
+        ("reverse: 1", "bad.yaml:5:19: error: params.reverse"),
+    ],
+    ids=["name", "type"],
+)
+def test_its_params_are_checked_where_they_are_written(
+    place: Path, params: str, mistake: str
+) -> None:
+    spec = place / "specs/methods/bad.yaml"
+    spec.write_text(f"{SPEC.replace('by_name', 'bad')}params: {{{params}}}\n")
+    try:
+        assert mistake in harness(place, "validate", str(spec), code=2).stdout
+    finally:
+        spec.unlink()
 
 
 def test_specs_and_plans_ask_its_info(place: Path) -> None:

@@ -24,8 +24,8 @@ from harness.discovery.masks import training as mask_training
 from harness.discovery.masks.edge_pruning import EdgePruning
 from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete, PricedHardConcrete
 from harness.discovery.masks.objective import StepObjective
-from harness.discovery.masks.prompts import PromptSource
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.prompts import StepPrompts
+from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.masks.training import MaskRun
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
@@ -146,7 +146,7 @@ def planted(settings: EdgePruning, target: float, n=4000, important=40) -> Watch
         torch.zeros(n, dtype=torch.int64),
         torch.zeros(2, 1, requires_grad=True),
     )
-    training = Training(settings.steps, 1, "kl", settings.warmup)
+    training = MaskTraining(settings.steps, 1, "kl", settings.warmup)
 
     def task(drawn: Tensor, _: int) -> Tensor:
         return 2 * (1 - drawn[:, :important]).sum(-1) / important
@@ -363,7 +363,7 @@ def test_seeds_and_steps_have_noise_of_their_own(random_batch):
 
     distribution = PricedHardConcrete.new(problem, [1.0], 0.1)
     for seed in (1, 2):
-        MaskRun(distribution, Training(1, 1, "kl"), task, seed).step(0)
+        MaskRun(distribution, MaskTraining(1, 1, "kl"), task, seed).step(0)
     assert not torch.equal(drawn[0], drawn[1])
 
 
@@ -398,7 +398,7 @@ def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, m
     together = method.discover(problem)
     assert len(distributions) == 1
     gradient = torch.autograd.grad(
-        StepObjective(problem, Training(1, 4, "kl"), 0)(
+        StepObjective(problem, MaskTraining(1, 4, "kl"), 0)(
             (
                 masks := distributions[0]
                 .draw(torch.Generator().manual_seed(0))
@@ -420,7 +420,7 @@ def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, m
 def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
     model = small_model("gpt2-like")
     problem = problem_of(model, random_batch(n=7))
-    task = StepObjective(problem, Training(1, 7, "kl"), 0)
+    task = StepObjective(problem, MaskTraining(1, 7, "kl"), 0)
     draw = torch.Generator().manual_seed(0)
     masks = torch.rand(2, len(problem.space), generator=draw, dtype=torch.float64)
     found = []
@@ -439,8 +439,8 @@ def test_prompts_of_a_step_may_run_in_parts(random_batch, monkeypatch):
 def test_prompts_are_the_same_whether_kept_or_computed_anew(random_batch):
     model = small_model("gpt2-like")
     problem = problem_of(model, random_batch(n=5), random_batch(n=3, length=4))
-    kept = PromptSource(problem, 2, seed=1, steps=100)
-    anew = PromptSource(problem, 2, seed=1, steps=100, budget=0)
+    kept = StepPrompts(problem, 2, seed=1, steps=100)
+    anew = StepPrompts(problem, 2, seed=1, steps=100, budget=0)
     seen = []
     for step in range(2 * kept.per_epoch):
         one, two = kept.at(step), anew.at(step)
@@ -475,7 +475,7 @@ def test_runs_of_prompts_are_kept_only_if_they_fit_and_come_again(
         return real(model, batch)
 
     monkeypatch.setattr(prompts, "plain_logits", counted)
-    source = PromptSource(problem, 2, seed=1, steps=steps, budget=budget)
+    source = StepPrompts(problem, 2, seed=1, steps=steps, budget=budget)
     assert source.per_epoch == prompts.steps_per_epoch(problem, 2) == 6
     assert runs == (list(sizes) if kept else [])
     for step in range(12):

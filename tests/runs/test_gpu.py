@@ -28,7 +28,7 @@ from harness.datasets.open import open_data
 from harness.discovery.masks.edge_pruning import EdgePruning
 from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
 from harness.discovery.masks.objective import StepObjective
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.masks.training import MaskRun
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
@@ -104,7 +104,7 @@ def step_of(name: str, batch: Batch, device: str, dtype: torch.dtype) -> list[Te
     problem = problem_of(small_model(name, dtype=dtype).to(device), moved(batch, device))
     settings = EdgePruning(start=1.0, clamp=None)  # some masks are neither zero nor one
     masks = SameNoise.new(settings, problem, [0.9])
-    training = Training(settings.steps, len(batch), settings.objective)
+    training = MaskTraining(settings.steps, len(batch), settings.objective)
     objective = StepObjective(problem, training, 0)
     loss = MaskRun(masks, training, objective, 0, problem.device).step(100)
     assert masks.elements.grad is not None

@@ -62,7 +62,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReaderPlan:
     """How to get from reader `column`, which sees a new stream in `lane`, to the logits.
 
     `writers`: rows of the writers that change, by lane, ascending; the first step is the reader's.
@@ -125,7 +125,7 @@ class Needs:
         self.lanes[ALL, column] = everywhere
         self.lanes[READ, column] = at_answers and not everywhere
 
-    def plan(self, column: int, device: torch.device) -> Plan:
+    def plan(self, column: int, device: torch.device) -> ReaderPlan:
         """What follows from a new stream at a live reader."""
         return _Planner(self, column, device).plan()
 
@@ -139,7 +139,7 @@ class _Planner:
         self.writers: tuple[list[int], list[int]] = ([], [])
         self.steps: list[Step] = []
 
-    def plan(self) -> Plan:
+    def plan(self) -> ReaderPlan:
         first, graph = self.column // self._per_layer, self.graph
         for layer in range(first, graph.n_layers):
             self._attention(layer)
@@ -147,7 +147,7 @@ class _Planner:
         self._step(2 * graph.n_layers, graph.n_writers, self._new(_only(graph.logits_column)), [])
         lane = int(self.needs.lanes[READ, self.column])
         writers = self._index(self.writers[ALL]), self._index(self.writers[READ])
-        return Plan(self.column, lane, tuple(self.steps), writers)
+        return ReaderPlan(self.column, lane, tuple(self.steps), writers)
 
     @cached_property
     def _per_layer(self) -> int:

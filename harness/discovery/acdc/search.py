@@ -23,7 +23,7 @@ from torch import Tensor
 
 from harness.circuits.edges.patched.readers import centred
 from harness.discovery.acdc.order import readers_in_order, writers_in_order
-from harness.discovery.acdc.plan import ALL, READ, Needs, Plan
+from harness.discovery.acdc.plan import ALL, READ, Needs, ReaderPlan
 from harness.discovery.acdc.state import BUFFER, BatchState
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
@@ -199,7 +199,7 @@ class Search:
 class ReaderVisit:
     """Deciding the edges into one reader, with the streams of all batches without those gone."""
 
-    def __init__(self, search: Search, plan: Plan) -> None:
+    def __init__(self, search: Search, plan: ReaderPlan) -> None:
         self.search, self.plan = search, plan
         first = plan.steps[0].stream
         self.streams = [state.lanes[plan.lane].clean[first] for state in search.states]
@@ -305,7 +305,7 @@ class ReaderVisit:
         search.current = float(search.mean(torch.stack(losses).sum()))
 
 
-def _share_of_forward(search: Search, plan: Plan) -> float:
+def _share_of_forward(search: Search, plan: ReaderPlan) -> float:
     """Multiply-adds of one candidate's blocks over those of a whole forward's."""
     config, lanes = search.problem.model.config, search.states[0].lanes
     tokens = [lane.base[0].shape[0] / lanes[ALL].base[0].shape[0] for lane in lanes]

@@ -1,9 +1,9 @@
 """One batch's activations under the edges kept so far, and the loss when one reader's stream moves.
 
 Every writer's current difference to its counterfactual is kept, and what every q, k and v reader
-gives. A candidate is a new stream at the tested reader; from there only the nodes of a `Plan` are
-run, on streams  (base + Σ kept, still)  +  Σ kept, moving  of which the bracket is the same for all
-candidates. Below the tested reader all is the plain clean run.
+gives. A candidate is a new stream at the tested reader; from there only the nodes of a `ReaderPlan`
+are run, on streams  (base + Σ kept, still)  +  Σ kept, moving  of which the bracket is the same for
+all candidates. Below the tested reader all is the plain clean run.
 
 Memory: W·T·D numbers per prompt pair (GPT-2 small at 20 tokens: 9 MiB), more for one chunk of
 candidates.
@@ -22,7 +22,7 @@ from harness.circuits.edges.gradients import writer_differences
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.patched.readers import FoldedReaders, centred
 from harness.datasets.batch import Batch
-from harness.discovery.acdc.plan import ALL, LANES, READ, Attention, Plan, Step
+from harness.discovery.acdc.plan import ALL, LANES, READ, Attention, ReaderPlan, Step
 from harness.discovery.problem import Loss, Problem
 
 BUFFER = 2**25
@@ -110,20 +110,24 @@ class BatchState:
             stream = torch.sub(stream, self.lanes[lane].differences[row], out=into)
         return without
 
-    def mixed(self, plan: Plan, kept: Tensor) -> Tensor:
+    def mixed(self, plan: ReaderPlan, kept: Tensor) -> Tensor:
         """The stream [n, D] of the plan's reader, which keeps the writers `kept` [W]."""
         lane = self.lanes[plan.lane]
         rows = kept.nonzero().flatten().to(lane.differences.device)
         return lane.base[plan.steps[0].stream] + lane.differences[rows].sum(0)
 
     @torch.no_grad()
-    def losses(self, plan: Plan, streams: Tensor, still: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def losses(
+        self, plan: ReaderPlan, streams: Tensor, still: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Σ over prompts of the loss [S], the reader's stream being `streams` [S, n, D]."""
         chunks = streams.split(max(1, BUFFER // self.numbers(plan)))
         return torch.cat([_Pass(self, plan, len(part)).run(part, still) for part in chunks])
 
     @torch.no_grad()
-    def commit(self, plan: Plan, stream: Tensor, still: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def commit(
+        self, plan: ReaderPlan, stream: Tensor, still: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Make `stream` [n, D] the reader's own and everything that follows current; the loss."""
         run = _Pass(self, plan, 1)
         loss = run.run(stream[None], still)[0]
@@ -133,7 +137,7 @@ class BatchState:
             self.reads[layer][used] = reads[:, 0]
         return loss
 
-    def still(self, plan: Plan) -> list[tuple[Tensor, Tensor]]:
+    def still(self, plan: ReaderPlan) -> list[tuple[Tensor, Tensor]]:
         """What the readers of each step of a plan see whatever happens, by lane: [c, n, D]."""
         return [
             (self._still(step, ALL), self._still(step, READ)) if place else self._nothing
@@ -154,7 +158,7 @@ class BatchState:
         empty = self.lanes[ALL].base[0].new_empty(0)
         return empty, empty
 
-    def numbers(self, plan: Plan) -> int:
+    def numbers(self, plan: ReaderPlan) -> int:
         """Numbers held per candidate."""
         config = self.model.config
         tokens = [lane.base[0].numel() for lane in self.lanes]
@@ -167,7 +171,7 @@ class BatchState:
 class _Pass:
     """S candidates at once from the tested reader to the loss; `written` by lane [w, S, n, D]."""
 
-    def __init__(self, state: BatchState, plan: Plan, candidates: int) -> None:
+    def __init__(self, state: BatchState, plan: ReaderPlan, candidates: int) -> None:
         self.state, self.plan, self.n = state, plan, candidates
         self.written = tuple(
             lane.base[0].new_empty(len(rows), candidates, *lane.base[0].shape)

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from harness.discovery.fields import Minimised
 from harness.discovery.info import MethodInfo
-from harness.discovery.masks.settings import BatchSize, Draws, LearningRate, Steps, Training
+from harness.discovery.masks.settings import BatchSize, Draws, LearningRate, MaskTraining, Steps
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
 
@@ -152,9 +152,9 @@ class EdgePruning:
         ),
     ] = 0.999
 
-    def training(self) -> Training:
+    def training(self) -> MaskTraining:
         """How each set of masks is trained."""
-        return Training(
+        return MaskTraining(
             self.steps,
             self.batch_size,
             self.objective,

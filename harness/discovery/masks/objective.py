@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.discovery.masks.prompts import BUDGET, PromptSource
-from harness.discovery.masks.settings import Training
+from harness.discovery.masks.prompts import BUDGET, StepPrompts
+from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.problem import Problem
 from harness.metrics import LOSSES
 
@@ -27,11 +27,11 @@ class StepObjective:
     """
 
     def __init__(
-        self, problem: Problem, training: Training, seed: int, budget: int = BUDGET
+        self, problem: Problem, training: MaskTraining, seed: int, budget: int = BUDGET
     ) -> None:
         self.patchable, self.device = problem.patchable, problem.device.type
         self.loss = LOSSES[problem.resolved(training.objective)]
-        self.prompts = PromptSource(problem, training.batch_size, seed, training.steps, budget)
+        self.prompts = StepPrompts(problem, training.batch_size, seed, training.steps, budget)
 
     def __call__(self, masks: Tensor, step: int) -> Tensor:
         """Mean over the prompts of the step; differentiable with respect to the masks."""

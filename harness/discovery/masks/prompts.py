@@ -43,7 +43,7 @@ def steps_per_epoch(problem: Problem, size: int) -> int:
     return sum(-(-len(batch) // size) for batch in problem.batches)
 
 
-class PromptSource:
+class StepPrompts:
     """`Prompts` of at most `size` pairs for any step; every pair comes once in each epoch.
 
     The order is a function of the seed and the epoch alone, so that a training that was stopped

@@ -1,4 +1,4 @@
-"""What a method that learns masks says to the training: its distribution and its settings."""
+"""What methods that learn masks share: their params, and what they say to the training."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class MaskDistribution(Protocol):
 
 
 @dataclass(frozen=True)
-class Training:
+class MaskTraining:
     """How long, on how many prompts at a time, and for what.
 
     `warmup`: share of steps with a rising learning rate. `draws`: masks of each step.
@@ -95,7 +95,7 @@ class Training:
 class MaskMethod(Protocol):
     """A method that learns masks, one set for each of several targets or prices."""
 
-    def training(self) -> Training:
+    def training(self) -> MaskTraining:
         """How its masks are trained."""
         ...
 

@@ -24,9 +24,9 @@ from harness.discovery.masks.settings import (
     BatchSize,
     Draws,
     LearningRate,
+    MaskTraining,
     Price,
     Steps,
-    Training,
 )
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
@@ -58,9 +58,9 @@ class SubnetworkProbing:
     draws: Draws = 1
     objective: Minimised = "kl"
 
-    def training(self) -> Training:
+    def training(self) -> MaskTraining:
         """How each set of masks is trained."""
-        return Training(self.steps, self.batch_size, self.objective, draws=self.draws)
+        return MaskTraining(self.steps, self.batch_size, self.objective, draws=self.draws)
 
     def distribution(self, problem: Problem, levels: Sequence[float]) -> PricedHardConcrete:
         """Hard-concrete masks, one set for each price."""

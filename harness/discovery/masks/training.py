@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from harness.discovery.masks.objective import StepObjective
 from harness.discovery.masks.resume import restore, save
-from harness.discovery.masks.settings import MaskDistribution, MaskMethod, Training
+from harness.discovery.masks.settings import MaskDistribution, MaskMethod, MaskTraining
 from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
 from harness.metrics import NEGATED
@@ -96,7 +96,7 @@ def _sets(distribution: MaskDistribution) -> list[_Set]:
     ]
 
 
-def _sets_at_once(problem: Problem, training: Training) -> int:
+def _sets_at_once(problem: Problem, training: MaskTraining) -> int:
     tokens = max(
         min(len(batch), training.batch_size) * batch.clean.shape[1] for batch in problem.batches
     )
@@ -112,7 +112,7 @@ class MaskRun:
     def __init__(
         self,
         distribution: MaskDistribution,
-        training: Training,
+        training: MaskTraining,
         objective: Callable[[Tensor, int], Tensor],
         seed: int,
         device: torch.device | str = "cpu",
@@ -167,7 +167,7 @@ def _noise_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
-def _triangle(training: Training, step: int) -> float:
+def _triangle(training: MaskTraining, step: int) -> float:
     """Share of the plateau's learning rate: linear rise over the warm-up, then linear fall to 0."""
     rise = training.warmup * training.steps
     if step < rise:

@@ -28,9 +28,9 @@ from harness.discovery.masks.settings import (
     BatchSize,
     Draws,
     LearningRate,
+    MaskTraining,
     Price,
     Steps,
-    Training,
 )
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
@@ -66,9 +66,11 @@ class UniformGradientSampling:
     draws: Draws = 1
     objective: Minimised = "kl"
 
-    def training(self) -> Training:
+    def training(self) -> MaskTraining:
         """How each set of masks is trained."""
-        return Training(self.steps, self.batch_size, self.objective, draws=self.draws, betas=_BETAS)
+        return MaskTraining(
+            self.steps, self.batch_size, self.objective, draws=self.draws, betas=_BETAS
+        )
 
     def distribution(self, problem: Problem, levels: Sequence[float]) -> UniformWindow:
         """Windows around keeping probabilities, one set for each price."""

@@ -33,7 +33,8 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
         [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"],
         per_token_problem,
     )
-    _refuse([cell for cell in cells if _normalises_heads(cell)], post_norms_problem)
+    unfit = [cell for cell in cells if post_norms_problem([cell.method.kind])]
+    _refuse([cell for cell in unfit if _normalises_heads(cell)], post_norms_problem)
     zero: dict[str, list[Cell]] = {}
     for cell in cells:
         choices, params = cell.task.spec.evaluation, cell.method.params
