@@ -19,7 +19,8 @@ from harness.evaluation import curve
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.metrics import RECORDED, TASK_TASK_METRICS
+from harness.metrics import RECORDED
+from harness.metrics.registry import from_logits
 from harness.metrics.logits import logit_diff
 
 
@@ -81,7 +82,7 @@ def test_the_plain_model_is_the_whole_circuit_but_for_rounding(setup, circuits, 
         assert plain.shape == (6,)
         np.testing.assert_allclose(examples.values[name][1], plain, rtol=1e-11, atol=1e-12)
     assert (examples.plain["kl"] == 0).all()
-    wanted = TASK_METRICS[metric](plain_logits(setup.model, batch), None, batch).numpy()
+    wanted = from_logits(metric)(plain_logits(setup.model, batch), None, batch).numpy()
     np.testing.assert_allclose(examples.plain["metric"], wanted, rtol=1e-12)
     without = evaluate_circuits(setup, circuits[1:])
     for name, plain in without.plain.items():
