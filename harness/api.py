@@ -264,7 +264,7 @@ def run(
 
 
 def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polars.DataFrame:
-    """All numbers of a run, a row for each cell and circuit size (`harness help columns`)."""
+    """All numbers of a run, a row for each cell and circuit size (`harness help read-the-numbers`)."""
     from harness.reports.rows import frame
 
     return frame(load_cells(find_run(Path(results), run)))
