@@ -251,11 +251,10 @@ def test_circuits_in_other_forms(circuit: harness.Circuit, tmp_path: Path) -> No
         circuit.save(tmp_path / name)
         loaded = harness.Circuit.load(str(tmp_path / name))
         assert list(loaded.elements()) == list(circuit.elements())
-        for (name, score), (same, other) in zip(
-            loaded.strongest(5), circuit.strongest(5), strict=True
-        ):
-            assert name == same
-            assert score == pytest.approx(other)  # JSON holds single precision
+        strongest = circuit.strongest(5)
+        assert [element for element, _ in loaded.strongest(5)] == [one for one, _ in strongest]
+        scores = [score for _, score in loaded.strongest(5)]
+        assert scores == pytest.approx([score for _, score in strongest])
     table = circuit.to_dataframe()
     assert table.columns == ["element", "score", "kept"]
     assert table["kept"].sum() == circuit.size
