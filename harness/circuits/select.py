@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.space import Space
-from harness.spec.types import Ablation, Selection
+from harness.errors import HarnessError
+from harness.spec.types import Ablation, Evaluation, Selection
 
 
 def strength(scores: Tensor, order: str) -> Tensor:
@@ -32,6 +33,23 @@ def select(
     else:
         kept = top_n(scores, n, selection.order)
     return space.prune(kept, ablation)
+
+
+def requested_counts(choices: Evaluation, total: int) -> list[int]:
+    """Numbers of elements of the circuits that the choices ask for; none where they are targets.
+
+    Raises `HarnessError` for a count that the space does not have.
+    """
+    if choices.targets is not None:
+        return []
+    if choices.counts is None:
+        return sizes_to_counts(choices.sizes, total)
+    if choices.counts[-1] > total:
+        raise HarnessError(
+            f"evaluation.counts: a circuit of {choices.counts[-1]} elements is asked for, and "
+            f"there are {total}"
+        )
+    return list(choices.counts)
 
 
 def sizes_to_counts(sizes: tuple[float, ...], total: int) -> list[int]:

@@ -14,7 +14,8 @@ from harness.metrics.statistics import estimate, shared_resamples
 class Summary:
     """Estimates for K circuits, the empty one and the whole model, on the same n pairs.
 
-    `examples` rows: K circuits, then the empty circuit, then all edges.
+    `examples` rows: K circuits, then the empty circuit, then all elements. `sizes`: shares of all
+    elements that areas are taken over, ascending; empty where the circuits are no grid.
     """
 
     def __init__(self, examples: Examples, sizes: tuple[float, ...]) -> None:
@@ -49,7 +50,12 @@ class Summary:
         return estimates | {"faithfulness": estimate(value, samples, self.n, "ratio_of_means")}
 
     def areas(self) -> dict[str, Any]:
-        """CPR, CMD, and their forms over log size."""
+        """CPR, CMD, and their forms over log size; null where there is no grid of sizes."""
+        if not self.sizes:
+            nothing = np.full(len(self.weights), np.nan)
+            return {
+                name: estimate(float("nan"), nothing, self.n, "area") for name in measures.AREAS
+            }
         curve, samples = self._faithful[:-2], self._faithful_samples[:, :-2]
         return {
             name: estimate(

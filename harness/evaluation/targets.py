@@ -12,7 +12,8 @@ are removed are run once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from harness.evaluation.curve import Floats, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import faithfulness
+from harness.spec.types import CircuitTarget
 
 CircuitOf = Callable[[int], Tensor]
 """A number n of elements, 0 … E, to the circuit C_n, bool [E]."""
@@ -29,18 +31,19 @@ ROUNDING = 1e-6
 """Rounding in the last places must not hide the whole model."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """`measure`: `faithfulness`, which has to reach `value`, or a loss, which may not exceed it."""
+def reached(target: CircuitTarget, means: Mapping[str, float]) -> bool:
+    """Whether a circuit with these mean measures reaches a target; with NaN it does not."""
+    mean = means[target.measure]
+    if target.measure == "faithfulness":
+        return mean >= target.value - ROUNDING
+    return mean <= target.value + ROUNDING
 
-    measure: str
-    value: float
 
-    def reached(self, means: Mapping[str, float]) -> bool:
-        """Whether a circuit with these mean measures does it; NaN does not."""
-        if self.measure == "faithfulness":
-            return means["faithfulness"] >= self.value - ROUNDING
-        return means[self.measure] <= self.value + ROUNDING
+def with_losses(setup: Setup, targets: Sequence[CircuitTarget]) -> Setup:
+    """The set-up, with the targets' losses among its measures."""
+    losses = [target.measure for target in targets if target.measure != "faithfulness"]
+    measures: Any = tuple(dict.fromkeys((*setup.choices.measures, *losses)))
+    return replace(setup, choices=replace(setup.choices, measures=measures))
 
 
 @dataclass
@@ -57,13 +60,20 @@ class TargetSearch:
     means: dict[int, Mapping[str, float]] = field(default_factory=dict)
     _by_circuit: dict[bytes, Mapping[str, float]] = field(default_factory=dict)
 
+    @classmethod
+    def start(cls, setup: Setup, circuit_of: CircuitOf) -> TargetSearch:
+        """A search in which nothing but the two ends is measured."""
+        everything = torch.ones(len(setup.space), dtype=torch.bool)
+        empty, whole = evaluate_circuits(setup, [~everything, everything]).values["metric"]
+        return cls(setup, circuit_of, float(empty.mean()), float(whole.mean()))
+
     def add(self, n: int, kept: Tensor, values: Mapping[str, Floats]) -> None:
         """Note a circuit C_n that was measured: values [n_pairs] by measure."""
         means = {name: float(x.mean()) for name, x in values.items()}
         means["faithfulness"] = float(faithfulness(means["metric"], self.empty, self.whole))
         self.means[n] = self._by_circuit[_key(kept)] = means
 
-    def smallest(self, targets: Sequence[Target]) -> list[int | None]:
+    def smallest(self, targets: Sequence[CircuitTarget]) -> list[int | None]:
         """For each target the smallest n that reaches it; None where not even all elements do."""
         everything = len(self.setup.space)
         self._measure([0, everything])
@@ -79,14 +89,14 @@ class TargetSearch:
             open_targets = set(middles)
         return self.measured(targets)
 
-    def measured(self, targets: Sequence[Target]) -> list[int | None]:
+    def measured(self, targets: Sequence[CircuitTarget]) -> list[int | None]:
         """For each target the smallest n measured so far that reaches it."""
         brackets = map(self._bracket, targets)
         return [None if bracket is None else bracket[1] for bracket in brackets]
 
-    def _bracket(self, target: Target) -> tuple[int, int] | None:
+    def _bracket(self, target: CircuitTarget) -> tuple[int, int] | None:
         """The largest n below that falls short (-1: none), and the smallest n that reaches it."""
-        reaching = [n for n, means in self.means.items() if target.reached(means)]
+        reaching = [n for n, means in self.means.items() if reached(target, means)]
         if not reaching:
             return None
         high = min(reaching)

@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.metrics import DISTANCES
 from harness.reports.leaderboard import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
+from harness.reports.results import sizes_of
 from harness.runs.store.record import StoredCell
 from harness.spec.printable import printable
 
@@ -135,8 +136,8 @@ def _levels(methods: Methods, measure: str) -> list[float]:
 
 def _band(cells: Sequence[StoredCell], measure: str) -> tuple[Any, Any, Any, Any]:
     """Sizes, mean of the measure over seeds, and its interval over seeds and examples."""
-    curves = [cell.result["curve"] for cell in cells if cell.result is not None]
-    sizes = [point["size_requested"] for point in curves[0]]
+    results = [cell.result for cell in cells if cell.result is not None]
+    curves, sizes = [result["curve"] for result in results], sizes_of(results[0])
     values = [[point[measure]["value"] for point in curve] for curve in curves]
     draws = resample_seeds([curve_draws(cell, measure) for cell in cells])
     ends = [bounds(column) for column in draws.T]

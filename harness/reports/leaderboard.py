@@ -24,7 +24,7 @@ from harness.reports.resample import (
     over_seeds,
 )
 from harness.reports.resample import faithfulness_draws as f_draws
-from harness.reports.results import SizeAt, size_at_of, sizes_of, total_of
+from harness.reports.results import SizeAt, has_targets, label_of, size_at_of, sizes_of, total_of
 from harness.runs.store.record import StoredCell
 from harness.spec.identity import digest
 
@@ -73,10 +73,11 @@ class Board:
     task: str
     model: str
     limit: int | None  # of a smoke run: shown, never ranked
-    at_size: float | None  # share of the edges at which faithfulness, KL and accuracy stand
+    at_size: float | None  # requested share at which faithfulness, KL and accuracy stand
     facts: Mapping[str, Any] | None  # of the caption; None when no cell has a result
     lines: tuple[Line, ...]
     variant: str = ""  # what the suite changed in the task's evaluation
+    at: str = ""  # the same in words, or the target that circuits were searched for
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -136,7 +137,8 @@ def _board(cells: Sequence[StoredCell], size: float) -> Board:
         model=entry.model,
         limit=entry.limit,
         variant=entry.variant,
-        at_size=None if index is None or first is None else sizes_of(first)[index],
+        at_size=None if index is None or first is None else first["curve"][index]["size_requested"],
+        at="" if index is None or first is None else label_of(first["curve"][index]),
         facts=first,
         lines=(*_of_kind(lines, "method"), *sanity, *_of_kind(lines, "control")),
     )
@@ -147,7 +149,9 @@ def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:
 
 
 def nearest_size(result: Mapping[str, Any], size: float) -> int:
-    """Index of the size of the grid nearest to the wanted one, by ratio."""
+    """Index of the size of the grid nearest to the wanted one, by ratio; of targets the first."""
+    if has_targets(result):
+        return 0
     sizes = sizes_of(result)
     return min(range(len(sizes)), key=lambda i: abs(math.log(sizes[i] / size)))
 

@@ -126,6 +126,9 @@ def curve_draws(cell: StoredCell, measure: str) -> Array:
 def area_draws(cell: Examples) -> dict[str, Array]:
     """[draws] of each area under the faithfulness curve, by its name."""
     curve = faithfulness_draws(cell)
+    steps = np.diff(cell.sizes)
+    if not len(steps) or not (steps > 0).all():  # one circuit, or those of targets: no grid
+        return {name: np.full(len(curve), np.nan) for name in AREAS}
     return {name: area(cell.sizes, curve) for name, area in AREAS.items()}
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from harness.errors import HarnessError
+from harness.metrics import MEASURES
+
 Result = Mapping[str, Any]
 SizeAt = Literal["ranking", "grid"]
 """How the smallest faithful circuit was found: along the method's one ranking, or among the
@@ -36,5 +39,28 @@ def size_at_of(results: Sequence[Result]) -> SizeAt:
 
 
 def sizes_of(result: Result) -> list[float]:
-    """The size grid, as requested shares of the whole space."""
+    """The size grid, as requested shares of the whole space.
+
+    Raises `HarnessError` where circuits were searched for targets: then there is no grid.
+    """
+    if has_targets(result):
+        raise HarnessError(
+            f"circuits of task {result['task']} were searched for targets, so there is no grid of "
+            "sizes; `harness table` shows them"
+        )
     return [point["size_requested"] for point in result["curve"]]
+
+
+def has_targets(result: Result) -> bool:
+    """Whether circuits are the smallest that reach something, rather than of sizes asked for."""
+    return result["curve"][0]["target"] is not None
+
+
+def label_of(point: Result) -> str:
+    """What a circuit of the curve was asked for: `10%`, `f≥0.95`, `KL≤0.1`."""
+    target = point["target"]
+    if target is None:
+        return f"{100 * point['size_requested']:g}%"
+    if target["measure"] == "faithfulness":
+        return f"f≥{target['value']:g}"
+    return f"{MEASURES[target['measure']].title}≤{target['value']:g}"

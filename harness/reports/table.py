@@ -181,7 +181,7 @@ def _half(estimate: Mapping[str, Any]) -> float | None:
 
 def headers_of(board: Board) -> list[str]:
     """Column headings; the stated size stands in those that depend on it."""
-    at = "" if board.at_size is None else f" @{100 * board.at_size:g}%"
+    at = f" @{board.at}" if board.at else ""
     unit = "edges" if board.facts is None else unit_of(board.facts)
     return [
         "#",
@@ -237,8 +237,8 @@ def _reach(line: Line) -> str:
     if line.reach is None:
         return ""
     sizes = (line.reach[level] for level in LEVELS)
-    bound = "≤" if line.reach_from == "grid" else ""
-    return " / ".join("–" if size is None else f"{bound}{size}" for size in sizes)
+    bound = "≤ " if line.reach_from == "grid" else ""
+    return bound + " / ".join("–" if size is None else str(size) for size in sizes)
 
 
 def _estimate(estimate: Estimate | None) -> str:

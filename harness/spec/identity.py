@@ -25,7 +25,7 @@ def identity_fields(spec: Any) -> Any:
         return {
             name: identity_fields(getattr(spec, name))
             for name, one in spec_fields(type(spec)).items()
-            if one.key.part == "identity"
+            if one.key.part == "identity" and not (one.key.younger and getattr(spec, name) is None)
         }
     if isinstance(spec, Mapping):
         return {key: identity_fields(value) for key, value in spec.items()}

@@ -47,7 +47,8 @@ class Key:
 
     `part`: defaults to that of the class. `choice`: faithfulness scores are comparable only if
     they agree in it. `changeable`: a suite may change it. `required`: a file must give it although
-    the class has a default. `absent`: None means that the key is left out, and null is refused.
+    the class has a default. `younger`: newer than stored ids; where it is None it is in none of
+    them. `absent`: None means that the key is left out, and null is refused.
     `only_for`: required with these values of `kind`, refused with all others. `by_granularity`:
     the table of granularities has its legal values. `or_name`: may also be the name or path of a
     spec file. `keys_of`: the class that lists the keys of a mapping. `message`: shown when a limit
@@ -62,6 +63,7 @@ class Key:
     choice: bool = False
     changeable: bool = False
     required: bool = False
+    younger: bool = False
     absent: bool = False
     only_for: tuple[str, ...] = ()
     by_granularity: bool = False

@@ -65,13 +65,15 @@ def _granularity_loads(source: Source) -> Iterator[Issue]:
 
 
 def _sizes_ascend(source: Source) -> Iterator[Issue]:
-    return _ascend(source, _at(source.data, "evaluation", "sizes"), ("evaluation", "sizes"))
+    for key in ("sizes", "counts"):
+        yield from _ascend(source, _at(source.data, "evaluation", key), ("evaluation", key))
 
 
 def _suite_sizes_ascend(source: Source) -> Iterator[Issue]:
     changes = _at(source.data, "evaluations")
     for index, change in enumerate(changes if isinstance(changes, list) else ()):
-        yield from _ascend(source, _at(change, "sizes"), ("evaluations", index, "sizes"))
+        for key in ("sizes", "counts"):
+            yield from _ascend(source, _at(change, key), ("evaluations", index, key))
 
 
 def _excluded_are_named(source: Source) -> Iterator[Issue]:
@@ -96,7 +98,7 @@ def _ascend(source: Source, sizes: Any, path: tuple[str | int, ...]) -> Iterator
         return
     for index, (one, next_) in enumerate(pairwise(sizes), start=1):
         if next_ < one:  # equal ones are named by the schema
-            message = f"sizes must ascend, but {next_} follows {one}"
+            message = f"{path[-1]} must ascend, but {next_} follows {one}"
             yield source.issue((*path, index), message)
 
 

@@ -27,7 +27,7 @@ def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
         subsets=3, greedy_steps=1, greedy_width=3, contexts=1, references=5, permutations=20
     )
     monkeypatch.setattr(evaluation, "Effort", lambda: little)
-    monkeypatch.setattr("harness.runs.judge.Learner", lambda: Learner(steps=2))
+    monkeypatch.setattr("harness.runs.services.judge.Learner", lambda: Learner(steps=2))
 
 
 def saved(name: str = "circuit.json", space: EdgeSpace = SPACE, drop: str = "", **more: Any) -> str:

@@ -27,7 +27,7 @@ from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
-from harness.spec.types import Runtime, Target
+from harness.spec.types import CircuitTarget, Runtime, Target
 
 EDGES = 1 * 2 * 3 * 1 + (1 + 2) + 4  # one layer of two heads: q, k, v; MLP; logits
 
@@ -122,6 +122,42 @@ def test_sizes_that_reach_a_faithfulness_are_searched_along_one_ranking(method, 
         ]
         assert size is not None
         assert 0 < size <= min(reaching) <= EDGES
+
+
+def test_counts_ask_for_so_many_elements(models, tmp_path):
+    result = json.loads(stored(a_cell("eap", counts=(3, 5, EDGES)), models, tmp_path))
+    assert [point["requested"] for point in result["curve"]] == [3, 5, EDGES]
+    assert [point["size_requested"] for point in result["curve"]] == [3 / EDGES, 5 / EDGES, 1]
+    assert result["summary"]["cmd"]["value"] is not None
+
+
+def test_more_elements_than_there_are_is_an_error(models):
+    with pytest.raises(HarnessError, match=rf"evaluation\.counts.*{EDGES + 1}.*there are {EDGES}"):
+        compute(a_cell("eap", counts=(3, EDGES + 1)), models)
+
+
+@pytest.mark.parametrize("method", ["eap", "random_paths"])
+def test_targets_are_reached_by_the_smallest_circuit_and_measured_there(method, models, tmp_path):
+    targets = (CircuitTarget(faithfulness=0.9), CircuitTarget(kl=0.01), CircuitTarget(kl=0.0))
+    cell = a_cell(method, targets=targets)
+    assert cell.id != a_cell(method).id
+    result = json.loads(stored(cell, models, tmp_path))
+    first, second, last = result["curve"]
+    assert first["faithfulness"]["value"] >= 0.9 - 1e-6
+    assert second["kl"]["value"] <= 0.01 + 1e-6
+    assert first["target"] == {"measure": "faithfulness", "value": 0.9, "reached": True}
+    assert last["size"] <= EDGES
+    assert result["summary"]["cmd"]["value"] is None  # no grid of sizes, no area
+    # One element less along the ranking does not reach it.
+    less = compute(a_cell(method, counts=(first["requested"] - 1,)), models).result["curve"][0]
+    assert less["faithfulness"]["value"] < 0.9
+
+
+def test_ids_do_not_know_of_counts_and_targets_where_there_are_none():
+    evaluation = a_cell().identity["task"]["evaluation"]
+    assert "counts" not in evaluation
+    assert "targets" not in evaluation
+    assert a_cell(counts=(3,)).identity["task"]["evaluation"]["sizes"] == []
 
 
 def test_stored_examples_reproduce_the_stored_estimates(models):

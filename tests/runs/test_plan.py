@@ -12,15 +12,16 @@ import pytest
 from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
 
 from harness.errors import HarnessError
-from harness.runs import plan as planning
 from harness.runs.plan import (
     ModelSource,
     Overrides,
     check_files,
     expand,
+    grid,
     make_cell,
     single_task,
 )
+from harness.runs.plan import cells as planning
 from harness.runs.plan.identities import training_identity
 from harness.spec import types
 from harness.spec.identity import digest, identity_fields
@@ -57,8 +58,8 @@ LEFT_OUT: dict[type, str] = {
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
     "runtime",
     types.Exclusion: "task model method evaluation",
-    types.EvaluationChange: "ablation positions inputs head_bias metric sizes discovery_pairs "
-    "discovery_repeats test_pairs",
+    types.EvaluationChange: "ablation positions inputs head_bias metric sizes counts targets "
+    "discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 
@@ -95,7 +96,13 @@ def samples(kind: Any) -> list[Any]:
 
 def sample(cls: Any) -> Any:
     hints = typing.get_type_hints(cls)
-    return cls(**{f.name: samples(hints[f.name])[0] for f in dataclasses.fields(cls)})
+    keys = {name: one.key for name, one in spec_fields(cls).items()}
+    return cls(
+        **{
+            f.name: None if keys[f.name].younger else samples(hints[f.name])[0]
+            for f in dataclasses.fields(cls)
+        }
+    )
 
 
 CASES = [(cls, field.name) for cls in CLASSES for field in dataclasses.fields(cls)]
@@ -388,7 +395,7 @@ def test_two_specs_under_one_name_are_refused() -> None:
     other = make_cell(BASE.task, source, a_method(sleep=1), "method", 0, Runtime())
     assert other.place == BASE.place
     with pytest.raises(HarnessError, match="give one another name"):
-        planning._refuse_namesake(BASE, other)
+        grid._refuse_namesake(BASE, other)
 
 
 def test_a_suite_runs_its_tasks_under_every_evaluation_it_names() -> None:

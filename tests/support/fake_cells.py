@@ -242,6 +242,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
             {
                 "size_requested": size,
                 "requested": round(size * EDGES),
+                "target": None,
                 "size": realised[i],
                 "counts": {"edges": realised[i]},
                 "sparsity": 1 - realised[i] / EDGES,

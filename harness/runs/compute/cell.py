@@ -9,29 +9,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import to_safetensors
 from harness.circuits.packed import pack
 from harness.circuits.patchable import self_check
-from harness.circuits.select import sizes_to_counts
-from harness.circuits.space import Space
+from harness.circuits.select import requested_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.datasets.repeats import count_prompts
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
-from harness.discovery.sizing import SCORES, checked, circuit_of, cut_from, ranking_for
+from harness.discovery.sizing import checked, cut_from, ranking_for
 from harness.errors import HarnessError, StoreCorrupt
-from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.evaluation.targets import Target, TargetSearch
-from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
+from harness.runs.compute.circuits import Ladder, Requested, grid, measure, shares
 from harness.runs.compute.cost import Cost, measured, plain_seconds
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.machine import use_runtime
@@ -66,10 +63,11 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     seconds = cost.seconds + discovery.earlier_seconds
     began = time.perf_counter()
-    circuits = _circuits(cell, test.space, discovery)
-    examples = _evaluate(test, circuits)
-    summary = Summary(examples, choices.sizes)
-    sizes_at = _sizes_at(cell, test, discovery, circuits, summary)
+    ladder = Ladder(discovery, test, cell.method.selection)
+    circuits = ladder.requested()
+    examples = measure(test, circuits)
+    summary = Summary(examples, grid(choices, circuits, len(test.space)))
+    sizes_at = ladder.sizes_at(circuits, summary)
     evaluation_seconds = time.perf_counter() - began
     notes = {**test.counterfactuals.notes, **discovery.notes}
     result = _result(cell, prepared, summary, circuits, data) | {
@@ -83,7 +81,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
-            "circuits.safetensors": pack(circuits, test.space),
+            "circuits.safetensors": pack([one.kept for one in circuits], test.space),
             "examples.safetensors": _example_arrays(examples, choices.measures),
         },
         {
@@ -105,20 +103,12 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
         setup.counterfactuals,
         setup.choices.metric,
         torch.Generator().manual_seed(cell.seed),
-        tuple(sizes_to_counts(setup.choices.sizes, len(setup.space))),
+        tuple(requested_counts(setup.choices, len(setup.space))),
         scratch,
     )
     with measured(cell.runtime.device) as cost:
         discovery = method.discover(problem)
     return checked(discovery, setup.space, cell.method.name), cost
-
-
-def _circuits(cell: Cell, space: Space, discovery: Discovery) -> list[Tensor]:
-    choices = cell.task.spec.evaluation
-    return [
-        circuit_of(discovery, space, n, cell.method.selection, choices.ablation)
-        for n in sizes_to_counts(choices.sizes, len(space))
-    ]
 
 
 def _ground_truth(
@@ -147,52 +137,18 @@ def _ground_truth(
     return ground_truth_agreement(truth, discovery, cell.method.selection, choices.ablation)
 
 
-def _evaluate(test: Setup, circuits: list[Tensor]) -> Examples:
-    """Rows: the circuits of all sizes, the empty circuit, all elements."""
-    everything = torch.ones(len(test.space), dtype=torch.bool)
-    return evaluate_circuits(test, [*circuits, ~everything, everything])
-
-
-def _sizes_at(
-    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], summary: Summary
-) -> dict[str, Any]:
-    """Sizes of the smallest circuits that are so faithful, and how they were looked for.
-
-    Where all circuits are cut from one ranking they are searched for along it; else they are those
-    of the grid.
-    """
-    total, choices = len(test.space), cell.task.spec.evaluation
-    if cut_from(discovery, total, test.space.unit) != SCORES:
-        realised, curve = [int(kept.sum()) for kept in circuits], summary.curve()
-        sizes = [size_reaching(value, realised, curve) for value in SIZE_THRESHOLDS]
-        return {"size_at": "grid", **_by_threshold(sizes)}
-    metric = summary.examples.values["metric"]
-    search = TargetSearch(
-        test,
-        lambda n: circuit_of(discovery, test.space, n, cell.method.selection, choices.ablation),
-        empty=float(metric[-2].mean()),
-        whole=float(metric[-1].mean()),
-    )
-    for row, n in enumerate(sizes_to_counts(choices.sizes, total)):
-        search.add(n, circuits[row], summary.examples.row(row))
-    reached = search.smallest([Target("faithfulness", value) for value in SIZE_THRESHOLDS])
-    sizes = [None if n is None else int(search.circuit_of(n).sum()) for n in reached]
-    return {"size_at": "ranking", **_by_threshold(sizes)}
-
-
-def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:
-    pairs = zip(SIZE_THRESHOLDS, sizes, strict=True)
-    return {f"size_at_{threshold:.2f}": size for threshold, size in pairs}
-
-
 def _stored_circuit(
-    cell: Cell, test: Setup, discovery: Discovery, circuits: list[Tensor], result: dict[str, Any]
+    cell: Cell,
+    test: Setup,
+    discovery: Discovery,
+    circuits: Sequence[Requested],
+    result: dict[str, Any],
 ) -> Circuit:
     """The stored circuit, with the scores that circuits of its size are cut from."""
     space, curve = test.space, result["curve"]
     faithful = [
-        (point["size"], point["requested"], kept)
-        for kept, point in zip(circuits, curve, strict=True)
+        (one.size, one.n, one.kept)
+        for one, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
     whole = (len(space), len(space), torch.ones(len(space), dtype=torch.bool))
@@ -211,11 +167,15 @@ def _stored_circuit(
 
 # ---------------------------------------------------------------- result
 def _result(
-    cell: Cell, prepared: Prepared, summary: Summary, circuits: list[Tensor], data: TaskData
+    cell: Cell,
+    prepared: Prepared,
+    summary: Summary,
+    circuits: Sequence[Requested],
+    data: TaskData,
 ) -> dict[str, Any]:
     choices, space = prepared.test.choices, prepared.test.space
     discovery = prepared.drawn.discovery
-    points = zip(choices.sizes, sizes_to_counts(choices.sizes, len(space)), circuits, strict=True)
+    points = zip(shares(choices, circuits, len(space)), circuits, strict=True)
     return {
         **cell.header(),
         "choices": {name: getattr(choices, name) for name in CHOICES},
@@ -232,13 +192,14 @@ def _result(
         "curve": [
             {
                 "size_requested": share,
-                "requested": requested,
-                "size": int(kept.sum()),
-                "counts": dict(space.counts(kept)),
-                "sparsity": 1 - int(kept.sum()) / len(space),
+                "requested": one.n,
+                "target": one.target,
+                "size": one.size,
+                "counts": dict(space.counts(one.kept)),
+                "sparsity": 1 - one.size / len(space),
                 **summary.point(index),
             }
-            for index, (share, requested, kept) in enumerate(points)
+            for index, (share, one) in enumerate(points)
         ],
         "data_digest": prepared.digests,
     }

@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.spec.granularity import refused
 from harness.spec.load import Loaded
-from harness.spec.types import Evaluation, EvaluationChange, Suite, Task
+from harness.spec.types import HOW_LARGE, Evaluation, EvaluationChange, Suite, Task
 
 
 def _changes(change: EvaluationChange) -> dict[str, Any]:
@@ -19,12 +19,19 @@ def _changes(change: EvaluationChange) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _complete(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes, and no other way to say how large circuits are where they say it."""
+    if not changes.keys() & set(HOW_LARGE):
+        return changes
+    return {"counts": None, "targets": None} | changes
+
+
 def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     """The task under each evaluation of the suite, with what was changed in words."""
     found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
     for change in spec.evaluations or (EvaluationChange(),):
         given = _changes(change)
-        evaluation = replace(task.spec.evaluation, **given)
+        evaluation = replace(task.spec.evaluation, **_complete(given))
         if problem := refused(evaluation.granularity, given):
             raise HarnessError(f"suite {spec.name!r}, task {task.spec.name!r}: {problem}")
         words = ", ".join(f"{name} {value}" for name, value in given.items())

@@ -30,4 +30,4 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
     fields = {
         "requested" if name == "edges_requested" else name: value for name, value in point.items()
     }
-    return {**fields, "counts": {"edges": point["size"]}}
+    return {**fields, "counts": {"edges": point["size"]}, "target": None}

@@ -4,7 +4,13 @@ To add a key, add a field to its class; then `make schemas` writes the JSON Sche
 """
 
 from harness.spec.types.architecture import Architecture
-from harness.spec.types.evaluation import CHOICES, Evaluation, EvaluationChange
+from harness.spec.types.evaluation import (
+    CHOICES,
+    HOW_LARGE,
+    CircuitTarget,
+    Evaluation,
+    EvaluationChange,
+)
 from harness.spec.types.file_data import Columns, FileData
 from harness.spec.types.generator_data import GeneratorData
 from harness.spec.types.method import Method, Selection
@@ -38,10 +44,12 @@ __all__ = [
     "CHOICES",
     "DEFAULT_SHARES",
     "DISTANCES",
+    "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
     "AnswerRule",
     "Architecture",
+    "CircuitTarget",
     "Columns",
     "CompileModel",
     "Data",

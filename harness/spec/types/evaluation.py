@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, spec_fields
+from harness.spec.key import About, Key, at_most_one, exactly_one, spec_fields
 from harness.spec.types.names import (
     MIB_SIZES,
     Ablation,
@@ -17,18 +18,73 @@ from harness.spec.types.names import (
 )
 
 Size = Annotated[float, Key(above=0, maximum=1)]
+Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
+
+HOW_LARGE = ("sizes", "counts", "targets")
+"""What says how large the measured circuits are: one of these."""
+
+_ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitTarget:
+    """What a circuit has to reach: a faithfulness, or a loss that it may not exceed.
+
+    Exactly one of its fields is not None.
+    """
+
+    ABOUT: ClassVar = About(
+        "Target",
+        "What the smallest circuit is searched for: a faithfulness, or a loss not to exceed.",
+        name="circuit_target",
+        rules=(exactly_one("faithfulness", "kl", "cross_entropy", "squared_error"),),
+    )
+
+    faithfulness: Annotated[
+        float | None,
+        Key("Faithfulness", "Least faithfulness; 1 is the model.", [0.95], above=0, maximum=1),
+    ] = None
+    kl: Annotated[
+        float | None,
+        Key("KL", "Largest mean KL(model ‖ circuit), in nats.", [0.1], minimum=0),
+    ] = None
+    cross_entropy: Annotated[
+        float | None,
+        Key("Cross-entropy", "Largest mean loss of correct answers, in nats.", [0.2], minimum=0),
+    ] = None
+    squared_error: Annotated[
+        float | None,
+        Key("Squared error", "Largest mean squared distance of the logits.", [0.01], minimum=0),
+    ] = None
+
+    @property
+    def measure(self) -> str:
+        """The measure that is to reach `value`."""
+        return self._said[0]
+
+    @property
+    def value(self) -> float:
+        """What it has to reach."""
+        return self._said[1]
+
+    @property
+    def _said(self) -> tuple[str, float]:
+        names = ("faithfulness", "kl", "cross_entropy", "squared_error")
+        return next((n, x) for n in names if (x := getattr(self, n)) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """The choices that define a faithfulness score, the metric, and how much is measured.
 
-    `measures`: what rows and tables show besides.
+    `measures`: what rows and tables show besides. `sizes` are empty where `counts` or `targets`
+    say how large circuits are.
     """
 
     ABOUT: ClassVar = About(
         "Evaluation",
         "The choices that define a faithfulness score, the metric, and how much is measured.",
+        rules=_ONE_HOW_LARGE,
     )
 
     granularity: Annotated[
@@ -136,7 +192,7 @@ class Evaluation:
         tuple[Size, ...],
         Key(
             "Sizes",
-            "Circuit sizes as shares of all edges, ascending.",
+            "Circuit sizes as shares of all elements, ascending.",
             [[0.01, 0.1, 1.0]],
             changeable=True,
             min_items=1,
@@ -144,6 +200,34 @@ class Evaluation:
             unique=True,
         ),
     ] = MIB_SIZES
+    counts: Annotated[
+        tuple[Count, ...] | None,
+        Key(
+            "Counts",
+            "Circuit sizes as numbers of elements, ascending, instead of `sizes`.",
+            [[10, 30, 100]],
+            changeable=True,
+            younger=True,
+            absent=True,
+            min_items=1,
+            max_items=1000,
+            unique=True,
+        ),
+    ] = None
+    targets: Annotated[
+        tuple[CircuitTarget, ...] | None,
+        Key(
+            "Targets",
+            "Instead of `sizes`: for each the smallest circuit that reaches it is searched for, by "
+            "bisection along the method's own order, and measured.",
+            [[{"faithfulness": 0.95}, {"kl": 0.1}]],
+            changeable=True,
+            younger=True,
+            absent=True,
+            min_items=1,
+            max_items=100,
+        ),
+    ] = None
     discovery_pairs: Annotated[
         int,
         Key(
@@ -178,6 +262,10 @@ class Evaluation:
         ),
     ] = 256
 
+    def __post_init__(self) -> None:
+        if self.counts is not None or self.targets is not None:
+            object.__setattr__(self, "sizes", ())
+
 
 CHOICES = tuple(name for name, one in spec_fields(Evaluation).items() if one.key.choice)
 """What has to be equal for two faithfulness numbers to mean the same (Miller et al. 2024)."""
@@ -196,6 +284,7 @@ class EvaluationChange:
         "Replaces choices of a task's evaluation; null leaves the task's own.",
         changes=Evaluation,
         part="grid",
+        rules=_ONE_HOW_LARGE,
     )
 
     ablation: Ablation | None = None
@@ -207,12 +296,14 @@ class EvaluationChange:
         tuple[Size, ...] | None,
         Key(
             "Sizes",
-            "Circuit sizes as shares of all edges, ascending.",
+            "Circuit sizes as shares of all elements, ascending.",
             [[0.01, 0.03, 1.0]],
             min_items=2,
             unique=True,
         ),
     ] = None
+    counts: tuple[Count, ...] | None = None
+    targets: tuple[CircuitTarget, ...] | None = None
     discovery_pairs: int | None = None
     discovery_repeats: bool | None = None
     test_pairs: int | None = None

@@ -1,0 +1,123 @@
+"""The circuits of a cell: those of the sizes asked for, or the smallest that reach its targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.circuits.select import requested_counts
+from harness.discovery.problem import Discovery
+from harness.discovery.sizing import SCORES, circuit_of, cut_from
+from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.setup import Setup
+from harness.evaluation.summary import Summary
+from harness.evaluation.targets import TargetSearch, with_losses
+from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
+from harness.spec.types import CircuitTarget, Evaluation, Selection
+
+
+@dataclass(frozen=True)
+class Requested:
+    """A circuit of at most `n` elements, `kept` bool [E], and the target that it was cut for."""
+
+    n: int
+    kept: Tensor
+    target: dict[str, Any] | None = None
+
+    @property
+    def size(self) -> int:
+        """Elements that it keeps."""
+        return int(self.kept.sum())
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What a method found, and how circuits of n elements are cut from it."""
+
+    discovery: Discovery
+    setup: Setup
+    selection: Selection
+
+    @property
+    def total(self) -> int:
+        """E."""
+        return len(self.setup.space)
+
+    @property
+    def is_one_ranking(self) -> bool:
+        """Whether circuits of all sizes are cut from the same scores."""
+        return cut_from(self.discovery, self.total, self.setup.space.unit) == SCORES
+
+    def circuit(self, n: int) -> Tensor:
+        """The circuit of at most n elements: bool [E]."""
+        ablation = self.setup.choices.ablation
+        return circuit_of(self.discovery, self.setup.space, n, self.selection, ablation)
+
+    def requested(self) -> list[Requested]:
+        """The circuits that the choices ask for."""
+        choices = self.setup.choices
+        if choices.targets is not None:
+            return self._reaching(choices.targets)
+        return [Requested(n, self.circuit(n)) for n in requested_counts(choices, self.total)]
+
+    def _reaching(self, targets: Sequence[CircuitTarget]) -> list[Requested]:
+        """For each target the smallest circuit that reaches it; all elements where none does."""
+        search = TargetSearch.start(with_losses(self.setup, targets), self.circuit)
+        numbers = search.smallest(targets)
+        return [
+            Requested(
+                self.total if n is None else n,
+                self.circuit(self.total if n is None else n),
+                {"measure": target.measure, "value": target.value, "reached": n is not None},
+            )
+            for n, target in zip(numbers, targets, strict=True)
+        ]
+
+    def sizes_at(self, circuits: Sequence[Requested], summary: Summary) -> dict[str, Any]:
+        """Sizes of the smallest circuits that are so faithful, and how they were looked for.
+
+        Where all circuits are cut from one ranking they are searched for along it; else they are
+        the smallest of the measured ones.
+        """
+        if not self.is_one_ranking:
+            sizes, curve = [one.size for one in circuits], summary.curve()
+            smallest = [size_reaching(value, sizes, curve) for value in SIZE_THRESHOLDS]
+            return {"size_at": "grid", **_by_threshold(smallest)}
+        metric = summary.examples.values["metric"]
+        search = TargetSearch(
+            self.setup, self.circuit, float(metric[-2].mean()), float(metric[-1].mean())
+        )
+        for row, one in enumerate(circuits):
+            search.add(one.n, one.kept, summary.examples.row(row))
+        numbers = search.smallest([CircuitTarget(faithfulness=x) for x in SIZE_THRESHOLDS])
+        exact = [None if n is None else int(self.circuit(n).sum()) for n in numbers]
+        return {"size_at": "ranking", **_by_threshold(exact)}
+
+
+def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:
+    pairs = zip(SIZE_THRESHOLDS, sizes, strict=True)
+    return {f"size_at_{threshold:.2f}": size for threshold, size in pairs}
+
+
+def measure(setup: Setup, circuits: Sequence[Requested]) -> Examples:
+    """Rows: the circuits, the empty circuit, all elements."""
+    targets = setup.choices.targets or ()
+    everything = torch.ones(len(setup.space), dtype=torch.bool)
+    kept = [one.kept for one in circuits]
+    return evaluate_circuits(with_losses(setup, targets), [*kept, ~everything, everything])
+
+
+def shares(choices: Evaluation, circuits: Sequence[Requested], total: int) -> tuple[float, ...]:
+    """The requested size of each circuit as a share of all elements."""
+    return choices.sizes or tuple(one.n / total for one in circuits)
+
+
+def grid(choices: Evaluation, circuits: Sequence[Requested], total: int) -> tuple[float, ...]:
+    """The shares that areas are taken over; none where the circuits are no grid."""
+    if choices.targets is not None or len(circuits) < 2:
+        return ()
+    return shares(choices, circuits, total)
