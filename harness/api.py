@@ -46,7 +46,7 @@ from harness.spec.build import build
 from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
 from harness.spec.schema import check, normalise
-from harness.spec.types import Evaluation, Method, Runtime, Task
+from harness.spec.types import HOW_LARGE, Evaluation, Method, Runtime, Task
 from harness.spec.yaml.source import Source, parse_text
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 
 _RESULTS = Path("results")
-_HOW_LARGE = frozenset({"sizes", "counts", "targets"})
-"""Keys of an evaluation of which one says how large the measured circuits are."""
-
 _UNNAMED = Method(name="api", title="Called from Python", kind="random")
 """A cell needs a method; its model and its pairs do not depend on it."""
 
@@ -96,7 +93,7 @@ class OpenTask:
 
         Raises `HarnessError` for choices that a task's file could not make.
         """
-        without = _HOW_LARGE if changes.keys() & _HOW_LARGE else ()
+        without = HOW_LARGE if changes.keys() & set(HOW_LARGE) else ()
         source = _changed(self.loaded.source, "task", "evaluation", changes, without)
         evaluation = build(Evaluation, source.data["evaluation"])
         spec = replace(self.loaded.spec, evaluation=evaluation)
@@ -264,7 +261,10 @@ def run(
 
 
 def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polars.DataFrame:
-    """All numbers of a run, a row for each cell and circuit size (`harness help read-the-numbers`)."""
+    """All numbers of a run, a row for each cell and circuit size.
+
+    `harness help read-the-numbers` says what the columns are.
+    """
     from harness.reports.rows import frame
 
     return frame(load_cells(find_run(Path(results), run)))

@@ -110,6 +110,19 @@ def test_other_choices_leave_the_task_as_it_is(task: harness.OpenTask) -> None:
     assert len(harness.prompt_pairs(changed)) == 8
 
 
+def test_one_key_says_how_large_circuits_are(task: harness.OpenTask) -> None:
+    targets = task.with_evaluation(targets=[{"faithfulness": 0.95}, {"kl": 0.1}])
+    assert [one.measure for one in targets.evaluation.targets or ()] == ["faithfulness", "kl"]
+    assert targets.evaluation.sizes == ()
+    assert targets.with_evaluation(test_pairs=8).evaluation.targets == targets.evaluation.targets
+    counts = targets.with_evaluation(counts=[5, 10])
+    assert (counts.evaluation.targets, counts.evaluation.counts) == (None, (5, 10))
+    sizes = counts.with_evaluation(sizes=[0.5, 1.0])
+    assert (sizes.evaluation.counts, sizes.evaluation.sizes) == (None, (0.5, 1.0))
+    with pytest.raises(harness.HarnessError, match="give only one of counts, targets"):
+        task.with_evaluation(counts=[5], targets=[{"kl": 0.1}])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
