@@ -113,6 +113,7 @@ def test_other_choices_leave_the_task_as_it_is(task: harness.OpenTask) -> None:
 def test_one_key_says_how_large_circuits_are(task: harness.OpenTask) -> None:
     targets = task.with_evaluation(targets=[{"faithfulness": 0.95}, {"kl": 0.1}])
     assert [one.measure for one in targets.evaluation.targets or ()] == ["faithfulness", "kl"]
+    assert repr(targets.evaluation.targets) == "(faithfulness 0.95, kl 0.1)"  # titles of cells
     assert targets.evaluation.sizes == ()
     assert targets.with_evaluation(test_pairs=8).evaluation.targets == targets.evaluation.targets
     counts = targets.with_evaluation(counts=[5, 10])

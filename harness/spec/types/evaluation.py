@@ -26,7 +26,7 @@ HOW_LARGE = ("sizes", "counts", "targets")
 _ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CircuitTarget:
     """What a circuit has to reach: a faithfulness, or a loss that it may not exceed.
 
@@ -56,6 +56,10 @@ class CircuitTarget:
         float | None,
         Key("Squared error", "Largest mean squared distance of the logits.", [0.01], minimum=0),
     ] = None
+
+    def __repr__(self) -> str:
+        """As titles of cells and tables show it: `kl 0.1`."""
+        return f"{self.measure} {self.value:g}"
 
     @property
     def measure(self) -> str:
