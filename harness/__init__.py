@@ -27,7 +27,22 @@ if TYPE_CHECKING:
     from harness.circuits.patchable import PatchableModel, mask_gradient
     from harness.circuits.space import NamedElements, Space
     from harness.datasets.batch import Batch
-    from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+    from harness.datasets.generators import Generator
+    from harness.datasets.pairs import (
+        PromptPairs,
+        TaskData,
+        TrainingBatch,
+        answer_batch,
+        next_token_targets,
+    )
+    from harness.datasets.rows import (
+        last_token_batch,
+        last_token_pairs,
+        opening_split,
+        with_bos,
+    )
+    from harness.datasets.stream import StreamData
+    from harness.datasets.tokenizers import Vocabulary
     from harness.discovery.info import MethodInfo
     from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
     from harness.errors import HarnessError
@@ -41,11 +56,17 @@ _HOMES = {
     "harness.circuits.circuit": "Circuit",
     "harness.circuits.patchable": "PatchableModel mask_gradient",
     "harness.circuits.space": "NamedElements Space",
-    "harness.datasets.pairs": "PromptPairs TaskData TrainingBatch",
+    "harness.datasets.batch": "Batch",
+    "harness.datasets.generators": "Generator",
+    "harness.datasets.pairs": (
+        "PromptPairs TaskData TrainingBatch answer_batch next_token_targets"
+    ),
+    "harness.datasets.rows": "last_token_batch last_token_pairs opening_split with_bos",
+    "harness.datasets.stream": "StreamData",
+    "harness.datasets.tokenizers": "Vocabulary",
     "harness.discovery.info": "MethodInfo",
     "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
     "harness.errors": "HarnessError",
-    "harness.datasets.batch": "Batch",
     "harness.models.transformer": "Transformer",
     "harness.spec.granularity": "GranularityInfo",
 }
@@ -56,6 +77,7 @@ __all__ = [
     "Circuit",
     "Discovery",
     "DiscoveryMethod",
+    "Generator",
     "GranularityInfo",
     "HarnessError",
     "Measured",
@@ -66,17 +88,25 @@ __all__ = [
     "Problem",
     "PromptPairs",
     "Space",
+    "StreamData",
     "TaskData",
     "TrainingBatch",
     "Transformer",
+    "Vocabulary",
+    "answer_batch",
     "discover",
     "evaluate",
+    "last_token_batch",
+    "last_token_pairs",
     "load_model",
     "load_task",
     "mask_gradient",
+    "next_token_targets",
+    "opening_split",
     "prompt_pairs",
     "results",
     "run",
+    "with_bos",
 ]
 
 

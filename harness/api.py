@@ -13,6 +13,7 @@ Names here do not move; modules inside the package may. Plug-ins import from `ha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,7 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers import needs_model
 from harness.discovery.problem import Problem
+from harness.discovery.refusals import method_problem
 from harness.discovery.registry import make_method
 from harness.discovery.sizing import checked, circuit_of, ranking_for
 from harness.errors import HarnessError
@@ -40,8 +42,12 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.record import find_run, load_cells, model_store, record
+from harness.spec.build import build
+from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
+from harness.spec.schema import check, normalise
 from harness.spec.types import Evaluation, Method, Runtime, Task
+from harness.spec.yaml.source import Source, parse_text
 
 if TYPE_CHECKING:
     import polars
@@ -51,6 +57,9 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 
 _RESULTS = Path("results")
+_HOW_LARGE = frozenset({"sizes", "counts", "targets"})
+"""Keys of an evaluation of which one says how large the measured circuits are."""
+
 _UNNAMED = Method(name="api", title="Called from Python", kind="random")
 """A cell needs a method; its model and its pairs do not depend on it."""
 
@@ -83,10 +92,17 @@ class OpenTask:
         return open_data(on_model(self.loaded, source.spec, source.folder))
 
     def with_evaluation(self, **changes: Any) -> OpenTask:
-        """The same task under other choices: `task.with_evaluation(ablation="mean")`."""
-        evaluation = replace(self.evaluation, **changes)
+        """The same task under other choices: `task.with_evaluation(ablation="mean")`.
+
+        Raises `HarnessError` for choices that a task's file could not make.
+        """
+        without = _HOW_LARGE if changes.keys() & _HOW_LARGE else ()
+        source = _changed(self.loaded.source, "task", "evaluation", changes, without)
+        evaluation = build(Evaluation, source.data["evaluation"])
         spec = replace(self.loaded.spec, evaluation=evaluation)
-        return replace(self, loaded=replace(self.loaded, spec=spec))
+        resolved = {**self.loaded.resolved, "evaluation": plain(evaluation)}
+        loaded = replace(self.loaded, spec=spec, resolved=resolved, source=source)
+        return replace(self, loaded=loaded)
 
 
 @dataclass(frozen=True)
@@ -151,10 +167,14 @@ def prompt_pairs(
     """Prompt pairs in the task's tokens: `n` of a split, or your own `rows`.
 
     A row has `clean` and `corrupted` (texts of as many tokens), `good` and `bad` (an answer, or
-    a list of them). Raises `harness.HarnessError` that names each row that cannot be used.
+    a list of them). Raises `harness.HarnessError` that names each row that cannot be used, the
+    first being row 0.
     """
     if rows is not None:
-        return pairs_of_rows(list(rows), task.data.tokenizer)
+        rows = list(rows)
+        if not rows:
+            raise HarnessError("no rows: there is nothing to measure on")
+        return pairs_of_rows(rows, task.data.tokenizer)
     wanted = task.evaluation.test_pairs if n is None else n
     return task.data.pairs(split, wanted, seed, at_most=n is None)
 
@@ -172,13 +192,17 @@ def discover(
     """A circuit that a method finds on the task's discovery pairs, with scores of all elements.
 
     `method`: a spec by name or path; `params` change its parameters. `size`: a share of all
-    elements (float), or a number of them (int).
+    elements (float), or a number of them (int). Raises `harness.HarnessError` for a method, params
+    or a size that the task does not allow.
     """
     spec = _method(task, method, params)
+    post_norms = model.config.post_norms
+    if refusal := method_problem(spec.kind, spec.params, task.evaluation, post_norms):
+        raise HarnessError(refusal)
     prepared = _prepared(task, model, seed)
     setup = prepared.discovery
     total = len(setup.space)
-    n = size if isinstance(size, int) else sizes_to_counts((size,), total)[0]
+    n = _number_of_elements(size, total)
     problem = Problem(
         setup.patchable,
         setup.batches,
@@ -240,7 +264,7 @@ def run(
 
 
 def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polars.DataFrame:
-    """All numbers of a run, a row for each cell and circuit size (`harness help columns`)."""
+    """All numbers of a run, a row for each cell and circuit size (`harness help read-the-numbers`)."""
     from harness.reports.rows import frame
 
     return frame(load_cells(find_run(Path(results), run)))
@@ -271,6 +295,9 @@ def _prepared(
     cell = replace(_cell(task, None), seed=seed)
     drawn = draw(cell, task.data)
     if pairs is not None:
+        longest, context = int(pairs.lengths.max()), model.config.n_ctx
+        if longest > context:
+            raise HarnessError(f"prompts of {longest} tokens; the model takes {context} at most")
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
     device = model.embedding.device.type
@@ -281,14 +308,38 @@ def _prepared(
 
 
 def _method(task: OpenTask, name: str, params: Mapping[str, Any]) -> Method:
-    spec = task.library.method(name).spec
-    unknown = set(params) - set(spec.params)
-    if unknown:
-        raise HarnessError(
-            f"method {name!r} has no parameter {', '.join(sorted(unknown))}; it has "
-            f"{', '.join(spec.params) or 'none'}"
-        )
-    return replace(spec, params={**spec.params, **params})
+    source = _changed(task.library.method(name).source, "method", "params", params)
+    return build(Method, normalise(source.data, "method"))
+
+
+def _changed(
+    source: Source,
+    kind: Literal["task", "method"],
+    key: str,
+    changes: Mapping[str, Any],
+    without: Iterable[str] = (),
+) -> Source:
+    """A spec with changes below one key, less what is there called `without`.
+
+    Raises `HarnessError` if the spec is not valid then.
+    """
+    own = {name: value for name, value in source.data.get(key, {}).items() if name not in without}
+    data = {**source.data, key: {**own, **changes}}
+    changed = parse_text(json.dumps(data, ensure_ascii=False, default=repr), source.path)
+    if issues := check(changed, kind):
+        raise HarnessError("\n".join(f"{issue.where}: {issue.message}" for issue in issues))
+    return changed
+
+
+def _number_of_elements(size: float | int, total: int) -> int:
+    """A share (float) or number (int) of all elements as a number of them."""
+    if isinstance(size, float) and 0 < size <= 1:
+        return sizes_to_counts((size,), total)[0]
+    if not isinstance(size, float | bool) and 0 <= size <= total:
+        return int(size)
+    raise HarnessError(
+        f"size {size!r} is neither a share (0 to 1.0) nor a number from 0 to {total}"
+    )
 
 
 def _silent(_text: str) -> None:

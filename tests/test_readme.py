@@ -1,8 +1,8 @@
 """README and topics are true: commands run, files are sound, tables are complete, links resolve.
 
 A fenced block with a path after its language is a file that the reader is told to save. A YAML
-block without a path is a piece of `tasks/greater_than.yaml`. A Python block without a path is a
-script.
+block without a path is a piece of `tasks/greater_than.yaml`. Python blocks without a path are the
+cells of a notebook, one for each page.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ from harness.discovery.problem import Problem
 from harness.discovery.registry import built_in, make_method
 from harness.metrics import MEASURES
 from harness.models.transformer import Transformer
+from harness.reports.rows import COLUMNS
 from harness.spec import types
+from harness.spec.granularity import BUILT_IN, BY_GRANULARITY, granularity
+from harness.spec.schema import load_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,13 +80,19 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 class Block:
     """A fenced block: its language, the file it is to be saved as (or ""), and its text.
 
-    `place`: page and line where it starts.
+    It starts at a line of a page, which is the name of the page's file.
     """
 
     language: str
     file: str
     text: str
-    place: str
+    page: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        """Where it starts, for messages."""
+        return f"{self.page} line {self.line}"
 
     def commands(self) -> Iterator[list[str]]:
         """The command lines of a block for the shell, as words."""
@@ -109,7 +118,7 @@ class Page:
         """Its fenced blocks, from top to bottom."""
         name, text = self.path.name, self.text
         return [
-            Block(*_parts(found), f"{name} line {text.count(chr(10), 0, found.start()) + 1}")
+            Block(*_parts(found), name, text.count("\n", 0, found.start()) + 1)
             for found in _BLOCK.finditer(text)
         ]
 
@@ -166,6 +175,7 @@ class Reader:
 
     def __init__(self, site: Path) -> None:
         self.site = site
+        self.notebooks: dict[str, dict[str, Any]] = {}  # names defined by a page's Python
 
     def save(self, block: Block) -> None:
         path = Path(block.file)
@@ -207,7 +217,8 @@ class Reader:
         if block.file:
             self.save(block)
         elif block.language == "python":
-            exec(compile(block.text, block.place, "exec"), {})
+            names = self.notebooks.setdefault(block.page, {})
+            exec(compile(block.text, block.place, "exec"), names)
         elif block.language == "text" and is_row(block.text):
             self.compare(block)
         elif block.language == "console":
@@ -253,7 +264,7 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(site))
-    for name in ("eap_at", "first_letter"):  # of another test's folder
+    for name in ("eap_at", "first_letter", "toy_heads"):  # of another test's folder
         sys.modules.pop(name, None)
     return Reader(site)
 
@@ -298,7 +309,8 @@ def test_specs_are_sound(reader: Reader) -> None:
     saved = [block for block in BLOCKS if block.file]
     for block in saved:
         reader.save(block)
-    reader.install(Path("my_circuits"))
+    for folder in ("my_circuits", "my_heads"):
+        reader.install(Path(folder))
     specs = [block.file for block in saved if block.language == "yaml"]
     assert len(specs) >= 5
     reader.run(["validate", *specs])
@@ -376,10 +388,11 @@ def test_tables_are_complete() -> None:
     data_keys = {one.name for one in dataclasses.fields(types.TemplateData)} - {"kind"}
     assert topic("template-data").first_column("All keys of template data") == data_keys
     choices = {one.name for one in dataclasses.fields(types.Evaluation)}
-    choices -= {"metric", "measures", "sizes"}
+    choices -= {"metric", "measures", "sizes", "counts", "targets"}
     choices -= {"discovery_pairs", "discovery_repeats", "test_pairs"}
     numbers = topic("read-the-numbers")
     assert numbers.first_column("Choices") == choices
+    assert numbers.first_column("Columns of result rows") == set(COLUMNS)
     assert numbers.first_column("Measures") == set(MEASURES)
     for title in ("All methods", "Cost and objective"):
         assert topic("methods").first_column(title) == {path.stem for path in METHOD_SPECS}
@@ -419,10 +432,29 @@ def test_objectives_and_steps_are_those_of_the_methods(spec: Path) -> None:
 
 
 def test_choices_are_those_of_the_specs() -> None:
-    kinds = get_type_hints(types.Evaluation)
+    kinds, edges = get_type_hints(types.Evaluation), granularity("edge")
     table = topic("read-the-numbers").section("Choices")
     for name, values in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", table, re.MULTILINE):
-        assert tuple(re.findall(r"`(\w+)`", values)) == get_args(kinds[name]), name
+        by_granularity = name in BY_GRANULARITY
+        legal = edges.legal(name) if by_granularity else get_args(kinds[name]) or tuple(BUILT_IN)
+        assert tuple(re.findall(r"`(\w+)`", values)) == legal, name
+
+
+def test_choices_that_a_task_must_make_are_those_without_a_default() -> None:
+    named = re.search(r"A task must choose\s+([^.]*)\.", topic("read-the-numbers").text)
+    assert named
+    evaluation = load_schema("task")["$defs"]["evaluation"]
+    assert re.findall(r"`(\w+)`", named[1]) == evaluation["required"]
+    for name, values in re.findall(
+        r"^\| `(\w+)` \| `(\w+)`", topic("read-the-numbers").section("Choices"), re.MULTILINE
+    ):
+        if name not in evaluation["required"]:
+            assert getattr(types.Evaluation(ablation="zero", positions="all"), name) == values
+
+
+def test_the_granularity_is_the_one_that_is_tested() -> None:
+    (block,) = (block for block in BLOCKS if block.file == "my_heads/toy_heads.py")
+    assert block.text == (ROOT / "tests/plugins/toy_heads.py").read_text(encoding="utf-8")
 
 
 def test_methods_for_edges_of_each_position_are_those_of_the_code() -> None:

@@ -69,11 +69,14 @@ class Circuit:
         return dict(zip(self.space.components, self.space.touched(self.kept).tolist(), strict=True))
 
     # ------------------------------------------------------------ to and from other forms
-    def save(self, path: Path | str) -> None:
-        """Write a file; its suffix says in which form (`harness.circuits.files`)."""
+    def save(self, path: Path | str, *, mib: bool = False) -> None:
+        """Write a file; its suffix says in which form (`harness.circuits.files`).
+
+        `mib` chooses the form of EAP-IG and MIB for JSON; `.pt` always has it.
+        """
         from harness.circuits.files import save_circuit
 
-        save_circuit(self, Path(path))
+        save_circuit(self, Path(path), mib=mib)
 
     @classmethod
     def load(cls, path: Path | str) -> Circuit:

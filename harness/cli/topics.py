@@ -19,6 +19,7 @@ TOPICS = (
     "generators",
     "programs",
     "methods",
+    "python",
     "compare-methods",
     "read-the-numbers",
     "results-and-resume",

@@ -12,7 +12,22 @@ from typing import Any, get_args
 
 from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in, info_of
-from harness.spec.types import DISTANCES, Ablation, Metric, Objective
+from harness.spec.types import DISTANCES, Ablation, Evaluation, Metric, Objective
+
+
+def method_problem(
+    kind: str, params: Mapping[str, Any], choices: Evaluation, post_norms: bool
+) -> str | None:
+    """Why a method cannot find what a task asks for; None if it can.
+
+    `post_norms`: whether the model normalises what the heads of a layer add.
+    """
+    return (
+        granularity_problem([kind], choices.granularity)
+        or (per_token_problem([kind]) if choices.positions == "per_token" else None)
+        or (post_norms_problem([kind]) if post_norms else None)
+        or objective_problem(kind, params, choices.metric, choices.ablation)
+    )
 
 
 def per_token_problem(kinds: Iterable[str]) -> str | None:

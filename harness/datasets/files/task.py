@@ -137,13 +137,19 @@ def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> Pr
     Raises HarnessError with everything that is wrong, by the number of the row.
     """
     columns = Columns(good="good", bad="bad")
-    numbered = [FileRow(f"row {number}", dict(row)) for number, row in enumerate(rows)]
+    numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
         pairs, problems = _encode(examples, tokenizer)
     if problems:
         raise HarnessError(listed(problems))
     return pairs.narrowed()
+
+
+def _numbered(place: str, row: object) -> FileRow:
+    if isinstance(row, Mapping):
+        return FileRow(place, dict(row))
+    return FileRow(place, {}, f"not a mapping with clean, corrupted, good and bad: {row!r}")
 
 
 def read_examples(
