@@ -42,7 +42,7 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         save_model(random_model(config, seed=0), folder / "models" / name)
     monkeypatch.setenv(VARIABLE, str(folder))
-    monkeypatch.setattr("harness.runs.cell.QUALITY_PAIRS", 16)
+    monkeypatch.setattr("harness.runs.compute.cell.QUALITY_PAIRS", 16)
 
 
 def words() -> list[str]:

@@ -20,8 +20,8 @@ from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
 from harness.metrics import RECORDED
-from harness.metrics.registry import from_logits
 from harness.metrics.logits import logit_diff
+from harness.metrics.registry import from_logits
 
 
 @pytest.fixture

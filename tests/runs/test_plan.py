@@ -12,15 +12,16 @@ import pytest
 from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
 
 from harness.errors import HarnessError
-from harness.runs import plan as planning
 from harness.runs.plan import (
     ModelSource,
     Overrides,
     check_files,
     expand,
+    grid,
     make_cell,
     single_task,
 )
+from harness.runs.plan import cells as planning
 from harness.runs.plan.identities import training_identity
 from harness.spec import types
 from harness.spec.identity import digest, identity_fields
@@ -388,7 +389,7 @@ def test_two_specs_under_one_name_are_refused() -> None:
     other = make_cell(BASE.task, source, a_method(sleep=1), "method", 0, Runtime())
     assert other.place == BASE.place
     with pytest.raises(HarnessError, match="give one another name"):
-        planning._refuse_namesake(BASE, other)
+        grid._refuse_namesake(BASE, other)
 
 
 def test_a_suite_runs_its_tasks_under_every_evaluation_it_names() -> None:
