@@ -46,7 +46,7 @@ from harness.spec.types import Evaluation, Method, Runtime, Task
 if TYPE_CHECKING:
     import polars
 
-    from harness.runs.compute.execute import Summary as RunSummary
+    from harness.runs.compute.execute import RunSummary
 
 Log = Callable[[str], None]
 
