@@ -52,7 +52,7 @@ from harness.spec.yaml.source import Source, parse_text
 if TYPE_CHECKING:
     import polars
 
-    from harness.runs.compute.execute import Summary as RunSummary
+    from harness.runs.compute.execute import RunSummary
 
 Log = Callable[[str], None]
 
@@ -261,10 +261,7 @@ def run(
 
 
 def results(run: str = "quickstart", *, results: Path | str = _RESULTS) -> polars.DataFrame:
-    """All numbers of a run, a row for each cell and circuit size.
-
-    `harness help read-the-numbers` says what the columns are.
-    """
+    """All numbers of a run, a row per cell and circuit size (`harness help read-the-numbers`)."""
     from harness.reports.rows import frame
 
     return frame(load_cells(find_run(Path(results), run)))

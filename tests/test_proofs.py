@@ -1,4 +1,4 @@
-"""Every proof of the list of proofs in the description of edge pruning has a test that names it.
+"""Every claim in `PROOFS.md` has a test that names it.
 
 A test says which in its docstring, as the first thing: `[5]`, or `[5, 15]` for two of them.
 """
@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-PROOFS = range(1, 21)
+CLAIMS = re.compile(r"^(\d+)\. ", re.MULTILINE)
+PROOFS = [
+    int(number)
+    for number in CLAIMS.findall((Path(__file__).parent / "PROOFS.md").read_text(encoding="utf-8"))
+]
 LABEL = re.compile(r"\[(\d+(?:, \d+)*)\]")
 
 
@@ -39,6 +43,10 @@ def labels() -> dict[int, list[str]]:
 @pytest.mark.parametrize("proof", PROOFS)
 def test_each_proof_is_shown_by_a_test(proof, labels):
     assert labels.get(proof), f"no test is labelled [{proof}]"
+
+
+def test_claims_are_numbered_from_one():
+    assert list(range(1, 21)) == PROOFS
 
 
 def test_labels_are_numbers_of_proofs(labels):

@@ -76,7 +76,7 @@ class Workload:
         return f"{config.n_layers} layers of {config.n_heads} heads, d_model {config.d_model}"
 
     def pairs(self, count: int) -> PromptPairs:
-        """So many pairs of the task, repeated only if it has fewer."""
+        """This many pairs of the task, repeated only if it has fewer."""
         return pairs_with_repeats(self.data, "train", count, 0)
 
     def problem(self, pairs: PromptPairs) -> Problem:

@@ -1,7 +1,7 @@
 """Circuits as files: our JSON and safetensors, and the EAP-IG / MIB JSON and pt forms.
 
     *.safetensors   ours: `kept` and `scores` [E], one metadata entry; lossless
-    *.json          ours, or EAP-IG/MIB's `importances.json`, told apart when read
+    *.json          ours, or EAP-IG/MIB's `importances.json`, distinguished when read
     *.json.gz       either, compressed
     *.pt            EAP-IG/MIB's `importances.pt`; read with `weights_only=True`
 

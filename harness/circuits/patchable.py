@@ -94,14 +94,14 @@ class PatchableModel(Protocol):
         ...
 
     def numbers(self, tokens: int) -> int:
-        """Numbers (floats) that the pass of one mask over so many tokens holds: linear in both.
+        """Size in numbers (floats) of the pass of one mask over this many tokens: linear in both.
 
         Everything that is run in chunks sizes them by this.
         """
         ...
 
     def counterfactual_numbers(self, tokens: int) -> int:
-        """Numbers that the counterfactual of so many tokens holds."""
+        """Size of the counterfactual of this many tokens, in numbers."""
         ...
 
 

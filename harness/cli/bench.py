@@ -31,7 +31,7 @@ MODEL_HELP = (
 @click.option(
     "--prompts",
     metavar="N,N,...",
-    help="Instead of one batch, so many prompts of --task: does the cost of each stay the same?",
+    help="Measure with N prompts of --task each, in place of one batch: does the cost grow?",
 )
 @click.option("--task", default="ioi_t1", show_default=True, help="Task of --prompts.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
@@ -72,17 +72,17 @@ def bench(
         from harness.bench.prompts import PromptBench, bench_prompts
 
         growth = PromptBench(_counts(prompts), task, threads, repeats, device)
-        found = bench_prompts(growth, rows, lambda text: click.echo(text, err=True))
+        report = bench_prompts(growth, rows, lambda text: click.echo(text, err=True))
     else:
         from harness.bench.measure import run_bench
         from harness.bench.subject import Bench
 
         asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
-        found = run_bench(asked, rows)
+        report = run_bench(asked, rows)
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(report))
     else:
-        click.echo(_prompts_table(found) if prompts else _batch_table(found))
+        click.echo(_prompts_table(report) if prompts else _batch_table(report))
 
 
 def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:
@@ -108,17 +108,17 @@ def _counts(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def _batch_table(found: dict[str, Any]) -> str:
+def _batch_table(report: dict[str, Any]) -> str:
     headers = ["method", "cost ↓ (plain f+b)", "floor", "seconds", "tokens/s", "peak MiB"]
     keys = ("method", "cost_fb", "floor_fb", "seconds", "tokens_per_second", "peak_mib")
     title = (
-        f"{found['model']}, batch {found['batch'][0]} × {found['batch'][1]} tokens, "
-        f"{_machine(found)}: one plain forward+backward takes {found['plain_fb_seconds']:.3f} s"
+        f"{report['model']}, batch {report['batch'][0]} × {report['batch'][1]} tokens, "
+        f"{_machine(report)}: one plain forward+backward takes {report['plain_fb_seconds']:.3f} s"
     )
-    table = _table(found["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ",.0f", ".0f"))
-    if not any(row["method"].startswith("edge_pruning") for row in found["rows"]):
+    table = _table(report["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ",.0f", ".0f"))
+    if not any(row["method"].startswith("edge_pruning") for row in report["rows"]):
         return f"{title}\n\n{table}"
-    gib = found["counted_gib"]
+    gib = report["counted_gib"]
     counted = (
         f"An edge_pruning step holds {gib['all']:.3g} GiB by counting, "
         f"{gib['weights']:.3g} of them the model."
@@ -126,24 +126,24 @@ def _batch_table(found: dict[str, Any]) -> str:
     return f"{title}\n\n{table}\n\n{counted}"
 
 
-def _machine(found: dict[str, Any]) -> str:
+def _machine(report: dict[str, Any]) -> str:
     """Threads, and what differs from float32 on a CPU."""
-    if found["device"] == "cpu" and found["dtype"] == "float32":
-        return f"{found['threads']} threads"
-    precision = "tf32" if found["tf32"] else found["dtype"]
-    return f"{found['threads']} threads, {precision} on {found['device']}"
+    if report["device"] == "cpu" and report["dtype"] == "float32":
+        return f"{report['threads']} threads"
+    precision = "tf32" if report["tf32"] else report["dtype"]
+    return f"{report['threads']} threads, {precision} on {report['device']}"
 
 
-def _prompts_table(found: dict[str, Any]) -> str:
+def _prompts_table(report: dict[str, Any]) -> str:
     headers = [
         *("method", "prompts", "seconds", "ms of each prompt ↓", "ratio to the fewest"),
         *("peak MiB", "MiB of prompts"),
     ]
     keys = ("method", "prompts", "seconds", "cost_ms", "ratio", "peak_mib", "prompts_mib")
     return (
-        f"{found['task']} ({found['distinct']:,} distinct prompts), {found['model']}, "
-        f"{found['edges']} edges, random weights, threads: {found['threads']}\n\n"
-        + _table(found["rows"], headers, keys, ("", ",", ".2f", ".4f", ".2f", ".0f", ".1f"))
+        f"{report['task']} ({report['distinct']:,} distinct prompts), {report['model']}, "
+        f"{report['edges']} edges, random weights, threads: {report['threads']}\n\n"
+        + _table(report["rows"], headers, keys, ("", ",", ".2f", ".4f", ".2f", ".0f", ".1f"))
     )
 
 

@@ -1,4 +1,4 @@
-"""All mistakes of a spec that can be known without training."""
+"""Find all mistakes of a spec that can be detected without training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
-    """All mistakes of one file; what its data means is looked at once its form is sound."""
+    """All mistakes of one file; its data is checked only if its form is valid."""
     try:
         kind = kind or spec_kind(path)
-        if found := library.issues(path, kind):
-            return found
+        if issues := library.issues(path, kind):
+            return issues
         if kind == "task":
             return _task_issues(library.task(str(path)))
         if kind == "method":
@@ -35,7 +35,7 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
 
 
 def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
-    """What a sound task needs that it cannot ship: a tokenizer, a checkpoint."""
+    """Files that a valid task needs but does not ship: a tokenizer, a checkpoint."""
     from harness.datasets.check import needed_files
 
     try:
@@ -76,17 +76,17 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
-    """Methods that cannot find what a task asks for, and models that cannot do a task."""
+    """Methods that do not support what a task asks for, and models that do not fit a task."""
     return [*_unable_methods(suite, library), *_unable_models(suite, library)]
 
 
 def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
-    """Models of the suite that cannot do a task: by their training, or by their tokenizer."""
+    """Models of the suite that do not fit a task, by their training or their tokenizer."""
     from harness.datasets.check import pair_problems
     from harness.runs.plan.variants import apart
 
     spec, folder = suite.spec, suite.folder
-    found = []
+    issues = []
     for index, ref in enumerate(spec.models):
         try:
             model = library.model(str(library.find("model", ref, folder)))
@@ -97,16 +97,16 @@ def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
             ]
             problems = [(task, text) for task in tasks for text in pair_problems(task, model)]
         except HarnessError:
-            continue  # what is broken there is said there
-        found += [
+            continue  # reported for that file
+        issues += [
             suite.source.issue(("models", index), f"task {quoted(task.spec.name)}: {text}")
             for task, text in problems
         ]
-    return found
+    return issues
 
 
 def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
-    """Methods that cannot find what the evaluation of a task asks for in some cell of the suite."""
+    """Methods that do not support the evaluation of a task in some cell of the suite."""
     from harness.runs.plan.variants import excluded, variants
 
     spec, folder = suite.spec, suite.folder
@@ -141,7 +141,7 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
 
 
 def _normalises_heads(model: Model, folder: Path) -> bool:
-    """Whether a model is a checkpoint, here to be read, whose layers normalise what heads add."""
+    """Whether a model is an available checkpoint whose layers normalise the outputs of heads."""
     from harness.datasets.locate import find
     from harness.models.loading.folder import CONFIG, has_post_norms
     from harness.spec.types import LoadModel
@@ -153,7 +153,7 @@ def _normalises_heads(model: Model, folder: Path) -> bool:
 
 
 def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> Iterator[str]:
-    """Why a method finds nothing under the choices of a cell and on its model."""
+    """Why a method cannot be used with the choices of a cell and on its model."""
     from harness.discovery.refusals import (
         granularity_problem,
         objective_problem,
@@ -175,10 +175,10 @@ def _method_issues(method: Loaded[Method]) -> list[Issue]:
     from harness.discovery.refusals import objective_problem
     from harness.discovery.registry import kinds
 
-    known = kinds()
+    registered = kinds()
     kind = method.spec.kind
-    if kind not in known:
-        return [method.source.issue(("kind",), unknown("kind of method", kind, known))]
+    if kind not in registered:
+        return [method.source.issue(("kind",), unknown("kind of method", kind, registered))]
     if problem := objective_problem(kind, method.spec.params):
         return [method.source.issue(("params", "objective"), problem)]
     return []

@@ -1,4 +1,4 @@
-"""From what a user typed to suites, plans and run folders."""
+"""Resolve command-line arguments to suites, plans and run folders."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> 
     for suite in suites:
         check_suite(suite, library)
     check_methods(changes.methods or (), library)
-    found = [expand(suite, library, changes) for suite in suites]
-    names = [plan.name for plan in found]
+    expanded = [expand(suite, library, changes) for suite in suites]
+    names = [plan.name for plan in expanded]
     for name in names:
         if names.count(name) > 1:
             raise HarnessError(f"two of the specs are called {name!r}; run them one at a time")
         if name == RESERVED:
             raise HarnessError(f"a suite or task to run cannot be called {RESERVED!r}: rename it")
-    return found
+    return expanded
 
 
 def _suite(ref: str, library: Library) -> Loaded[Suite]:
@@ -86,7 +86,7 @@ def _suite(ref: str, library: Library) -> Loaded[Suite]:
     else:
         is_suite = _has(library, "suite", ref) or not _has(library, "task", ref)
         if is_suite and not _has(library, "suite", ref):
-            # Neither: say so for both kinds, with near names of both.
+            # Neither: report both kinds, with similar names of both.
             raise NotFound(f"{_reason(library, 'suite', ref)}\n{_reason(library, 'task', ref)}")
     if is_suite:
         return library.suite(ref)
@@ -94,7 +94,7 @@ def _suite(ref: str, library: Library) -> Loaded[Suite]:
 
 
 def _has(library: Library, kind: Literal["suite", "task"], name: str) -> bool:
-    # A broken file counts: loading it says what is wrong with it.
+    # A broken file counts: loading it reports what is wrong.
     return any(name in (entry.name, entry.ref) for entry in library.entries(kind))
 
 
@@ -116,7 +116,7 @@ def _reason(library: Library, kind: Literal["suite", "task"], name: str) -> str:
 
 
 def note_skipped(skipped: Iterable[Skipped]) -> None:
-    """Say on stderr, a line each, what a suite leaves out because files are missing."""
+    """Print to stderr, one line each, what a suite leaves out because files are missing."""
     from harness.spec.printable import printable
 
     for one in skipped:
@@ -129,7 +129,7 @@ def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
 
     if runs:
         return [find_run(results, run) for run in runs]
-    found = runs_root(results)
-    if not found:
+    folders = runs_root(results)
+    if not folders:
         raise NotFound(f"{results} holds no run yet; `harness run` makes one")
-    return found
+    return folders

@@ -1,4 +1,4 @@
-"""`harness compare`: which of two is better, and how sure that is."""
+"""`harness compare`: compare two methods, runs or cells, with intervals."""
 
 from __future__ import annotations
 

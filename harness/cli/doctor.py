@@ -1,4 +1,4 @@
-"""`harness doctor`: is this machine ready?"""
+"""`harness doctor`: check that this machine is ready."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _write_problem(results: Path) -> str | None:
-    """Why results cannot be written there; None if they can. Leaves nothing behind."""
+    """Why results cannot be written there; None if they can. Leaves no file behind."""
     from harness.runs.store.atomic import try_lock
 
     existed = results.exists()

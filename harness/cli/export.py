@@ -1,4 +1,4 @@
-"""`harness export`: circuits of a run in the form of another tool."""
+"""`harness export`: circuits of a run in the format of another tool."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def command(
             {
                 "path": str(one.path),
                 "cell": one.cell,
-                "on_board": one.known,
+                "on_board": one.on_board,
                 "cut_from": one.cut_from,
                 "edges": one.edges,
                 "edges_total": one.edges_total,
@@ -86,8 +86,8 @@ def command(
                 "sizes from others; --circuits writes the circuits of nine sizes",
                 err=True,
             )
-    folders = {one.path.parent.name: one.known for one in written}
-    if strange := [name for name, known in folders.items() if not known]:
+    folders = {one.path.parent.name: one.on_board for one in written}
+    if strange := [name for name, on_board in folders.items() if not on_board]:
         click.echo(
             f"the leaderboard has no task and model called {', '.join(strange)}; the files can be "
             "read by its code, but not be submitted",

@@ -1,4 +1,4 @@
-"""`harness judge`: everything that can be measured of one circuit."""
+"""`harness judge`: all measures of one circuit."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def command(
         pairs=pairs,
         seed=seed,
     )
-    found = judge_circuit(request, model_store(results), _log)
-    click.echo(json.dumps(found, indent=1, allow_nan=False) if as_json else _text(found))
+    report = judge_circuit(request, model_store(results), _log)
+    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 # ---------------------------------------------------------------- what was asked for
@@ -152,24 +152,25 @@ def _log(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
-# ---------------------------------------------------------------- what was found
-def _text(found: dict[str, Any]) -> str:
+# ---------------------------------------------------------------- the report as text
+def _text(report: dict[str, Any]) -> str:
     from tabulate import tabulate
 
     from harness.spec.printable import printable
 
-    choices = ", ".join(f"{name} {value}" for name, value in found["choices"].items())
+    choices = ", ".join(f"{name} {value}" for name, value in report["choices"].items())
     head = (
-        f"{found['name']} on {found['task']} ({found['split']}, {found['n_examples']} pairs) in "
-        f"{found['model']} ({found['model_id'][:12]}); metric {found['metric']}; {choices}."
+        f"{report['name']} on {report['task']} ({report['split']}, {report['n_examples']} pairs) "
+        f"in {report['model']} ({report['model_id'][:12]}); metric {report['metric']}; {choices}."
     )
-    rows = [*_behaviour(found), *_completeness(found), *_minimality(found)]
-    rows += [*_tests_rows(found), *_overlap(found)]
+    rows = [*_behaviour(report), *_completeness(report), *_minimality(report)]
+    rows += [*_tests_rows(report), *_overlap(report)]
     lines = [[printable(text) for text in row] for row in rows]
     headers = ["measure", "value", "what it says"]
     table = tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
-    unit = f"Incompleteness and effects are shares of |{found['metric']}(model) - (no edge)|."
-    return f"{printable(head)}\n{unit}\n\n{table}"
+    metric = report["metric"]
+    scale = f"Incompleteness and effects are shares of |{metric}(model) - {metric}(empty circuit)|."
+    return f"{printable(head)}\n{scale}\n\n{table}"
 
 
 def _shown(estimate: dict[str, Any]) -> str:
@@ -180,15 +181,15 @@ def _shown(estimate: dict[str, Any]) -> str:
     return "not defined" if estimate["value"] is None else plus_minus(estimate["value"], half)
 
 
-def _behaviour(found: dict[str, Any]) -> list[Row]:
-    point, whole = found["circuit"], found["whole"]
+def _behaviour(report: dict[str, Any]) -> list[Row]:
+    point, whole = report["circuit"], report["whole"]
     rows = [
-        (found["unit"], f"{found['size']} of {found['total']}", ""),
-        ("heads and MLPs", f"{found['nodes']} of {found['nodes_total']}", ""),
-        ("sparsity", f"{found['sparsity']:.4f}", "share of edges not used"),
-        ("faithfulness", _shown(point["faithfulness"]), "1 = whole model, 0 = no edge"),
+        (report["unit"], f"{report['size']} of {report['total']}", ""),
+        ("heads and MLPs", f"{report['nodes']} of {report['nodes_total']}", ""),
+        ("sparsity", f"{report['sparsity']:.4f}", f"share of {report['unit']} not used"),
+        ("faithfulness", _shown(point["faithfulness"]), "1 = whole model, 0 = empty circuit"),
     ]
-    for name, title in (("metric", found["metric"]), ("kl", "KL"), ("accuracy", "accuracy")):
+    for name, title in (("metric", report["metric"]), ("kl", "KL"), ("accuracy", "accuracy")):
         rows.append((title, _shown(point[name]), f"whole model {_shown(whole[name])}"))
     return rows
 
@@ -198,20 +199,21 @@ _KNOCKOUTS = {
     "nothing": "no knock-out",
     "random": "random subsets",
     "nodes": "each node",
-    "worst_nodes": "worst nodes found",
-    "worst_edges": "worst edges found",
+    "worst_nodes": "worst nodes",
+    "worst_elements": "worst {unit}",
     "learned": "learned mask",
 }
 
 
-def _completeness(found: dict[str, Any]) -> list[Row]:
-    if "completeness" not in found:
+def _completeness(report: dict[str, Any]) -> list[Row]:
+    if "completeness" not in report:
         return []
     rows = []
-    for name, title in _KNOCKOUTS.items():
-        gaps = found["completeness"].get(name)
+    for kind, title in _KNOCKOUTS.items():
+        gaps = report["completeness"].get(kind)
         if gaps is not None:
-            rows.append((f"incompleteness, {title}", _shown(gaps["share"]), _knocked_out(gaps)))
+            name = f"incompleteness, {title.format(unit=report['unit'])}"
+            rows.append((name, _shown(gaps["share"]), _knocked_out(gaps)))
     return rows
 
 
@@ -225,46 +227,46 @@ def _knocked_out(gaps: dict[str, Any]) -> str:
     return f"mean of {gaps['knockouts']}; worst {_share(worst['share'])}, K: {name}"
 
 
-def _minimality(found: dict[str, Any]) -> list[Row]:
+def _minimality(report: dict[str, Any]) -> list[Row]:
     rows = []
-    for kind in ("edges", "nodes"):
-        effects = found.get("minimality", {}).get(kind)
+    for kind, title in (("elements", report["unit"]), ("nodes", "nodes")):
+        effects = report.get("minimality", {}).get(kind)
         if effects is not None:
             weakest = effects["weakest"][0]["name"]
             note = f"{effects['below_1_percent']} of {effects['parts']} below 1 %; least {weakest}"
             median = effects["median"]
             shown = "not defined" if median is None else f"{median:.4f}"
-            rows.append((f"median effect of {kind}", shown, note))
+            rows.append((f"median effect of {title}", shown, note))
     return rows
 
 
-def _tests_rows(found: dict[str, Any]) -> list[Row]:
+def _tests_rows(report: dict[str, Any]) -> list[Row]:
     tests: dict[str, Any] = {
-        name: found[name] for name in ("equivalence", "independence") if name in found
+        name: report[name] for name in ("equivalence", "independence") if name in report
     }
-    if "minimality" in found:
-        tests["minimality"] = found["minimality"]["test"]
+    if "minimality" in report:
+        tests["minimality"] = report["minimality"]["test"]
     rows = []
     for name, test in tests.items():
         if test is None:
-            rows.append((f"{name} test", "not defined", "no random edge can be added"))
+            rows.append((f"{name} test", "not defined", "no random element can be added"))
             continue
         verdict = "rejected" if test["rejected"] else "not rejected"
         rows.append((f"{name} test", f"p {test['p']:.3g}", f"{verdict}: {test['null']}"))
     return rows
 
 
-def _overlap(found: dict[str, Any]) -> list[Row]:
-    if found["overlap"] is None:
+def _overlap(report: dict[str, Any]) -> list[Row]:
+    if report["overlap"] is None:
         return []
     rows = []
-    for other in found["overlap"]["with"]:
-        for kind in ("edges", "nodes"):
+    for other in report["overlap"]["with"]:
+        for kind, title in (("elements", report["unit"]), ("nodes", "nodes")):
             one = other[kind]
             note = f"{one['shared']} shared, {_share(one['of_smaller'])} of the smaller"
-            note += f"; by luck IoU {_share(one['expected_iou'])}"
-            rows.append((f"IoU of {kind} with {other['name']}", _share(one["iou"]), note))
-    if len(found["overlap"]["with"]) > 1:
-        all_of = found["overlap"]["consistency"]
+            note += f"; by chance IoU {_share(one['expected_iou'])}"
+            rows.append((f"IoU of {title} with {other['name']}", _share(one["iou"]), note))
+    if len(report["overlap"]["with"]) > 1:
+        all_of = report["overlap"]["consistency"]
         rows.append((f"pairwise IoU of {all_of['n']} circuits", *consistency_shown(all_of)))
     return rows

@@ -1,4 +1,4 @@
-"""`harness list`: what there is to name."""
+"""`harness list`: list tasks, models, methods, metrics or suites."""
 
 from __future__ import annotations
 

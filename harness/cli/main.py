@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
     """Knows its verbs by name, imports one only to run it, and maps errors to exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of a user's way through them."""
+        """All verbs, in the order in which a user meets them."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest a near verb for a mistyped one."""
+        """Suggest a similar verb for a mistyped one."""
         from difflib import get_close_matches
 
         if args and args[0] not in VERBS and not args[0].startswith("-"):
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb and push out what it printed, while a closed pipe can still be told."""
+        """Run the verb and flush its output while a closed pipe can still be detected."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -89,7 +89,7 @@ class LazyGroup(click.Group):
         return result
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        """Run, and leave with the exit code that says how it went."""
+        """Run the command and exit with its exit code."""
         extra["standalone_mode"] = False
         extra["prog_name"] = "harness"
         sys.exit(_exit_code(lambda: super(LazyGroup, self).main(args, *rest, **extra)))
@@ -119,7 +119,7 @@ def _exit_code(run: Any) -> int:
 
 
 def error_text(error: HarnessError) -> str:
-    """The error as shown; spec errors already carry their place and kind."""
+    """The text of an error; spec errors already state their place and kind."""
     from harness.errors import SpecError
 
     return str(error) if isinstance(error, SpecError) else f"error: {error}"

@@ -1,4 +1,4 @@
-"""`harness new`: a task of one's own, begun as a copy of a commented one."""
+"""`harness new`: start a task as a copy of a commented one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _renamed(task: Loaded[Task], name: str, folder: Path) -> str:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write the file whole or not at all, and only if nothing stands there."""
+    """Write the file atomically, and only if it does not exist yet."""
     from harness.errors import HarnessError
     from harness.runs.store.atomic import write_synced
 
@@ -83,7 +83,7 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _warn(path: Path, include: tuple[Path, ...]) -> None:
-    """Files that the original refers to are not copied: say which are not found from here."""
+    """Warn about files that the original refers to and that are not found from the copy."""
     from harness.cli.check import issues_of
     from harness.spec.load import Library
 

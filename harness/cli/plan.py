@@ -1,4 +1,4 @@
-"""`harness plan`: what a run would do, without doing it."""
+"""`harness plan`: show what a run would compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says while it works, on stderr: a bar on a terminal, else one line per event."""
+"""Progress of a run on stderr: a bar on a terminal, else one line per event."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
-    from harness.runs.compute.execute import Summary
+    from harness.runs.compute.execute import RunSummary
     from harness.runs.plan import Plan
 
 
@@ -55,7 +55,7 @@ def command(
     return max(summary.exit_code for summary in summaries)
 
 
-def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> Summary:
+def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> RunSummary:
     from harness.cli.progress import Progress
     from harness.runs.compute import execute
     from harness.runs.store import CellStore
@@ -74,13 +74,13 @@ def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> Summary:
         try:
             summary = executor.run(plan, store, settings)
         except KeyboardInterrupt:
-            click.echo("finished cells are kept; the same command goes on from there", err=True)
+            click.echo("finished cells are kept; run the same command to resume", err=True)
             raise
     _say(plan, summary, store.folder)
     return summary
 
 
-def _say(plan: Plan, summary: Summary, folder: Path) -> None:
+def _say(plan: Plan, summary: RunSummary, folder: Path) -> None:
     from harness.spec.printable import printable
 
     def say(text: str) -> None:
@@ -88,7 +88,7 @@ def _say(plan: Plan, summary: Summary, folder: Path) -> None:
 
     names = {cell.model_id: cell.model_name for cell in plan.cells}
     titles = {cell.id: cell.title() for cell in plan.cells}
-    for word, models in (("reused", summary.models_reused), ("made", summary.models_made)):
+    for word, models in (("reused", summary.models_reused), ("made", summary.models_built)):
         for model_id in models:
             say(f"{word} model {names[model_id]} ({model_id[:12]})")
     if summary.reused:
@@ -115,7 +115,7 @@ def _leaderboard(chosen: list[Plan], results: Path, size: float) -> Leaderboard:
 
 
 def _data(
-    chosen: list[Plan], summaries: list[Summary], results: Path, board: Leaderboard
+    chosen: list[Plan], summaries: list[RunSummary], results: Path, board: Leaderboard
 ) -> dict[str, Any]:
     from harness.reports.records import as_data
 
@@ -130,7 +130,7 @@ def _data(
                 "failed": dict(summary.failed),
                 "skipped": summary.skipped,
                 "left_out": [vars(one) for one in plan.skipped],
-                "models_made": summary.models_made,
+                "models_made": summary.models_built,
                 "models_reused": summary.models_reused,
                 "seconds": summary.seconds,
             }

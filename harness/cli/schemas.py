@@ -1,6 +1,6 @@
 """Writes the generated JSON Schemas: `python -m harness.cli.schemas`, or `make schemas`.
 
-No verb of `harness`: only who changes the spec classes needs it.
+Not a verb of `harness`: only needed after a change of the spec classes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def generated() -> dict[str, str]:
 
 
 def _described(classes: Mapping[str, type | None]) -> dict[str, type]:
-    """Those with an `ABOUT`: their fields are annotated, as those of spec classes are."""
+    """Classes with an `ABOUT`, whose fields are annotated like those of spec classes."""
     return {name: cls for name, cls in classes.items() if cls is not None and about_of(cls)}
 
 
 @click.command("schemas")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file is not up to date.")
 def main(check: bool) -> None:
-    """Write the JSON Schemas in specs/ anew from the spec classes."""
+    """Regenerate the JSON Schemas in specs/ from the spec classes."""
     folder = shipped_root() / "specs"
     stale = [
         name

@@ -34,7 +34,7 @@ def command(
 
     library = Library(include)
     try:
-        found, path = find_spec(library, name, kind)
+        spec_kind, path = find_spec(library, name, kind)
     except NotFound:
         from harness.metrics import MEASURES
 
@@ -48,7 +48,7 @@ def command(
 
         click.echo("\n".join(printable(line) for line in read_text(path).splitlines()))
         return
-    data: dict[str, Any] = getattr(library, found)(str(path)).resolved
+    data: dict[str, Any] = getattr(library, spec_kind)(str(path)).resolved
     if as_json:
         click.echo(json.dumps(data, indent=1))
     else:

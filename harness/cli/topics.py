@@ -49,9 +49,9 @@ class Topic:
 
 
 def read_topic(name: str) -> Topic:
-    """The topic of a name; spaces and underscores stand for hyphens.
+    """Return the topic of this name; spaces and underscores count as hyphens.
 
-    Raises `NotFound`, which suggests a near name, if there is no such topic.
+    Raises `NotFound` with a similar name if there is no such topic.
     """
     wanted = re.sub(r"[\s_]+", "-", name.strip().lower())
     if wanted not in TOPICS:

@@ -1,4 +1,4 @@
-"""`harness validate`: everything wrong with specs that can be known without training."""
+"""`harness validate`: report all mistakes in specs that can be detected without training."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def _named(library: Library, paths: tuple[str, ...]) -> Iterator[tuple[Path, Spe
     from harness.errors import NotFound
     from harness.spec.search import ENDINGS, is_path
 
-    for given in paths:
-        path = Path(given)
+    for ref in paths:
+        path = Path(ref)
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.suffix in ENDINGS and p.is_file())
             if not files:
-                raise NotFound(f"no .yaml file below {given}")
+                raise NotFound(f"no .yaml file below {ref}")
             yield from ((file, None) for file in files)
-        elif is_path(given) and path.is_file():
+        elif is_path(ref) and path.is_file():
             yield path, None
         else:
-            kind, file = find_spec(library, given)
+            kind, file = find_spec(library, ref)
             yield file, kind

@@ -1,4 +1,4 @@
-"""`harness why`: what a cell's id is made of, and why it is not one that is stored."""
+"""`harness why`: show what a cell's id depends on, and how it differs from stored ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.runs.store.record import Entry
+    from harness.runs.store.record import PlannedCell
 
-Found = tuple[Path, "Entry"]
+PlannedAt = tuple[Path, "PlannedCell"]
 
 
 @click.command("why")
@@ -30,38 +30,38 @@ def command(
 
     For a cell that is not stored, show what differs from the nearest one that is.
     """
-    known = _known(results, spec, include)
-    folder, entry = _pick(known, cell, results)
-    data = _data(folder, entry, known)
+    candidates = _candidates(results, spec, include)
+    folder, entry = _pick(candidates, cell, results)
+    data = _data(folder, entry, candidates)
     click.echo(json.dumps(data, indent=1) if as_json else _text(data))
 
 
-def _known(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[Found]:
+def _candidates(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[PlannedAt]:
     from harness.cli.choose import overrides, plans
     from harness.runs.store.record import entries_of, entry_of, runs_root
 
-    known = [(folder, entry) for folder in runs_root(results) for entry in entries_of(folder)]
+    candidates = [(folder, entry) for folder in runs_root(results) for entry in entries_of(folder)]
     if spec is not None:
         for plan in plans((spec,), include, overrides()):
-            known += [(results / plan.name, entry_of(cell)) for cell in plan.cells]
-    return known
+            candidates += [(results / plan.name, entry_of(cell)) for cell in plan.cells]
+    return candidates
 
 
-def _pick(known: list[Found], cell: str, results: Path) -> Found:
+def _pick(candidates: list[PlannedAt], cell: str, results: Path) -> PlannedAt:
     from harness.runs.store import CellStore
     from harness.runs.store.record import by_beginning
 
     # A stored cell comes last, so that it counts before one that another run only planned.
-    ordered = sorted(known, key=lambda one: CellStore(one[0]).has(one[1].id))
+    ordered = sorted(candidates, key=lambda one: CellStore(one[0]).has(one[1].id))
     return by_beginning(
         {entry.id: (folder, entry) for folder, entry in ordered},
         cell,
-        f"no cell {cell!r} in the {len(known)} cells of {results}; "
+        f"no cell {cell!r} in the {len(candidates)} cells of {results}; "
         "`harness status` lists them, and --spec looks among planned ones",
     )
 
 
-def _data(folder: Path, entry: Entry, known: list[Found]) -> dict[str, Any]:
+def _data(folder: Path, entry: PlannedCell, candidates: list[PlannedAt]) -> dict[str, Any]:
     from harness.runs.store import CellStore
     from harness.runs.store.record import status_of
 
@@ -83,17 +83,19 @@ def _data(folder: Path, entry: Entry, known: list[Found]) -> dict[str, Any]:
     if status in ("ok", "smoke"):
         return data
     data["failure"] = store.failure(entry.id)
-    stored = [(f, e) for f, e in known if e.id != entry.id and CellStore(f).has(e.id)]
+    stored = [(f, e) for f, e in candidates if e.id != entry.id and CellStore(f).has(e.id)]
     if stored:
         near, differences = _nearest(entry, [other for _, other in stored])
         data["nearest"] = {"cell": near.id, "differences": differences}
     return data
 
 
-def _nearest(entry: Entry, others: list[Entry]) -> tuple[Entry, list[dict[str, Any]]]:
+def _nearest(
+    entry: PlannedCell, others: list[PlannedCell]
+) -> tuple[PlannedCell, list[dict[str, Any]]]:
     """The stored cell with the fewest differing parts, preferring the same task and method."""
 
-    def distance(other: Entry) -> tuple[bool, bool, int]:
+    def distance(other: PlannedCell) -> tuple[bool, bool, int]:
         differing = len(_differences(other.identity, entry.identity))
         return other.task != entry.task, other.method != entry.method, differing
 
@@ -122,10 +124,10 @@ def _leaves(value: Any, where: str = "") -> dict[str, Any]:
         items = list(enumerate(value))
     if not items:
         return {where: value}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, item in items:
-        found |= _leaves(item, f"{where}.{key}" if where else str(key))
-    return found
+        leaves |= _leaves(item, f"{where}.{key}" if where else str(key))
+    return leaves
 
 
 def _text(data: dict[str, Any]) -> str:

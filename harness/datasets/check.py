@@ -56,7 +56,7 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
-    """Return a message for every file of others that the task names and that is not there."""
+    """Return a message for every external file that the task names and that does not exist."""
     return needed_with(loaded, loaded.spec.model, loaded.folder, loaded.trained_on)
 
 
@@ -103,7 +103,7 @@ def _tokenizer_problems(task: Task) -> list[Problem]:
 
 
 def _without_file(loaded: Loaded[Task]) -> bool:
-    """Whether the vocabulary is a file that is not there, or of a model that is not."""
+    """Whether the vocabulary is a missing file, or belongs to a missing model."""
     tokenizer = loaded.spec.tokenizer
     path = tokenizer.path
     return needs_model(tokenizer) or (path is not None and find(path, loaded.folder) is None)

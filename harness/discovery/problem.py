@@ -109,7 +109,7 @@ class Problem:
         return lambda logits: LOSSES[name](logits, whole, batch)
 
     def refuse_distance(self, method: str, objective: Objective) -> None:
-        """Refuse an objective whose gradient at the whole model is zero whatever the edges do.
+        """Refuse an objective whose gradient at the whole model is always zero.
 
         Raises `HarnessError` for the distances to the whole model, which have their minimum there.
         """
@@ -122,7 +122,7 @@ class Discovery:
     """What a method found.
 
     `scores` float [E] rank all elements; positive helps; means over prompt pairs where they are
-    sums over pairs. `rankings` are further scores, each made for circuits of about so many
+    sums over pairs. `rankings` are further scores, each for circuits of about that many
     elements: a circuit is cut from the nearest one. `circuits` bool [E] are what the method itself
     settled on; where there are any, a circuit of n elements is the largest of them with at most n.
     `additive`: the score of an edge into keys or values that heads share is the sum of what edges

@@ -76,7 +76,7 @@ def objective_problem(
     """Why a method's scores would all be 0; None if they need not be.
 
     `metric` and `ablation` are those of a task; without them the problem is one of the method's
-    spec, whatever the task. `params` are all of the kind's own.
+    spec, for every task. `params` are all of the kind's own.
     """
     info = info_of(kind)
     if info is None or not info.at_model(params, ablation):

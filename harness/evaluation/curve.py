@@ -89,7 +89,7 @@ def _check_finite(values: dict[str, Floats]) -> None:
 
 
 def _unique(circuits: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """Distinct circuits, the smallest first, and for each given one its place among them."""
+    """Distinct circuits, the smallest first, and for each circuit its place among them."""
     keys = [np.packbits(kept.cpu().numpy()).tobytes() for kept in circuits]
     distinct = dict(zip(keys, circuits, strict=True))
     ordered = sorted(distinct, key=lambda key: int(distinct[key].sum()))

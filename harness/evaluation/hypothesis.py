@@ -1,7 +1,7 @@
-"""Three tests of what is claimed of a circuit (Shi et al. 2024), and Holm's correction.
+"""Three hypothesis tests of a circuit (Shi et al. 2024), and Holm's correction.
 
 On per-example scores s(·) of the circuit C, the whole model N and the complement of C.
-Each null hypothesis is what a good circuit obeys; a small p speaks against the circuit.
+Each null hypothesis holds for a good circuit; a small p is evidence against the circuit.
 
     equivalence    C beats N about as often as not: |P(s(C) > s(N)) - ½| < ε
     independence   s(complement of C) says nothing about s(N): the behaviour is all in C
@@ -30,7 +30,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """A test's statistic, its p, and the examples (or edges) it looked at."""
+    """A test's statistic, its p, and its number of examples (or edges)."""
 
     statistic: float
     p: float
@@ -45,7 +45,7 @@ class Outcome:
 def equivalence(
     circuit: ArrayLike, model: ArrayLike, epsilon: float = EPSILON, tie: float = 0.0
 ) -> Outcome:
-    """Does one of circuit and model (scores [n]) score higher too often?
+    """Test whether circuit or model (scores [n]) scores higher too often.
 
     Statistic k/n: share of examples on which the circuit scores higher, ties (differences up to
     `tie`) counting ½. p = P(|J/n - ½| ≥ |k/n - ½|) for J ~ Binomial(n, ½ + ε), the edge of the
@@ -69,7 +69,7 @@ def independence(
     rng: np.random.Generator,
     permutations: int = PERMUTATIONS,
 ) -> Outcome:
-    """Do the scores [n] of the circuit's complement still track those of the model?
+    """Test whether the scores [n] of the complement still depend on those of the model.
 
     Statistic: HSIC (Gretton et al. 2007) with Gaussian kernels, widths by the median heuristic.
     p: share of permutations of the examples whose HSIC is at least as large, the identity
@@ -99,8 +99,8 @@ def gaussian_kernel(values: ArrayLike) -> Floats:
     distances = np.abs(x[:, None] - x[None, :])
     unequal = distances[distances > 0]
     sigma = float(np.median(unequal)) if len(unequal) else 1.0
-    found: Floats = np.exp(-((distances / sigma) ** 2) / 2)
-    return found
+    kernel: Floats = np.exp(-((distances / sigma) ** 2) / 2)
+    return kernel
 
 
 # ---------------------------------------------------------------- minimality
@@ -119,8 +119,8 @@ def minimality(
     difference = np.asarray(effects, np.float64)[:, None] - against
     ties = (np.abs(difference) <= tie).sum(1)
     beaten = (difference > tie).sum(1) + (ties + 1) // 2
-    found: Floats = binom.cdf(beaten, len(against), quantile)
-    return found
+    p_values: Floats = binom.cdf(beaten, len(against), quantile)
+    return p_values
 
 
 def holm(p: ArrayLike) -> Floats:

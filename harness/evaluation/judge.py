@@ -1,9 +1,9 @@
-"""Everything that is measured of one circuit on one set of prompt pairs, as plain JSON data.
+"""All measures of one circuit on one set of prompt pairs, as plain JSON data.
 
 Faithfulness and behaviour (`summary`), completeness, minimality, and the three tests of
 `hypothesis`. Estimates are those of `statistics`; shares divide by |F(N) - F(∅)|, as faithfulness
-does. What is not defined is null. Each part has random draws of its own, so that leaving one out
-does not change the others.
+does. Undefined values are null. Each part has random draws of its own, so that omitting one does
+not change the others.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is tried; more is sharper and slower.
+    """Sizes of the searches and tests; larger is more precise and slower.
 
-    `subsets` random K, every edge in with chance `subset_share`; greedy search of `greedy_steps`
-    with `greedy_width` candidates each; minimality of at most `edges` edges, around ∅ and
+    `subsets` random K, each element in with chance `subset_share`; greedy search of `greedy_steps`
+    with `greedy_width` candidates each; minimality of at most `elements` elements, around ∅ and
     `contexts` random K (chance `context_share`, small so that the circuit still works);
-    `references` random edges that circuit edges have to beat; `permutations` for HSIC.
+    `references` random elements that those of the circuit have to beat; `permutations` for HSIC.
     """
 
     subsets: int = 20
     subset_share: float = 0.5
     greedy_steps: int = 4
     greedy_width: int = 12
-    edges: int = 1000
+    elements: int = 1000
     contexts: int = 1
     context_share: float = 0.1
     references: int = 100
@@ -78,8 +78,8 @@ def judge(
 ) -> dict[str, Any]:
     """Measure a circuit on a set-up's batches, of whichever task or split they are.
 
-    The worst knock-out is searched for on `search`, so that it is not measured on the pairs that
-    chose it (None: searched and measured on the same pairs, an upper bound). With a `learner` a
+    The worst knock-out is searched for on `search`, so that it is measured on other pairs than it
+    was chosen on (None: the same pairs, an upper bound). With a `learner` a
     knock-out is learned too. Raises `HarnessError` if the circuit is of another space than the
     model's, or empty.
     """
@@ -139,7 +139,7 @@ class _Judgement:
         effort, space = self.effort, self.setup.space
         share, draws = effort.subset_share, self._draws(0)
         subsets = random_subsets(self.kept, space, share, effort.subsets, draws)
-        nodes, edges = component_parts(self.kept, space), element_parts(self.kept, space)
+        nodes, elements = component_parts(self.kept, space), element_parts(self.kept, space)
 
         def greedy(parts: list[Part], draws: int) -> Part:
             steps, width = effort.greedy_steps, effort.greedy_width
@@ -147,10 +147,10 @@ class _Judgement:
 
         knockouts = {
             "nothing": [Part("nothing", torch.zeros_like(self.kept))],
-            "random": [Part(f"subset {i}", elements) for i, elements in enumerate(subsets)],
+            "random": [Part(f"subset {i}", subset) for i, subset in enumerate(subsets)],
             "nodes": nodes,
             "worst_nodes": [greedy(nodes, 1)],
-            "worst_edges": [greedy(edges, 2)],
+            "worst_elements": [greedy(elements, 2)],
         }
         if self.learner is not None:
             seed = self._draws(3).initial_seed()
@@ -174,7 +174,7 @@ class _Judgement:
             "share": self._share(float(sizes.mean()), samples),
             "worst": {
                 "knockout": parts[worst].name,
-                "edges": int((parts[worst].elements & self.kept).sum()),
+                "elements": int((parts[worst].elements & self.kept).sum()),
                 "value": float(sizes[worst]),
                 "share": _ratio(float(sizes[worst]), self.span),
             },
@@ -192,19 +192,19 @@ class _Judgement:
 
     # ------------------------------------------------------------ minimality
     def minimality(self) -> dict[str, Any]:
-        """What each edge and node does, and whether random edges do as much."""
+        """Effects of each element and node, and the test against random elements."""
         effort, space, draws = self.effort, self.setup.space, self._draws(4)
-        edges = sample(element_parts(self.kept, space), effort.edges, draws)
+        elements = sample(element_parts(self.kept, space), effort.elements, draws)
         nodes = component_parts(self.kept, space)
         share = effort.context_share
         contexts = random_subsets(self.kept, space, share, effort.contexts, draws)
         around = [torch.zeros_like(self.kept), *contexts]
-        of_edges = effects(self.setup, self.kept, edges, around)
+        of_elements = effects(self.setup, self.kept, elements, around)
         of_nodes = effects(self.setup, self.kept, nodes, around)
         return {
-            "edges": self._effects(edges, of_edges),
+            "elements": self._effects(elements, of_elements),
             "nodes": self._effects(nodes, of_nodes),
-            "test": self._minimality_test(edges, squared_effects(of_edges[:, 0])),
+            "test": self._minimality_test(elements, squared_effects(of_elements[:, 0])),
         }
 
     def _effects(self, parts: list[Part], changes: Floats) -> dict[str, Any] | None:
@@ -224,21 +224,21 @@ class _Judgement:
             ],
         }
 
-    def _minimality_test(self, edges: list[Part], delta: Floats) -> dict[str, Any] | None:
-        """None where no edge can be added (the whole model)."""
+    def _minimality_test(self, elements: list[Part], delta: Floats) -> dict[str, Any] | None:
+        """None where no element can be added (the whole model)."""
         effort = self.effort
         reference = random_effects(self.setup, self.kept, effort.references, self._draws(5))
         if not len(reference):
             return None
         p = hypothesis.holm(hypothesis.minimality(delta, reference, tie=self.tie**2))
         rejected = [
-            part.name for part, one in zip(edges, p, strict=True) if one <= hypothesis.LEVEL
+            part.name for part, one in zip(elements, p, strict=True) if one <= hypothesis.LEVEL
         ]
         return {
-            "null": "every edge matters more than 0.9 of random added edges",
-            "statistic": len(rejected) / len(edges),
+            "null": "every element matters more than 0.9 of random added elements",
+            "statistic": len(rejected) / len(elements),
             "p": float(p.min()),
-            "n": len(edges),
+            "n": len(elements),
             "references": len(reference),
             "rejected": bool(rejected),
             "redundant": rejected,
@@ -246,12 +246,12 @@ class _Judgement:
 
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:
-        """Does one of circuit and model score higher too often?"""
+        """Test whether circuit or model scores higher too often."""
         outcome = hypothesis.equivalence(self.scores, self.whole, tie=self.tie)
         return _test("circuit and model beat each other equally often, within 0.1", outcome)
 
     def independence(self) -> dict[str, Any]:
-        """Does the complement still track the model?"""
+        """Test whether the complement still depends on the model."""
         rng = np.random.default_rng([self.seed, 6])
         outcome = hypothesis.independence(
             self.complement, self.whole, rng, self.effort.permutations

@@ -2,7 +2,7 @@
 
 C\\K is the circuit without the elements K, N\\K the whole model with them ablated. K are elements
 of the circuit (alone, or random subsets), or whole components: all elements of a head or MLP,
-inside the circuit and outside, so that it is gone from both, as in Wang et al. 2023.
+inside and outside of the circuit, as in Wang et al. 2023.
 """
 
 from __future__ import annotations

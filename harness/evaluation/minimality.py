@@ -4,7 +4,7 @@
     δ(e)      = mean over prompt pairs of (s(C) - s(C\\e))²   (Shi et al. 2024)
 
 Wang et al. choose a K for each part by hand; here K runs over ∅ and some random subsets of the
-circuit. δ is compared with what edges do that were added at random: `random_effects`.
+circuit. δ is compared with that of elements added at random: `random_effects`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How far circuits are the same: shared elements and shared components.
+"""Overlap of circuits: shared elements and shared components.
 
     IoU            |A ∩ B| / |A ∪ B|         (Edge Pruning's consistency over seeds, appendix D)
     of smaller     |A ∩ B| / min(|A|, |B|)   (its comparison of two circuits of one model)
-    expected IoU   mean IoU of two random sets of these sizes: what two methods share by luck
+    expected IoU   mean IoU of two random sets of these sizes: the overlap expected by chance
 
 All are shares in [0, 1]; 0/0 (two empty circuits; a smaller one that is empty) is NaN. Nodes are
-the heads and MLPs that a kept edge touches: input and logits are in every circuit that does
-anything, so they would flatter all. Random sets are uniform; circuits are connected, so by luck
-they share somewhat more, most of all where they are small.
+the heads and MLPs that a kept edge touches: input and logits are in every circuit that is
+not empty, and would inflate every IoU. Random sets are uniform; circuits are connected, so by
+chance they share somewhat more, above all when they are small.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.metrics.statistics import jackknife_interval
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far two sets are the same; `shared` counts, the others are shares in [0, 1]."""
+    """Overlap of two sets; `shared` is a count, the others are shares in [0, 1]."""
 
     sizes: tuple[int, int]
     shared: int
@@ -53,10 +53,10 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Pairwise IoU of `n` sets: its mean, its range, and its mean if they were random.
+    """Pairwise IoU of `n` sets: its mean, its range, and its mean by chance.
 
     `low`, `high`: the mean's 95 % interval over such sets (`jackknife_interval`, each set left out
-    in turn); NaN for two. Not cut off at 0 and 1.
+    in turn); NaN for two. Not clipped to [0, 1].
     """
 
     n: int
@@ -83,7 +83,7 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Between:
-    """IoU of every set of one group with every one of another: mean, range, mean by luck.
+    """IoU of every set of one group with every one of another: mean, range, mean by chance.
 
     `of_smaller`: the mean share of the smaller set that is in the larger one.
     """
@@ -147,7 +147,7 @@ def node_between(some: Sequence[Circuit], others: Sequence[Circuit]) -> Between:
 
 
 def element_consistency(circuits: Sequence[Circuit]) -> Consistency:
-    """Pairwise element IoU of a method's circuits, one per seed (twelve or more say much)."""
+    """Pairwise element IoU of a method's circuits, one per seed (best of twelve or more)."""
     _require_same_spaces(circuits)
     return Consistency.of([circuit.kept for circuit in circuits], len(circuits[0].space))
 

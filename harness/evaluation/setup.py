@@ -1,4 +1,4 @@
-"""What circuits are run on: a model, prompt pairs, counterfactuals and choices, made once."""
+"""The set-up that circuits are run in: a model, prompt pairs, counterfactuals and choices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Setup:
 
     @property
     def space(self) -> Space:
-        """What circuits are made of."""
+        """The space of elements."""
         return self.patchable.space
 
     @property
@@ -39,7 +39,7 @@ class Setup:
         return sum(len(batch) for batch in self.batches)
 
     def check(self, circuit: Circuit) -> None:
-        """Refuse a circuit that cannot be one of this model (`HarnessError`)."""
+        """Refuse a circuit of another space than the model's (`HarnessError`)."""
         if circuit.space != self.space:
             raise HarnessError(
                 f"the circuit's space is {circuit.space}, the model's is {self.space}: it is a "

@@ -23,7 +23,7 @@ def attention(
 ) -> Tensor:
     """softmax(scale · q·k over the keys that a query sees) · v, all [..., T, K].
 
-    `window`: a query sees at most so many tokens, itself the last. `scale`: 1/√K if None.
+    `window`: the number of tokens that a query sees, itself the last. `scale`: 1/√K if None.
     `softcap` c: scores become c·tanh(score / c). `padding` (only without a causal mask): True
     where a key may be seen, broadcast to [..., T, T].
     """

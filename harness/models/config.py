@@ -22,7 +22,7 @@ class Rotary:
     """
 
     base: float = 10000.0
-    n_rotated: int | None = None  # rotates the first so many coordinates of a head; None: all
+    n_rotated: int | None = None  # number of leading coordinates of a head that rotate; None: all
     scaling: Literal["none", "linear", "llama3", "yarn"] = "none"
     factor: float = 1.0
     original_ctx: int | None = None

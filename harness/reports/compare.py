@@ -1,7 +1,7 @@
-"""Two methods, runs or cells against each other, paired by task, seed and example.
+"""Compare two methods, runs or cells, paired by task, seed and example.
 
 Both sides are measured on the same test examples, so the difference is resampled with one draw
-of examples for both: what is common to the two cancels, and small true differences show.
+of examples for both: what both share cancels, and small true differences show.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHORTEST_ID = 4  # characters of a cell id that can be told from a method's name
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: what it was called, and its finished cells."""
+    """One side of a comparison: its name, and its finished cells."""
 
     name: str
     cells: tuple[StoredCell, ...]
@@ -100,7 +100,7 @@ def _done(folder: Path) -> list[StoredCell]:
 def _side(name: str, cells: Sequence[StoredCell], otherwise: str) -> Side:
     if not cells:
         raise NotFound(otherwise)
-    # Smoke cells stand in only where there is nothing better.
+    # Smoke cells are used only where there are no complete ones.
     full = [cell for cell in cells if cell.entry.limit is None]
     return Side(name, tuple(full or cells))
 

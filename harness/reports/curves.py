@@ -1,4 +1,4 @@
-"""A measure against circuit size, one panel per task: a figure for looking and for papers."""
+"""A measure against circuit size, one panel per task: for exploring and for papers."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _panel(
 
 
 def _legend(figure: Any) -> None:
-    """One for all panels, beside them: panels show mostly the same methods."""
+    """One legend beside all panels, which mostly show the same methods."""
     lines: dict[str, Any] = {}
     for axes in figure.axes:
         handles, names = axes.get_legend_handles_labels()

@@ -30,7 +30,7 @@ class Recovery:
 
 
 def recovery_of(results: Sequence[Result]) -> Recovery | None:
-    """What the results of one method say, or None without a true circuit."""
+    """Recovery of one method from its results; None without a true circuit."""
     agreements = [one for result in results if (one := ground_truth_of(result)) is not None]
     if not agreements:
         return None

@@ -1,4 +1,4 @@
-"""The leaderboard: per task, what each method's circuits are worth, and who is ahead.
+"""The leaderboard: per task, how good each method's circuits are, and how methods rank.
 
 Cells belong to one table when everything but method and seed is equal: task, model, data, the
 choices that define faithfulness, the machine's kind and the version of the code. Nothing else is
@@ -102,7 +102,7 @@ def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Lead
 
 
 def comparable_groups(cells: Sequence[StoredCell]) -> list[list[StoredCell]]:
-    """Cells that differ in nothing but method and seed, in order of first appearance."""
+    """Groups of cells that differ only in method and seed, in order of first appearance."""
     best: dict[str, StoredCell] = {}
     for cell in cells:  # of two runs that hold a cell, the one that has its result counts
         if cell.entry.id not in best or best[cell.entry.id].result is None:
@@ -299,7 +299,7 @@ def _overlap(best: Line, line: Line) -> bool:
 
 
 def _mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
-    """Mean of the ranks as shown; fewer tasks than others means: absent or incomplete there."""
+    """Mean of the ranks as shown, over the tasks with a complete method, and their number."""
     ranks: dict[str, list[int]] = {}
     for board in boards:
         for line in board.lines:

@@ -1,4 +1,4 @@
-"""Where the numbers of a table were computed, in a line below it."""
+"""A line below a table that says where its numbers were computed."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from harness.spec.types import CHOICES
 class RecoveryTable:
     """AUROC of every method on every task under the same choices, and how many seeds are exact.
 
-    `choices`: of the choices (`CHOICES`) and the metric, those that tell this table from the
-    others; empty where it is the only one.
+    `choices`: of the choices (`CHOICES`) and the metric, those that distinguish this table from
+    the others; empty where it is the only one.
     """
 
     choices: Mapping[str, str]
@@ -26,7 +26,7 @@ class RecoveryTable:
 
     @property
     def title(self) -> str:
-        """Heading, with what is particular to the table."""
+        """The heading, with the choices that distinguish the table."""
         words = "".join(f", {name} {value}" for name, value in self.choices.items())
         return f"AUROC on known circuits{words} (seeds that are exact)"
 
@@ -34,7 +34,7 @@ class RecoveryTable:
 def recovery_tables(boards: Sequence[Board]) -> list[RecoveryTable]:
     """One table per set of choices, methods by their mean AUROC, tasks in the order of the boards.
 
-    A mean is over the tasks on which AUROC is there; where it lacks some, their number follows.
+    A mean is over the tasks where AUROC is defined; their number follows if some are missing.
     """
     groups: dict[tuple[str, ...], list[Board]] = {}
     for board in boards:

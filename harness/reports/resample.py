@@ -1,4 +1,4 @@
-"""How sure a number is: a bootstrap over examples, and over seeds where there are several.
+"""Uncertainty of results: a bootstrap over examples, and over seeds where there are several.
 
 All cells are resampled with the draws of examples that `result.json` was computed with. So with one
 seed a table shows the stored interval, a method's seeds share the draws (the test set does not
@@ -45,7 +45,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Examples:
+class StoredExamples:
     """Per-example measurements of one cell: K circuit sizes, n test examples."""
 
     sizes: Array  # [K] requested share of all edges
@@ -58,18 +58,18 @@ class Examples:
 
 
 def chosen_measures(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the task's `evaluation.measures` adds to rows and tables.
+    """Measures that the task's `evaluation.measures` adds to rows and tables.
 
     Results that were stored before tasks could choose have none.
     """
     return tuple(result["identity"]["task"]["evaluation"].get("measures", ()))
 
 
-def examples(cell: StoredCell) -> Examples:
+def examples(cell: StoredCell) -> StoredExamples:
     """Read a finished cell's per-example measurements (`StoreCorrupt` if damaged)."""
     assert cell.result is not None
     tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
-    return Examples(
+    return StoredExamples(
         sizes=np.array([point["size_requested"] for point in cell.result["curve"]], np.float64),
         curve=tensors["curve/metric"],
         whole=tensors["whole/metric"],
@@ -86,7 +86,7 @@ def _weights(n: int) -> Array:
     return shared_resamples(n)
 
 
-def faithfulness_draws(cell: Examples) -> Array:
+def faithfulness_draws(cell: StoredExamples) -> Array:
     """[draws, K] faithfulness of each circuit when the examples are resampled."""
     weights = _weights(cell.curve.shape[1])
     whole, empty = weights @ cell.whole, weights @ cell.empty
@@ -123,7 +123,7 @@ def curve_draws(cell: StoredCell, measure: str) -> Array:
     return mean_draws(tensors[f"curve/{kept}"].T)
 
 
-def area_draws(cell: Examples) -> dict[str, Array]:
+def area_draws(cell: StoredExamples) -> dict[str, Array]:
     """[draws] of each area under the faithfulness curve, by its name."""
     curve = faithfulness_draws(cell)
     steps = np.diff(cell.sizes)

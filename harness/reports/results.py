@@ -1,4 +1,4 @@
-"""Facts of a stored result: the keys of `result.json` that may be renamed are read here alone."""
+"""Accessors of stored results: the only place that reads keys of `result.json` that may change."""
 
 from __future__ import annotations
 

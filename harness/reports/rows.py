@@ -63,7 +63,7 @@ def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
 
 
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
-    """Rows of all cells; a cell without a result has one row that says so."""
+    """Rows of all cells; a cell without a result has one row with its status."""
     cells = list(cells)
     names = columns_of(cells)
     return [row for cell in cells for row in _cell_rows(cell, names)]

@@ -1,4 +1,4 @@
-"""Text that is safe to show: names from specs and data may hold anything.
+"""Escape text for output: names from specs and data may contain anything.
 
 Control characters could drive a terminal, marks of writing direction could make one name look
 like another, and table or HTML syntax could break a page.
@@ -64,7 +64,7 @@ def grid(
     form: Format,
     left: Sequence[int] | None = None,
 ) -> str:
-    """A table of plain texts in one of the formats for people; the texts are escaped here.
+    """A table of plain texts in one of the formats for people; the texts are escaped.
 
     `left` are the columns aligned to the left (default: all); the others hold numbers.
     """

@@ -243,7 +243,7 @@ class _Parts:
         raise TypeError(f"no schema for the type {hint}")
 
     def _defined(self, cls: type) -> str:
-        """The name of a class's definition, which is made if it is not there."""
+        """The name of a class's definition, which is added if it does not exist."""
         name, about = _name(cls), _about(cls)
         if name in self.definitions:
             return name

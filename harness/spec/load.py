@@ -279,7 +279,7 @@ class Library:
 
 
 def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
-    """One line that says what is close to a name that is not there."""
+    """One line that suggests names close to an unknown one."""
     names = sorted({name for file in files for name in (file.ref, file.name)})
     if close := did_you_mean(ref, names):
         hint = f"did you mean {quoted(close)}?"

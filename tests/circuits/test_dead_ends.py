@@ -4,7 +4,7 @@
 useless under all the masks of a call: two such calls could agree because they ran the same nodes.
 So a circuit before it is pruned is run in full, alone, by the pass with gradients.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

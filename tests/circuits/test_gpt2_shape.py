@@ -1,6 +1,6 @@
 """The two ends of the mask at GPT-2 small's size, in the precision that real runs have.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

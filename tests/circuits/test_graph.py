@@ -1,6 +1,6 @@
 """Edge counts and names of the field, as closed formulas and by listing.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

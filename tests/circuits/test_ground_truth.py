@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from support.attribution_cases import positions_of
 from support.edge_by_edge import EdgeByEdge, weights_of
 from support.other_compiler import PROGRAMS, Published
+from support.problems import positions_of
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.attribution_cases import problem_of, scores_of
+from support.problems import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals

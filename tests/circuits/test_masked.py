@@ -1,7 +1,6 @@
 """The masked pass and its hand-written backward against autograd of the slow reference.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning that this
-pass was built from.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

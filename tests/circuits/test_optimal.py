@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.attribution_cases import problem_of
+from support.problems import problem_of
 from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import Constants, EdgeCounterfactuals, writer_means

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support.attribution_cases import positions_of
+from support.problems import positions_of
 from support.slow_reference import ARCHITECTURES, POST_NORMS, small_model
 from support.toy_task import CHOICES, FirstToken
 

@@ -1,6 +1,6 @@
 """The patched pass against the plain model and against an independent slow reference.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Edges of each position: the passes against the slow reference and against shared edges.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.attribution_cases import problem_of, scores_of
+from support.problems import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.patched.backward import masked_logits

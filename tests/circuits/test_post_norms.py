@@ -1,13 +1,13 @@
 """Heads that are normalised together: the norms' gradients, identities, and one edge by hand.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
 
 import pytest
 import torch
-from support.attribution_cases import problem_of, scores_of
+from support.problems import problem_of, scores_of
 from support.slow_reference import POST_NORMS, norm, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect

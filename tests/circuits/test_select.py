@@ -1,7 +1,7 @@
 """Selection, removal of dead ends and random walks, against brute force over paths.
 
-Positions share edges or have their own. Numbers in brackets are those of the list of proofs in the
-description of edge pruning.
+Positions share edges or have their own. Numbers in brackets are those of
+`tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.attribution_cases import positions_of
+from support.problems import positions_of
 from support.slow_reference import ARCHITECTURES, small_model
 
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals

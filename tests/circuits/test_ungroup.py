@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.attribution_cases import positions_of
+from support.problems import positions_of
 from support.slow_reference import small_model
 
 from harness.circuits.circuit import Circuit

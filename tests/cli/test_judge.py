@@ -49,7 +49,7 @@ def test_a_circuit_file(harness: Any) -> None:
     assert (found["task"], found["split"], found["n_examples"]) == ("toy", "test", 40)
     assert found["same_model"] is None
     assert found["overlap"] is None
-    assert set(found["completeness"]) >= {"nothing", "random", "nodes", "worst_edges", "learned"}
+    assert set(found["completeness"]) >= {"nothing", "random", "nodes", "worst_elements", "learned"}
     assert found["completeness"]["searched_on_other_pairs"]
     again = harness("judge", path, "--task", "toy")
     assert "is in the cache" in again.stderr
@@ -64,8 +64,8 @@ def test_overlap_with_other_circuits(harness: Any) -> None:
     arguments = (whole, "--task", "toy", "--tests", "none", "--against", fewer, "--against", whole)
     found = judged(harness, *arguments)
     assert "completeness" not in found
-    assert found["overlap"]["with"][0]["edges"]["iou"] == pytest.approx((EDGES - 1) / EDGES)
-    assert found["overlap"]["with"][1]["edges"]["iou"] == 1
+    assert found["overlap"]["with"][0]["elements"]["iou"] == pytest.approx((EDGES - 1) / EDGES)
+    assert found["overlap"]["with"][1]["elements"]["iou"] == 1
     assert found["overlap"]["consistency"]["n"] == 3
     text = harness("judge", *arguments).stdout
     assert "IoU of edges with fewer.safetensors" in text

@@ -62,14 +62,14 @@ def test_consistency_over_twelve_seeds(harness: Any) -> None:
     (group,) = found["groups"]
     assert [one["seed"] for one in group["circuits"]] == list(range(12))
     wanted = element_consistency([circuits[-1] for circuits in made.values()])
-    assert group["edges"]["mean"] == pytest.approx(wanted.mean)
-    assert (group["edges"]["low"], group["edges"]["high"]) == (wanted.low, wanted.high)
-    assert group["edges"]["low"] < group["edges"]["mean"] < group["edges"]["high"]
+    assert group["elements"]["mean"] == pytest.approx(wanted.mean)
+    assert (group["elements"]["low"], group["elements"]["high"]) == (wanted.low, wanted.high)
+    assert group["elements"]["low"] < group["elements"]["mean"] < group["elements"]["high"]
     nodes = node_consistency([circuits[-1] for circuits in made.values()])
     assert group["nodes"]["mean"] == pytest.approx(nodes.mean)
     text = harness("overlap", "run:eap").stdout
     assert f"| edges, 12 of run:eap | {wanted.mean:.3f} ±" in text
-    sized = overlap(harness, "run:eap", "--size", "0.5")["groups"][0]["edges"]
+    sized = overlap(harness, "run:eap", "--size", "0.5")["groups"][0]["elements"]
     at_half = element_consistency([circuits[SIZES.index(0.5)] for circuits in made.values()])
     assert sized["mean"] == pytest.approx(at_half.mean)
 
@@ -77,20 +77,20 @@ def test_consistency_over_twelve_seeds(harness: Any) -> None:
 def test_two_methods_within_and_between(harness: Any) -> None:
     made = list(stored([*seeds("eap", 2), *seeds("acdc", 3)]).values())
     found = overlap(harness, "run:eap", "run:acdc")
-    assert [group["edges"]["n"] for group in found["groups"]] == [2, 3]
-    assert found["groups"][0]["edges"]["low"] is None  # two seeds have no interval
+    assert [group["elements"]["n"] for group in found["groups"]] == [2, 3]
+    assert found["groups"][0]["elements"]["low"] is None  # two seeds have no interval
     (between,) = found["between"]
     ious = [
         float((a[-1].kept & b[-1].kept).sum() / (a[-1].kept | b[-1].kept).sum())
         for a in made[:2]
         for b in made[2:]
     ]
-    assert between["edges"]["pairs"] == 6
-    assert between["edges"]["mean"] == pytest.approx(sum(ious) / 6)
-    assert (between["edges"]["least"], between["edges"]["most"]) == pytest.approx(
+    assert between["elements"]["pairs"] == 6
+    assert between["elements"]["mean"] == pytest.approx(sum(ious) / 6)
+    assert (between["elements"]["least"], between["elements"]["most"]) == pytest.approx(
         (min(ious), max(ious))
     )
-    assert found["together"] == {"edges": None, "nodes": None}
+    assert found["together"] == {"elements": None, "nodes": None}
 
 
 def test_files_and_cells_of_two_tasks(harness: Any) -> None:
@@ -98,13 +98,13 @@ def test_files_and_cells_of_two_tasks(harness: Any) -> None:
     save_circuit(whole(SPACE), Path("whole.json"))
     (one, circuits), (two, others) = made.items()
     found = overlap(harness, one[:8], f"run:{two[:8]}", "whole.json")
-    assert [group["edges"] for group in found["groups"]] == [None] * 3
-    assert [pair["edges"]["pairs"] for pair in found["between"]] == [1] * 3
-    assert found["together"]["edges"]["n"] == 3
+    assert [group["elements"] for group in found["groups"]] == [None] * 3
+    assert [pair["elements"]["pairs"] for pair in found["between"]] == [1] * 3
+    assert found["together"]["elements"]["n"] == 3
     kept = circuits[-1].kept, others[-1].kept
     shared, smaller = int((kept[0] & kept[1]).sum()), min(int(one.sum()) for one in kept)
-    assert found["between"][0]["edges"]["of_smaller"] == pytest.approx(shared / smaller)
-    assert found["between"][1]["edges"]["of_smaller"] == 1
+    assert found["between"][0]["elements"]["of_smaller"] == pytest.approx(shared / smaller)
+    assert found["between"][1]["elements"]["of_smaller"] == 1
     assert "| edges, all 3 " in harness("overlap", one[:8], two[:8], "whole.json").stdout
     text = harness("overlap", one[:8], "whole.json").stdout
     assert f"edges, {one[:8]} with whole.json" in text
@@ -120,14 +120,14 @@ def test_cells_that_measure_different_things_are_not_mixed(harness: Any) -> None
     assert "toy on toy ablation zero" in said
     assert "--variant" in said
     found = overlap(harness, "run:eap", "--task", "toy", "--variant", "ablation zero")
-    assert found["groups"][0]["edges"]["n"] == 3
-    assert overlap(harness, "run:eap", "--task", "other")["groups"][0]["edges"]["n"] == 2
+    assert found["groups"][0]["elements"]["n"] == 3
+    assert overlap(harness, "run:eap", "--task", "other")["groups"][0]["elements"]["n"] == 2
 
 
 def test_smoke_cells_stand_in_only_where_there_is_nothing_better(harness: Any) -> None:
     stored([*seeds("eap", 2), *seeds("eap", 3, limit=4), *seeds("acdc", 2, limit=4)])
     found = overlap(harness, "run:eap", "run:acdc")
-    assert [group["edges"]["n"] for group in found["groups"]] == [2, 2]
+    assert [group["elements"]["n"] for group in found["groups"]] == [2, 2]
 
 
 @pytest.mark.parametrize(

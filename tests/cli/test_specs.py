@@ -93,6 +93,7 @@ def test_new_keeps_the_comments_of_a_shipped_task(harness: Any) -> None:
 def test_new_copies_the_tutorial_by_default(harness: Any) -> None:
     harness("new", "years")
     harness("validate", "tasks/years.yaml")
+    assert "name: years" in (harness.folder / "tasks/years.yaml").read_text()
 
 
 def test_new_never_overwrites(harness: Any) -> None:
@@ -244,7 +245,7 @@ def test_validate_of_rubbish_is_an_error_not_a_crash(harness: Any, text: str) ->
 
 
 def test_validate_of_what_is_not_there(harness: Any) -> None:
-    harness("validate", "tasks/none.yaml", code=2)
-    harness("validate", "no_such_name", code=2)
+    for name in ("tasks/none.yaml", "no_such_name"):
+        assert name in harness("validate", name, code=2).stderr
     (harness.folder / "empty").mkdir()
-    harness("validate", "empty", code=2)
+    assert "no .yaml file below empty" in harness("validate", "empty", code=2).stderr

@@ -18,7 +18,7 @@ import pytest
 
 from harness.datasets.generators import generator
 from harness.datasets.generators.boolean_expressions.prompts import CHOICES, FORMS
-from harness.datasets.generators.boolean_expressions.source import BooleanExpressions, BooleanParams
+from harness.datasets.generators.boolean_expressions.source import BooleanParams
 from harness.datasets.generators.boolean_expressions.trees import (
     LEAVES,
     OPERATORS,
@@ -394,14 +394,3 @@ def test_parameters_are_those_of_the_schema() -> None:
 def test_one_leaf() -> None:
     found = drawn(open_task(leaves=[1, 1], depth=0), 200)
     assert found == {"True is", "False is", "not True is", "not False is"}
-
-
-def test_speed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    start = time.perf_counter()
-    task = BooleanExpressions(BooleanParams(), True)
-    opened = time.perf_counter()
-    for seed in range(20):
-        task.draw(np.random.default_rng(seed), 2000, "train", paired=False)
-    spent = (time.perf_counter() - opened) / 20
-    with capsys.disabled():
-        print(f"\nboolean_expressions: open {opened - start:.2f} s, 2000 rows {spent * 1e3:.1f} ms")

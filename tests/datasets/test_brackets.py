@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -201,12 +199,3 @@ def test_impossible_params(params: dict[str, object], name: str, message: str) -
     _, problems = read_params(BracketParams, params)
     assert [one for one, _ in problems] == [name]
     assert message in problems[0][1]
-
-
-def test_speed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    task = open_task()
-    start = time.perf_counter()
-    for step in range(32):
-        task.training_batch("answer", 128, step, 0)
-    with capsys.disabled():
-        print(f"\nbrackets: {(time.perf_counter() - start) / 32 * 1e3:.2f} ms per batch of 128")

@@ -3,7 +3,7 @@
 Without the model they can be listed and checked but for their tokens. With GPT-2's tokenizer they
 are checked in full. Llama's own tokenizer is not there: one like it stands in.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_a_model_of_the_hub_brings_its_tokenizer(
         fetched.append(name)
         return path.parent
 
-    monkeypatch.setattr("harness.models.loading.location._fetched", fetch)
+    monkeypatch.setattr("harness.models.loading.location._downloaded", fetch)
     remote = LoadModel(hub="somebody/model")
     text = TASK.replace("path: models/one", "hub: somebody/model")
     loaded = load(tmp_path, text)

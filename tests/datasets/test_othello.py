@@ -278,14 +278,3 @@ def test_reproducible_and_frozen() -> None:
     first = open_task().pairs("test", 20, 1)
     assert first.digest() == open_task().pairs("test", 20, 1).digest()
     assert first.digest() == "4a6886e8f322f8b520efbf87b2b4f1099aa49f509261a3e8421733931f10e54e"
-
-
-@pytest.mark.parametrize("size", [6, 8])
-def test_speed_is_shown(size: int, capsys: pytest.CaptureFixture[str]) -> None:
-    task = open_task(size=size)
-    start = time.perf_counter()
-    for step in range(16):
-        task.training_batch("answer", 128, step, 0)
-    with capsys.disabled():
-        speed = (time.perf_counter() - start) / 16 * 1e3
-        print(f"\nothello {size}×{size}: {speed:.2f} ms per batch of 128")

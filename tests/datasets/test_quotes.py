@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,12 +132,3 @@ def test_reproducible_and_frozen() -> None:
     first = open_task().pairs("test", 50, 1)
     assert first.digest() == open_task().pairs("test", 50, 1).digest()
     assert first.digest() == "cc2167d3b569176fa4fe31a662181ceefb065c72716c2fe9f99c4109e7a06332"
-
-
-def test_speed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    task = open_task()
-    start = time.perf_counter()
-    for step in range(32):
-        task.training_batch("answer", 128, step, 0)
-    with capsys.disabled():
-        print(f"\nquotes: {(time.perf_counter() - start) / 32 * 1e3:.2f} ms per batch of 128")

@@ -1,6 +1,6 @@
 """The shipped tasks: sound, disjoint, and as described.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import operator
-import time
 from pathlib import Path
 from typing import Any
 
@@ -308,12 +307,3 @@ def test_opening_raises_every_problem_at_once() -> None:
     message = str(error.value)
     for part in ("data.corruption: unknown corruption", "data.constraints[0]", "data.good.slot"):
         assert part in message
-
-
-def test_speed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    task = open_template(ioi(), WORDS, HERE)
-    start = time.perf_counter()
-    for step in range(32):
-        task.training_batch("answer", 128, step, 0)
-    with capsys.disabled():
-        print(f"\ntemplate: {(time.perf_counter() - start) / 32 * 1e3:.2f} ms per batch of 128")

@@ -1,6 +1,6 @@
 """Templates over a `tokenizer.json`: alignment slot by slot, rules of tokens, glued answers.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

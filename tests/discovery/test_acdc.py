@@ -1,6 +1,6 @@
 """ACDC finds what a plain one-by-one search finds, for any batch of speculated deletions.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.acdc_cases import SEVERAL, agrees, full_objective, one_by_one, problem_of
+from support.acdc_cases import SEVERAL, agrees, full_objective, one_by_one
+from support.problems import problem_of
 from support.slow_reference import ARCHITECTURES, POST_NORMS, SlowModel, small_model
 
 from harness.discovery.acdc.acdc import Acdc

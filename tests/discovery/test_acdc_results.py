@@ -1,6 +1,6 @@
 """ACDC on models with known answers, what it reports, how it ranks and reaches sizes.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support.acdc_cases import SEVERAL, full_objective, problem_of, rows_of
+from support.acdc_cases import SEVERAL, full_objective, rows_of
+from support.problems import problem_of
 from support.slow_reference import small_model
 
 from harness.circuits.ground_truth import verify

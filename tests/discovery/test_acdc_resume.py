@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.acdc_cases import problem_of
+from support.problems import problem_of
 from support.slow_reference import small_model
 
 from harness.discovery.acdc import resume as acdc_resume

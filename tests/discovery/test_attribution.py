@@ -1,6 +1,6 @@
 """Gradient methods against hooks on the plain model, exact patching and what they must add up to.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from support.attribution_cases import HookedRun, by_norm, problem_of, scores_of
+from support.attribution_cases import HookedRun, by_norm
+from support.problems import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
 from harness.circuits.edges.counterfactuals import collect

@@ -1,39 +1,23 @@
 """EAP is the gradient of the mask, exact patching is brute force, EAP-IG is complete.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
 
 import pytest
 import torch
+from support.problems import problem_of, scores_of
 from support.slow_reference import ARCHITECTURES, SlowModel, small_model
 
-from harness.circuits.edges.counterfactuals import EdgeCounterfactuals, collect
+from harness.circuits.edges.counterfactuals import collect
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patchable import EdgeModel
-from harness.discovery.problem import Problem
 from harness.discovery.registry import built_in, make_method
 from harness.errors import HarnessError, NotFound
 from harness.metrics.logits import logit_diff
 from harness.metrics.registry import from_logits
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
-
-
-def problem_of(model, *batches, ablation="interchange", name="logit_diff", seed=0):
-    graph = Graph.of(model.config)
-    return Problem(
-        EdgeModel(model, graph),
-        batches,
-        EdgeCounterfactuals(model, graph, ablation, mean_over=batches),
-        name,
-        torch.Generator().manual_seed(seed),
-    )
-
-
-def scores_of(kind, problem, **params):
-    return problem.edges.space.matrix(make_method(kind, params).discover(problem).scores)
 
 
 def slow_metric(slow, batch, mask, name="logit_diff"):
@@ -46,7 +30,7 @@ def slow_metric(slow, batch, mask, name="logit_diff"):
 def test_eap_is_the_gradient_of_the_mask_by_finite_differences(name, name_of_metric, random_batch):
     """[5] By central differences of the slow reference, for two metrics."""
     model, batch = small_model(name), random_batch()
-    scores = scores_of("eap", problem_of(model, batch, name=name_of_metric))
+    scores = scores_of("eap", problem_of(model, batch, metric=name_of_metric))
     slow, graph = SlowModel(model), Graph.of(model.config)
     mask = graph.allowed.double()
     step = 1e-5

@@ -1,6 +1,6 @@
 """From what a method found to a circuit of a wanted size.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from support.attribution_cases import problem_of
+from support.problems import problem_of
 
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace

@@ -1,6 +1,6 @@
 """Learned masks: the distribution, the control of sparsity, the loop, and going on after a stop.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from support.problems import problem_of
 from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits import hard_concrete
-from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
-from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
-from harness.datasets.batch import Batch
 from harness.discovery.masks import edge_pruning, prompts
 from harness.discovery.masks import objective as mask_objective
 from harness.discovery.masks import training as mask_training
@@ -27,7 +25,6 @@ from harness.discovery.masks.objective import StepObjective
 from harness.discovery.masks.prompts import StepPrompts
 from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.masks.training import MaskRun
-from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 
@@ -44,18 +41,6 @@ TABLE = {
 }
 LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
 ALL_KINDS = pytest.mark.parametrize("kind", LEARNED)
-
-
-def problem_of(model, *batches: Batch, seed=0, inputs="token", **fields) -> Problem:
-    graph = Graph.of(model.config, inputs)
-    return Problem(
-        EdgeModel(model, graph),
-        batches,
-        EdgeCounterfactuals(model, graph, "interchange"),
-        "logit_diff",
-        torch.Generator().manual_seed(seed),
-        **fields,
-    )
 
 
 # ---------------------------------------------------------------- hard concrete

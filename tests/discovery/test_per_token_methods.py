@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.attribution_cases import problem_of
+from support.problems import problem_of
 
 from harness.discovery.refusals import per_token_problem
 from harness.discovery.registry import built_in, make_method

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.attribution_cases import problem_of
+from support.problems import problem_of
 from torch import Tensor
 
 from harness.circuits.edges.patchable import EdgeModel

@@ -1,8 +1,8 @@
 """[14] The shipped method specs find the true edges of compiled programs, where they can.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning. That list
-wants both programs exactly recovered under zero ablation by three methods; of one of them, EAP, and
-one program, reverse, this is not so (`test_eap_misses_reverse_under_zero_ablation`).
+Numbers in brackets are those of `tests/PROOFS.md`. Three methods recover both published programs
+exactly, but for EAP on the program reverse under zero ablation
+(`test_eap_misses_reverse_under_zero_ablation`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def test_eap_recovers_the_published_circuits_that_the_first_order_shows(case, se
 @pytest.mark.parametrize("inputs", ["split", "summed"])
 @pytest.mark.parametrize("seed", range(5))
 def test_eap_misses_reverse_under_zero_ablation(inputs, seed):
-    """[14] Not as the list of proofs has it, which wants the 11 edges from EAP too.
+    """[14] EAP finds fewer than the 11 edges.
 
     It cannot be: of these edges all but two lead to the last layer's queries and keys, whose
     softmax is so sharp that a little less of either changes nothing, though nothing at all does.

@@ -24,7 +24,13 @@ from harness.evaluation.knockout import random_subsets
 from harness.evaluation.setup import Setup
 
 LITTLE = Effort(
-    subsets=4, greedy_steps=2, greedy_width=4, edges=6, contexts=1, references=10, permutations=50
+    subsets=4,
+    greedy_steps=2,
+    greedy_width=4,
+    elements=6,
+    contexts=1,
+    references=10,
+    permutations=50,
 )
 
 
@@ -71,11 +77,11 @@ def test_the_whole_model(case):
         assert found["circuit"][name]["value"] == pytest.approx(value["value"], abs=1e-10)
     assert found["nodes"] == found["nodes_total"] == 2 * 4
     knockouts = found["completeness"]
-    for name in ("nothing", "random", "nodes", "worst_nodes", "worst_edges", "learned"):
+    for name in ("nothing", "random", "nodes", "worst_nodes", "worst_elements", "learned"):
         assert knockouts[name]["mean"]["value"] == 0
         assert knockouts[name]["share"]["value"] == 0
     assert found["equivalence"]["p"] == pytest.approx(1)
-    assert found["minimality"]["test"] is None  # no edge can be added
+    assert found["minimality"]["test"] is None  # no element can be added
 
 
 def test_numbers_are_those_of_the_circuits(case):
@@ -89,9 +95,9 @@ def test_numbers_are_those_of_the_circuits(case):
     assert nothing["mean"]["value"] == pytest.approx(abs(c - whole))
     assert nothing["share"]["value"] == pytest.approx(abs((c - whole) / (whole - empty)))
     assert found["equivalence"]["statistic"] == np.mean(m[0] > m[2])
-    weakest = found["minimality"]["edges"]["weakest"]
+    weakest = found["minimality"]["elements"]["weakest"]
     assert [one["share"] for one in weakest] == sorted(one["share"] for one in weakest)
-    one = case.judge(circuit, effort=replace(LITTLE, contexts=0))["minimality"]["edges"]
+    one = case.judge(circuit, effort=replace(LITTLE, contexts=0))["minimality"]["elements"]
     for part in one["weakest"]:
         smaller = kept.clone()
         smaller[case.space.index(part["name"])] = False
@@ -125,7 +131,7 @@ def test_the_worst_knockout_is_found_on_other_pairs(case):
     assert other["searched_on_other_pairs"]
     assert not same["searched_on_other_pairs"]
     # Searched where it is measured, it is at least as bad as no knock-out.
-    assert same["worst_edges"]["mean"]["value"] >= same["nothing"]["mean"]["value"]
+    assert same["worst_elements"]["mean"]["value"] >= same["nothing"]["mean"]["value"]
 
 
 def test_transfer_is_the_same_circuit_on_other_pairs(case):

@@ -153,7 +153,7 @@ def test_the_interval_leaves_out_each_circuit_in_turn():
 
 
 def test_the_interval_holds_the_mean_as_often_as_it_says():
-    """Twelve circuits that are dense by luck: 95 % of intervals hold the mean over all such."""
+    """Twelve circuits that are dense by chance: 95 % of intervals hold the mean over all such."""
     rng = np.random.default_rng(0)
 
     def some(n):

@@ -1,6 +1,6 @@
 """Every family of checkpoints against `transformers`, on small random models.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Edge counts of published models from what their configuration files say; no weights are needed.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

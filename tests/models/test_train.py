@@ -22,7 +22,7 @@ from harness.models.checkpoint import load_model, load_state, save_model, save_s
 from harness.models.config import TransformerConfig
 from harness.models.train import Trainer, learning_rate, quality, training_loss
 from harness.models.transformer import random_model
-from harness.spec.types import Target, Training
+from harness.spec.types import Training, TrainingTarget
 
 CONFIG = TransformerConfig(
     n_layers=1, n_heads=2, d_model=16, d_head=8, d_mlp=32, d_vocab=6, n_ctx=4
@@ -58,7 +58,9 @@ def test_it_learns_and_says_how_well(tmp_path):
     assert not any(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize("target", [Target(value=0.3), Target(metric="loss", value=1.7)])
+@pytest.mark.parametrize(
+    "target", [TrainingTarget(value=0.3), TrainingTarget(metric="loss", value=1.7)]
+)
 def test_it_stops_at_the_target(tmp_path, target):
     _, history = trainer(tmp_path, replace(SPEC, target=target)).run()
     assert history[-1]["step"] < SPEC.steps

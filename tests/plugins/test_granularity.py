@@ -92,7 +92,7 @@ def results(installed: Installed) -> list[dict]:
 
 
 def test_specs_are_valid(harness):
-    harness("validate", "./toy.yaml")
+    assert harness("validate", "./toy.yaml") == ""
 
 
 def test_results_count_in_the_unit_of_the_granularity(harness):

@@ -27,7 +27,7 @@ from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
-from harness.spec.types import CircuitTarget, Runtime, Target
+from harness.spec.types import CircuitTarget, Runtime, TrainingTarget
 
 EDGES = 1 * 2 * 3 * 1 + (1 + 2) + 4  # one layer of two heads: q, k, v; MLP; logits
 
@@ -504,7 +504,7 @@ def test_two_runs_on_one_folder_finish_every_cell_once(tmp_path):
 
 def test_early_stop_target_is_part_of_the_models_identity():
     cell = a_cell()
-    training = replace(cell.model.training, target=Target(value=0.9))
+    training = replace(cell.model.training, target=TrainingTarget(value=0.9))
     source = ModelSource(replace(cell.model, training=training), "toy-model", cell.model_folder)
     other = make_cell(cell.task, source, cell.method, "method", 0, USUAL, None)
     assert other.model_id != cell.model_id

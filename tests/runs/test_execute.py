@@ -24,7 +24,7 @@ from support.fake_cells import (
     loaded,
 )
 
-from harness.runs.compute.execute import LocalExecutor, Settings, Summary
+from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
 from harness.runs.compute.worker import Event
 from harness.runs.plan import Plan, expand
 from harness.runs.store import CellStore, ModelStore
@@ -45,7 +45,7 @@ class Bench:
         self.log = folder / "log"
         self.events: list[Event] = []
 
-    def run(self, plan: Plan, jobs: int = 1, **changes: Any) -> Summary:
+    def run(self, plan: Plan, jobs: int = 1, **changes: Any) -> RunSummary:
         settings = Settings(models=self.models, compute=COMPUTE, notify=self.events.append)
         return LocalExecutor(jobs).run(plan, self.store, replace(settings, **changes))
 
@@ -72,7 +72,7 @@ def test_a_run_computes_all_and_a_rerun_nothing(bench: Bench, jobs: int) -> None
     plan = a_plan(TASKS, METHODS, seeds=(0, 1))
     first = bench.run(plan, jobs)
     assert set(first.computed) == {cell.id for cell in plan.cells}
-    assert len(first.models_made) == 2
+    assert len(first.models_built) == 2
     assert first.exit_code == 0
     assert bench.lines("done") == Counter({cell.id: 1 for cell in plan.cells})
     assert set(bench.lines("train").values()) == {1}
@@ -81,7 +81,7 @@ def test_a_run_computes_all_and_a_rerun_nothing(bench: Bench, jobs: int) -> None
     again = bench.run(plan, jobs)
     assert set(again.reused) == {cell.id for cell in plan.cells}
     assert again.computed == ()
-    assert set(again.models_reused) == set(first.models_made)
+    assert set(again.models_reused) == set(first.models_built)
     assert bench.results() == before
     assert bench.lines("done") == Counter({cell.id: 1 for cell in plan.cells})
 
@@ -198,6 +198,7 @@ sys.path.insert(0, {tests!r})
 from support.fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
 from harness.runs.compute.execute import LocalExecutor, Settings
 from harness.runs.plan import expand
+from harness.runs.store import CellStore, ModelStore
 
 if __name__ == "__main__":
     folder, jobs, sleep = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

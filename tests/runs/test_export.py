@@ -69,7 +69,7 @@ def test_what_is_exported_reads_back_the_same(tmp_path: Path, suffix: str) -> No
     assert torch.equal(found.kept, circuit.kept)
     assert torch.equal(found.scores, circuit.scores)
     assert found.d_model == 12
-    assert not one.known
+    assert not one.on_board
 
 
 def test_groups_are_written_as_heads(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_submission_has_two_tasks_and_two_models(tmp_path: Path) -> None:
         (one,) = export_mib(cells, "eap", 0, tmp_path / "out")
         return too_few(
             [
-                replace(one, path=tmp_path / name / "importances.pt", known=name in MIB_FOLDERS)
+                replace(one, path=tmp_path / name / "importances.pt", on_board=name in MIB_FOLDERS)
                 for name in folders
             ]
         )

@@ -3,7 +3,7 @@
 The functions that the tests of a GPU call are run on the CPU too, so that they are known to work
 where no GPU is.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from support.attribution_cases import problem_of
+from support.problems import problem_of
 from support.slow_reference import small_model
 from torch import Tensor
 

@@ -63,6 +63,7 @@ def test_a_model_from_another_disk_is_copied(
     models.root.mkdir()
     models.publish("m", folder)
     models.verify("m")
+    assert (models.path("m") / "weights").read_text() == "w"
 
 
 def test_damage_is_found(models: ModelStore) -> None:

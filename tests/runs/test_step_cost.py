@@ -1,6 +1,6 @@
 """[18] What a training step may cost at GPT-2 small's size.
 
-Numbers in brackets are those of the list of proofs in the description of edge pruning.
+Numbers in brackets are those of `tests/PROOFS.md`.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from harness.spec.types import (
     ProgramData,
     ProgramSelect,
     ProgramStep,
-    Target,
     Task,
     Template,
     TemplateData,
+    TrainingTarget,
     TrainModel,
     WordList,
 )
@@ -107,7 +107,7 @@ def test_the_other_forms_are_built() -> None:
     )
     model = build_model(inline_model(normalise(data("valid/models/tiny_model.yaml"), "model")))
     assert isinstance(model, TrainModel)
-    assert model.training.target == Target(value=0.9)
+    assert model.training.target == TrainingTarget(value=0.9)
 
 
 def test_programs_are_built_step_by_step() -> None:

@@ -1,29 +1,14 @@
-"""The slow one-by-one search that ACDC is compared with, and problems to run both on."""
+"""The slow one-by-one search that ACDC is compared with, and the check that both agree."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
-from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patchable import EdgeModel
 from harness.datasets.batch import Batch
 from harness.discovery.acdc.acdc import Acdc
-from harness.discovery.problem import Problem
 
 SEVERAL = [1, 8, 32]
-
-
-def problem_of(model, *batches, ablation="interchange", inputs="token", head_bias="unattached"):
-    graph = Graph.of(model.config, inputs)
-    return Problem(
-        EdgeModel(model, graph),
-        batches,
-        EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias),
-        "logit_diff",
-        torch.Generator(),
-    )
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:

@@ -1,51 +1,13 @@
-"""Problems on tiny models, and gradients at readers taken with hooks on the plain model alone."""
+"""Gradients at readers, taken with hooks on the plain model alone."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
-from harness.circuits.edges.patchable import EdgeModel
-from harness.circuits.edges.positions import Positions
 from harness.datasets.batch import Batch
-from harness.discovery.problem import Problem
-from harness.discovery.registry import make_method
 from harness.models.transformer import Transformer
-from support.slow_reference import small_model
-
-
-def positions_of(model, *batches) -> Positions:
-    """Positions of prompts of one length, read where these batches are."""
-    read = {at for batch in batches for at in batch.positions.flatten().tolist() if at >= 0}
-    return Positions(batches[0].clean.shape[1], tuple(sorted(read)), model.config.causal)
-
-
-def problem_of(
-    model,
-    *batches,
-    ablation="interchange",
-    inputs="token",
-    head_bias="unattached",
-    per_token=False,
-):
-    """A problem for a model or the name of a small one; `per_token`: edges of each position."""
-    model = small_model(model) if isinstance(model, str) else model
-    positions = positions_of(model, *batches) if per_token else None
-    graph = Graph.of(model.config, inputs, positions)
-    return Problem(
-        EdgeModel(model, graph),
-        batches,
-        EdgeCounterfactuals(model, graph, ablation, mean_over=batches, head_bias=head_bias),
-        "logit_diff",
-        torch.Generator().manual_seed(0),
-    )
-
-
-def scores_of(kind, problem, **params):
-    """Scores of a method with these params, as a matrix of writers and readers."""
-    return problem.edges.space.matrix(make_method(kind, params).discover(problem).scores)
 
 
 class HookedRun:

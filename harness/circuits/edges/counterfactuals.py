@@ -113,7 +113,7 @@ def assemble(
 
 @dataclass(frozen=True)
 class Constants:
-    """What every writer writes whatever the prompt: at each of P positions, or at all if P = 1.
+    """Constant outputs of every writer: at each of P positions, or at all of them if P = 1.
 
     inputs [e, 1, P, D]; heads L of [1, P, H, K]; mlps L of [1, P, D].
     """

@@ -94,7 +94,7 @@ def learn_constants(
     """
     if patched.model.config.post_norms:
         raise HarnessError(
-            "ablation 'optimal' is not there for models that normalise what heads write before "
+            "ablation 'optimal' is not available for models that normalise what heads write before "
             "they add it (Gemma 2 and 3); choose mean, mean_positional, zero, interchange or "
             "resample"
         )

@@ -1,4 +1,4 @@
-"""Token positions that edges are told apart by, under `evaluation.positions: per_token`."""
+"""Token positions that distinguish edges, under `evaluation.positions: per_token`."""
 
 from __future__ import annotations
 

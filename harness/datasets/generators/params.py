@@ -32,8 +32,8 @@ def read_params(cls: type[T], params: Mapping[str, Any]) -> tuple[T | None, list
 def _problem(cls: type[Any], misfit: Misfit) -> Problem:
     name, *inside = misfit.path
     if misfit.mistake == "unknown":
-        known = [field.name for field in dataclasses.fields(cls)]
-        return str(name), unknown("parameter", str(name), known)
+        names = [field.name for field in dataclasses.fields(cls)]
+        return str(name), unknown("parameter", str(name), names)
     if misfit.mistake == "missing":
         return str(name), "is missing"
     item = "".join(f" (item {place + 1})" for place in inside if isinstance(place, int))

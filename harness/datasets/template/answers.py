@@ -18,7 +18,7 @@ SIDES: tuple[Side, ...] = ("good", "bad")
 
 
 def answer_text(word: str, glued: bool, tokenizer: Tokenizer) -> str:
-    """Return a word as it goes on from a prompt.
+    """Return a word as the continuation of a prompt.
 
     With a `tokenizer.json` a space comes before it, unless the template ends in `{}` right after
     other text. With built vocabularies a word is a token, and spaces mean nothing.

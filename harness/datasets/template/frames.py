@@ -18,7 +18,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands
 
 
-def known_names(plan: TemplatePlan, data: TemplateData) -> list[str]:
+def slot_names(plan: TemplatePlan, data: TemplateData) -> list[str]:
     """Return every name that can stand in braces: slots, and placeholders of the aliases."""
     aliases = data.aliases[0] if data.aliases else {}
     return [*plan.origin, *aliases]
@@ -30,7 +30,7 @@ def read_frames(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     seen: dict[tuple[FramePart, ...], int] = {}
     for index, template in enumerate(data.templates):
         place = ("data", "templates", index)
-        mistakes = _template_problems(template, known_names(plan, data))
+        mistakes = _template_problems(template, slot_names(plan, data))
         problems += [(place, text) for text in mistakes]
         if mistakes:
             continue

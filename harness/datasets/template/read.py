@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.datasets.problems import Problem
 from harness.datasets.splits import share_problems
 from harness.datasets.template.constraints import Rule, TokenRules, parse_constraint
-from harness.datasets.template.frames import known_names, read_frames
+from harness.datasets.template.frames import read_frames, slot_names
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.word_lists import read_words
 from harness.spec.issues import unknown
@@ -112,7 +112,7 @@ def _read_rules(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
 
 
 def _rule_problems(rules: TokenRules, plan: TemplatePlan, data: TemplateData) -> list[str]:
-    slots = known_names(plan, data)
+    slots = slot_names(plan, data)
     return [
         *(unknown("slot", name, slots) for name in sorted(rules.whole - set(slots))),
         *(unknown("list", name, plan.lists) for name in sorted(rules.one - set(plan.lists))),
@@ -121,7 +121,7 @@ def _rule_problems(rules: TokenRules, plan: TemplatePlan, data: TemplateData) ->
 
 def _check_corruptions(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
-    names = known_names(plan, data)
+    names = slot_names(plan, data)
     for name, changes in data.corruptions.items():
         place = ("data", "corruptions", name)
         if not changes:
@@ -153,7 +153,7 @@ def _check_corruptions(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
 
 def _check_answers(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
-    names = known_names(plan, data)
+    names = slot_names(plan, data)
     for side, rule in (("good", data.good), ("bad", data.bad)):
         place = ("data", side)
         choices = [name for name in ("slot", "word", "list") if getattr(rule, name) is not None]

@@ -19,7 +19,7 @@ from harness.datasets.tokenizers import FileTokenizer, Spans, Vocabulary
 from harness.errors import HarnessError
 
 Side = Literal["clean", "corrupted"]
-MOST_KNOWN = 1 << 14  # texts whose tokens are kept: a task that is listed in full has fewer
+MAX_CACHED = 1 << 14  # texts whose tokens are kept: a task that is listed in full has fewer
 
 
 class Renderer(Protocol):
@@ -110,7 +110,7 @@ class TextRenderer:
         self._words = word_texts
         self._columns = {slot: index for index, slot in enumerate(plan.free)}
         self._most: dict[str, int] = {}  # tokens of the longest word, by list
-        self._known: dict[str, Spans] = {}
+        self._cached: dict[str, Spans] = {}
         self.longest = max(self._bound(frame.clean) for frame in plan.frames)
 
     def render(self, side: Side, frames: Ints, words: Ints) -> tuple[Ints, Ints]:
@@ -169,12 +169,12 @@ class TextRenderer:
 
     def _spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return the tokens of texts; a rule, and tries to keep it, ask for the same ones often."""
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        if len(self._known) + len(new) > MOST_KNOWN:
-            self._known.clear()
+        new = list(dict.fromkeys(text for text in texts if text not in self._cached))
+        if len(self._cached) + len(new) > MAX_CACHED:
+            self._cached.clear()
             new = list(dict.fromkeys(texts))
-        self._known |= zip(new, self._tokenizer.spans(new), strict=True)
-        return [self._known[text] for text in texts]
+        self._cached |= zip(new, self._tokenizer.spans(new), strict=True)
+        return [self._cached[text] for text in texts]
 
     def _pieces(self, side: Side, frames: Ints, words: Ints) -> list[list[Piece]]:
         return [

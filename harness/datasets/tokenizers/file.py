@@ -63,7 +63,7 @@ class FileTokenizer:
         return text
 
     def single(self, text: str) -> int:
-        """Return the id of a text that goes on from other text and must be exactly one token.
+        """Return the id of a text that continues a prompt and must be exactly one token.
 
         Llama's tokenizer puts a space before every text, so " Mary" alone is two tokens. After
         a line break it is what it is after any word. HarnessError if it is not one token.

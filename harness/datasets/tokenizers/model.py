@@ -48,10 +48,10 @@ def no_tokenizer(model: Model) -> str | None:
 
 
 def on_this_machine(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
-    """Return the task over the tokenizer of a model in a local folder, if it is there.
+    """Return the task over the tokenizer of a model in a local folder, if it exists.
 
     `folder` is that of the model's spec. Nothing is fetched: with a model of the hub, or one that
-    is not there, the task is returned as it is.
+    is missing, the task is returned unchanged.
     """
     place = _local_folder(model, folder)
     if place is None or not (place / TOKENIZER_FILE).is_file():

@@ -1,4 +1,4 @@
-"""Random connected circuits: what a circuit of this many edges gives by luck.
+"""Random connected circuits: what a circuit of this many edges gives by chance.
 
 `random` scatters edges, so its small circuits fall apart when dead ends are removed. Here edges
 come in random paths from `input` to `logits`, so that circuits are connected and keep their size
@@ -52,7 +52,7 @@ class RandomPaths:
 
 INFO = MethodInfo(
     kind="random_paths",
-    title="Random connected circuits: what a circuit of this size gives by luck",
+    title="Random connected circuits: what a circuit of this size gives by chance",
     method=RandomPaths,
     cost="0",
 )

@@ -16,7 +16,7 @@ def on_model(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
     """The task with the tokenizer of a model whose spec stands in `folder`.
 
     A task with a tokenizer of its own is returned as it is. A model of the hub is fetched. Raises
-    `NotFound` if the model or its `tokenizer.json` is not there, `HarnessError` for a model that
+    `NotFound` if the model or its `tokenizer.json` is missing, `HarnessError` for a model that
     is not loaded.
     """
     if not needs_model(task.spec.tokenizer):

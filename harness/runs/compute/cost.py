@@ -29,7 +29,7 @@ from harness.models.transformer import Transformer
 
 _SAMPLING_SECONDS = 0.002
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -86,26 +86,26 @@ def _resident_peak() -> Iterator[list[int]]:
 
 
 def _give_back_free_memory() -> None:
-    """Hand freed pages back to the system, so that what is allocated next is seen as growth.
+    """Return freed pages to the system, so that later allocations count as growth.
 
-    The C allocator keeps what was freed before; memory taken from there would count as nothing.
-    Only glibc has such a call; elsewhere the peak is a lower bound.
+    The C allocator keeps freed memory and reuses it, which would not be measured. Only glibc has
+    such a call; elsewhere the peak is a lower bound.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
-def in_fresh_process(function: Callable[..., Found], *given: Any) -> Found:
-    """What a function of a module returns or raises in a process that has run nothing else."""
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a module-level function in a fresh process; return or raise what it does."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *given).result()
+        return pool.submit(function, *arguments).result()
 
 
 def plain_forward_backward(model: Transformer, tokens: Tensor) -> None:
     """One ordinary training step's forward and backward on tokens [B, T], without the update.
 
-    Gradients stay allocated, as in training: a step that has to ask the system for them anew
-    takes half as long again, which would flatter everything that is measured against it.
+    Gradients stay allocated, as in training: allocating them anew makes a step half as long
+    again, which would make everything measured against it look cheaper.
     """
     model.requires_grad_(True)
     model.zero_grad(set_to_none=False)

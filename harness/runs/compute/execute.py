@@ -1,7 +1,7 @@
-"""Running a plan: the executor seam, and the executor for one machine.
+"""Running a plan: the executor interface, and the executor for one machine.
 
-An executor only has to start workers; that each cell is computed once and nothing is lost is the
-store's doing (`harness.runs.store`), so a distributed engine can take this one's place.
+An executor only starts workers. The store (`harness.runs.store`) ensures that each cell is computed
+once and that nothing is lost, so a distributed engine can replace this executor.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ COMPUTE = "harness.runs.compute.cell:compute_cell"
 
 
 def _silent(_event: Event) -> None:
-    """Tell nobody."""
+    """Ignore the event."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a plan is run; none of it can move a number."""
+    """How a plan is run; no setting changes a result."""
 
     models: ModelStore
     compute: str = COMPUTE
@@ -37,15 +37,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What became of each cell of a plan, by cell id in the order of the plan."""
+class RunSummary:
+    """The outcome of each cell of a plan: cell ids in the order of the plan."""
 
     computed: tuple[str, ...]
     reused: tuple[str, ...]
     elsewhere: tuple[str, ...]  # computed meanwhile by another process
     failed: tuple[tuple[str, str], ...]  # with the reason
     skipped: tuple[str, ...]  # not tried, because the run was told to stop at a failure
-    models_made: tuple[str, ...]
+    models_built: tuple[str, ...]
     models_reused: tuple[str, ...]
     seconds: float
 
@@ -56,16 +56,16 @@ class Summary:
 
 
 class Executor(Protocol):
-    """Anything that settles the cells of a plan in a store."""
+    """Computes the cells of a plan into a store."""
 
-    def run(self, plan: Plan, store: CellStore, settings: Settings) -> Summary:
+    def run(self, plan: Plan, store: CellStore, settings: Settings) -> RunSummary:
         """Compute what is missing; a failing cell never stops the others (unless `fail_fast`)."""
         ...
 
 
 @dataclass
 class _Session:
-    """What one run has seen so far."""
+    """The state of one run."""
 
     plan: Plan
     store: CellStore
@@ -114,7 +114,7 @@ class _Session:
             marks=self.marks,
         )
 
-    def summary(self) -> Summary:
+    def summary(self) -> RunSummary:
         ids = list(self.titles)
         has = {cell_id: self.store.has(cell_id) for cell_id in ids}
         failed = {}
@@ -122,14 +122,14 @@ class _Session:
             if not has[cell_id] and settled(cell_id, self.store, self.marks):
                 failed[cell_id] = self.failed.get(cell_id) or self._stored_reason(cell_id)
         fresh = [i for i in ids if has[i] and i not in self.reused]
-        made = {m for m in self.plan.by_model if self.settings.models.exists(m)}
-        return Summary(
+        finished = {m for m in self.plan.by_model if self.settings.models.exists(m)}
+        return RunSummary(
             computed=tuple(i for i in fresh if i in self.done),
             reused=tuple(i for i in ids if i in self.reused),
             elsewhere=tuple(i for i in fresh if i not in self.done),
             failed=tuple(failed.items()),
             skipped=tuple(i for i in ids if not has[i] and i not in failed),
-            models_made=tuple(m for m in self.plan.by_model if m in made - self.models),
+            models_built=tuple(m for m in self.plan.by_model if m in finished - self.models),
             models_reused=tuple(m for m in self.plan.by_model if m in self.models),
             seconds=time.perf_counter() - self.began,
         )
@@ -141,12 +141,12 @@ class _Session:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Workers on this machine: in this process for one job, else that many processes."""
+    """Workers on this machine: this process for one job, else `jobs` processes."""
 
     jobs: int = 1
 
-    def run(self, plan: Plan, store: CellStore, settings: Settings) -> Summary:
-        """Settle the plan's cells; an interrupt ends the workers and leaves a clean store."""
+    def run(self, plan: Plan, store: CellStore, settings: Settings) -> RunSummary:
+        """Compute the plan's cells; an interrupt stops the workers and leaves a clean store."""
         session = _Session(plan, store, settings)
         todo = len(session.open_cells())
         if todo:
@@ -169,7 +169,7 @@ class _Member:
 
 
 class _Pool:
-    """Worker processes, watched: one that dies costs its cell, never the run."""
+    """A pool of worker processes: a worker that dies fails its cell, never the run."""
 
     def __init__(self, session: _Session, size: int) -> None:
         self.session = session
@@ -262,7 +262,7 @@ class _Pool:
         try:
             member.pipe.send("stop")
         except OSError:
-            member.ended = True  # it has just finished: nothing to ask
+            member.ended = True  # it has just finished
 
     def _end_all(self) -> None:
         for member in self.members:

@@ -2,11 +2,11 @@
 
     <models>/truths/<key>.safetensors   kept uint8 and effects float64 by edge, alone, inside
 
-`key` is the digest of all that the truth depends on: the model (its id, with runtime and code),
-what an edge is and what a dropped one carries, the prompts, and the tolerance. Not of the method.
+`key` is the digest of everything the truth depends on: the model (its id, with runtime and code),
+the edges and the ablation, the prompts, and the tolerance; not the method.
 Means and learned constants are taken over the discovery pairs; only the learned ones also depend on
 the seed and the metric.
-A model that has no single true circuit is kept too, with the reason.
+For a model without a unique true circuit the reason is kept.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def true_circuit(
     """
     key = digest(depends_on(cell, prepared, pairs))
     path = models.root / FOLDER / f"{key}.safetensors"
-    with models.lock(key):  # of several cells that need it, one verifies it
+    with models.lock(key):  # verified by one of the cells that need it
         if path.is_file():
             log(f"the true circuit [{key[:12]}] is in the cache")
         else:
@@ -68,7 +68,7 @@ def true_circuit(
 
 
 def depends_on(cell: Cell, prepared: Prepared, pairs: PromptPairs) -> Mapping[str, Any]:
-    """All that can move a true element or its effect, as plain JSON data."""
+    """Everything that affects the true elements and their effects, as plain JSON data."""
     choices = prepared.test.choices
     same_for_all = choices.ablation in (*OF_A_RUN, "zero")  # else taken over discovery pairs
     return {
@@ -128,7 +128,7 @@ def ground_truth_agreement(
     """`ground_truth` of `result.json`: agreement of scores, and of the circuit of the true size.
 
     The ranking is the one that circuits of that number are cut from: by magnitude unless the
-    selection says otherwise. The circuit is cut as every other one is, dead ends removed.
+    selection says otherwise. The circuit is cut like all others, with dead ends removed.
     """
     true = truth.kept.numpy()
     ranks = ranking(strength(ranking_for(discovery, truth.size), selection.order).numpy(), true)

@@ -1,4 +1,4 @@
-"""Making this process what a runtime asks for, or saying why it cannot be."""
+"""Apply a runtime (device, precision, threads) to this process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.spec.types import Runtime
 
 
 def use_runtime(runtime: Runtime) -> None:
-    """Set the number of threads; refuse a device or precision that torch has not got here.
+    """Set the number of threads; refuse a device or precision that is not available.
 
-    Raises `HarnessError`: not every CPU or GPU computes in half precision.
+    Raises `HarnessError`; not every CPU or GPU computes in half precision.
     """
     torch.set_num_threads(runtime.threads)
     if runtime.device == "cuda" and not torch.cuda.is_available():
@@ -30,7 +30,7 @@ def use_runtime(runtime: Runtime) -> None:
 
 
 def _try_out(dtype: torch.dtype, device: str) -> None:
-    """The kinds of operation that a model is made of, forward and backward, on a few numbers."""
+    """Run the kinds of operation that models use, forward and backward, on small tensors."""
     x = torch.ones(2, 2, 2, 2, dtype=dtype, device=device, requires_grad=True)
     y = F.scaled_dot_product_attention(x, x, x, is_causal=True).flatten(0, 1)
     y = torch.baddbmm(y, y, y) + F.rms_norm(y, (2,)) + F.layer_norm(y, (2,))

@@ -1,4 +1,4 @@
-"""The model of a cell: found in the shared cache, else trained and put there; loaded; compiled."""
+"""Obtain the model of a cell: trained (once, then cached), loaded or compiled."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
 
 
 def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
-    """The compiled program of a cell's task: made in milliseconds, so it is never stored.
+    """The compiled program of a cell's task; never stored, since compiling takes milliseconds.
 
     Raises `HarnessError` if the task has no program.
     """
@@ -75,7 +75,7 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:
-    """Refuse a task with tokens or lengths that the model does not know (`HarnessError`)."""
+    """Refuse a task with tokens or lengths that the model does not support (`HarnessError`)."""
     config = model.config
     if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
         raise HarnessError(
@@ -119,7 +119,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     folder.mkdir(exist_ok=True)
     save_model(model, folder)
     _note(folder / "training.json", {"identity": dict(cell.identity)["model"], "history": history})
-    # Of the run that finished the training; what an earlier, killed run spent is not in it.
+    # Time of the run that finished the training; that of earlier, killed runs is not included.
     _note(folder / "timing.json", {"seconds": seconds})
     models.publish(cell.model_id, folder)
     log(f"trained model {cell.model_name} in {seconds:.0f} s, {len(history)} evaluations")

@@ -26,7 +26,7 @@ LARGEST_BATCH = 128
 
 
 class Drawn(NamedTuple):
-    """The pairs that a cell's method looks at and those that circuits are measured on."""
+    """The pairs for discovery, and those that circuits are measured on."""
 
     discovery: PromptPairs
     test: PromptPairs
@@ -47,7 +47,7 @@ def draw(cell: Cell, data: TaskData) -> Drawn:
 def discovery_pairs(
     data: TaskData, choices: Evaluation, count: int, seed: int, *, at_most: bool = False
 ) -> PromptPairs:
-    """The pairs that methods look at; `at_most`: fewer will do where the task has fewer."""
+    """The pairs for discovery; with `at_most`, fewer where the task has fewer."""
     if choices.discovery_repeats:
         return pairs_with_repeats(data, "train", count, seed)
     return data.pairs("train", count, seed, at_most=at_most)
@@ -70,11 +70,11 @@ class Prepared:
 def prepare(
     model: Transformer, choices: Evaluation, drawn: Drawn, *, device: str, seed: int
 ) -> Prepared:
-    """The set-ups that numbers are made in, for cells, judging and benchmarks alike.
+    """Build the set-ups for discovery and test: for cells, judging and benchmarks alike.
 
-    Means and learned constants are those of the discovery pairs; `seed` draws these pairs' partners
-    and is what learned constants start from. Raises `HarnessError` for measures that the answers
-    do not allow.
+    Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
+    these pairs and initialises learned constants. Raises `HarnessError` for measures that the
+    answers do not allow.
     """
     patchable = make_patchable(model, choices, drawn)
     discovery = batched(patchable, drawn.discovery, device, seed)
@@ -92,12 +92,12 @@ def check_lengths(choices: Evaluation, drawn: Drawn) -> None:
 
 
 def batched(patchable: PatchableModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
-    """Batches of one length each, so large that the pass of one mask fits into a budget."""
+    """Batches of one length each, as large as the memory budget for one mask allows."""
     width = patchable.numbers(int(pairs.lengths.max(initial=1)))
     size = max(1, min(LARGEST_BATCH, BATCH_BUFFER // width))
     return Batches(pairs, size, device, seed)
 
 
 def limited(pairs: int, cell: Cell) -> int:
-    """A number of pairs, cut short in a smoke run."""
+    """A number of pairs, reduced to `limit` in a smoke run."""
     return pairs if cell.limit is None else min(pairs, cell.limit)

@@ -1,8 +1,8 @@
 """One worker: loop over the cells of a plan until each is done or has failed.
 
-Workers know nothing of each other. A cell is claimed with a lock file, looked at once more,
+Workers are independent of each other. A cell is claimed with a lock file, checked once more,
 computed, and published in one rename, so any number of workers and of `harness run` processes
-may share a folder, join late, or be killed. A cell that somebody else holds is revisited.
+may share a folder, join late, or be killed. A cell claimed elsewhere is revisited.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["reused", "start", "busy", "log", "done", "failed", "end"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a cell (`end`: the worker has nothing left to do)."""
+    """A change in the state of a cell (`end`: the worker has no cells left)."""
 
     kind: Kind
     cell_id: str = ""
@@ -41,7 +41,7 @@ Tell = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given; plain enough to be sent to another process."""
+    """The work of one worker; picklable, so that it can be sent to another process."""
 
     cells: tuple[Cell, ...]  # in the order in which this worker looks at them
     folder: Path
@@ -67,7 +67,7 @@ def settled(cell_id: str, store: CellStore, marks: Mapping[str, tuple[int, int] 
 
 
 def work(job: Job, tell: Tell, stopped: Callable[[], bool]) -> None:
-    """Settle every cell of the job, unless `stopped` says to end before the next one."""
+    """Settle every cell of the job; stop before the next cell once `stopped()` is true."""
     worker = _Worker(job, tell)
     waiting = list(job.cells)
     while waiting:
@@ -92,7 +92,7 @@ class _Worker:
         self.told_busy: set[str] = set()
 
     def attempt(self, cell: Cell) -> bool:
-        """Compute the cell if it is free; False if somebody else is at it."""
+        """Compute the cell if it is free; False if another worker holds it."""
         if settled(cell.id, self.store, self.job.marks):
             return True
         with self.store.claim(cell.id) as held:
@@ -128,7 +128,7 @@ class _Worker:
 
 
 def worker_process(job: Job, pipe: Connection) -> None:
-    """Body of a worker process: events go up the pipe, any message down it means stop."""
+    """Body of a worker process: sends events through the pipe; any message received means stop."""
     # An interrupt is the parent's to handle: it ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -137,7 +137,7 @@ def worker_process(job: Job, pipe: Connection) -> None:
 
 
 def _die_with_parent() -> None:
-    """A run that was killed must not go on in the background."""
+    """End this process when its parent dies, so that a killed run does not continue."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

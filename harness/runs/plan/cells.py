@@ -42,7 +42,7 @@ class Cell:
     task: Loaded[Task] = field(compare=False)
     model: Model = field(compare=False)
     model_name: str
-    model_folder: Path = field(compare=False)  # where a loaded model's `path` is looked for
+    model_folder: Path = field(compare=False)  # folder that a loaded model's `path` is relative to
     trained_on: Loaded[Task] | None = field(compare=False)  # None: the cell's own task
     method: Method = field(compare=False)
     role: Role
@@ -63,7 +63,7 @@ class Cell:
         return task, self.variant, self.model_name, self.method.name, self.seed
 
     def labels(self) -> dict[str, Any]:
-        """What people call this cell."""
+        """The names by which users know this cell."""
         return {
             "task": self.task.spec.name,
             "variant": self.variant,
@@ -120,10 +120,10 @@ def make_cell(
     runtime: Runtime,
     limit: int | None = None,
 ) -> Cell:
-    """One cell with its identity; reads the files that the task and model refer to.
+    """Return one cell with its identity; reads the files that the task and model refer to.
 
-    A task with the tokenizer of its model gets that of this one here, so that all later steps see
-    a task whose tokenizer is a file.
+    A task with `tokenizer: model` gets the tokenizer file of this model, so that all later steps
+    see a task whose tokenizer is a file.
     """
     task = on_model(task, source.spec, source.folder)
     shared = {
@@ -137,19 +137,19 @@ def make_cell(
     model_part = model_identity(source.spec, source.folder)
     # A loaded model does not depend on the task's data; a trained one is made of it.
     own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
-    made_of = own if other is None else training_identity(task_identity(other))
+    training = own if other is None else training_identity(task_identity(other))
     identity = {
         **shared,
         "task": task_part,
-        # To say that a model is trained on the task's own data says nothing new.
-        "model": model_part if made_of == own else {**model_part, "trained_on": made_of},
+        # Training on the task's own data is the default, and leaves no trace in the identity.
+        "model": model_part if training == own else {**model_part, "trained_on": training},
         "method": {**identity_fields(method), **plug_in_identity(method)},
         "seed": seed,
         "limit": limit,
     }
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, **made_of, "model": model_part}),
+        model_id=digest({**shared, **training, "model": model_part}),
         identity=identity,
         task=task,
         model=source.spec,
@@ -169,8 +169,8 @@ def check_files(cell: Cell) -> None:
     from harness.datasets.open import content_digests
 
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
-    if (made_of := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
-        changed |= dict(content_digests(cell.trained_on)) != made_of["files"]
+    if (training := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
+        changed |= dict(content_digests(cell.trained_on)) != training["files"]
     if isinstance(cell.model, LoadModel):
         weights = weight_digests(cell.model, cell.model_folder)
         changed |= weights != cell.identity["model"]["weights"]

@@ -1,4 +1,4 @@
-"""From a suite to its cells: what would be computed. Nothing here imports torch or does numbers."""
+"""Expand a suite into its cells. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Plan:
 
 
 def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None = None) -> Plan:
-    """All cells of a suite, but for those of missing files if the suite says `skip_missing`.
+    """Return all cells of a suite; with `skip_missing`, without those whose files are missing.
 
     Raises `SpecError`, `NotFound` (a name, or files if no cell is left), or `HarnessError` for a
     bad grid.
@@ -84,8 +84,8 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
                 skipped.append(Skipped(task.spec.name, source.name, needs))
                 continue
             for variant, varied, method, role, seed in grid:
-                made = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
-                cell = replace(made, variant=variant)
+                cell = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+                cell = replace(cell, variant=variant)
                 _refuse_twin(cells.get(cell.id), cell)
                 _refuse_namesake(points.setdefault(cell.place, cell), cell)
                 cells[cell.id] = cell
@@ -93,7 +93,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
         raise _no_cells(spec.name, skipped)
     refuse_unable(cells.values())
     places = {
-        (varied.spec.name, variant) for found in varied_tasks.values() for variant, varied in found
+        (varied.spec.name, variant) for group in varied_tasks.values() for variant, varied in group
     }
     return Plan(spec.name, tuple(cells.values()), frozenset(places), tuple(skipped))
 
@@ -134,7 +134,9 @@ def _methods(
 ) -> Sequence[tuple[Method, Role]]:
     chosen = [_reference(ref, folder) for ref in spec.methods]
     if overrides.methods is not None:
-        chosen = list(overrides.methods)  # paths typed by a user are relative to where they are
+        chosen = list(
+            overrides.methods
+        )  # paths on the command line are relative to the working directory
     controls = [_reference(ref, folder) for ref in spec.controls]
     named: list[tuple[str, Role]] = [(ref, "method") for ref in chosen]
     # A control that also competes is shown once, as a competitor.

@@ -1,4 +1,4 @@
-"""What tasks, models and methods give to the identity of a cell: all that can move its numbers.
+"""Identities of tasks, models and methods: everything that affects the numbers of a cell.
 
 Plain JSON values; the spec classes say which of their fields take part (`harness.spec.key`).
 """
@@ -25,7 +25,7 @@ from harness.spec.types import (
 
 
 def task_identity(task: Loaded[Task]) -> dict[str, Any]:
-    """What a task gives to the identity of its cells; reads the files that it refers to."""
+    """The identity of a task; reads the files that it refers to."""
     from harness.datasets.open import content_digests
 
     part: dict[str, Any] = identity_fields(task.spec)
@@ -43,27 +43,27 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
 
 
 def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
-    """Package and version of a granularity that is not ours."""
+    """Package and version of a granularity from a plug-in."""
     origin = granularity.plug_in(evaluation.granularity)
     return {} if origin is None else {"granularity_plug_in": origin}
 
 
 def _bos_rule(tokenizer: TokenizerSpec) -> dict[str, str]:
-    """How the BOS of a file is found: earlier versions took special tokens for words."""
+    """How the BOS of a file is determined: earlier versions treated special tokens as words."""
     return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos is True else {}
 
 
 def _order(data: Data) -> dict[str, list[str]]:
-    """Keys of the mappings that data is drawn through in the order in which they are written.
+    """Keys of mappings whose order affects how data is drawn, in the order written.
 
-    Canonical JSON sorts keys, so their order has to stand in the identity by itself.
+    Canonical JSON sorts keys, so the identity records their order separately.
     """
     names = ("slots", "shares", "held_out")
     return {name: list(getattr(data, name)) for name in names if hasattr(data, name)}
 
 
 def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trained model is made of: not the corruption, which training never sees."""
+    """The part of a task that affects training: not the corruption, which training never sees."""
     names = ("data", "tokenizer", "files", "order", "bos", "plug_in")
     picked = {name: task_part[name] for name in names if name in task_part}
     data = {name: value for name, value in picked["data"].items() if name != "corruption"}
@@ -71,7 +71,7 @@ def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plug_in_identity(spec: Data | Method) -> dict[str, str]:
-    """Package and version of code that is not ours: another version may give other numbers."""
+    """Package and version of a plug-in's code: another version may give other numbers."""
     origin = _method_origin(spec) if isinstance(spec, Method) else _data_origin(spec)
     return {} if origin is None else {"plug_in": origin}
 
@@ -89,7 +89,7 @@ def _data_origin(data: Data) -> str | None:
 
 
 def model_identity(model: Model, folder: Path) -> dict[str, Any]:
-    """What a model spec in `folder` gives; reads the weights of one that is loaded."""
+    """The identity of a model whose spec is in `folder`; reads the weights of a loaded one."""
     part: dict[str, Any] = identity_fields(model)
     if isinstance(model, LoadModel):
         part["weights"] = weight_digests(model, folder)

@@ -1,4 +1,4 @@
-"""Tasks and models of a suite whose files are not there, so that their cells are left out.
+"""Tasks and models of a suite that are left out because their files are missing.
 
 Only a suite with `skip_missing` leaves cells out; elsewhere a missing file is an error.
 """
@@ -17,7 +17,7 @@ from harness.spec.types import LoadModel, Model, Task
 
 @dataclass(frozen=True)
 class Skipped:
-    """A task on a model that a suite does not run now, and what would change that."""
+    """A task on a model that a suite leaves out, and the files that it needs."""
 
     task: str
     model: str
@@ -31,10 +31,10 @@ class Skipped:
 def missing_files(
     task: Loaded[Task], model: Model, folder: Path, trained_on: Loaded[Task] | None = None
 ) -> tuple[str, ...]:
-    """What a task needs with a model, whose spec is in `folder`, and what is not there.
+    """The missing files of a task with a model whose spec is in `folder`.
 
-    Files of the task that the model is `trained_on` are needed too. A folder of a model that lacks
-    its configuration or weights is named too. A model of the hub is never missing: it is fetched.
+    Files of the task that the model is `trained_on` are needed too. A model folder without its
+    configuration or weights is reported too. A model of the hub is never missing: it is fetched.
     """
     from harness.datasets.check import needed_with
 

@@ -1,4 +1,4 @@
-"""Cells whose method cannot find what their task asks for, refused before any is run."""
+"""Refuse cells whose method does not support what their task asks for, before any is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def refuse_unable(cells: Iterable[Cell]) -> None:
-    """Raise `HarnessError` for the first reason why some cells' methods find nothing there."""
+    """Raise `HarnessError` for the first reason why a method cannot be used in some cells."""
     cells = list(cells)
     for granularity in dict.fromkeys(cell.task.spec.evaluation.granularity for cell in cells):
         _refuse(

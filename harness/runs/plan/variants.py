@@ -14,7 +14,7 @@ from harness.spec.types import HOW_LARGE, Evaluation, EvaluationChange, Suite, T
 
 
 def _changes(change: EvaluationChange) -> dict[str, Any]:
-    """What a change of the evaluation says, by field."""
+    """The fields that a change of the evaluation sets, by name."""
     values = {field.name: getattr(change, field.name) for field in fields(change)}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -28,16 +28,16 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
 
 def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     """The task under each evaluation of the suite, with what was changed in words."""
-    found: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
+    distinct: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
     for change in spec.evaluations or (EvaluationChange(),):
-        given = _changes(change)
-        evaluation = replace(task.spec.evaluation, **_complete(given))
-        if problem := refused(evaluation.granularity, given):
+        changed = _changes(change)
+        evaluation = replace(task.spec.evaluation, **_complete(changed))
+        if problem := refused(evaluation.granularity, changed):
             raise HarnessError(f"suite {spec.name!r}, task {task.spec.name!r}: {problem}")
-        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        words = ", ".join(f"{name} {value}" for name, value in changed.items())
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
-        found.setdefault(evaluation, (words, varied))  # equal ones are one computation
-    return list(found.values())
+        distinct.setdefault(evaluation, (words, varied))  # equal ones are one computation
+    return list(distinct.values())
 
 
 def excluded(
@@ -57,7 +57,7 @@ def excluded(
 
 
 def apart(spec: Suite, task_ref: str, model_ref: str) -> bool:
-    """Whether the suite leaves out a task on a model, whatever the method and evaluation."""
+    """Whether the suite leaves out a task on a model for every method and evaluation."""
     return any(
         one.task in (None, task_ref)
         and one.model in (None, model_ref)
@@ -67,19 +67,19 @@ def apart(spec: Suite, task_ref: str, model_ref: str) -> bool:
     )
 
 
-def _agrees(evaluation: Evaluation, given: EvaluationChange) -> bool:
-    return all(getattr(evaluation, name) == value for name, value in _changes(given).items())
+def _agrees(evaluation: Evaluation, change: EvaluationChange) -> bool:
+    return all(getattr(evaluation, name) == value for name, value in _changes(change).items())
 
 
 def refuse_idle_exclusions(
     spec: Suite, varied: Mapping[str, Sequence[tuple[str, Loaded[Task]]]]
 ) -> None:
-    """Refuse an exclusion that no evaluation of the suite agrees with: it is a slip."""
+    """Refuse an exclusion that matches no evaluation of the suite."""
     for index, one in enumerate(spec.exclude):
         evaluations = (
             task.spec.evaluation
-            for ref, found in varied.items()
-            for _, task in found
+            for ref, versions in varied.items()
+            for _, task in versions
             if one.task in (None, ref)
         )
         if not any(_agrees(evaluation, one.evaluation) for evaluation in evaluations):

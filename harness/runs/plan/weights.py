@@ -1,7 +1,7 @@
 """What identifies a loaded model: the digests of its configuration and weights.
 
-Every cell of a model asks for them, and files of many gigabytes take minutes to read; so a digest
-is kept for as long as the file's size and times stay, once the file is older than a clock may err.
+Every cell of a model needs them, and files of many gigabytes take minutes to read; so a digest is
+cached while the size and times of the file stay the same, once it is older than clocks may differ.
 """
 
 from __future__ import annotations
@@ -34,5 +34,5 @@ def _digest(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _kept_digest(path: Path, size: int, modified: int, changed: int) -> str:
-    """The digest of a settled file; size and times are there to be part of the key."""
+    """The digest of an unchanged file; size and times are part of the cache key."""
     return file_digest(path)

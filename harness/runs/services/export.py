@@ -1,4 +1,4 @@
-"""Circuits of a run as files of other tools: a folder that the MIB leaderboard takes.
+"""Export circuits of a run in the format of the MIB leaderboard.
 
 One folder per task and model, `{task}_{model}` with hyphens inside names, with files in the form of
 EAP-IG, pt or JSON. What a folder holds is one of:
@@ -64,7 +64,7 @@ class Exported:
 
     path: Path
     cell: str
-    known: bool
+    on_board: bool
     cut_from: str
     edges: int
     edges_total: int
@@ -136,7 +136,7 @@ def _circuit(cell: StoredCell, size: float | None) -> Circuit:
 
 
 def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
-    """For each limit the largest measured circuit that keeps to it."""
+    """For each limit the largest measured circuit within it."""
     shares = [point["size_requested"] for point in (cell.result or {})["curve"]]
     measured = sorted((_circuit(cell, share) for share in shares), key=lambda one: one.size)
     empty = replace(measured[0], kept=measured[0].kept & False)
@@ -150,7 +150,7 @@ def _within_limits(cell: StoredCell) -> list[tuple[float, Circuit]]:
 def _written(
     files: Sequence[tuple[str, StoredCell, Circuit]], target: Path, *, scored: bool
 ) -> list[Exported]:
-    """Write circuits to paths below `target`, once all of them are known to have a MIB form."""
+    """Write circuits to paths below `target`, after checking that all of them have a MIB form."""
     for _, _, circuit in files:
         mib_config(circuit)
     written = []
@@ -159,15 +159,15 @@ def _written(
         path.parent.mkdir(parents=True, exist_ok=True)
         save_circuit(circuit, path, mib=True)
         cut_from = circuit.source.get("cut_from", "scores") if scored else "scores"
-        known = path.parent.name in MIB_FOLDERS
+        on_board = path.parent.name in MIB_FOLDERS
         total = len(circuit.space)
-        written.append(Exported(path, cell.entry.id, known, cut_from, circuit.size, total))
+        written.append(Exported(path, cell.entry.id, on_board, cut_from, circuit.size, total))
     return written
 
 
 def too_few(written: Sequence[Exported]) -> bool:
-    """Whether they are no submission yet: the leaderboard asks for two tasks and two models."""
-    names = {one.path.parent.name for one in written if one.known}
+    """Whether the files are too few to submit: the board asks for two tasks and two models."""
+    names = {one.path.parent.name for one in written if one.on_board}
     tasks, models = ({name.split("_")[part] for name in names} for part in (0, 1))
     return len(tasks) < 2 or len(models) < 2
 

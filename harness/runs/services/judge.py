@@ -35,10 +35,10 @@ _LABEL = Method(name="judge", title="A named circuit", kind="random")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be judged on what. `pairs` and `seed` None: as the task or the cell says.
+    """What to judge, and on what. `pairs` and `seed` default to those of the task or the cell.
 
-    `task` has the model; the prompts, the metric and the choices are those of `on` where it is
-    given, else of `task`.
+    `task` has the model; the prompts, the metric and the choices are those of `on`, else of
+    `task`.
     """
 
     named: NamedCircuit
@@ -132,7 +132,7 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
         seed = 0 if entry is None else entry.seed
     choices = task.spec.evaluation
     if entry is not None and entry.task == task.spec.name:
-        # A suite may have changed the task's choices.
+        # A suite may change the choices of the task.
         stored = entry.identity["task"]["evaluation"]
         listed = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
         choices = Evaluation(**{**stored, **listed})
@@ -147,7 +147,7 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
 
 
 def _compare_models(request: Request, cell: Cell, log: Callable[[str], None]) -> None:
-    """Refuse a cell whose own task would now make another model; say so where another is asked."""
+    """Refuse a cell whose task would now give another model; log if another one was asked for."""
     entry = request.named.entry
     if entry is None or entry.model_id == cell.model_id:
         return
@@ -165,7 +165,7 @@ def _place(request: Request, cell: Cell, choices: Evaluation) -> dict[str, Any]:
     """What was judged and on what; `same_model` is null where the circuit does not say."""
     entry = request.named.entry
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": request.named.name,
         "source": dict(request.named.circuit.source),
         "task": request.measured.spec.name,

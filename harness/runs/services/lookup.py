@@ -11,23 +11,23 @@ from harness.circuits.files import load_circuit
 from harness.errors import HarnessError
 from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
-from harness.runs.store.record import Entry, by_beginning, entries_of, find_run, runs_root
+from harness.runs.store.record import PlannedCell, by_beginning, entries_of, find_run, runs_root
 
 
 @dataclass(frozen=True)
 class NamedCircuit:
-    """A circuit, what the user called it, and the cell it is from, if it is from one."""
+    """A circuit, the name the user gave it, and the cell it comes from, if any."""
 
     circuit: Circuit
     name: str
-    entry: Entry | None = None
+    entry: PlannedCell | None = None
 
 
 def find_circuit(results: Path, reference: str, size: float | None = None) -> NamedCircuit:
     """A circuit by file, by the beginning of a cell's id, or by `run:cell`.
 
-    With `size`, of a cell the circuit that was measured at this share of the edges. Raises
-    `NotFound` if nothing answers to it, `HarnessError` for a broken file, if several do, or if no
+    With `size`, the circuit of a cell that was measured at this share of the edges. Raises
+    `NotFound` if nothing matches, `HarnessError` for a broken file, if several do, or if no
     circuit of that size was measured, `StoreCorrupt` if the cell is not what was published.
     """
     if Path(reference).is_file():
@@ -64,7 +64,7 @@ def find_circuits(
     """As `find_circuit`; `run:method` gives those of all finished cells of the method, by seed.
 
     They are of one task, model and evaluation of a suite; `task` and `variant` choose among
-    several. Smoke cells stand in only where there is nothing better. Raises as `find_circuit`,
+    several. Smoke cells are used only where there are no complete ones. Raises as `find_circuit`,
     and `HarnessError` for cells of several.
     """
     run, _, method = reference.rpartition(":")
@@ -87,7 +87,7 @@ def find_circuits(
     return [_stored(folder, entry.id, size) for entry in ordered]
 
 
-def _one_place(reference: str, entries: Iterable[Entry]) -> None:
+def _one_place(reference: str, entries: Iterable[PlannedCell]) -> None:
     """Refuse to mix cells that measure different things."""
     places = sorted({(entry.task, entry.model, entry.variant) for entry in entries})
     if len(places) > 1:

@@ -1,4 +1,4 @@
-"""What circuits share, as plain JSON data: of one with others, of groups, and between groups."""
+"""Overlap of circuits as plain JSON data: with other circuits, within and between groups."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def overlap_with(named: NamedCircuit, others: Sequence[NamedCircuit]) -> dict[st
         "with": [
             {
                 "name": other.name,
-                "edges": _plain(element_overlap(named.circuit, other.circuit)),
+                "elements": _plain(element_overlap(named.circuit, other.circuit)),
                 "nodes": _plain(node_overlap(named.circuit, other.circuit)),
             }
             for other in others
@@ -48,7 +48,8 @@ def overlap_of(groups: Mapping[str, Sequence[NamedCircuit]]) -> dict[str, Any]:
     circuits = {name: [one.circuit for one in group] for name, group in groups.items()}
     single = all(len(group) == 1 for group in circuits.values())
     return {
-        "schema_version": 1,
+        "schema_version": 2,
+        "unit": next(iter(circuits.values()))[0].space.unit,
         "groups": [
             {
                 "name": name,
@@ -62,7 +63,7 @@ def overlap_of(groups: Mapping[str, Sequence[NamedCircuit]]) -> dict[str, Any]:
             {
                 "a": a,
                 "b": b,
-                "edges": _plain(element_between(circuits[a], circuits[b])),
+                "elements": _plain(element_between(circuits[a], circuits[b])),
                 "nodes": _plain(node_between(circuits[a], circuits[b])),
             }
             for a, b in combinations(circuits, 2)
@@ -84,16 +85,16 @@ def _described(named: NamedCircuit) -> dict[str, Any]:
 
 def _consistency(circuits: Sequence[Circuit]) -> dict[str, Any]:
     if len(circuits) < 2:
-        return {"edges": None, "nodes": None}
+        return {"elements": None, "nodes": None}
     return {
-        "edges": _plain(element_consistency(circuits)),
+        "elements": _plain(element_consistency(circuits)),
         "nodes": _plain(node_consistency(circuits)),
     }
 
 
-def _plain(found: Any) -> dict[str, Any]:
-    """A dataclass as JSON data: what is not defined is null."""
+def _plain(statistics: Any) -> dict[str, Any]:
+    """A dataclass as JSON data; undefined values are null."""
     return {
         name: None if isinstance(value, float) and not isfinite(value) else value
-        for name, value in asdict(found).items()
+        for name, value in asdict(statistics).items()
     }

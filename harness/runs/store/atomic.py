@@ -1,7 +1,7 @@
-"""Writing files so that a kill, a full disk or an interrupt never leaves half of one.
+"""Atomic file writes: a kill, a full disk or an interrupt never leaves half a file.
 
-Everything is written beside its final place, forced to disk, and only then renamed: a name that
-can be read holds the whole of what was written.
+Everything is written beside its final place, forced to disk, and only then renamed: a file
+that can be read is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STALE_SECONDS = 60.0
 def json_bytes(data: Any) -> bytes:
     """Readable JSON with one byte form per value: sorted keys, trailing newline.
 
-    Raises ValueError for NaN and infinities, which JSON cannot say.
+    Raises ValueError for NaN and infinities, which JSON cannot represent.
     """
     text = json.dumps(data, allow_nan=False, sort_keys=True, indent=1, ensure_ascii=False)
     return (text + "\n").encode()
@@ -44,7 +44,7 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's list of names to disk, so that a rename in it survives a power cut."""
+    """Sync a folder's entries to disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +61,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, in place of whatever stood there: all of it, or nothing."""
+    """Write `content` to `path`, replacing any file there; all of it, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
@@ -74,7 +74,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def remove_stale_drafts(folder: Path) -> None:
-    """Remove drafts of `replace_file` whose writer was killed: a living one takes milliseconds."""
+    """Remove drafts of `replace_file` whose writer was killed."""
     for draft in folder.glob(".*.json.*"):
         with suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > STALE_SECONDS:
@@ -122,10 +122,10 @@ def folder_digests(folder: Path) -> Mapping[str, str]:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold the lock file without waiting: yields False when somebody else holds it.
+    """Hold the lock file without waiting; yield False if another process holds it.
 
-    The operating system frees the lock when its holder dies, however it dies. Lock files stay
-    behind, empty: removing one would race with somebody just about to take it.
+    The operating system releases the lock when its holder dies. Empty lock files stay behind:
+    removing one would race with a process that is about to take it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
@@ -141,6 +141,6 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and all in it; no error when it is not there."""
+    """Remove a folder and its contents; no error if it does not exist."""
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -1,12 +1,12 @@
 """One run's results on disk: immutable cells that appear in one rename.
 
     <run>/cells/<id>/result.json          numbers, schema-checked, byte-reproducible
-                     timing.json          seconds, memory: never reproducible, so apart
+                     timing.json          seconds, memory: not reproducible, so kept apart
                      provenance.json      versions, commit, device, command
                      circuit.safetensors, examples.safetensors
     <run>/failures/<id>.json              why a cell failed; gone once the cell succeeds
     <run>/plan.json                       the cells asked for (`harness.runs.store.record`)
-    <run>/.work/<id>/                     a cell being written; its lock tells if it is alive
+    <run>/.work/<id>/                     a cell being written; its lock is held while it is
     <run>/.locks/<id>.lock
 
 A cell exists if and only if its folder does; nothing in it ever changes.
@@ -114,7 +114,7 @@ class CellStore:
         return timing
 
     def provenance(self, cell_id: str) -> dict[str, Any]:
-        """Where a finished cell was computed, by what."""
+        """Where and by which versions a finished cell was computed."""
         provenance: dict[str, Any] = self._read(self.cells / cell_id / "provenance.json")
         return provenance
 
@@ -162,9 +162,9 @@ class CellStore:
             self._checked_artifact(cell_id, name, result)
         folder = self.cells / cell_id
         noted = self._read(folder / MANIFEST)
-        found = {name: seal for name, seal in folder_digests(folder).items() if name != MANIFEST}
-        for name in sorted(noted.keys() | found.keys()):
-            if noted.get(name) != found.get(name):
+        actual = {name: seal for name, seal in folder_digests(folder).items() if name != MANIFEST}
+        for name in sorted(noted.keys() | actual.keys()):
+            if noted.get(name) != actual.get(name):
                 raise StoreCorrupt(f"{folder / name} is not what was published; {RECOMPUTE}")
 
     def _read(self, path: Path) -> Any:
@@ -186,10 +186,10 @@ class CellStore:
     # ------------------------------------------------------------------ writing
     @contextmanager
     def claim(self, cell_id: str) -> Iterator[bool]:
-        """Hold the sole right to compute a cell; yields False, at once, if another has it.
+        """Claim the right to compute a cell; yield False at once if another process holds it.
 
-        Check `has` again inside: the other one may just have finished. What a killed holder left
-        is removed on the way in and what this one leaves, on the way out.
+        Check `has` again inside: the other process may just have finished. Leftovers of a killed
+        holder are removed on entry, and those of this one on exit.
         """
         with try_lock(self.locks / f"{cell_id}.lock") as held:
             if not held:
@@ -203,9 +203,9 @@ class CellStore:
                 remove_folder(draft)
 
     def publish(self, cell_id: str, output: CellOutput, provenance: Mapping[str, Any]) -> None:
-        """Write a claimed cell and put it in place in one rename.
+        """Write a claimed cell and move it into place in one rename.
 
-        If the cell is there already it must hold the same result, byte for byte; else
+        If the cell already exists it must hold the same result, byte for byte; else
         `StoreCorrupt`. A result that breaks its schema is a bug: ValueError.
         """
         draft = self.work / cell_id

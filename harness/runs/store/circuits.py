@@ -1,10 +1,10 @@
-"""Circuits of a finished cell: the one that is stored with its scores, or that of a measured size.
+"""Circuits of a finished cell: the one stored with its scores, or that of a measured size.
 
 `circuit.safetensors` holds the smallest measured circuit that is faithful, and the scores that
 circuits of its size are cut from. Not every method cuts all sizes from one ranking: learned masks
 have one for each target, a search settles on circuits. `circuits.safetensors` holds the circuit of
-every size of the curve, as it was measured. In `source` of the former, `cut_from` says in words
-what its size is cut from (`scores`: all sizes are), and `scores` whether they are sums
+every size of the curve, as it was measured. In `source` of the former, `cut_from` says what its
+size is cut from (`scores`: all sizes are), and `scores` whether they are sums
 (`Discovery.additive`) or ranks.
 """
 

@@ -1,8 +1,8 @@
 """The cache of models that all runs of a results folder share.
 
-`<root>/<model_id>/` holds a finished model and appears in one rename. While a model is made, its
-maker holds `.locks/<model_id>.lock` and keeps checkpoints in `.scratch/<model_id>/`, which
-survive a kill so that training goes on where it stopped.
+`<root>/<model_id>/` holds a finished model and appears in one rename. While a model is trained,
+its process holds `.locks/<model_id>.lock` and keeps checkpoints in `.scratch/<model_id>/`, which
+survive a kill so that training can resume.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MANIFEST = "manifest.json"
 
 
 class ModelStore:
-    """Models by the digest of what made them (`Cell.model_id`)."""
+    """Models by the digest of their identity (`Cell.model_id`)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, model_id: str) -> Path:
-        """Folder of a finished model (whether or not it is there)."""
+        """Folder of a finished model (whether or not it exists)."""
         return self.root / model_id
 
     def exists(self, model_id: str) -> bool:
@@ -44,14 +44,14 @@ class ModelStore:
 
     @contextmanager
     def lock(self, model_id: str) -> Iterator[None]:
-        """Wait for and hold the right to make this model; check `exists` again inside."""
+        """Wait for and hold the right to train this model; check `exists` again inside."""
         folder = self.root / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{model_id}.lock"):
             yield
 
     def scratch(self, model_id: str) -> Path:
-        """Folder for checkpoints of training; outlives a kill, goes when the model is published."""
+        """Folder for training checkpoints; survives a kill, removed once the model is published."""
         folder = self.root / ".scratch" / model_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -59,7 +59,7 @@ class ModelStore:
     def publish(self, model_id: str, tmp_dir: Path) -> Path:
         """Make the files of `tmp_dir` the model, in one rename; returns `path(model_id)`.
 
-        `tmp_dir` is used up. If the model is there already, that one stays.
+        `tmp_dir` is consumed. A model that already exists is kept.
         """
         manifest = {k: v for k, v in folder_digests(tmp_dir).items() if k != MANIFEST}
         write_synced(tmp_dir / MANIFEST, json_bytes(manifest))
@@ -89,16 +89,16 @@ class ModelStore:
         """Ids of all finished models, sorted."""
         if not self.root.is_dir():
             return []
-        found = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
-        return sorted(name for name in found if self.exists(name))
+        names = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
+        return sorted(name for name in names if self.exists(name))
 
     def verify(self, model_id: str) -> None:
         """Check every file against the digest noted when it was published (`StoreCorrupt`)."""
         folder = self.path(model_id)
         noted = read_json(folder / MANIFEST)
-        found = {k: v for k, v in folder_digests(folder).items() if k != MANIFEST}
-        for name in sorted(noted.keys() | found.keys()):
-            if noted.get(name) != found.get(name):
+        actual = {k: v for k, v in folder_digests(folder).items() if k != MANIFEST}
+        for name in sorted(noted.keys() | actual.keys()):
+            if noted.get(name) != actual.get(name):
                 raise StoreCorrupt(
                     f"{folder / name} is not the file that was published; "
                     f"delete the folder {folder} and run again to remake the model"

@@ -1,4 +1,4 @@
-"""Where a number was made: versions, commit, machine, command. Never part of a result.
+"""Where a result was computed: versions, commit, machine, command. Never part of a result.
 
 Everything here may differ between two runs that give the same numbers, so it is stored beside
 `result.json`, not in it.
@@ -40,17 +40,17 @@ def collect(runtime: Runtime) -> dict[str, Any]:
 
 @cache
 def versions() -> Mapping[str, str | None]:
-    """Version of Python, the harness and the packages that can move a number."""
-    found: dict[str, str | None] = {
+    """Versions of Python, the harness and the packages that can affect a result."""
+    installed: dict[str, str | None] = {
         "python": platform.python_version(),
         "harness": harness.__version__,
     }
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed
 
 
 def package_git_state() -> Mapping[str, Any] | None:
@@ -62,8 +62,8 @@ def package_git_state() -> Mapping[str, Any] | None:
 def git_state(folder: Path) -> Mapping[str, Any] | None:
     """Commit of the package's own repository and whether it has changes; None if not in one.
 
-    A package installed inside somebody else's repository (a virtual environment there) is not
-    tracked by it, so that repository's commit would say nothing about this code.
+    A package installed inside another repository (a virtual environment there) is not tracked by
+    it, so the commit of that repository would not identify this code.
     """
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
@@ -90,7 +90,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 @cache
 def cpu_name() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name as reported by the system."""
     information = Path("/proc/cpuinfo")
     if information.is_file():
         for line in information.read_text(errors="replace").splitlines():

@@ -1,11 +1,11 @@
-"""What a results folder was asked for: `plan.json`, and its cells with all that is known of them.
+"""The record of a run (`plan.json`): the cells that were asked for, and their state.
 
-Cells stay in the store for ever; the record says which of them belong to the tables. Asking for
+Cells stay in the store for ever; the record lists those that belong in the tables. Asking for
 a point of the grid again (same task, model, method, seed, limit) replaces its entry, so that a
 changed spec never leaves numbers of two versions of a task in one table. A plan holds every
-evaluation of each of its tasks, so entries of an evaluation that the suite has no more are dropped
-when one of its tasks is asked for again; other methods and seeds stay, since a command may ask
-for some of them only.
+evaluation of each of its tasks, so entries of an evaluation that the suite no longer has are
+dropped when one of its tasks is asked for again; other methods and seeds stay, since a command may
+ask for only some of them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PLAN = "plan.json"
 MODELS = "models"  # beside the runs: the models they share
 
 Status = Literal["ok", "smoke", "failed", "missing"]
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedCell:
     """A cell that was asked for."""
 
     id: str
@@ -47,15 +47,15 @@ class Entry:
 
     @property
     def point(self) -> tuple[str, str, str, str, int, int | None]:
-        """The place in the grid, whatever the version of its specs."""
+        """The point of the grid, independent of the version of its specs."""
         return self.task, self.variant, self.model, self.method, self.seed, self.limit
 
 
 @dataclass(frozen=True)
 class StoredCell:
-    """An entry and what the store knows of it; labels are those of the entry."""
+    """A planned cell with its state in the store; labels are those of the entry."""
 
-    entry: Entry
+    entry: PlannedCell
     status: Status
     store: CellStore
     result: Mapping[str, Any] | None = None
@@ -75,26 +75,26 @@ def find_run(results: Path, run: str) -> Path:
     for folder in (Path(run), results / run):
         if (folder / PLAN).is_file():
             return folder
-    known = ", ".join(path.name for path in runs_root(results)) or "none"
+    names = ", ".join(path.name for path in runs_root(results)) or "none"
     raise NotFound(
-        f"no run {run!r} (a folder with {PLAN}) here or in {results}; runs there: {known}"
+        f"no run {run!r} (a folder with {PLAN}) here or in {results}; runs there: {names}"
     )
 
 
-def by_beginning(cells: Mapping[str, Found], beginning: str, otherwise: str) -> Found:
-    """What belongs to the one cell id that begins so; `cells` are by id.
+def by_beginning(cells: Mapping[str, Value], beginning: str, otherwise: str) -> Value:
+    """The value of the one cell whose id has this beginning; `cells` are by id.
 
-    Raises `NotFound(otherwise)` if none does (an empty beginning begins none), `HarnessError`
-    that lists the ids if several do.
+    Raises `NotFound(otherwise)` if there is none (or `beginning` is empty), and
+    `HarnessError` listing the ids if there are several.
     """
-    found = sorted(cell for cell in cells if beginning and cell.startswith(beginning))
-    if not found:
+    matches = sorted(cell for cell in cells if beginning and cell.startswith(beginning))
+    if not matches:
         raise NotFound(otherwise)
-    if len(found) > 1:
+    if len(matches) > 1:
         raise HarnessError(
-            f"{beginning!r} begins {len(found)} ids: {', '.join(found)}; give more characters"
+            f"{beginning!r} begins {len(matches)} ids: {', '.join(matches)}; give more characters"
         )
-    return cells[found[0]]
+    return cells[matches[0]]
 
 
 def model_store(results: Path) -> ModelStore:
@@ -102,9 +102,9 @@ def model_store(results: Path) -> ModelStore:
     return ModelStore(results / MODELS)
 
 
-def entry_of(cell: Cell) -> Entry:
+def entry_of(cell: Cell) -> PlannedCell:
     """The entry of a planned cell."""
-    return Entry(
+    return PlannedCell(
         id=cell.id,
         model_id=cell.model_id,
         task=cell.task.spec.name,
@@ -135,8 +135,8 @@ def record(folder: Path, plan: Plan) -> None:
 
 
 def _merge(
-    old: Sequence[Entry], new: Sequence[Entry], grid: frozenset[tuple[str, str]]
-) -> list[Entry]:
+    old: Sequence[PlannedCell], new: Sequence[PlannedCell], grid: frozenset[tuple[str, str]]
+) -> list[PlannedCell]:
     asked = grid | {(entry.task, entry.variant) for entry in new}
     again = {task for task, _ in asked}
     kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
@@ -148,20 +148,20 @@ def _merge(
     return sorted(points.values(), key=lambda entry: tasks[entry.task])
 
 
-def entries_of(folder: Path) -> list[Entry]:
+def entries_of(folder: Path) -> list[PlannedCell]:
     """The cells that a run was asked for, in order."""
     path = folder / PLAN
     try:
-        return [Entry(**cell) for cell in read_json(path)["cells"]]
+        return [PlannedCell(**cell) for cell in read_json(path)["cells"]]
     except (KeyError, TypeError) as error:
         raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
 
 
 def skipped_of(folder: Path) -> list[Skipped]:
-    """What the run's suite had no files for when it was run last."""
+    """What the last run left out because its files were missing."""
     path = folder / PLAN
     try:
-        # Records made before suites could leave out anything do not speak of it.
+        # Absent in records older than this feature.
         return [
             Skipped(one["task"], one["model"], tuple(one["needs"]))
             for one in read_json(path).get("left_out", ())
@@ -170,20 +170,20 @@ def skipped_of(folder: Path) -> list[Skipped]:
         raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
 
 
-def status_of(entry: Entry, store: CellStore) -> Status:
+def status_of(entry: PlannedCell, store: CellStore) -> Status:
     """Whether a cell is done, without reading its numbers."""
     if store.has(entry.id):
         return "ok" if entry.limit is None else "smoke"
     return "missing" if store.failure_mark(entry.id) is None else "failed"
 
 
-def load_cells(folder: Path, wanted: Iterable[Entry] | None = None) -> list[StoredCell]:
+def load_cells(folder: Path, wanted: Iterable[PlannedCell] | None = None) -> list[StoredCell]:
     """All cells of a run's record (or the wanted ones), with results read and checked."""
     store = CellStore(folder)
     return [_load(store, entry) for entry in (entries_of(folder) if wanted is None else wanted)]
 
 
-def _load(store: CellStore, entry: Entry) -> StoredCell:
+def _load(store: CellStore, entry: PlannedCell) -> StoredCell:
     status = status_of(entry, store)
     if status in ("ok", "smoke"):
         return StoredCell(

@@ -1,4 +1,4 @@
-"""Results that earlier versions of the harness wrote, read as those of today."""
+"""Read results of earlier format versions as the current one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 def upgraded(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """A result of format version 1 as version 2; any other one as it is.
 
-    Version 1 knew edges alone, called the ground truth `known`, did not measure the plain model
-    apart from the model with all edges, and read `size_at` off the measured sizes.
+    Version 1 supported edges alone, called the ground truth `known`, did not measure the plain
+    model apart from the model with all edges, and read `size_at` off the measured sizes.
     """
     if result.get("schema_version") != 1:
         return result

@@ -38,7 +38,7 @@ from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.suite import Exclusion, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.template import AnswerRule, Template, TemplateData, WordList
-from harness.spec.types.training import Target, Training
+from harness.spec.types.training import Training, TrainingTarget
 
 __all__ = [
     "CHOICES",
@@ -76,12 +76,12 @@ __all__ = [
     "Selection",
     "SplitShares",
     "Suite",
-    "Target",
     "Task",
     "Template",
     "TemplateData",
     "TokenizerSpec",
     "TrainModel",
     "Training",
+    "TrainingTarget",
     "WordList",
 ]

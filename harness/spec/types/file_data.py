@@ -11,7 +11,7 @@ from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Names of the columns of a data file; null means the column is not there."""
+    """Names of the columns of a data file; null means there is no such column."""
 
     ABOUT: ClassVar = About("Columns")
 

@@ -10,12 +10,13 @@ from harness.spec.types.scalars import SeedNumber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class TrainingTarget:
     """Training stops early once `metric` on the validation split reaches `value`."""
 
     ABOUT: ClassVar = About(
         "Target",
         "When training may stop early.",
+        name="target",
         rules=(
             {
                 "if": {"properties": {"metric": {"const": "accuracy"}}},
@@ -134,7 +135,7 @@ class Training:
         ),
     ] = 200
     target: Annotated[
-        Target | None,
+        TrainingTarget | None,
         Key(
             "Target",
             "Stop early once this is reached; null trains all steps.",

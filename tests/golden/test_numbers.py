@@ -1,0 +1,69 @@
+"""Ids and numbers of stored cells do not move.
+
+The numbers are those of some cells of the suite known_circuits, whose models are compiled: nothing
+is trained, so machines agree to rounding. They were stored before circuits were subsets of spaces.
+A change that moves numbers has to change ids (`SEMANTICS_VERSION`), and then what is stored here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.runs.compute.cell import compute_cell
+from harness.runs.plan import cells as planning
+from harness.runs.plan import expand
+from harness.runs.store import ModelStore
+from harness.spec.identity import digest
+from harness.spec.load import Library
+
+STORED = json.loads((Path(__file__).parent / "known_circuits.json").read_text())
+
+
+SUITES = {
+    "quickstart": "24e55513255fc22cd8aff1be5f64dd574419de52cd4aaa5095e2aae9b841e90c",
+    "edge_pruning": "95655b32c156a677fbc90ef325a5e4db0cbcf4d56b9fa57836f60a3f2a59e766",
+    "edge_pruning_prompts": "d0dca7453470bd19ad70f579ca1ffeec48745e01c10dd8ca939c58d6cc08d0fc",
+    "known_circuits": "7f4659cb828a1c75f561804064811b7c5f30825d86cc3c33c8d542c7b0f1d93a",
+}
+"""Digest of the ids of all cells, with the versions of torch and numpy taken to be 2.0."""
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_ids_of_the_shipped_suites_are_those_they_had(suite, monkeypatch):
+    monkeypatch.setattr(planning, "minor_version", lambda package: "2.0")
+    library = Library()
+    plan = expand(library.suite(suite), library)
+    assert digest([cell.id for cell in plan.cells]) == SUITES[suite]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    library = Library()
+    plan = expand(library.suite("known_circuits"), library)
+    return {
+        f"{cell.task.spec.name} {cell.task.spec.evaluation.ablation} {cell.method.name}": cell
+        for cell in plan.cells
+    }
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return ModelStore(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_cell_has_the_numbers_it_had(name, cells, models):
+    stored = STORED[name]
+    result = compute_cell(cells[name], models, lambda text: None).result
+    curve = result["curve"]
+    assert [point["size"] for point in curve] == stored["size"]
+    for measure in ("faithfulness", "kl", "metric"):
+        values = [point[measure]["value"] for point in curve]
+        assert values == pytest.approx(stored[measure], rel=1e-4, abs=1e-5), measure
+    assert result["summary"]["cmd"]["value"] == pytest.approx(stored["cmd"], rel=1e-4)
+    assert result["summary"]["cpr"]["low"] == pytest.approx(stored["cpr_low"], rel=1e-4)
+    assert (result["ground_truth"] or {}).get("auroc") == pytest.approx(stored["auroc"], rel=1e-6)
+    assert result["data_digest"] == stored["data_digest"]
