@@ -23,7 +23,7 @@ B + U/T, and in these units
     edge_pruning step              B + F + 2F + 3X   counterfactual; whole model; the same
     edge_pruning step+kept         2F + 3X
     subnetwork_probing step, uniform_gradient_sampling step: as edge_pruning step
-    acdc per edge                  U/T               whatever is dropped, the answer has to be read
+    acdc per edge                  U/T               the answer has to be read in any case
     activation_patching per edge   the reader's own map, what it feeds in its layer, the layers
                                    above, U/T; the mean over edges
     node_patching                  B + F + Σ over writers of (what is above + U/T)

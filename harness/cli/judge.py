@@ -166,7 +166,7 @@ def _text(report: dict[str, Any]) -> str:
     rows = [*_behaviour(report), *_completeness(report), *_minimality(report)]
     rows += [*_tests_rows(report), *_overlap(report)]
     lines = [[printable(text) for text in row] for row in rows]
-    headers = ["measure", "value", "what it says"]
+    headers = ["measure", "value", "meaning"]
     table = tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
     metric = report["metric"]
     scale = f"Incompleteness and effects are shares of |{metric}(model) - {metric}(empty circuit)|."
@@ -185,7 +185,7 @@ def _behaviour(report: dict[str, Any]) -> list[Row]:
     point, whole = report["circuit"], report["whole"]
     rows = [
         (report["unit"], f"{report['size']} of {report['total']}", ""),
-        ("heads and MLPs", f"{report['nodes']} of {report['nodes_total']}", ""),
+        ("nodes", f"{report['nodes']} of {report['nodes_total']}", "heads and MLPs"),
         ("sparsity", f"{report['sparsity']:.4f}", f"share of {report['unit']} not used"),
         ("faithfulness", _shown(point["faithfulness"]), "1 = whole model, 0 = empty circuit"),
     ]

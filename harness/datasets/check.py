@@ -1,4 +1,4 @@
-"""Everything about a task's data that can be known without training, as issues with places.
+"""Find all mistakes in a task's data that can be detected without training, with their places.
 
 Opening a task raises on the same mistakes; here they are all found and tied to the lines of the
 spec. Neither torch nor a model is needed.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def check_task(loaded: Loaded[Task]) -> list[Issue]:
     """Return the mistakes in the task's data and tokenizer, in the order they were found.
 
-    A tokenizer file that is absent is no mistake (`needed_files` names it): then everything is
-    checked that can be known without tokens. A tokenizer that is the model's is that of the task's
+    A missing tokenizer file is no mistake (`needed_files` names it): then everything is checked
+    that does not need tokens. A tokenizer that is the model's is that of the task's
     own model, where it lies in a folder; models of the hub are not fetched for this.
     """
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
@@ -118,7 +118,7 @@ def _model_problems(task: Task) -> list[Problem]:
 
 
 def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem]:
-    """Return what only drawing shows: empty splits, too few pairs, prompts of several lengths."""
+    """Return problems that only drawing shows: empty splits, too few pairs, several lengths."""
     try:
         data = opened()
     except HarnessError as error:
@@ -171,7 +171,7 @@ def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:
 def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:
     """Return why a model that is trained on another task cannot do this one, if so.
 
-    None too where either lacks a file of others: that is no mistake.
+    None too where either lacks an external file: that is no mistake.
     """
     brought = [(one.spec.tokenizer.path, one.folder) for one in (loaded, other)]
     if any(path is not None and find(path, at) is None for path, at in brought):

@@ -1,7 +1,7 @@
 """Builds frozen dataclasses from plain data: specs, params of generators, model configurations.
 
-Fills in defaults, expands short forms, and gives numbers the type of their field. Specs have been
-validated before (`harness.spec.schema`), so a misfit in one is a bug; other readers turn misfits
+Fills in defaults, expands short forms, and gives numbers the type of their field. Specs are
+validated first (`harness.spec.schema`), so a misfit in one is a bug; other readers turn misfits
 into messages for their users.
 """
 
@@ -43,7 +43,7 @@ MODEL_FILE_LABELS = tuple(name for name in spec_fields(ModelLabels) if name != "
 
 @dataclass(frozen=True)
 class Misfit:
-    """Data that does not fit: where it is, and a value with what is wanted in its place.
+    """Data that does not fit: its place, its value, and what is expected there.
 
     `mistake`: the key at the end of `path` is `unknown` or `missing`, or its value is `wrong`.
     """
@@ -61,7 +61,7 @@ class Misfit:
 
 
 class DoesNotFit(TypeError):
-    """Everything in some data that does not fit the class that it was to become."""
+    """All misfits of data that cannot become an instance of a class."""
 
     def __init__(self, cls: type, misfits: list[Misfit]) -> None:
         super().__init__(f"not a {cls.__name__}: {'; '.join(map(str, misfits))}")
@@ -84,7 +84,7 @@ def build_data(data: Mapping[str, Any]) -> Data:
 
 
 def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A model file's data as it would stand inside a task."""
+    """A model file's data in the form that a task would contain."""
     return {key: value for key, value in data.items() if key not in MODEL_FILE_LABELS}
 
 

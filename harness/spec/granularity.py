@@ -1,4 +1,4 @@
-"""What circuits can be made of: one line per granularity, readable without torch.
+"""The granularities of circuits: one line per granularity, readable without torch.
 
 A granularity is a package: a torch-free `GranularityInfo`, a `Space` of named elements, and a
 `PatchableModel` that keeps or replaces them. The built-in ones stand in `BUILT_IN`; an installed
@@ -30,7 +30,7 @@ BY_GRANULARITY = ("component", "ablation", "positions")
 
 @dataclass(frozen=True)
 class GranularityInfo:
-    """What specs may ask of a granularity, and where its code is.
+    """The choices that specs have under a granularity, and where its code is.
 
     `unit`: what its elements are counted in (plural). `components`, `ablations`, `positions`:
     legal values of these fields of a task's evaluation, the first being the default.
@@ -81,7 +81,7 @@ def granularity(name: str) -> GranularityInfo:
 
 
 def working(names: Iterable[str]) -> Iterator[GranularityInfo]:
-    """Those of the granularities that can be loaded."""
+    """The granularities that can be loaded."""
     for name in names:
         with suppress(HarnessError):
             yield granularity(name)

@@ -1,7 +1,7 @@
-"""What of a spec is in ids, and its digest: equal values give equal bytes on every machine.
+"""Identities of specs and their digests: equal values give equal bytes on every machine.
 
-A cell is reused when its id is there, so the id must change with everything that can move its
-numbers and with nothing else: each field of a spec class says which it is (`harness.spec.key`).
+A cell is reused when its id is stored, so the id must change with everything that can affect its
+numbers and with nothing else: each field of a spec class states which it is (`harness.spec.key`).
 Ids of cells and models are digests, so any change here makes all stored results unreachable:
 bump `IDENTITY_VERSION` then. Tests hold frozen golden values.
 """
@@ -20,7 +20,7 @@ IDENTITY_VERSION = 1
 
 
 def identity_fields(spec: Any) -> Any:
-    """What of a spec can move a number, as plain JSON data; all else is left out."""
+    """The fields of a spec that can affect a number, as plain JSON data."""
     if is_dataclass(spec) and not isinstance(spec, type):
         return {
             name: identity_fields(getattr(spec, name))

@@ -134,13 +134,13 @@ class Kinds:
 
 
 def exactly_one(*names: str) -> dict[str, Any]:
-    """A rule: exactly one of these keys stands in the mapping."""
+    """A rule: the mapping has exactly one of these keys."""
     one_of = [{"required": [name]} for name in names]
     return {"oneOf": one_of, "x-message": f"give exactly one of {', '.join(names)}"}
 
 
 def at_most_one(one: str, other: str) -> dict[str, Any]:
-    """A rule: these two keys do not stand side by side."""
+    """A rule: the mapping has at most one of these two keys."""
     return {"not": {"required": [one, other]}, "x-message": f"give only one of {one}, {other}"}
 
 
@@ -184,7 +184,7 @@ def spec_fields(cls: type) -> Mapping[str, SpecField]:
 
 
 def about_of(cls: type) -> About | None:
-    """What a class says of itself as a mapping in a spec."""
+    """The `ABOUT` of a spec class."""
     about = getattr(cls, "ABOUT", None)
     return about if isinstance(about, About) else None
 

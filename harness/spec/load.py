@@ -176,7 +176,7 @@ class Library:
     def find(
         self, kind: SpecKind, ref: str, folder: Path | None = None, *, brief: bool = False
     ) -> Path:
-        """The file that a name or path means; a path is relative to `folder`, else to here.
+        """The file of a name or path; a path is relative to `folder`, else to the current folder.
 
         Raises `NotFound`, saying what is close and, unless `brief`, where was searched and which
         files are broken. That looks into all of them: what is called from there has to be brief.
@@ -221,7 +221,7 @@ class Library:
         return _Checked(path, source, tuple(in_order(issues)))
 
     def _references(self, source: Source, kind: SpecKind) -> Iterator[Issue]:
-        """Mistakes in what a spec says of other specs."""
+        """Mistakes in the references to other specs."""
         data = source.data if isinstance(source.data, dict) else {}
         if kind == "task" and isinstance(data.get("model"), str):
             yield from self._reference(source, ("model",), "model", deep=True)
@@ -291,7 +291,7 @@ def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
 
 
 def spec_kind(path: Path) -> SpecKind:
-    """What a file is a spec of: by its `$schema=` line, else by its folder, else a task.
+    """The kind of a spec file: by its `$schema=` line, else by its folder, else a task.
 
     Raises `SpecError` if the file cannot be read.
     """

@@ -1,6 +1,6 @@
 """Fills in the defaults of `params` of built-in methods and generators, as the schemas say.
 
-The classes of params live beside the code that they belong to, often right of this folder; the
+The classes of params live beside the code that they belong to, often in higher layers; the
 generated schemas (`harness.spec.generate`) have their defaults and types.
 """
 

@@ -1,4 +1,4 @@
-"""What `jsonschema` finds, said in plain words and at the right place."""
+"""Turn errors of `jsonschema` into plain messages at the right place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where spec files are looked for, and which file a name means."""
+"""Search for spec files by name."""
 
 from __future__ import annotations
 

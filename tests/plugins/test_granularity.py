@@ -71,7 +71,7 @@ class Installed:
             check=False,
         )
         assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return done.stdout if code == 0 else done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,11 @@ def test_tables_plots_judge_and_overlap(harness):
     judged = json.loads(harness("judge", cell[:12], "--task", "./toy.yaml", "--json"))
     assert judged["unit"] == "heads and MLPs"
     assert judged["total"] == judged["nodes_total"] == 10
-    shared = json.loads(harness("overlap", "toy:mask_gradient_ig", "toy:eap", "--json"))
+    assert "median effect of heads and MLPs" in harness("judge", cell[:12], "--task", "./toy.yaml")
+    pair = ("toy:mask_gradient_ig", "toy:eap")
+    shared = json.loads(harness("overlap", *pair, "--json"))
+    assert shared["unit"] == "heads and MLPs"
+    assert "heads and MLPs out of 10." in harness("overlap", *pair)
     assert shared["groups"][0]["circuits"][0]["total"] == 10
 
 
@@ -161,8 +165,8 @@ def test_what_needs_edges_is_refused_before_anything_runs(harness):
 
 
 def test_an_ablation_that_it_does_not_know_is_refused_at_its_place(harness):
-    text = TASK.replace("ablation: zero", "ablation: mean")
+    text = TASK.replace("ablation: zero", "ablation: mean").replace("name: toy", "name: bad")
     (harness.folder / "bad.yaml").write_text(text)
     message = harness("validate", "./bad.yaml", code=2)
-    assert "bad.yaml:11:" in message
+    assert "bad.yaml:12:" in message
     assert "zero" in message

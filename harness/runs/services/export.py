@@ -3,7 +3,7 @@
 One folder per task and model, `{task}_{model}` with hyphens inside names, with files in the form of
 EAP-IG, pt or JSON. What a folder holds is one of:
 
-- `importances.pt`: the scores that the stored circuit was cut from; `cut_from` says so where
+- `importances.pt`: the scores that the stored circuit was cut from; `cut_from` states if
   circuits of other sizes were not cut from them.
 - `importances.pt`: the circuit that was measured at one size, with scores 1 and 0.
 - `circuit_0.1.pt` … `circuit_50.pt`: nine circuits, the form of the leaderboard for methods that
