@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in, info_of
-from harness.spec.types import DISTANCES, Ablation, Evaluation, Metric, Objective
+from harness.metrics import DISTANCES
+from harness.spec.types import Ablation, Evaluation, Metric, Objective
 
 
 def method_problem(

@@ -115,10 +115,8 @@ def test_choices_are_those_of_the_publication() -> None:
     assert (*six, "inputs", "head_bias") == types.CHOICES
 
 
-def test_edges_have_every_ablation_and_position_that_has_a_name() -> None:
+def test_the_default_component_is_that_of_edges() -> None:
     edges = granularity("edge")
-    assert edges.ablations == get_args(types.Ablation)
-    assert edges.positions == get_args(types.EdgePositions)
     assert edges.components[0] == spec_fields(types.Evaluation)["component"].default
 
 

@@ -53,7 +53,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     use_runtime(cell.runtime)
     data = open_data(cell.task)
     check_files(cell)
-    drawn = draw(cell, data)  # what is wrong with them is said before a model is trained
+    drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)

@@ -22,7 +22,6 @@ from harness.spec.types.model import (
     TrainModel,
 )
 from harness.spec.types.names import (
-    DISTANCES,
     MIB_SIZES,
     Ablation,
     EdgePositions,
@@ -43,7 +42,6 @@ from harness.spec.types.training import Training, TrainingTarget
 __all__ = [
     "CHOICES",
     "DEFAULT_SHARES",
-    "DISTANCES",
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
