@@ -81,7 +81,7 @@ def test_results_have_what_is_recorded() -> None:
     result = load_schema("result")
     assert tuple(result["properties"]["metric"]["enum"]) == TASK_METRICS
     names = {*RECORDED, "faithfulness"}
-    of_size = {"size_requested", "requested", "size", "counts", "sparsity"}
+    of_size = {"size_requested", "requested", "target", "size", "counts", "sparsity"}
     for part, others in (("measured", set()), ("point", of_size)):
         schema = result["$defs"][part]
         assert set(schema["required"]) == set(schema["properties"]) == names | others
