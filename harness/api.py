@@ -38,6 +38,7 @@ from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
+from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -150,6 +151,7 @@ def load_model(
             f"task {task.name!r} has the tokenizer of its model: name the model in load_task"
         )
     cell = _cell(task, model, device=device)
+    use_runtime(cell.runtime)  # the threads are part of what a model is kept under
     return obtain_model(cell, task.data, model_store(Path(results)), log or _silent)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.circuits.space import Space
 from harness.errors import HarnessError
+from harness.metrics.sparsity import sparsity
 from harness.spec.types import Ablation
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Circuit:
     @property
     def sparsity(self) -> float:
         """Share of the space that the circuit does not use."""
-        return 1 - self.size / len(self.space)
+        return sparsity(self.size, len(self.space))
 
     def pruned(self, ablation: Ablation) -> Circuit:
         """The same circuit without the elements that surely change no logit under an ablation."""

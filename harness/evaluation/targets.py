@@ -21,14 +21,11 @@ from torch import Tensor
 
 from harness.evaluation.curve import Floats, evaluate_circuits
 from harness.evaluation.setup import Setup
-from harness.metrics.curve import faithfulness
+from harness.metrics.curve import ROUNDING, faithfulness
 from harness.spec.types import CircuitTarget
 
 CircuitOf = Callable[[int], Tensor]
 """A number n of elements, 0 … E, to the circuit C_n, bool [E]."""
-
-ROUNDING = 1e-6
-"""Rounding in the last places must not hide the whole model."""
 
 
 def reached(target: CircuitTarget, means: Mapping[str, float]) -> bool:

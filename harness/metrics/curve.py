@@ -61,13 +61,14 @@ def cmd_log(sizes: ArrayLike, curve: ArrayLike) -> Floats:
     return cpr_log(sizes, np.abs(1 - np.asarray(curve, np.float64)))
 
 
-def size_reaching(threshold: float, realised: list[int], curve: ArrayLike) -> int | None:
-    """Edges of the smallest measured circuit with faithfulness ≥ threshold, or None.
+ROUNDING = 1e-6
+"""By so much a circuit may fall short of what it has to reach: rounding must not hide the model."""
 
-    Rounding in the last places must not hide the whole model, hence the 1e-6.
-    """
+
+def size_reaching(threshold: float, realised: list[int], curve: ArrayLike) -> int | None:
+    """Elements of the smallest measured circuit with faithfulness ≥ threshold, or None."""
     values = np.asarray(curve, np.float64)
-    reaching = [n for n, f in zip(realised, values, strict=True) if f >= threshold - 1e-6]
+    reaching = [n for n, f in zip(realised, values, strict=True) if f >= threshold - ROUNDING]
     return min(reaching, default=None)
 
 
@@ -86,7 +87,7 @@ MEASURES = (
         "cmd",
         "CMD",
         "down",
-        "trapezoid area of |1 - faithfulness| over the share of edges, 0.001 to 1; 0 is best",
+        "trapezoid area of |1 - faithfulness| over the share of elements, 0.001 to 1; 0 is best",
         "MIB (Mueller et al. 2025)",
         "faithfulness by size",
         cmd,
@@ -95,8 +96,8 @@ MEASURES = (
         "cpr",
         "CPR",
         "up",
-        "trapezoid area of faithfulness over the share of edges, 0.001 to 1; 0.999 for a perfect "
-        "curve, more if circuits overshoot",
+        "trapezoid area of faithfulness over the share of elements, 0.001 to 1; 0.999 for a "
+        "perfect curve, more if circuits overshoot",
         "MIB (Mueller et al. 2025)",
         "faithfulness by size",
         cpr,
@@ -105,7 +106,7 @@ MEASURES = (
         "cmd_log",
         "CMD log",
         "down",
-        "as CMD over log10 of the share of edges, divided by its range: small circuits count "
+        "as CMD over log10 of the share of elements, divided by its range: small circuits count "
         "as much as large ones",
         "this harness",
         "faithfulness by size",
@@ -115,21 +116,22 @@ MEASURES = (
         "cpr_log",
         "CPR log",
         "up",
-        "as CPR over log10 of the share of edges, divided by its range",
+        "as CPR over log10 of the share of elements, divided by its range",
         "this harness",
         "faithfulness by size",
         cpr_log,
     ),
     Measure(
         "size_at",
-        "edges at 0.85 / 0.95 / 0.99",
+        "elements at 0.85 / 0.95 / 0.99",
         "down",
-        "realised edges of the smallest measured circuit whose faithfulness reaches the "
-        "threshold; none if no circuit does",
+        "elements of the smallest circuit whose faithfulness reaches the threshold, by bisection "
+        "along the method's ranking; of the smallest measured one (≤) where it has several; none "
+        "if no circuit does",
         "this harness",
         "faithfulness by elements",
         size_reaching,
-        unit="edges",
+        unit="elements",
     ),
 )
 

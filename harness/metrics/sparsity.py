@@ -29,7 +29,7 @@ MEASURES = (
         "sparsity",
         "sparsity",
         "up",
-        "1 - edges kept / edges of the graph",
+        "1 - elements kept / elements of the space",
         "standard",
         "size",
         sparsity,

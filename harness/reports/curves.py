@@ -108,7 +108,7 @@ def _panel(
         )
         axes.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_xscale("log")
-    axes.set_xlabel("share of edges kept (requested)")
+    axes.set_xlabel("share of elements kept (requested)")
     axes.set_ylabel(measure.replace("_", " "))
     axes.set_title(title)
 

@@ -24,7 +24,15 @@ from harness.reports.resample import (
     over_seeds,
 )
 from harness.reports.resample import faithfulness_draws as f_draws
-from harness.reports.results import SizeAt, has_targets, label_of, size_at_of, sizes_of, total_of
+from harness.reports.results import (
+    SizeAt,
+    all_reached,
+    has_targets,
+    label_of,
+    size_at_of,
+    sizes_of,
+    total_of,
+)
 from harness.runs.store.record import StoredCell
 from harness.spec.identity import digest
 
@@ -174,7 +182,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
     data = [examples(cell) for cell in cells]
     areas = [area_draws(d) for d in data]
     points = [result["curve"][index] for result in results]
-    size = median_low([point["size"] for point in points])
+    size = median_low([point["size"] for point in points]) if all_reached(points) else None
 
     def at_size(name: str, draws: list[Any]) -> Estimate:
         return over_seeds([point[name]["value"] for point in points], draws)
@@ -194,7 +202,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         },
         reach_from=size_at_of(results),
         size=size,
-        bits=bits(size, total_of(results[0])),
+        bits=None if size is None else bits(size, total_of(results[0])),
         faithfulness=at_size("faithfulness", [f_draws(d)[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),

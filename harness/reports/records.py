@@ -8,7 +8,7 @@ from typing import Any
 from harness.reports.ground_truth import record_of
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.resample import Estimate
-from harness.reports.results import total_of
+from harness.reports.results import total_of, unit_of
 
 AREAS = ("cmd", "cpr", "cmd_log", "cpr_log")
 
@@ -31,6 +31,8 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     for level in LEVELS:
         columns[f"size_at_{level}"] = None if line.reach is None else line.reach[level]
     columns["size_at"] = line.reach_from
+    columns["unit"] = None if board.facts is None else unit_of(board.facts)
+    columns["total"] = None if board.facts is None else total_of(board.facts)
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     for name, estimate in (
         ("faithfulness", line.faithfulness),
@@ -59,7 +61,7 @@ def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 def as_data(board: Leaderboard) -> dict[str, Any]:
     """The leaderboard as plain JSON data, every digit kept."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "boards": [
             {
                 "task": one.task,

@@ -46,7 +46,7 @@ def sizes_of(result: Result) -> list[float]:
     if has_targets(result):
         raise HarnessError(
             f"circuits of task {result['task']} were searched for targets, so there is no grid of "
-            "sizes; `harness table` shows them"
+            "sizes; `harness table --full` has them all"
         )
     return [point["size_requested"] for point in result["curve"]]
 
@@ -54,6 +54,11 @@ def sizes_of(result: Result) -> list[float]:
 def has_targets(result: Result) -> bool:
     """Whether circuits are the smallest that reach something, rather than of sizes asked for."""
     return result["curve"][0]["target"] is not None
+
+
+def all_reached(points: Sequence[Result]) -> bool:
+    """Whether circuits reach the target that they were searched for, where there is one."""
+    return all(point["target"] is None or point["target"]["reached"] for point in points)
 
 
 def label_of(point: Result) -> str:

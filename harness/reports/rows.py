@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.discovery.registry import built_in
+from harness.discovery.registry import info_of
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import ground_truth_of, total_of, unit_of
+from harness.reports.results import ground_truth_of, label_of, total_of, unit_of
 from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ COLUMNS: Mapping[str, str] = {
     "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
     "n_discovery": WHOLE,  # prompt pairs that the method used
     "max_pairs_drawn": WHOLE,  # learned masks alone: the most that one training takes of them
+    "requested": WHOLE,  # elements asked for at most
+    "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
+    "reached": TEXT,  # yes, or no where not even all elements reach the target
 }
 
 
@@ -101,6 +104,8 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
     return [
         {
             **shared,
+            "requested": point["requested"],
+            **_target(point),
             "size": point["size"],
             "bits": bits(point["size"], total),
             "sparsity": point["sparsity"],
@@ -114,16 +119,22 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
     ]
 
 
+def _target(point: Mapping[str, Any]) -> Row:
+    if point["target"] is None:
+        return {}
+    return {"target": label_of(point), "reached": "yes" if point["target"]["reached"] else "no"}
+
+
 def max_pairs_drawn(method: Mapping[str, Any]) -> int | None:
     """Steps × batch size of a method that trains masks, by its identity; None for other methods.
 
     What each training draws at most, pairs that come again counted each time: a batch is smaller
     where fewer pairs of one length are left. Other methods look at all pairs, once or more often.
     """
-    info = built_in().get(method["kind"])
-    if info is None or not info.trains_masks:
+    info, params = info_of(method["kind"]), method["params"]
+    if info is None or not info.trains_masks or not {"steps", "batch_size"} <= params.keys():
         return None
-    drawn: int = method["params"]["steps"] * method["params"]["batch_size"]
+    drawn: int = params["steps"] * params["batch_size"]
     return drawn
 
 

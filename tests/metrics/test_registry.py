@@ -66,7 +66,7 @@ def test_specs_offer_what_the_registry_has() -> None:
     assert get_args(types.Metric) == TASK_METRICS
     assert get_args(types.Objective) == OBJECTIVES
     assert get_args(types.ExtraMeasure) == EXTRA_MEASURES
-    assert DISTANCES == {"kl", "squared_error"}
+    assert {"kl", "squared_error"} == DISTANCES
 
 
 def test_schemas_offer_what_the_registry_has() -> None:

@@ -39,17 +39,27 @@ class EdgeSpace:
         """Where each edge stands in the flattened matrix: long [E]."""
         return self.graph.allowed.flatten().nonzero().flatten()
 
+    @cached_property
+    def _by_device(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def _cells_on(self, device: torch.device) -> Tensor:
+        """Copied to a device once: masks go through here at every step."""
+        if device not in self._by_device:
+            self._by_device[device] = self._cells.to(device)
+        return self._by_device[device]
+
     def matrix(self, flat: Tensor) -> Tensor:
         """Values [..., E] as matrices [..., W, R] (or [..., T, W, R]); 0 at impossible edges."""
         allowed = self.graph.allowed
         empty = flat.new_zeros(*flat.shape[:-1], allowed.numel())
-        spread = empty.index_copy(-1, self._cells.to(flat.device), flat)
+        spread = empty.index_copy(-1, self._cells_on(flat.device), flat)
         matrices: Tensor = spread.unflatten(-1, allowed.shape)
         return matrices
 
     def flat(self, matrix: Tensor) -> Tensor:
         """Matrices [..., W, R] (or [..., T, W, R]) as values [..., E] of the allowed edges."""
-        return matrix.flatten(-self.graph.allowed.ndim)[..., self._cells.to(matrix.device)]
+        return matrix.flatten(-self.graph.allowed.ndim)[..., self._cells_on(matrix.device)]
 
     def number(self, edges: Sequence[tuple[int, ...]]) -> Tensor:
         """Elements of edges given as indices (row, column) or (position, row, column): long [n]."""

@@ -37,6 +37,7 @@ from harness.discovery.info import MethodInfo
 from harness.discovery.masks.settings import BatchSize, Draws, LearningRate, MaskTraining, Steps
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
+from harness.spec.types.names import MIB_SIZES
 
 if TYPE_CHECKING:
     from harness.discovery.masks.hard_concrete import ConstrainedHardConcrete
@@ -184,7 +185,8 @@ class EdgePruning:
         if self.sparsities is not None:
             return list(self.sparsities)
         total = len(problem.space)
-        wanted = {size for size in problem.sizes if 0 < size < total} or {max(1, total // 10)}
+        sizes = problem.sizes or [int(share * total) for share in MIB_SIZES]
+        wanted = {size for size in sizes if 0 < size < total} or {max(1, total // 10)}
         return [1 - size / total for size in sorted(wanted)]
 
 

@@ -25,6 +25,7 @@ from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
@@ -196,7 +197,7 @@ def _result(
                 "target": one.target,
                 "size": one.size,
                 "counts": dict(space.counts(one.kept)),
-                "sparsity": 1 - one.size / len(space),
+                "sparsity": sparsity(one.size, len(space)),
                 **summary.point(index),
             }
             for index, (share, one) in enumerate(points)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.circuits.select import requested_counts
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import SCORES, circuit_of, cut_from
+from harness.errors import HarnessError
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
@@ -83,19 +84,25 @@ class Ladder:
         Where all circuits are cut from one ranking they are searched for along it; else they are
         the smallest of the measured ones.
         """
-        if not self.is_one_ranking:
-            sizes, curve = [one.size for one in circuits], summary.curve()
-            smallest = [size_reaching(value, sizes, curve) for value in SIZE_THRESHOLDS]
-            return {"size_at": "grid", **_by_threshold(smallest)}
+        if self.is_one_ranking:
+            try:
+                return {"size_at": "ranking", **_by_threshold(self._exact(circuits, summary))}
+            except HarnessError:
+                pass  # a circuit on the way has a number that is not finite
+        sizes, curve = [one.size for one in circuits], summary.curve()
+        smallest = [size_reaching(value, sizes, curve) for value in SIZE_THRESHOLDS]
+        return {"size_at": "grid", **_by_threshold(smallest)}
+
+    def _exact(self, circuits: Sequence[Requested], summary: Summary) -> list[int | None]:
         metric = summary.examples.values["metric"]
+        alone = replace(self.setup, choices=replace(self.setup.choices, measures=()))
         search = TargetSearch(
-            self.setup, self.circuit, float(metric[-2].mean()), float(metric[-1].mean())
+            alone, self.circuit, float(metric[-2].mean()), float(metric[-1].mean())
         )
         for row, one in enumerate(circuits):
             search.add(one.n, one.kept, summary.examples.row(row))
         numbers = search.smallest([CircuitTarget(faithfulness=x) for x in SIZE_THRESHOLDS])
-        exact = [None if n is None else int(self.circuit(n).sum()) for n in numbers]
-        return {"size_at": "ranking", **_by_threshold(exact)}
+        return [None if n is None else int(self.circuit(n).sum()) for n in numbers]
 
 
 def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:

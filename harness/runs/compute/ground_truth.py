@@ -24,18 +24,20 @@ from safetensors.torch import save
 
 from harness.circuits.ground_truth import TOLERANCE, GroundTruth, NoGroundTruth, verify
 from harness.circuits.patchable import OF_A_RUN
+from harness.circuits.rows import check_shape
 from harness.circuits.select import strength
 from harness.circuits.space import Space
 from harness.datasets.pairs import PromptPairs
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import circuit_of, ranking_for
-from harness.errors import StoreCorrupt
+from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.setup import Setup
 from harness.metrics.ground_truth import agreement, ranking
 from harness.runs.compute.prepare import TEST_SEED, Prepared, batched
 from harness.runs.plan import Cell
 from harness.runs.store.atomic import replace_file
 from harness.runs.store.models import ModelStore
+from harness.spec import granularity
 from harness.spec.identity import digest
 from harness.spec.types import Ablation, Selection
 
@@ -73,6 +75,9 @@ def depends_on(cell: Cell, prepared: Prepared, pairs: PromptPairs) -> Mapping[st
     same_for_all = choices.ablation in (*OF_A_RUN, "zero")  # else taken over discovery pairs
     return {
         "model": cell.model_id,
+        "granularity": choices.granularity,
+        "plug_in": granularity.plug_in(choices.granularity),
+        "component": choices.component,
         "ablation": choices.ablation,
         "positions": choices.positions,
         "inputs": choices.inputs,
@@ -113,9 +118,13 @@ def _read(path: Path, space: Space) -> GroundTruth:
             if note["reason"] is not None:
                 raise NoGroundTruth(note["reason"])
             tensors = {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        for name in ("kept", "effects"):
+            check_shape(name, tensors[name], (len(space),))
         numbers = float(tensors["alone"]), float(tensors["inside"])
         return GroundTruth(space, tensors["kept"].bool(), tensors["effects"], *numbers)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+    except NoGroundTruth:
+        raise
+    except (OSError, KeyError, ValueError, SafetensorError, HarnessError) as error:
         raise StoreCorrupt(
             f"{path} does not hold a true circuit ({error}); delete it and run again"
         ) from error

@@ -25,6 +25,7 @@ from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.services.lookup import NamedCircuit
 from harness.runs.services.overlap import overlap_with
 from harness.runs.store.models import ModelStore
+from harness.spec.build import build
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
@@ -134,8 +135,8 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
     if entry is not None and entry.task == task.spec.name:
         # A suite may change the choices of the task.
         stored = entry.identity["task"]["evaluation"]
-        listed = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-        choices = Evaluation(**{**stored, **listed})
+        # No sizes: counts or targets say how large circuits are.
+        choices = build(Evaluation, {name: x for name, x in stored.items() if x or name != "sizes"})
     if entry is not None and entry.limit is not None and request.pairs is None:
         choices = replace(
             choices,

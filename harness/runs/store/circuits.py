@@ -24,7 +24,7 @@ ADDITIVE, RANKS = "additive", "ranks"
 
 
 def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) -> Circuit:
-    """A finished cell's stored circuit, or without scores the one measured at a share of edges.
+    """A finished cell's stored circuit, or without scores the one measured at a share of elements.
 
     Raises `HarnessError` if no circuit was measured at `size`, `StoreCorrupt` for a broken file.
     """
@@ -33,11 +33,11 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
         return circuit
     result = store.result(cell_id)
     shares = [point["size_requested"] for point in result["curve"]]
-    place = next((i for i, share in enumerate(shares) if isclose(share, size)), None)
+    place = next((i for i, share in enumerate(shares) if isclose(share, size, rel_tol=1e-4)), None)
     if place is None:
         raise HarnessError(
             f"cell {cell_id[:12]} has no circuit of size {size:g}; its sizes, in shares of all "
-            f"edges, are {', '.join(f'{share:g}' for share in shares)}"
+            f"{result['unit']}, are {', '.join(f'{share:g}' for share in shares)}"
         )
     if "circuits.safetensors" not in result["artifacts"]:
         raise HarnessError(
