@@ -59,7 +59,8 @@ class EdgePruning:
         Key(
             "Sparsities",
             "Targets of the trained share of dropped edges, one training each; above 1 presses on "
-            "to the end. Null trains one per measured size.",
+            "to the end. Null trains one per measured size; where targets are searched for, one "
+            "per size of MIB's grid.",
             [[0.97]],
             min_items=1,
             max_items=100,
