@@ -107,7 +107,7 @@ def test_a_cell_is_judged_and_has_no_mib_form(
     assert found["circuit"]["faithfulness"]["value"] == pytest.approx(
         point["faithfulness"]["value"], abs=1e-6
     )
-    assert all("@" in edge["name"] for edge in found["minimality"]["edges"]["weakest"])
+    assert all("@" in edge["name"] for edge in found["minimality"]["elements"]["weakest"])
     refused = harness("export", "meeting", "--method", "eap", "--to", "out", code=2)
     assert "7 positions (`positions: per_token`)" in refused.stderr
     text = TASK.replace("per_token", "all").replace("name: meeting", "name: shared")

@@ -245,6 +245,7 @@ def test_mixed_precisions_are_kept_without_loss(tmp_path):
 LOADING = """
 import sys
 from pathlib import Path
+from harness.models.checkpoint import load_model
 
 def memory(which):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -106,6 +106,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
+from harness.models import train
 from test_train import trainer
 train.CHECKPOINT_SECONDS = 0
 slow = trainer(Path(sys.argv[1]))
