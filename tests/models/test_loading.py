@@ -204,7 +204,7 @@ def test_nested_values_of_a_configuration_are_checked():
     for changes, message in (
         ({"rotary": {**rotary, "factor": "2"}}, "factor is '2', not a number"),
         ({"rotary": {**rotary, "turns": 2}}, "rotary.turns is unknown"),
-        ({"rotary": 3}, "rotary is 3, not a Rotary"),
+        ({"rotary": 3}, "rotary is 3, not a mapping"),
         ({"rotary": None}, "`rotary` must be given"),
         ({"rotary": {**rotary, "n_rotated": 5}}, "5 of d_head = 64 is no even number"),
         ({"rotary": {"scaling": "yarn"}}, "'yarn' needs original_ctx"),
