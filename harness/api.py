@@ -151,8 +151,12 @@ def load_model(
             f"task {task.name!r} has the tokenizer of its model: name the model in load_task"
         )
     cell = _cell(task, model, device=device)
+    threads = torch.get_num_threads()
     use_runtime(cell.runtime)  # the threads are part of what a model is kept under
-    return obtain_model(cell, task.data, model_store(Path(results)), log or _silent)
+    try:
+        return obtain_model(cell, task.data, model_store(Path(results)), log or _silent)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def prompt_pairs(

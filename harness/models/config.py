@@ -95,6 +95,8 @@ class TransformerConfig:
                 f"rotary positions rotate coordinates of a head in pairs; {max(rotated)} of "
                 f"d_head = {self.d_head} is no even number of them"
             )
+        if any(layer < 0 for layer in self.window_layers):
+            raise HarnessError(f"window_layers is {list(self.window_layers)}, not a list of layers")
         if self.window_layers and (self.window is None or not self.causal):
             raise HarnessError("`window_layers` need a `window` and a causal model")
 
@@ -172,12 +174,9 @@ class TransformerConfig:
             if isinstance(data.get(name), dict):
                 _refuse_sizes(Rotary, data[name])
         try:
-            config = build(cls, data)
+            return build(cls, data)
         except DoesNotFit as error:
             raise HarnessError(f"not a model configuration: {error.misfits[0]}") from error
-        if any(layer < 0 for layer in config.window_layers):
-            raise HarnessError(f"not a model configuration: window_layers {config.window_layers}")
-        return config
 
 
 def _refuse_sizes(cls: type, data: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ def test_nested_values_of_a_configuration_are_checked():
         ({"window_layers": [-1]}, "not a list of layers"),
         ({"window_layers": [1]}, "need a `window`"),
         ({"n_key_value_heads": 5}, "n_heads = 12 is not divisible by n_key_value_heads = 5"),
-        ({"gated": None}, "gated is None, not a bool"),
+        ({"gated": None}, "gated is None, not true or false"),
     ):
         with pytest.raises(HarnessError, match=message):
             TransformerConfig.from_dict({**good, **changes})
