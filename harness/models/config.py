@@ -96,7 +96,10 @@ class TransformerConfig:
                 f"d_head = {self.d_head} is no even number of them"
             )
         if any(layer < 0 for layer in self.window_layers):
-            raise HarnessError(f"window_layers {self.window_layers} is not a list of layers")
+            raise HarnessError(
+                f"not a model configuration: window_layers {self.window_layers} is not a list of "
+                "layers"
+            )
         if self.window_layers and (self.window is None or not self.causal):
             raise HarnessError("`window_layers` need a `window` and a causal model")
 
