@@ -88,9 +88,14 @@ def _check_finite(values: dict[str, Floats]) -> None:
             )
 
 
+def key_of(kept: Tensor) -> bytes:
+    """Equal for equal circuits of one space."""
+    return np.packbits(kept.cpu().numpy()).tobytes()
+
+
 def _unique(circuits: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
     """Distinct circuits, the smallest first, and for each circuit its place among them."""
-    keys = [np.packbits(kept.cpu().numpy()).tobytes() for kept in circuits]
+    keys = [key_of(kept) for kept in circuits]
     distinct = dict(zip(keys, circuits, strict=True))
     ordered = sorted(distinct, key=lambda key: int(distinct[key].sum()))
     places = {key: place for place, key in enumerate(ordered)}

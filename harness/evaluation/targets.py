@@ -15,11 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from harness.evaluation.curve import Floats, evaluate_circuits
+from harness.evaluation.curve import Examples, Floats, evaluate_circuits, key_of
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import ROUNDING, faithfulness
 from harness.spec.types import CircuitTarget
@@ -61,19 +60,26 @@ class TargetSearch:
     def start(cls, setup: Setup, circuit_of: CircuitOf) -> TargetSearch:
         """A search in which nothing but the two ends is measured."""
         everything = torch.ones(len(setup.space), dtype=torch.bool)
-        empty, whole = evaluate_circuits(setup, [~everything, everything]).values["metric"]
-        return cls(setup, circuit_of, float(empty.mean()), float(whole.mean()))
+        return cls.of(setup, circuit_of, evaluate_circuits(setup, [~everything, everything]))
+
+    @classmethod
+    def of(cls, setup: Setup, circuit_of: CircuitOf, examples: Examples) -> TargetSearch:
+        """A search whose ends were measured: the empty circuit and all elements, the last rows."""
+        empty, whole = (float(x.mean()) for x in examples.values["metric"][-2:])
+        search = cls(setup, circuit_of, empty, whole)
+        everything = torch.ones(len(setup.space), dtype=torch.bool)
+        search.add(0, ~everything, examples.row(-2))
+        search.add(len(everything), everything, examples.row(-1))
+        return search
 
     def add(self, n: int, kept: Tensor, values: Mapping[str, Floats]) -> None:
         """Note a circuit C_n that was measured: values [n_pairs] by measure."""
         means = {name: float(x.mean()) for name, x in values.items()}
         means["faithfulness"] = float(faithfulness(means["metric"], self.empty, self.whole))
-        self.means[n] = self._by_circuit[_key(kept)] = means
+        self.means[n] = self._by_circuit[key_of(kept)] = means
 
     def smallest(self, targets: Sequence[CircuitTarget]) -> list[int | None]:
         """For each target the smallest n that reaches it; None where not even all elements do."""
-        everything = len(self.setup.space)
-        self._measure([0, everything])
         open_targets = set(targets)
         while open_targets:
             brackets = {target: self._bracket(target) for target in open_targets}
@@ -105,7 +111,7 @@ class TargetSearch:
             if n in self.means:
                 continue
             kept = self.circuit_of(n)
-            means = self._by_circuit.get(_key(kept))
+            means = self._by_circuit.get(key_of(kept))
             if means is None:
                 fresh[n] = kept
             else:
@@ -115,7 +121,3 @@ class TargetSearch:
         values = evaluate_circuits(self.setup, list(fresh.values())).values
         for row, (n, kept) in enumerate(fresh.items()):
             self.add(n, kept, {name: array[row] for name, array in values.items()})
-
-
-def _key(kept: Tensor) -> bytes:
-    return np.packbits(kept.cpu().to(torch.uint8).numpy()).tobytes()

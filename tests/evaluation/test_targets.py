@@ -12,7 +12,6 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.select import top_n
 from harness.evaluation import targets as module
-from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.evaluation.targets import TargetSearch, reached, with_losses
 from harness.spec.types import CircuitTarget
@@ -27,13 +26,10 @@ def setup(random_batch) -> Setup:
 
 
 def search_of(setup: Setup, scores: torch.Tensor) -> TargetSearch:
-    everything = torch.ones(len(setup.space), dtype=torch.bool)
-    ends = evaluate_circuits(setup, [~everything, everything]).values["metric"].mean(1)
-
     def circuit_of(n: int) -> torch.Tensor:
         return setup.space.prune(top_n(scores, n), "interchange")
 
-    return TargetSearch(setup, circuit_of, empty=float(ends[0]), whole=float(ends[1]))
+    return TargetSearch.start(setup, circuit_of)
 
 
 def ranking(setup: Setup, seed: int) -> torch.Tensor:

@@ -94,11 +94,8 @@ class Ladder:
         return {"size_at": "grid", **_by_threshold(smallest)}
 
     def _exact(self, circuits: Sequence[Requested], summary: Summary) -> list[int | None]:
-        metric = summary.examples.values["metric"]
         alone = replace(self.setup, choices=replace(self.setup.choices, measures=()))
-        search = TargetSearch(
-            alone, self.circuit, float(metric[-2].mean()), float(metric[-1].mean())
-        )
+        search = TargetSearch.of(alone, self.circuit, summary.examples)
         for row, one in enumerate(circuits):
             search.add(one.n, one.kept, summary.examples.row(row))
         numbers = search.smallest([CircuitTarget(faithfulness=x) for x in SIZE_THRESHOLDS])
