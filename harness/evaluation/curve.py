@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
+from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
 
@@ -45,22 +45,27 @@ class Examples:
         return {name: array[index] for name, array in self.values.items()}
 
 
-def evaluate_circuits(setup: Setup, circuits: Sequence[Tensor]) -> Examples:
+class NotFinite(HarnessError):
+    """A measure of a circuit is not a finite number."""
+
+
+def evaluate_circuits(
+    setup: Setup, circuits: Sequence[Tensor], references: References | None = None
+) -> Examples:
     """Run every circuit (bool [E]) on every prompt pair; all else is ablated.
 
-    Raises `HarnessError` naming the first prompt pair for which a measure is not finite, or if
+    `references` are those of the set-up's batches, where they are needed more than once. Raises
+    `NotFinite` naming the first prompt pair for which a measure is not finite, `HarnessError` if
     the task chose a measure over ordered answers and has none (`PerExample`).
     """
-    patchable, batches, choices = setup.patchable, setup.batches, setup.choices
-    measures = PerExample.of(batches, choices.metric, choices.measures)
+    patchable, choices = setup.patchable, setup.choices
+    measures = PerExample.of(setup.batches, choices.metric, choices.measures)
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     # The last row is the model's own.
     table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in measures.names}
-    for batch in batches:
+    for batch, counterfactual, whole in references or References(setup):
         rows = batch.rows.cpu().numpy()
-        counterfactual = setup.counterfactuals.of(batch)
-        whole = plain_logits(setup.model, batch)
         numbers = patchable.numbers(batch.clean.numel()) + LOGIT_COPIES * whole.numel()
         chunk = max(1, BUFFER // numbers)
 
@@ -82,7 +87,7 @@ def _check_finite(values: dict[str, Floats]) -> None:
     for name, array in values.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
-            raise HarnessError(
+            raise NotFinite(
                 f"{name} of test pair {bad[0, 1]} is not a finite number: the model's logits "
                 "overflow there, its good and bad answers are the same, or all answers tie"
             )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.evaluation.curve import Examples, Floats, evaluate_circuits, key_of
+from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import ROUNDING, faithfulness
 from harness.spec.types import CircuitTarget
@@ -50,6 +51,7 @@ class TargetSearch:
     """
 
     setup: Setup
+    references: References
     circuit_of: CircuitOf
     empty: float
     whole: float
@@ -57,16 +59,19 @@ class TargetSearch:
     _by_circuit: dict[bytes, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, setup: Setup, circuit_of: CircuitOf) -> TargetSearch:
+    def start(cls, setup: Setup, references: References, circuit_of: CircuitOf) -> TargetSearch:
         """A search in which nothing but the two ends is measured."""
         everything = torch.ones(len(setup.space), dtype=torch.bool)
-        return cls.of(setup, circuit_of, evaluate_circuits(setup, [~everything, everything]))
+        ends = evaluate_circuits(setup, [~everything, everything], references)
+        return cls.of(setup, references, circuit_of, ends)
 
     @classmethod
-    def of(cls, setup: Setup, circuit_of: CircuitOf, examples: Examples) -> TargetSearch:
+    def of(
+        cls, setup: Setup, references: References, circuit_of: CircuitOf, examples: Examples
+    ) -> TargetSearch:
         """A search whose ends were measured: the empty circuit and all elements, the last rows."""
         empty, whole = (float(x.mean()) for x in examples.values["metric"][-2:])
-        search = cls(setup, circuit_of, empty, whole)
+        search = cls(setup, references, circuit_of, empty, whole)
         everything = torch.ones(len(setup.space), dtype=torch.bool)
         search.add(0, ~everything, examples.row(-2))
         search.add(len(everything), everything, examples.row(-1))
@@ -118,6 +123,6 @@ class TargetSearch:
                 self.means[n] = means
         if not fresh:
             return
-        values = evaluate_circuits(self.setup, list(fresh.values())).values
+        values = evaluate_circuits(self.setup, list(fresh.values()), self.references).values
         for row, (n, kept) in enumerate(fresh.items()):
             self.add(n, kept, {name: array[row] for name, array in values.items()})

@@ -10,8 +10,12 @@ from support.toy_task import CHOICES
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
+from harness.circuits.patchable import plain_logits
 from harness.circuits.select import top_n
+from harness.datasets.batch import Batch
+from harness.evaluation import references
 from harness.evaluation import targets as module
+from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.evaluation.targets import TargetSearch, reached, with_losses
 from harness.spec.types import CircuitTarget
@@ -29,7 +33,7 @@ def search_of(setup: Setup, scores: torch.Tensor) -> TargetSearch:
     def circuit_of(n: int) -> torch.Tensor:
         return setup.space.prune(top_n(scores, n), "interchange")
 
-    return TargetSearch.start(setup, circuit_of)
+    return TargetSearch.start(setup, References(setup), circuit_of)
 
 
 def ranking(setup: Setup, seed: int) -> torch.Tensor:
@@ -91,3 +95,20 @@ def test_a_loss_that_is_not_measured_otherwise_is_measured_for_its_target(setup)
     (n,) = search.smallest([target])
     assert n == next(n for n, loss in enumerate(losses) if loss <= target.value)
     assert with_losses(setup, [target]).choices.measures == ("cross_entropy",)
+
+
+@pytest.mark.parametrize("budget", [0, references.KEPT])
+def test_references_are_kept_while_they_fit(setup, monkeypatch, budget):
+    monkeypatch.setattr(references, "KEPT", budget)
+    runs: list[Batch] = []
+
+    def counted(model, batch):
+        runs.append(batch)
+        return plain_logits(model, batch)
+
+    monkeypatch.setattr(references, "plain_logits", counted)
+    target = CircuitTarget(faithfulness=0.5)
+    numbers = search_of(setup, ranking(setup, 0)).smallest([target])
+    assert (len(runs) == len(setup.batches)) == (budget > 0)
+    monkeypatch.undo()
+    assert numbers == search_of(setup, ranking(setup, 0)).smallest([target])

@@ -29,7 +29,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
-from harness.runs.compute.circuits import Ladder, Requested, grid, measure, shares
+from harness.runs.compute.circuits import Ladder, Requested, grid, shares
 from harness.runs.compute.cost import Cost, measured, plain_seconds
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.machine import use_runtime
@@ -66,7 +66,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     began = time.perf_counter()
     ladder = Ladder(discovery, test, cell.method.selection)
     circuits = ladder.requested()
-    examples = measure(test, circuits)
+    examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
     sizes_at = ladder.sizes_at(circuits, summary)
     evaluation_seconds = time.perf_counter() - began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 from harness.circuits.select import requested_counts
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import SCORES, circuit_of, cut_from
-from harness.errors import HarnessError
-from harness.evaluation.curve import Examples, evaluate_circuits
+from harness.evaluation.curve import Examples, NotFinite, evaluate_circuits
+from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
 from harness.evaluation.targets import TargetSearch, with_losses
@@ -48,6 +49,11 @@ class Ladder:
         """E."""
         return len(self.setup.space)
 
+    @cached_property
+    def references(self) -> References:
+        """What all circuits are run against."""
+        return References(self.setup)
+
     @property
     def is_one_ranking(self) -> bool:
         """Whether circuits of all sizes are cut from the same scores."""
@@ -67,7 +73,8 @@ class Ladder:
 
     def _reaching(self, targets: Sequence[CircuitTarget]) -> list[Requested]:
         """For each target the smallest circuit that reaches it; all elements where none does."""
-        search = TargetSearch.start(with_losses(self.setup, targets), self.circuit)
+        setup = with_losses(self.setup, targets)
+        search = TargetSearch.start(setup, self.references, self.circuit)
         numbers = search.smallest(targets)
         return [
             Requested(
@@ -78,6 +85,13 @@ class Ladder:
             for n, target in zip(numbers, targets, strict=True)
         ]
 
+    def measure(self, circuits: Sequence[Requested]) -> Examples:
+        """Rows: the circuits, the empty circuit, all elements."""
+        setup = with_losses(self.setup, self.setup.choices.targets or ())
+        everything = torch.ones(self.total, dtype=torch.bool)
+        kept = [one.kept for one in circuits]
+        return evaluate_circuits(setup, [*kept, ~everything, everything], self.references)
+
     def sizes_at(self, circuits: Sequence[Requested], summary: Summary) -> dict[str, Any]:
         """Sizes of the smallest circuits that are so faithful, and how they were looked for.
 
@@ -87,15 +101,15 @@ class Ladder:
         if self.is_one_ranking:
             try:
                 return {"size_at": "ranking", **_by_threshold(self._exact(circuits, summary))}
-            except HarnessError:
-                pass  # a circuit on the way has a number that is not finite
+            except NotFinite:
+                pass  # a circuit on the way, whose size nobody asked for
         sizes, curve = [one.size for one in circuits], summary.curve()
         smallest = [size_reaching(value, sizes, curve) for value in SIZE_THRESHOLDS]
         return {"size_at": "grid", **_by_threshold(smallest)}
 
     def _exact(self, circuits: Sequence[Requested], summary: Summary) -> list[int | None]:
         alone = replace(self.setup, choices=replace(self.setup.choices, measures=()))
-        search = TargetSearch.of(alone, self.circuit, summary.examples)
+        search = TargetSearch.of(alone, self.references, self.circuit, summary.examples)
         for row, one in enumerate(circuits):
             search.add(one.n, one.kept, summary.examples.row(row))
         numbers = search.smallest([CircuitTarget(faithfulness=x) for x in SIZE_THRESHOLDS])
@@ -105,14 +119,6 @@ class Ladder:
 def _by_threshold(sizes: Sequence[int | None]) -> dict[str, int | None]:
     pairs = zip(SIZE_THRESHOLDS, sizes, strict=True)
     return {f"size_at_{threshold:.2f}": size for threshold, size in pairs}
-
-
-def measure(setup: Setup, circuits: Sequence[Requested]) -> Examples:
-    """Rows: the circuits, the empty circuit, all elements."""
-    targets = setup.choices.targets or ()
-    everything = torch.ones(len(setup.space), dtype=torch.bool)
-    kept = [one.kept for one in circuits]
-    return evaluate_circuits(with_losses(setup, targets), [*kept, ~everything, everything])
 
 
 def shares(choices: Evaluation, circuits: Sequence[Requested], total: int) -> tuple[float, ...]:

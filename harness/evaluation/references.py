@@ -1,0 +1,51 @@
+"""What circuits are compared with and replaced by: made once for prompts that are run repeatedly.
+
+A search for the smallest circuit runs a few circuits at a time on the same prompts, many times
+over. The counterfactual and the plain run of a batch do not depend on the circuits; each costs as
+much as running one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batch
+from harness.evaluation.setup import Setup
+
+KEPT = 2**28
+"""Numbers that are kept for the next time: 1 GiB in float32. What exceeds them is made anew."""
+
+
+class Reference(NamedTuple):
+    """A batch, its counterfactual and the model's own logits [B, P, V]."""
+
+    batch: Batch
+    counterfactual: Any
+    plain: Tensor
+
+
+class References:
+    """The references of a set-up's batches, in their order; its choices play no part."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._kept: dict[int, Reference] = {}
+        self._left = KEPT
+
+    def __iter__(self) -> Iterator[Reference]:
+        for index in range(len(self._setup.batches)):
+            yield self._kept[index] if index in self._kept else self._make(index)
+
+    def _make(self, index: int) -> Reference:
+        setup, batch = self._setup, self._setup.batches[index]
+        plain = plain_logits(setup.model, batch)
+        reference = Reference(batch, setup.counterfactuals.of(batch), plain)
+        numbers = setup.patchable.counterfactual_numbers(batch.clean.numel()) + plain.numel()
+        if numbers <= self._left:
+            self._left -= numbers
+            self._kept[index] = reference
+        return reference
