@@ -16,7 +16,7 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
 from harness.datasets.problems import Place, Problem
 from harness.datasets.tokenizers import needs_model
-from harness.datasets.tokenizers.choose import spec_problems
+from harness.datasets.tokenizers.choose import file_problems, is_file, spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
 from harness.errors import HarnessError
 from harness.spec.printable import quoted
@@ -40,6 +40,9 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     kind = kind_of(task.data)
     arguments = (task.data, task.tokenizer, loaded.folder)
     problems = _tokenizer_problems(task)
+    if not problems and is_file(task.tokenizer) and not _without_file(loaded):
+        opened = file_problems(task.tokenizer, loaded.folder)
+        problems += [(("tokenizer", key), text) for key, text in opened]
     if problems or _without_file(loaded):
         problems += kind.problems_without_tokens(*arguments)
     else:
