@@ -6,7 +6,7 @@ Two forms of rows, which can be mixed with further columns:
   gives the bad answer. The tag ends the prompt.
 
 Texts are tokenized as they are. With a `tokenizer.json`, answers must carry the space before
-them; a space just before `<predict>` goes to the answer.
+them (`tokenizers.continuation`); a space just before `<predict>` goes to the answer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.datasets.files.answers import broken_answers, messages
 from harness.datasets.files.rows import FileRow, listed, read_rows
 from harness.datasets.pairs import (
     Ints,
@@ -103,7 +104,7 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     if problems:
         raise HarnessError(listed(problems))
     texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
-    tokenizer = tokenizer_for(spec, folder, texts)
+    tokenizer = tokenizer_for(spec, folder, texts, data.continues)
     pairs, problems = _encode(examples, tokenizer)
     if problems:
         raise HarnessError(listed(problems))
@@ -230,8 +231,11 @@ def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
 
 def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPairs, list[str]]:
     clean, corrupted, good, bad = [], [], [], []
-    problems: list[str] = []
+    broken = broken_answers(examples, tokenizer)
+    problems, broken_rows = messages(broken), {one.asked.place for one in broken}
     for one in examples:
+        if one.place in broken_rows:
+            continue
         try:
             clean.append(tokenizer.prompt(one.clean))
             corrupted.append(tokenizer.prompt(one.corrupted))

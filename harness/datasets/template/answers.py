@@ -73,11 +73,14 @@ class AnswerTokens:
         """Take a plan without problems; HarnessError if an answer is not one token."""
         answers: list[Answer] = [getattr(frame, side) for frame in plan.frames]
         self._glued = np.array([int(frame.glued) for frame in plan.frames])
+        self._texts: dict[tuple[int, int], str] = {}  # by (glued, token)
         # Tokens by [glued, word id], and of the word that always answers by [glued].
         self._tokens = np.full((2, len(word_ids)), -1, dtype=np.int64)
         fixed = np.full(2, -1, dtype=np.int64)
         for word, glued in answering_words(plan, side):
-            token = tokenizer.single(answer_text(word, glued, tokenizer))
+            text = answer_text(word, glued, tokenizer)
+            token = tokenizer.single(text)
+            self._texts.setdefault((int(glued), token), text)
             fixed[int(glued)] = token
             if word in word_ids:
                 self._tokens[int(glued), word_ids[word]] = token
@@ -117,6 +120,15 @@ class AnswerTokens:
             shown = words[np.arange(len(frames)), self._slot[frames]]
             answers = self._tokens[self._glued[frames], shown]
         return answers[:, None]
+
+    def texts(self, frames: Ints, words: Ints) -> list[list[str]]:
+        """Return the answers as text, each with what joins it to the prompt."""
+        return [
+            [self._texts[glued, token] for token in row if token >= 0]
+            for glued, row in zip(
+                self._glued[frames].tolist(), self.of(frames, words).tolist(), strict=True
+            )
+        ]
 
     def _range(self, frames: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Return the first and one past the last place in the list; one place without a list."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.problems import Place, Problem
-from harness.datasets.rows import Rows
+from harness.datasets.rows import Rows, take
 from harness.datasets.stream import StreamData
 from harness.datasets.template.answers import (
     SIDES,
@@ -19,12 +20,19 @@ from harness.datasets.template.answers import (
 )
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
-from harness.datasets.template.task import open_template, template_tokenizer
+from harness.datasets.template.task import TemplateTask, open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
 from harness.spec.types import TemplateData, TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
+MOST_ANSWERS = 3  # that are not one token are named
+PROMPTS = 4  # of each template, for the tokens of answers after them
+
+ENDS = {
+    "space": ": end the template in a space and {}",
+    "move": ": leave out the space at the end of the template",
+}
 
 
 def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
@@ -35,12 +43,13 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
     if problems:
         return problems
     try:
-        tokenizer = template_tokenizer(plan, spec, folder)
+        tokenizer = template_tokenizer(plan, spec, folder, data.continues)
     except HarnessError as error:
         key = "path" if spec.kind == "file" else "kind"
         return [(("tokenizer", key), str(error))]
     problems += [(("data", "constraints"), text) for text in leave_out_words(plan, tokenizer)]
     problems += _answer_problems(plan, tokenizer)
+    problems += _bos_problems(plan, tokenizer)
     return problems or _sampled_problems(data, spec, folder)
 
 
@@ -75,18 +84,54 @@ def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
 def _answer_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
     problems: list[Problem] = []
     for side in SIDES:
+        refused = []
         for word, glued in answering_words(plan, side):
             try:
                 tokenizer.single(answer_text(word, glued, tokenizer))
             except HarnessError as error:
-                problems.append((("data", side), f"answer {error}"))
+                refused.append(f"answer {error}{_other_end(word, glued, tokenizer)}")
+        if len(refused) > MOST_ANSWERS:
+            more = len(refused) - MOST_ANSWERS
+            text = f"{more} more words cannot answer; the constraint one_token leaves them out"
+            refused[MOST_ANSWERS:] = [text]
+        problems += [(("data", side), text) for text in refused]
         problems += [(("data", side, key), text) for key, text in outside_list(plan, side)]
     return problems
 
 
+def _other_end(word: str, glued: bool, tokenizer: Tokenizer) -> str:
+    """How a template can end so that the word is one token after it."""
+    other = answer_text(word, not glued, tokenizer)
+    try:
+        tokenizer.single(other)
+    except HarnessError:
+        return ""
+    if other == answer_text(word, glued, tokenizer):
+        return ""
+    end = "a space before {}" if glued else "{} right after the text, without a space"
+    return f"; {other!r} is one token: end the template in {end}"
+
+
+def _bos_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
+    """Return templates that begin with BOS themselves."""
+    problems: dict[int, Problem] = {}
+    for frame in plan.frames:
+        try:
+            tokenizer.prompt(frame.clean[0].text)
+        except HarnessError as error:
+            problems[frame.template] = (("data", "templates", frame.template), str(error))
+    return list(problems.values())
+
+
 def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
     task = open_template(data, spec, folder)
-    rows = _sample(task)
+    try:
+        rows = _sample(task)
+        problems = _continuation_problems(task)
+    except HarnessError as error:  # a word that is BOS
+        return [(("data",), str(error))]
+    if problems:
+        return problems
     if not len(rows["lengths"]):
         return [(("data",), "no prompt keeps all constraints and has a good and a bad answer")]
     place = ("data", "corruptions", data.corruption)
@@ -94,7 +139,6 @@ def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
         pairs = task.source.pairs(rows)
     except HarnessError as error:
         return [(place, str(error))]
-    problems: list[Problem] = []
     same = int((pairs.clean == pairs.corrupted).all(axis=1).sum())
     if same:
         problems.append(
@@ -116,9 +160,27 @@ def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
     return problems
 
 
-def _sample(task: StreamData) -> Rows:
+def _sample(task: StreamData, split: str = "train") -> Rows:
     rng = np.random.default_rng([task.shares.seed, SAMPLE])
-    return task.source.draw(rng, SAMPLE, "train", paired=True)
+    return task.source.draw(rng, SAMPLE, split, paired=True)
+
+
+def _continuation_problems(task: TemplateTask) -> list[Problem]:
+    """Return templates with answers that are not how their prompts go on, the first of each.
+
+    A few prompts of each template are looked at; `StreamData` looks at all that are used.
+    """
+    problems: dict[int, Problem] = {}
+    for split in task.splits:
+        rows = _sample(task, split)
+        for index in np.unique(rows["frame"]).tolist():
+            template = task.source.template_of(index)
+            few = take(rows, np.flatnonzero(rows["frame"] == index)[:PROMPTS])
+            if template not in problems and (one := task.first_break(few)):
+                text = str(replace(one, asked=one.asked._replace(place="")))
+                text += ENDS.get(one.fix, "")
+                problems[template] = (("data", "templates", template), text)
+    return [problems[index] for index in sorted(problems)]
 
 
 def _overlapping(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

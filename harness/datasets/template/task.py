@@ -9,6 +9,7 @@ token is refused; with the constraint `aligned` it is never drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ from harness.datasets.template.answers import AnswerTokens, leave_out_words
 from harness.datasets.template.constraints import satisfied
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
-from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
+from harness.datasets.template.render import Renderer, Side, TextRenderer, WordRenderer
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
 from harness.spec.types import TemplateData, TokenizerSpec
 
@@ -124,6 +125,27 @@ class Templates:
             good=self._good.of(frames, words)[:, None],
             bad=self._bad.of(frames, words)[:, None],
         )
+
+    def template_of(self, frame: int) -> int:
+        """Return the number of the template that a frame is made from."""
+        return self._plan.frames[frame].template
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterator[Asked]:
+        """Yield what is asked in each row (see `stream.TextSource`), by its template."""
+        if not isinstance(self._renderer, TextRenderer):
+            return
+        frames, words = rows["frame"], rows["words"]
+        sides: tuple[Side, ...] = ("clean", "corrupted") if paired else ("clean",)
+        prompts = [self._renderer.texts(side, frames, words) for side in sides]
+        answers = self._good.texts(frames, words)
+        if paired:
+            other = self._bad.texts(frames, words)
+            answers = [good + bad for good, bad in zip(answers, other, strict=True)]
+        for index, asked, texts in zip(
+            frames.tolist(), answers, zip(*prompts, strict=True), strict=True
+        ):
+            place = f"data.templates[{self.template_of(index)}]"
+            yield from (Asked(text, one, place, joined=True) for text in texts for one in asked)
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows as a batch; several good answers are soft targets of `answer`."""
@@ -238,7 +260,7 @@ class TemplateTask(StreamData):
             raise too_few(split, available, n)
         chosen = rng.permutation(available)[:n]
         parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
-        return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
+        return join_pairs([self.checked_pairs(take(rows, part)) for part in parts])
 
 
 def template_splits(data: TemplateData) -> tuple[str, ...]:
@@ -248,11 +270,11 @@ def template_splits(data: TemplateData) -> tuple[str, ...]:
 
 
 def template_tokenizer(
-    plan: TemplatePlan, spec: TokenizerSpec, folder: Path
+    plan: TemplatePlan, spec: TokenizerSpec, folder: Path, continues: bool
 ) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
     texts = [*plan.literals, *(word for words in plan.lists.values() for word in words)]
-    return tokenizer_for(spec, folder, texts)
+    return tokenizer_for(spec, folder, texts, continues)
 
 
 def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> TemplateTask:
@@ -260,7 +282,7 @@ def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> Temp
     plan, problems = read_plan(data, folder)
     if problems:
         raise HarnessError(listed(problems))
-    tokenizer = template_tokenizer(plan, spec, folder)
+    tokenizer = template_tokenizer(plan, spec, folder, data.continues)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
     shares = Shares(data.shares, data.seed, template_splits(data))

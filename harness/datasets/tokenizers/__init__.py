@@ -11,12 +11,14 @@ from harness.datasets.tokenizers.choose import (
     tokenizer_for,
     without_model,
 )
+from harness.datasets.tokenizers.continuation import Asked
 from harness.datasets.tokenizers.file import FileTokenizer, open_tokenizer
 from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, Tokenizer, after_bos
 from harness.datasets.tokenizers.vocabulary import Vocabulary, split_words
 
 __all__ = [
     "BOS",
+    "Asked",
     "FileTokenizer",
     "Kind",
     "Spans",

@@ -40,7 +40,7 @@ from harness.runs.store import CellOutput
 from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
-from harness.spec.types import CHOICES, CompileModel
+from harness.spec.types import CHOICES, CompileModel, Task
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -203,7 +203,13 @@ def _result(
             for index, (share, one) in enumerate(points)
         ],
         "data_digest": prepared.digests,
+        **_not_continued(cell.task.spec),
     }
+
+
+def _not_continued(task: Task) -> dict[str, bool]:
+    """That answers need not be how prompts go on, where the task says so."""
+    return {} if getattr(task.data, "continues", True) else {"continues": False}
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from harness.spec.key import About, Key, at_most_one, exactly_one
-from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text, Word
+from harness.spec.types.scalars import DEFAULT_SHARES, Continues, DataSeed, Shares, Text, Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,3 +236,4 @@ class TemplateData:
     ] = field(default_factory=dict)
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+    continues: Continues = True
