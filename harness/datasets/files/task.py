@@ -104,7 +104,7 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     if problems:
         raise HarnessError(listed(problems))
     texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
-    tokenizer = tokenizer_for(spec, folder, texts, data.continues)
+    tokenizer = tokenizer_for(spec, folder, texts, data.continues is not False)
     pairs, problems = _encode(examples, tokenizer)
     if problems:
         raise HarnessError(listed(problems))

@@ -67,7 +67,7 @@ class Generator:
             raise HarnessError("\n".join(messages))
         shares = Shares(data.shares, data.seed)
         if self.open_file is not None and is_file(tokenizer):
-            file = file_tokenizer(tokenizer, folder, data.continues)
+            file = file_tokenizer(tokenizer, folder, data.continues is not False)
             return self.open_file(params, file, shares)
         return self.open(params, tokenizer.bos is True, shares)
 

@@ -209,7 +209,7 @@ def _result(
 
 def _not_continued(task: Task) -> dict[str, bool]:
     """That answers need not be how prompts go on, where the task says so."""
-    return {} if getattr(task.data, "continues", True) else {"continues": False}
+    return {"continues": False} if getattr(task.data, "continues", None) is False else {}
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:

@@ -67,4 +67,4 @@ class FileData:
     ] = Columns()
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
-    continues: Continues = True
+    continues: Continues = None

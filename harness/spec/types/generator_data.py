@@ -36,4 +36,4 @@ class GeneratorData:
     ] = field(default_factory=dict)
     seed: DataSeed = 0
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
-    continues: Continues = True
+    continues: Continues = None
