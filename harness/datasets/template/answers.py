@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.pairs import Ints
 from harness.datasets.template.plan import Answer, TemplatePlan
+from harness.datasets.template.tables import keep_rows
 from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 
@@ -30,8 +31,7 @@ def leave_out_words(plan: TemplatePlan, tokenizer: Tokenizer) -> list[str]:
     """Drop the words that the rules `one_token` forbid from the lists; return what is wrong."""
     problems: list[str] = []
     for name in sorted(plan.token_rules.one):
-        words = plan.lists[name]
-        plan.lists[name] = tuple(word for word in words if _is_one(word, tokenizer))
+        keep_rows(plan, name, [_is_one(word, tokenizer) for word in plan.lists[name]])
         if not plan.lists[name]:
             problems.append(f"no word of list {name!r} is one token")
     return problems
@@ -95,7 +95,8 @@ class AnswerTokens:
         self._up_to = np.array([column(answer.up_to) for answer in answers])
         self._list: Ints | None = None
         if answers[0].list is not None:
-            self._list = np.array([word_ids[word] for word in plan.lists[answers[0].list]])
+            listed = dict.fromkeys(plan.lists[answers[0].list])  # columns may repeat words
+            self._list = np.array([word_ids[word] for word in listed])
             self._place = np.full(len(word_ids), -1, dtype=np.int64)
             self._place[self._list] = np.arange(len(self._list))
 

@@ -43,7 +43,7 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
     if problems:
         return problems
     try:
-        tokenizer = template_tokenizer(plan, spec, folder, data.continues)
+        tokenizer = template_tokenizer(plan, spec, folder, data.continues is not False)
     except HarnessError as error:
         key = "path" if spec.kind == "file" else "kind"
         return [(("tokenizer", key), str(error))]
@@ -56,11 +56,13 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
 def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
     """Return words of lists, corruptions and answers that are not one token."""
     texts: list[tuple[Place, str]] = []
-    for name, words in plan.lists.items():
-        inline = data.lists[name].words is not None
-        for index, word in enumerate(words):
-            place = ("data", "lists", name, "words", index) if inline else ("data", "lists", name)
-            texts.append((place, word))
+    for name, one in data.lists.items():
+        for index, word in enumerate(plan.lists[name]):
+            inside = ("words", index) if one.words is not None else ()
+            texts.append((("data", "lists", name, *inside), word))
+    for name, rows in (data.tables or {}).items():
+        for at, row in enumerate(rows):
+            texts += [(("data", "tables", name, at, index), word) for index, word in enumerate(row)]
     for name, changes in data.corruptions.items():
         texts += [
             (("data", "corruptions", name, slot), value[1:])

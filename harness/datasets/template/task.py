@@ -62,7 +62,12 @@ class Templates:
         ]
         self._good = AnswerTokens(plan, "good", self._word, tokenizer)
         self._bad = AnswerTokens(plan, "bad", self._word, tokenizer)
+        slots = list(plan.free)
+        # Columns of slots that have the row of another slot, and of those slots.
+        self._followers = [slots.index(slot) for slot in plan.follows]
+        self._leaders = [slots.index(slot) for slot in plan.follows.values()]
         self._shown = self._shown_slots()
+        self._drawn = self._drawn_slots()
         self._frame_split: list[str | None] = [frame.split for frame in plan.frames]
         self._holder: list[str | None] = [None] * len(texts)
         for split, lists in data.held_out.items():
@@ -78,7 +83,13 @@ class Templates:
             nothing = np.zeros((0, len(allowed)), dtype=np.int64)
             return self._rows(rng, candidates[:0], nothing, paired)
         frames = candidates[rng.integers(len(candidates), size=n)]
-        places = np.stack([one[rng.integers(len(one), size=n)] for one in allowed], axis=1)
+        drawn = [
+            np.zeros(n, dtype=np.int64)
+            if column in self._followers
+            else one[rng.integers(len(one), size=n)]
+            for column, one in enumerate(allowed)
+        ]
+        places = self._tied(np.stack(drawn, axis=1))
         words = self._words(places)
         keep = satisfied(self._plan.rules, places, words)
         keep[keep] = self._renderer.keep(frames[keep], words[keep], paired)
@@ -87,7 +98,7 @@ class Templates:
     def count_fillings(self, split: str) -> int:
         """Return how many fillings of shown slots there are, before rules and splits."""
         sizes = np.array([len(places) for places in self._allowed(split)], dtype=np.float64)
-        counts = [np.prod(sizes[self._shown[frame]]) for frame in self._frames_of(split)]
+        counts = [np.prod(sizes[self._drawn[frame]]) for frame in self._frames_of(split)]
         return int(min(sum(counts), 2.0**62))
 
     def everything(self, rng: np.random.Generator, split: str) -> Rows:
@@ -172,6 +183,14 @@ class Templates:
                     shown[index, columns[self._plan.origin[part.slot]]] = True
         return shown
 
+    def _drawn_slots(self) -> NDArray[np.bool_]:
+        """Return which slots have to be drawn for what each frame shows, bool [frames, slots]."""
+        drawn = self._shown.copy()
+        drawn[:, self._followers] = False
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            drawn[:, leader] |= self._shown[:, follower]
+        return drawn
+
     def _frames_of(self, split: str) -> Ints:
         """Return the frames whose prompts can be in `split`."""
         shares = self._data.shares
@@ -187,14 +206,27 @@ class Templates:
         )
 
     def _allowed(self, split: str) -> list[Ints]:
-        """Return for each free slot the places of its list that `split` may use."""
-        return [
+        """Return for each free slot the places of its list that `split` may use.
+
+        Of a table these are rows all of whose words that are drawn may be used.
+        """
+        allowed = [
             np.array(
                 [place for place, word in enumerate(words) if self._holder[word] in (None, split)],
                 dtype=np.int64,
             )
             for words in self._lists
         ]
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            allowed[leader] = np.intersect1d(allowed[leader], allowed[follower])
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            allowed[follower] = allowed[leader]
+        return allowed
+
+    def _tied(self, places: Ints) -> Ints:
+        """Return places [n, slots] in which slots that follow others have their rows."""
+        places[:, self._followers] = places[:, self._leaders]
+        return places
 
     def _words(self, places: Ints) -> Ints:
         return np.stack(
@@ -203,8 +235,9 @@ class Templates:
 
     def _fill_frame(self, rng: np.random.Generator, frame: int, allowed: list[Ints]) -> Rows:
         """Return every filling of the slots that one frame shows; rules are kept."""
-        shown = np.flatnonzero(self._shown[frame]).tolist()
-        hidden = [column for column in range(len(allowed)) if column not in shown]
+        shown = np.flatnonzero(self._drawn[frame]).tolist()
+        apart = {*shown, *self._followers}
+        hidden = [column for column in range(len(allowed)) if column not in apart]
         grids = np.meshgrid(*(allowed[column] for column in shown), indexing="ij")
         n = math.prod(len(allowed[column]) for column in shown)
         places = np.zeros((n, len(allowed)), dtype=np.int64)
@@ -216,6 +249,7 @@ class Templates:
             for column in hidden:
                 draws = rng.integers(len(allowed[column]), size=len(pending))
                 places[pending, column] = allowed[column][draws]
+            self._tied(places)
             words = self._words(places[pending])
             ok = satisfied(self._plan.rules, places[pending], words)
             ok[ok] = self._renderer.keep(np.full(ok.sum(), frame), words[ok], paired=True)
@@ -282,7 +316,7 @@ def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> Temp
     plan, problems = read_plan(data, folder)
     if problems:
         raise HarnessError(listed(problems))
-    tokenizer = template_tokenizer(plan, spec, folder, data.continues)
+    tokenizer = template_tokenizer(plan, spec, folder, data.continues is not False)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
     shares = Shares(data.shares, data.seed, template_splits(data))
