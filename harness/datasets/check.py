@@ -6,7 +6,7 @@ spec. Neither torch nor a model is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
 from harness.datasets.problems import Place, Problem
+from harness.datasets.splits import fitting_shares
+from harness.datasets.stream import TooFew
 from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import file_problems, is_file, spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
@@ -130,6 +132,7 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     choices = task.evaluation
     repeats, own = choices.discovery_repeats, choices.positions == "per_token"
     drawn: list[PromptPairs] = []
+    few: int | None = None  # the first problem that other shares may mend
     wanted = {
         # One prompt is enough to repeat; of lengths only those show that are drawn.
         "train": (
@@ -143,12 +146,31 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
         try:
             pairs = data.pairs(split, n, 0, at_most=repeats and split == "train")
         except HarnessError as error:
+            few = len(problems) if few is None and isinstance(error, TooFew) else few
             problems.append((place if _any_pair(data, split) else ("data", "shares"), str(error)))
         else:
             drawn += [pairs] if split in wanted else []
+    asked = {name: n for name, (n, _) in wanted.items()}
+    if few is not None and (advice := _shares_advice(data, asked)):
+        at, said = problems[few]
+        problems[few] = (at, f"{said}; {advice}")
     if own and (text := mixed_lengths(*drawn)):
         problems.append((("evaluation", "positions"), text))
     return problems
+
+
+def _shares_advice(data: TaskData, wanted: Mapping[str, int]) -> str | None:
+    """Which shares would give both splits enough prompts, where shares divide few prompts."""
+    listed = getattr(data, "shared_prompts", None)
+    hashes = None if listed is None else listed()
+    if hashes is None:
+        return None
+    shares = fitting_shares(hashes, wanted)
+    if shares is None:
+        asked = " and ".join(f"{n} for {split}" for split, n in wanted.items())
+        return f"there are {len(hashes)} in all, too few for {asked}"
+    each = ", ".join(f"{split}: {share:g}" for split, share in shares.items())
+    return f"with `shares: {{{each}}}` under `data` there are enough"
 
 
 def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:

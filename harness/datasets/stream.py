@@ -198,10 +198,17 @@ def pair_rng(shares: Shares, split: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([shares.seed, PAIRS, zlib.crc32(split.encode()), seed])
 
 
-def too_few(split: str, available: int, wanted: int) -> HarnessError:
-    """Return the error of a split with fewer distinct prompts than asked for."""
-    return HarnessError(
-        f"split {split!r} has only {available} distinct prompts, {wanted} were asked for; "
+class TooFew(HarnessError):
+    """A split has fewer distinct prompts than asked for."""
+
+
+def too_few(split: str, available: int, wanted: int, counts: str = "") -> TooFew:
+    """Return the error of a split with fewer distinct prompts than asked for.
+
+    `counts`: how many there are in all, in brackets.
+    """
+    return TooFew(
+        f"split {split!r} has only {available} distinct prompts, {wanted} were asked for{counts}; "
         "ask for fewer or give the task more words, lengths or a larger share (discovery pairs may "
         "come again: evaluation.discovery_repeats)"
     )

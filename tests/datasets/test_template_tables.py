@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,15 @@ def test_a_table_is_part_of_the_id_and_its_absence_of_none(tmp_path: Path) -> No
     assert task_identity(one) != task_identity(Library().task(str(path)))
     without = dataclasses.replace(capitals(), tables=None, lists={"a": WordList(words=("b",))})
     assert "tables" not in identity_fields(without)
+
+
+def test_shares_that_give_few_prompts_are_suggested(tmp_path: Path) -> None:
+    """Of a small template task too: there are ten prompts, and five are wanted to test."""
+    path = tmp_path / "toy.yaml"
+    more = "".join(f"      - [L{number}, C{number}]\n" for number in range(8))
+    text = TASK.replace("Oslo]\n", f"Oslo]\n{more}").replace("test_pairs: 2", "test_pairs: 5")
+    path.write_text(text)
+    issues = issues_of(Library(), path)
+    (shares,) = re.findall(r"`(shares: \{.*?\})`", "".join(one.message for one in issues))
+    path.write_text(text.replace("shares: {train: 1, validation: 0, test: 0}", shares))
+    assert issues_of(Library(), path) == []

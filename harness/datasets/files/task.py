@@ -32,7 +32,7 @@ from harness.datasets.pairs import (
     pick_answers,
 )
 from harness.datasets.problems import Problem, share_problems_at
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
@@ -57,9 +57,9 @@ class FileTask:
     """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
 
     def __init__(
-        self, tokenizer: Tokenizer, pairs: PromptPairs, split: Ints, shares: Shares
+        self, tokenizer: Tokenizer, pairs: PromptPairs, split: Ints, shares: Shares, named: bool
     ) -> None:
-        """Take all pairs and the split number of each."""
+        """Take all pairs and the split number of each; `named`: a column says it, not a hash."""
         self.tokenizer = tokenizer
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
@@ -67,6 +67,8 @@ class FileTask:
         self._pairs = pairs
         keys = hash_rows(pairs.clean, pairs.lengths, 0)
         first = np.sort(np.unique(keys, return_index=True)[1])
+        self._n_rows = len(keys)
+        self._prompts = None if named else hash_rows(pairs.clean, pairs.lengths, shares.seed)[first]
         self._members = [first[split[first] == index] for index in range(len(self.splits))]
 
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
@@ -75,9 +77,19 @@ class FileTask:
         if at_most:
             n = min(n, len(members))
         if not 1 <= n <= len(members):
-            raise too_few(split, len(members), n)
+            raise too_few(split, len(members), n, self._counts())
         rng = pair_rng(self._shares, split, seed)
         return self._pairs.take(rng.permutation(members)[:n]).narrowed()
+
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts that shares divide; None if a column does."""
+        return self._prompts
+
+    def _counts(self) -> str:
+        counts = zip(self.splits, map(len, self._members), strict=True)
+        each = ", ".join(f"{split} {count}" for split, count in counts)
+        total = sum(map(len, self._members))
+        return f" (the file has {total} distinct prompts in {self._n_rows} rows: {each})"
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int
@@ -118,7 +130,7 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares)
+    return FileTask(tokenizer, pairs, split, shares, named=bool(named))
 
 
 def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Problem]:

@@ -27,7 +27,7 @@ from harness.datasets.pairs import (
 )
 from harness.datasets.problems import listed
 from harness.datasets.rows import Rows, first_of_each, join, take
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
 from harness.datasets.template.answers import AnswerTokens, leave_out_words
 from harness.datasets.template.constraints import satisfied
@@ -94,6 +94,11 @@ class Templates:
         keep = satisfied(self._plan.rules, places, words)
         keep[keep] = self._renderer.keep(frames[keep], words[keep], paired)
         return self._rows(rng, frames[keep], words[keep], paired)
+
+    @property
+    def only_shares(self) -> bool:
+        """Whether neither words nor templates are held out for a split."""
+        return not self._data.held_out and not any(self._frame_split)
 
     def count_fillings(self, split: str) -> int:
         """Return how many fillings of shown slots there are, before rules and splits."""
@@ -279,6 +284,15 @@ class TemplateTask(StreamData):
     """`TaskData` of a template: small tasks are enumerated, so their counts are exact."""
 
     source: Templates
+
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts, where they are few and only shares divide them."""
+        many = self.source.count_fillings("train") > self.source.countable
+        if many or not self.source.only_shares:
+            return None
+        rows = self.source.everything(pair_rng(self.shares, "train", 0), "train")
+        rows = take(rows, first_of_each(rows))
+        return hash_rows(rows["tokens"], rows["lengths"], self.shares.seed)
 
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
         """Return n pairs of `split` with distinct clean prompts (see `TaskData`)."""
