@@ -169,12 +169,20 @@ def with_runtime(runtime: Runtime) -> Any:
 
 
 @pytest.mark.parametrize(
-    "change", [{"threads": 3}, {"dtype": "float64"}, {"dtype": "bfloat16"}, {"device": "cuda"}]
+    ("change", "same_model"),
+    [
+        ({"threads": 3}, True),
+        ({"dtype": "float64"}, False),
+        ({"dtype": "bfloat16"}, False),
+        ({"device": "cuda"}, False),
+    ],
 )
-def test_the_runtime_changes_cell_and_model(change: dict[str, Any]) -> None:
+def test_the_runtime_changes_the_cell_and_not_always_the_model(
+    change: dict[str, Any], same_model: bool
+) -> None:
     before, after = with_runtime(Runtime()), with_runtime(Runtime(**change))
     assert before.id != after.id
-    assert before.model_id != after.model_id
+    assert (before.model_id == after.model_id) is same_model
 
 
 @pytest.mark.parametrize(
