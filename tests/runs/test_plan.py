@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
 
+from harness.datasets.files.spec import FileData
+from harness.datasets.generators.spec import GeneratorData
 from harness.errors import HarnessError
 from harness.runs.plan import (
     ModelSource,
@@ -29,8 +31,6 @@ from harness.spec.key import spec_fields
 from harness.spec.types import (
     EvaluationChange,
     Exclusion,
-    FileData,
-    GeneratorData,
     LoadModel,
     Runtime,
     Selection,
