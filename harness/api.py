@@ -43,10 +43,10 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.record import find_run, load_cells, model_store, record
-from harness.spec.build import build
+from harness.spec.build import build, normalise
 from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
-from harness.spec.schema import check, normalise
+from harness.spec.schema import check
 from harness.spec.types import HOW_LARGE, Evaluation, Method, Runtime, Task
 from harness.spec.yaml.source import Source, parse_text
 
