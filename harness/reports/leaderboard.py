@@ -168,8 +168,10 @@ def _line(role: str, method: str, cells: Sequence[StoredCell], index: int | None
     kind: Kind = "control" if role == "control" else "method"
     failed = [c for c in cells if c.status == "failed"]
     missing = [c for c in cells if c.status == "missing"]
+    damaged = [c for c in cells if c.status == "damaged"]
     notes = [f"{len(failed)} failed"] if failed else []
     notes += [f"{len(missing)} not run"] if missing else []
+    notes += [f"{len(damaged)} damaged"] if damaged else []
     line = Line(kind, method, seeds_all=len(cells), notes=tuple(notes))
     done = [cell for cell in cells if cell.result is not None]
     if not done or index is None:

@@ -47,7 +47,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": REAL,
     "peak_mib": REAL,
     "cost_fb": REAL,
-    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
+    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing, damaged
     "cell": TEXT,
     "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
     "n_discovery": WHOLE,  # prompt pairs that the method used

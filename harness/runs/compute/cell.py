@@ -38,7 +38,6 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.plan import Cell, check_files
 from harness.runs.store import CellOutput
-from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
@@ -80,7 +79,6 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
         "notes": {name: float(value) for name, value in notes.items()},
     }
-    remove_folder(models.scratch(cell.id))
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
         result,

@@ -12,6 +12,7 @@ import torch
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
+from harness.disk import write
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
@@ -115,8 +116,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     )
     model, history = trainer.run()
     seconds = time.perf_counter() - began
-    folder = models.scratch(cell.model_id) / "final"
-    folder.mkdir(exist_ok=True)
+    folder = models.draft(cell.model_id)
     save_model(model, folder)
     note = {
         "identity": dict(cell.identity)["model"],
@@ -132,4 +132,4 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
 
 def _note(path: Path, content: object) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write(path, f"{text}\n".encode())
