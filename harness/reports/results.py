@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from harness.datasets.kinds import numeric_answers
+from harness.datasets.kinds import data_kind, numeric_answers
 from harness.errors import HarnessError
 from harness.metrics import MEASURES
 from harness.runs.store.record import StoredCell
@@ -82,7 +82,10 @@ def asking_for_nothing(result: Result) -> int:
 
 def numeric(result: Result) -> bool:
     """Whether answers are numbers, so that accuracies mean nothing; the stored task knows."""
-    return numeric_answers(build_data(result["identity"]["task"]["data"]))
+    data = result["identity"]["task"]["data"]
+    # An identity need not hold all that is needed to build the data of other kinds.
+    is_program = data_kind(data["kind"]).program is not None
+    return is_program and numeric_answers(build_data(data))
 
 
 def settled_of(results: Sequence[Result]) -> int | None:
