@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median_low
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from harness.evaluation.verdict import Verdict, verdict_of
 from harness.metrics.sparsity import bits
@@ -56,7 +56,9 @@ __all__ = ["Board", "Leaderboard", "Line", "leaderboard", "nearest_size", "rank"
 LEVELS = ("0.85", "0.95", "0.99")
 DEFAULT_SIZE = 0.1
 BUSY = 2.0
-"""Wall and processor time whose costs differ by this factor differ much."""
+"""Costs by wall and by processor time that differ by this factor differ much."""
+LEAST_APART = 0.5
+"""Unless they differ by fewer forward+backward passes."""
 WHOLE, EMPTY = "whole model", "empty circuit"
 
 Kind = Literal["method", "control", "whole", "empty"]
@@ -293,7 +295,9 @@ def _timing(cell: StoredCell, name: str) -> float | None:
 def _busy(cell: StoredCell) -> bool:
     """Whether cost by wall time is much more or less than by processor time."""
     cost, wall = _timing(cell, "cost_fb"), _timing(cell, "cost_fb_wall")
-    return bool(cost and wall) and not 1 / BUSY < cast(float, wall) / cast(float, cost) < BUSY
+    if cost is None or wall is None or abs(wall - cost) < LEAST_APART:
+        return False
+    return not cost / BUSY < wall < cost * BUSY
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

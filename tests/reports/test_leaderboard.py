@@ -301,3 +301,30 @@ def test_a_task_whose_corruption_changes_nothing_is_not_ranked(
     assert any(reason in text for text in board.remarks) == bool(reason)
     assert board.verdict is not None
     assert board.verdict.moved == pytest.approx(metric)
+
+
+# ---------------------------------------------------------------- cost
+def timed(folder: Path, **timing: float) -> Line:
+    cell = cell_of("best")
+    computed = output(cell)
+    record(folder, Plan("run", (cell,)))
+    CellStore(folder).publish(cell.id, replace(computed, timing=timing), {})
+    return leaderboard(load_cells(folder)).boards[0].lines[0]
+
+
+@pytest.mark.parametrize(
+    ("cost", "wall", "busy"),
+    [
+        (2.4, 23.0, True),
+        (2.4, 3.0, False),
+        (5.0, 1.0, True),
+        (0.01, 0.2, False),
+        (2.4, None, False),
+    ],
+)
+def test_costs_by_wall_and_processor_time_that_differ_much_are_marked(
+    tmp_path: Path, cost: float, wall: float | None, busy: bool
+) -> None:
+    timing = {"cost_fb": cost} | ({} if wall is None else {"cost_fb_wall": wall})
+    found = timed(tmp_path, **timing)
+    assert (found.cost_fb, found.cost_fb_wall, found.busy) == (cost, wall, busy)

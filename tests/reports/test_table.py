@@ -18,7 +18,7 @@ from harness.reports.columns import NAMES, Layout, columns_for
 from harness.reports.leaderboard import Leaderboard, leaderboard
 from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
-from harness.reports.table import caption, render, render_rows
+from harness.reports.table import WIDE, caption, render, render_rows
 from harness.reports.text import FORMATS, columns_wide, elided, grid, latex, markdown, plus_minus
 from harness.runs.plan import Plan
 from harness.runs.store import CellStore
@@ -169,6 +169,22 @@ def test_sizes_that_ask_for_nothing_are_said_and_not_shown(tmp_path: Path) -> No
     assert "8 of 10 sizes ask for none of the edges; CMD counts their empty circuits." in (
         caption(board)
     )
+
+
+def test_wall_time_stands_beside_processor_time(board: Leaderboard) -> None:
+    one = board.boards[0]
+    measured = [
+        replace(line, cost_fb=2.37, cost_fb_wall=23.0, busy=True) if line.method == "best" else line
+        for line in one.lines
+    ]
+    both = replace(board, boards=(replace(one, lines=tuple(measured)),))
+    usual, wide = (render(both, "github", layout) for layout in (Layout(), WIDE))
+    assert "| 2.37† |" in usual
+    assert "| 23.00 |" in " ".join(wide.split())
+    for text in (usual, wide):
+        assert "† marks costs for which wall time says something else" in " ".join(text.split())
+        assert "Cost of worse, control is wall time" in text
+    assert "†" not in render(board, "github", Layout())
 
 
 def test_a_task_that_the_model_does_not_solve_is_marked(board: Leaderboard) -> None:
