@@ -31,6 +31,7 @@ from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
 from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
@@ -64,6 +65,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
+    tell_effect(cell, prepared, log)
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
