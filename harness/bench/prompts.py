@@ -11,7 +11,6 @@ A method's row excludes making its pairs and model.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -188,8 +187,6 @@ class _Run(NamedTuple):
 
 def _run(row: Row, work: Workload, pairs: PromptPairs) -> _Run:
     with measured(work.device) as cost:
-        began = time.process_time()
         row(work, pairs)
-        processor = time.process_time() - began
-    spent = cost.seconds if work.device == "cuda" else processor
+    spent = cost.seconds if work.device == "cuda" else cost.processor_seconds
     return _Run(cost.seconds, 1000 * spent / len(pairs), cost.peak_mib)

@@ -55,7 +55,11 @@ COLUMNS: Mapping[str, str] = {
     "requested": WHOLE,  # elements asked for at most
     "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
     "reached": TEXT,  # yes, or no where not even all elements reach the target
+    "cost_fb_wall": REAL,  # by wall time; null where `cost_fb` is that, in older results
 }
+
+
+_TIMED = ("seconds", "peak_mib", "cost_fb", "cost_fb_wall")
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
@@ -99,7 +103,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
         "auroc": (ground_truth_of(cell.result) or {}).get("auroc"),
-        **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
+        **{name: timing.get(name) for name in _TIMED},
     }
     return [
         {

@@ -30,7 +30,8 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
-from harness.runs.compute.cost import Cost, measured, plain_seconds
+from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
@@ -63,9 +64,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
+    tell_effect(cell, prepared, log)
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
-    seconds = cost.seconds + discovery.earlier_seconds
     began = time.perf_counter()
     ladder = Ladder(discovery, test, cell.method.selection)
     circuits = ladder.requested()
@@ -88,9 +89,12 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             "examples.safetensors": _example_arrays(examples, choices.measures),
         },
         {
-            "seconds": seconds,
-            "peak_mib": cost.peak_mib,
-            "cost_fb": seconds / plain_seconds(model, prepared.discovery.batches, device),
+            **timing(
+                cost,
+                plain_times(model, prepared.discovery.batches, device),
+                discovery.earlier_seconds,
+                device,
+            ),
             "evaluation_seconds": evaluation_seconds,
         },
     )
