@@ -222,7 +222,9 @@ class TransformerConfig:
         try:
             return build(cls, data)
         except DoesNotFit as error:
-            raise HarnessError(f"not a model configuration: {error.misfits[0]}") from error
+            text = str(error.misfits[0])
+            text = text if len(text) <= 300 else f"{text[:200]}… {text[-80:]}"
+            raise HarnessError(f"not a model configuration: {text}") from error
 
 
 def _refuse_numbers(config: object, ranges: Mapping[str, Range]) -> None:

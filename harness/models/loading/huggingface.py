@@ -39,6 +39,7 @@ _FINE: Mapping[str, tuple[Any, ...]] = {
     "rope_interleaved": (False,),
     "is_llama_config": (True,),
     "use_mrope": (False,),
+    "use_sliding_window": (False,),
 }
 """Fields of published files, with the values that mean what is loaded where no family reads them.
 
