@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.classes import classes_of
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
@@ -76,11 +77,27 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 def require_fit(model: Transformer, data: TaskData) -> None:
     """Refuse a task with tokens or lengths that the model does not support (`HarnessError`)."""
+    require_outputs(model, data)
     config = model.config
     if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
         raise HarnessError(
             f"the model knows {config.d_vocab} tokens in prompts of up to {config.n_ctx}; the task "
             f"needs {data.tokenizer.size} and {data.longest}. Use the model's own tokenizer"
+        )
+
+
+def require_outputs(model: Transformer, data: TaskData) -> None:
+    """Refuse a task whose answers are not the model's outputs (`HarnessError`)."""
+    classes, config = classes_of(data), model.config
+    if classes is None and config.n_outputs != config.d_vocab:
+        raise HarnessError(
+            f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "
+            "name them in the task's `answers`, in the order of its outputs"
+        )
+    if classes is not None and config.n_outputs != classes.size:
+        raise HarnessError(
+            f"the task names {classes.size} classes in `answers`, and the model has "
+            f"{config.n_outputs} outputs; name one for each"
         )
 
 
@@ -98,8 +115,12 @@ def _training_data(cell: Cell, data: TaskData) -> TaskData:
 
 
 def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+    classes = classes_of(data)
     config = TransformerConfig.from_architecture(
-        spec.architecture, data.tokenizer.size, data.longest
+        spec.architecture,
+        data.tokenizer.size,
+        data.longest,
+        None if classes is None else classes.size,
     )
     began = time.perf_counter()
     log(f"training model {cell.model_name} [{cell.model_id[:12]}]")

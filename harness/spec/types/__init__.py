@@ -36,7 +36,7 @@ from harness.spec.types.program import ProgramData, ProgramSelect, ProgramStep
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.suite import Exclusion, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
-from harness.spec.types.template import AnswerRule, Template, TemplateData, WordList
+from harness.spec.types.template import AlsoRead, AnswerRule, Template, TemplateData, WordList
 from harness.spec.types.training import Training, TrainingTarget
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
+    "AlsoRead",
     "AnswerRule",
     "Architecture",
     "CircuitTarget",
