@@ -304,7 +304,9 @@ def _prepared(
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
     device = model.embedding.device.type
-    prepared = prepare(model, task.evaluation, drawn, device=device, seed=seed)
+    prepared = prepare(
+        model, task.evaluation, drawn, device=device, seed=seed, classes=task.loaded.spec.answers
+    )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     return prepared

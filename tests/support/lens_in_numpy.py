@@ -79,6 +79,12 @@ def random_lens_model(
     return w, config
 
 
+def normed_by(w: Weights, name: str, x: np.ndarray, config: dict[str, object]) -> np.ndarray:
+    if config["normalization_type"] is None:
+        return x
+    return layer_norm(x, w[f"{name}.w"], w[f"{name}.b"], config["eps"])
+
+
 def layer_norm(x: np.ndarray, w: np.ndarray, b: np.ndarray, eps: float) -> np.ndarray:
     x = x - x.mean(-1, keepdims=True)
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * w + b
@@ -92,13 +98,13 @@ def logits(
 
 
 def _one(w, config, prompt, remove):
-    eps, causal = config["eps"], config["attention_dir"] == "causal"
+    causal = config["attention_dir"] == "causal"
     x = w["embed.W_E"][prompt] + w["pos_embed.W_pos"][: len(prompt)]
     for layer in range(config["n_layers"]):
         block = f"blocks.{layer}"
         a = {name: w[f"{block}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O", "b_O")}
         a |= {name: w[f"{block}.attn.{name}"] for name in ("b_Q", "b_K", "b_V")}
-        normed = layer_norm(x, w[f"{block}.ln1.w"], w[f"{block}.ln1.b"], eps)
+        normed = normed_by(w, f"{block}.ln1", x, config)
         total = np.zeros_like(x)
         for head in range(config["n_heads"]):
             if f"a{layer}.h{head}" in remove:
@@ -112,12 +118,10 @@ def _one(w, config, prompt, remove):
                 total[place] += z @ a["W_O"][head]
         x = x + total + a["b_O"]
         if not config["attn_only"] and f"m{layer}" not in remove:
-            normed = layer_norm(x, w[f"{block}.ln2.w"], w[f"{block}.ln2.b"], eps)
+            normed = normed_by(w, f"{block}.ln2", x, config)
             hidden = np.maximum(normed @ w[f"{block}.mlp.W_in"] + w[f"{block}.mlp.b_in"], 0)
             x = x + hidden @ w[f"{block}.mlp.W_out"] + w[f"{block}.mlp.b_out"]
-    return (
-        layer_norm(x, w["ln_final.w"], w["ln_final.b"], eps) @ w["unembed.W_U"] + w["unembed.b_U"]
-    )
+    return normed_by(w, "ln_final", x, config) @ w["unembed.W_U"] + w["unembed.b_U"]
 
 
 def folded(w: Weights, config: dict[str, object]) -> Weights:
