@@ -295,8 +295,7 @@ def _prepared(
     task: OpenTask, model: Transformer, seed: int, pairs: PromptPairs | None = None
 ) -> Prepared:
     """As a cell of the task and seed; `pairs` in place of its test pairs."""
-    cell = replace(_cell(task, None), seed=seed)
-    drawn = draw(cell, task.data)
+    drawn = draw(replace(_cell(task, None), seed=seed), task.data)
     if pairs is not None:
         longest, context = int(pairs.lengths.max()), model.config.n_ctx
         if longest > context:
