@@ -295,8 +295,7 @@ def _prepared(
     task: OpenTask, model: Transformer, seed: int, pairs: PromptPairs | None = None
 ) -> Prepared:
     """As a cell of the task and seed; `pairs` in place of its test pairs."""
-    cell = replace(_cell(task, None), seed=seed)
-    drawn = draw(cell, task.data)
+    drawn = draw(replace(_cell(task, None), seed=seed), task.data)
     if pairs is not None:
         longest, context = int(pairs.lengths.max()), model.config.n_ctx
         if longest > context:
@@ -304,7 +303,9 @@ def _prepared(
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
     device = model.embedding.device.type
-    prepared = prepare(model, task.evaluation, drawn, device=device, seed=seed)
+    prepared = prepare(
+        model, task.evaluation, drawn, device=device, seed=seed, classes=task.loaded.spec.answers
+    )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     return prepared

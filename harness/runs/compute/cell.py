@@ -25,6 +25,7 @@ from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.metrics.per_example import with_classes
 from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
@@ -61,7 +62,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
     choices, device = cell.task.spec.evaluation, cell.runtime.device
-    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
+    answers = cell.task.spec.answers
+    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)
@@ -86,7 +88,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         {
             "circuit.safetensors": to_safetensors(stored),
             "circuits.safetensors": pack([one.kept for one in circuits], test.space),
-            "examples.safetensors": _example_arrays(examples, choices.measures),
+            "examples.safetensors": _example_arrays(
+                examples, with_classes(choices.measures, answers)
+            ),
         },
         {
             **timing(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.classes import classes_of
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
@@ -77,12 +78,28 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:
-    """Refuse a task with longer prompts than the model takes (`HarnessError`).
+    """Refuse a task with too long prompts or other answers than the model has (`HarnessError`).
 
     Its tokens are looked at where prompts are drawn (`harness.models.fit`).
     """
+    require_outputs(model, data)
     if problem := length_problem(model.config, data.longest):
         raise HarnessError(problem)
+
+
+def require_outputs(model: Transformer, data: TaskData) -> None:
+    """Refuse a task whose answers are not the model's outputs (`HarnessError`)."""
+    classes, config = classes_of(data), model.config
+    if classes is None and config.n_outputs != config.d_vocab:
+        raise HarnessError(
+            f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "
+            "name them in the task's `answers`, in the order of its outputs"
+        )
+    if classes is not None and config.n_outputs != classes.size:
+        raise HarnessError(
+            f"the task names {classes.size} classes in `answers`, and the model has "
+            f"{config.n_outputs} outputs; name one for each"
+        )
 
 
 def _training_data(cell: Cell, data: TaskData) -> TaskData:
@@ -99,8 +116,12 @@ def _training_data(cell: Cell, data: TaskData) -> TaskData:
 
 
 def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+    classes = classes_of(data)
     config = TransformerConfig.from_architecture(
-        spec.architecture, data.tokenizer.size, data.longest
+        spec.architecture,
+        data.tokenizer.size,
+        data.longest,
+        None if classes is None else classes.size,
     )
     began = time.perf_counter()
     log(f"training model {cell.model_name} [{cell.model_id[:12]}]")
