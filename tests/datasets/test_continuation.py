@@ -18,11 +18,12 @@ from tokenizers import Tokenizer as Foreign
 
 from harness.cli.check import issues_of
 from harness.datasets.files import open_file, pairs_of_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.tokenizers import Asked, FileTokenizer, Vocabulary
 from harness.datasets.tokenizers.continuation import breaks
 from harness.errors import HarnessError
 from harness.spec.load import Library
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 
 # ------------------------------------------------------------------ the law

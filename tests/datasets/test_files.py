@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.check import issues_of
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.files.task import open_file
 from harness.datasets.pairs import NO_TARGET
 from harness.datasets.splits import Shares, fitting_shares
 from harness.errors import HarnessError
 from harness.spec.load import Library
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 WORDS = TokenizerSpec(kind="words", bos=True)
 DECLARED = Columns(good="answer", bad="wrong", split="split")

@@ -13,12 +13,13 @@ from datasets.test_template_tokens import byte_level
 
 from harness.cli.check import issues_of
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData, WordList
 from harness.datasets.template.task import TemplateTask, open_template
 from harness.errors import HarnessError
 from harness.runs.plan.identities import task_identity
 from harness.spec.identity import identity_fields
 from harness.spec.load import Library
-from harness.spec.types import AnswerRule, Template, TemplateData, TokenizerSpec, WordList
+from harness.spec.types import TokenizerSpec
 
 FACTS = (
     ("France", "Paris"), ("Norway", "Oslo"), ("Peru", "Lima"), ("Egypt", "Cairo"),

@@ -10,20 +10,24 @@ from harness.datasets.tokenizers import Asked, Tokenizer
 from harness.datasets.tokenizers.continuation import Break, breaks, tail
 
 if TYPE_CHECKING:
-    from harness.datasets.files.task import Example
+    from harness.datasets.files.places import Example
 
 _MOST = 5000  # answers for which a better spelling is looked for
 
 
 def broken_answers(examples: Iterable[Example], tokenizer: Tokenizer) -> list[Break]:
     """Return the answers that are not how their prompts go on; after so many, no more."""
-    return list(islice(breaks(tokenizer, _asked(examples)), _MOST))
+    asked = (asked for one in examples for asked in _asked(one, tokenizer))
+    return list(islice(breaks(tokenizer, asked), _MOST))
 
 
-def _asked(examples: Iterable[Example]) -> Iterator[Asked]:
-    for one in examples:
+def _asked(one: Example, tokenizer: Tokenizer) -> Iterator[Asked]:
+    """What is asked at the end of a row; an answer that is read elsewhere is no next token."""
+    for part in one.answered:
+        if part.at != -1 and part.at != len(tokenizer.encode(one.clean)) - (tokenizer.bos is None):
+            continue
         for prompt in (one.clean, one.corrupted):
-            yield from (Asked(prompt, answer, one.place) for answer in (*one.good, *one.bad))
+            yield from (Asked(prompt, answer, one.place) for answer in (*part.good, *part.bad))
 
 
 def messages(broken: Iterable[Break]) -> list[str]:

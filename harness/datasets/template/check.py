@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from harness.datasets.classes import Classes
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.problems import Place, Problem
 from harness.datasets.rows import Rows, take
@@ -14,30 +16,36 @@ from harness.datasets.stream import StreamData
 from harness.datasets.template.answers import (
     SIDES,
     answer_text,
+    answer_vocabulary,
     answering_words,
     leave_out_words,
     outside_list,
 )
 from harness.datasets.template.plan import TemplatePlan
-from harness.datasets.template.read import read_plan
+from harness.datasets.template.read import answer_rules, read_plan
+from harness.datasets.template.spec import TemplateData
+from harness.datasets.template.tables import column
 from harness.datasets.template.task import TemplateTask, open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
 MOST_ANSWERS = 3  # that are not one token are named
 PROMPTS = 4  # of each template, for the tokens of answers after them
 
+_LEFT_OUT = "; the constraint one_token leaves them out"
 ENDS = {
     "space": ": end the template in a space and {}",
     "move": ": leave out the space at the end of the template",
 }
 
 
-def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
+def template_problems(
+    data: TemplateData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[Problem]:
     """Return all problems found, with their places in the task file."""
-    plan, problems = read_plan(data, folder)
+    plan, problems = read_plan(data, folder, classes)
     if spec.kind == "words":
         problems += _word_problems(data, plan)
     if problems:
@@ -50,28 +58,38 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
     problems += [(("data", "constraints"), text) for text in leave_out_words(plan, tokenizer)]
     problems += _answer_problems(plan, tokenizer)
     problems += _bos_problems(plan, tokenizer)
-    return problems or _sampled_problems(data, spec, folder)
+    return problems or _sampled_problems(data, open_template(data, spec, folder, classes))
 
 
 def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
     """Return words of lists, corruptions and answers that are not one token."""
     texts: list[tuple[Place, str]] = []
     for name, one in data.lists.items():
+        if plan.classes is not None and name not in plan.free.values():
+            continue  # names of classes
         for index, word in enumerate(plan.lists[name]):
             inside = ("words", index) if one.words is not None else ()
             texts.append((("data", "lists", name, *inside), word))
     for name, rows in (data.tables or {}).items():
+        drawn = [
+            index
+            for index in range(len(rows[0]))
+            if plan.classes is None or column(name, index) in plan.free.values()
+        ]
         for at, row in enumerate(rows):
-            texts += [(("data", "tables", name, at, index), word) for index, word in enumerate(row)]
+            texts += [
+                (("data", "tables", name, at, index), row[index])
+                for index in drawn
+                if index < len(row)
+            ]
     for name, changes in data.corruptions.items():
         texts += [
             (("data", "corruptions", name, slot), value[1:])
             for slot, value in changes.items()
             if value.startswith("=")
         ]
-    for side in SIDES:
-        word = getattr(data, side).word
-        texts += [] if word is None else [(("data", side, "word"), word)]
+    for place, rule in answer_rules(data) if plan.classes is None else ():
+        texts += [] if rule.word is None else [((*place, "word"), rule.word)]
     return [
         (
             place,
@@ -85,19 +103,24 @@ def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
 
 def _answer_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
     problems: list[Problem] = []
-    for side in SIDES:
+    vocabulary = answer_vocabulary(plan, tokenizer)
+    for number, side in product(range(plan.places), SIDES):
+        place: Place = ("data", "also_read", number - 1, side) if number else ("data", side)
         refused = []
-        for word, glued in answering_words(plan, side):
+        for word, glued in answering_words(plan, side, number):
             try:
-                tokenizer.single(answer_text(word, glued, tokenizer))
+                vocabulary.single(answer_text(word, glued, vocabulary))
             except HarnessError as error:
-                refused.append(f"answer {error}{_other_end(word, glued, tokenizer)}")
+                refused.append(
+                    f"answer {error}{_other_end(word, glued, tokenizer)}"
+                    if plan.classes is None
+                    else str(error)
+                )
         if len(refused) > MOST_ANSWERS:
             more = len(refused) - MOST_ANSWERS
-            text = f"{more} more words cannot answer; the constraint one_token leaves them out"
-            refused[MOST_ANSWERS:] = [text]
-        problems += [(("data", side), text) for text in refused]
-        problems += [(("data", side, key), text) for key, text in outside_list(plan, side)]
+            refused[MOST_ANSWERS:] = [f"{more} more words cannot answer{_LEFT_OUT}"]
+        problems += [(place, text) for text in refused]
+        problems += [((*place, key), text) for key, text in outside_list(plan, side, number)]
     return problems
 
 
@@ -125,8 +148,7 @@ def _bos_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
     return list(problems.values())
 
 
-def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
-    task = open_template(data, spec, folder)
+def _sampled_problems(data: TemplateData, task: TemplateTask) -> list[Problem]:
     try:
         rows = _sample(task)
         problems = _continuation_problems(task)
@@ -150,6 +172,9 @@ def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
                 "a constraint such as `A != B` between the slots it swaps",
             )
         )
+    if twice := int(_read_twice(pairs).sum()):
+        text = f"in {twice} of {len(pairs)} random pairs two answers are read at one token"
+        problems.append((("data", "also_read"), text))
     alike = int(_overlapping(pairs).sum())
     if alike:
         problems.append(
@@ -186,9 +211,16 @@ def _continuation_problems(task: TemplateTask) -> list[Problem]:
 
 
 def _overlapping(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which pairs have a token in both `good` and `bad`."""
-    good, bad = pairs.good[:, 0, :, None], pairs.bad[:, 0, None, :]
+    """Return which pairs have a token in both `good` and `bad`, wherever these are read."""
+    good, bad = pairs.good[..., :, None], pairs.bad[..., None, :]
     overlap: np.ndarray[tuple[int], np.dtype[np.bool_]] = ((good == bad) & (good >= 0)).any(
-        axis=(1, 2)
+        axis=(1, 2, 3)
     )
     return overlap
+
+
+def _read_twice(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which pairs have two answers at one token."""
+    places = np.sort(pairs.positions, axis=1)
+    twice: np.ndarray[tuple[int], np.dtype[np.bool_]] = (np.diff(places, axis=1) == 0).any(axis=1)
+    return twice

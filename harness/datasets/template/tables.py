@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from harness.datasets.problems import Problem
 from harness.datasets.template.plan import TemplatePlan
-from harness.spec.types import TemplateData
+from harness.datasets.template.spec import TemplateData
 
 
 def column(table: str, index: int) -> str:

@@ -17,7 +17,7 @@ class GeneratorData:
     For the built-in generators a loaded spec holds all params, also those left to their default.
     """
 
-    ABOUT: ClassVar = About("Data made by a generator")
+    ABOUT: ClassVar = About("Data made by a generator", params_of="generator")
 
     kind: Literal["generator"] = "generator"
     generator: Annotated[
@@ -37,3 +37,6 @@ class GeneratorData:
     seed: DataSeed = 0
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     continues: Continues = None
+
+
+SPEC = GeneratorData
