@@ -31,7 +31,7 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
-from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
@@ -49,6 +49,7 @@ QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
 
 _QUALITY: Last[dict[str, Any]] = Last()
+_PLAIN: Last[Times] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
 """The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
@@ -93,12 +94,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             ),
         },
         {
-            **timing(
-                cost,
-                plain_times(model, prepared.discovery.batches, device),
-                discovery.earlier_seconds,
-                device,
-            ),
+            **timing(cost, _plain(cell, prepared.discovery), discovery.earlier_seconds, device),
             "evaluation_seconds": evaluation_seconds,
         },
     )
@@ -120,6 +116,18 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
     with measured(cell.runtime.device) as cost:
         discovery = method.discover(problem)
     return checked(discovery, setup.space, cell.method.name), cost
+
+
+def _plain(cell: Cell, setup: Setup) -> Times:
+    """Seconds of one plain forward+backward over a set-up's batches.
+
+    Measured on the largest batch, once for a model and shape, and scaled by the number of tokens.
+    """
+    largest = max(setup.batches, key=lambda batch: batch.clean.numel())
+    key = cell.model_id, cell.runtime, largest.clean.shape
+    one = _PLAIN.of(key, lambda: plain_times(setup.model, largest, cell.runtime.device))
+    tokens = sum(batch.clean.numel() for batch in setup.batches)
+    return one.scaled(tokens / largest.clean.numel())
 
 
 def _ground_truth(
