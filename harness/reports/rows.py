@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.discovery.registry import info_of
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import ground_truth_of, label_of, total_of, unit_of
+from harness.reports.results import by_score, ground_truth_of, label_of, total_of, unit_of
 from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
@@ -70,10 +70,20 @@ def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
 
 
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
-    """Rows of all cells; a cell without a result has one row with its status."""
+    """Rows of all cells; a cell without a result has one row with its status.
+
+    Where a method settled on circuits of its own, those cut from its scores follow, under the name
+    that tables have (`acdc by score`).
+    """
     cells = list(cells)
     names = columns_of(cells)
-    return [row for cell in cells for row in _cell_rows(cell, names)]
+    return [
+        row
+        for cell in cells
+        for one in (cell, by_score(cell))
+        if one is not None
+        for row in _cell_rows(one, names)
+    ]
 
 
 def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
