@@ -111,7 +111,10 @@ def _random(task: Task, vocabulary: int, longest: int) -> Transformer:
             f"task {task.name!r} does not state its model's architecture (its model is of kind "
             f"{task.model.kind!r}); bench prompts of a task whose model is trained here"
         )
-    shape = TransformerConfig.from_architecture(task.model.architecture, vocabulary, longest)
+    outputs = None if task.answers is None else len(task.answers)
+    shape = TransformerConfig.from_architecture(
+        task.model.architecture, vocabulary, longest, outputs
+    )
     return random_model(shape, seed=0)
 
 

@@ -232,8 +232,10 @@ def _line(method: str, cells: Sequence[StoredCell], outdated: int, index: int | 
     kind: Kind = "control" if cells[0].entry.role == "control" else "method"
     failed = [c for c in cells if c.status == "failed"]
     missing = [c for c in cells if c.status == "missing"]
+    damaged = [c for c in cells if c.status == "damaged"]
     notes = [f"{len(failed)} failed"] if failed else []
     notes += [f"{len(missing)} not run"] if missing else []
+    notes += [f"{len(damaged)} damaged"] if damaged else []
     notes += [f"{outdated} of an older version left out"] if outdated else []
     line = Line(kind, method, seeds_all=len(cells), notes=tuple(notes))
     done = [cell for cell in cells if cell.result is not None]

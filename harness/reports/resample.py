@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.curve import AREAS, faithfulness
+from harness.metrics.per_example import with_classes
 from harness.metrics.statistics import (
     BOOTSTRAP_SEED,
     DRAWS,
@@ -58,11 +59,12 @@ class StoredExamples:
 
 
 def chosen_measures(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Measures that the task's `evaluation.measures` adds to rows and tables.
+    """Measures that the task's `evaluation.measures` and its `answers` add to rows and tables.
 
     Results that were stored before tasks could choose have none.
     """
-    return tuple(result["identity"]["task"]["evaluation"].get("measures", ()))
+    task = result["identity"]["task"]
+    return with_classes(task["evaluation"].get("measures", ()), task.get("answers"))
 
 
 def examples(cell: StoredCell) -> StoredExamples:

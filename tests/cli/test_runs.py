@@ -413,14 +413,18 @@ def test_plot_writes_a_figure(harness: Any) -> None:
 # ---------------------------------------------------------------- verify, doctor
 def test_verify_finds_every_fault(harness: Any) -> None:
     harness("run", "trial")
-    assert "4 cells and models checked, 0 corrupt" in harness("verify").stdout
+    # Three cells, a model, and the record of the run.
+    assert "5 cells, models and records checked, 0 corrupt" in harness("verify").stdout
     cells = sorted((RUN / "cells").iterdir())
     (cells[0] / "examples.safetensors").write_bytes(b"x")
     (cells[1] / "result.json").write_text("{")
     result = harness("verify", "trial", code=3)
     assert "2 corrupt" in result.stdout
     assert result.stderr.count("corrupt: ") == 2
-    assert harness("table", code=3).stdout == ""
+    table = harness("table", code=3)
+    assert table.stdout.count("0/1 (1 damaged)") == 2
+    assert table.stdout.count("| 1/1") == 1
+    assert table.stderr.count("corrupt: ") == 2
 
 
 def test_doctor_says_whether_results_can_be_written(harness: Any) -> None:

@@ -25,6 +25,7 @@ from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.metrics.per_example import with_classes
 from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
@@ -39,7 +40,6 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.plan import Cell, check_files
 from harness.runs.store import CellOutput
-from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
@@ -67,7 +67,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
     choices, device = cell.task.spec.evaluation, cell.runtime.device
-    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
+    answers = cell.task.spec.answers
+    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)
@@ -79,7 +80,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
     sizes_at = ladder.sizes_at(circuits, summary)
-    settled, arrays = _settled(ladder)
+    chosen = with_classes(choices.measures, answers)
+    settled, arrays = _settled(ladder, chosen)
     evaluation_seconds = time.perf_counter() - began
     notes = {**test.counterfactuals.notes, **discovery.notes}
     result = _result(cell, prepared, summary, circuits, data) | {
@@ -88,14 +90,13 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         "notes": {name: float(value) for name, value in notes.items()},
         **settled,
     }
-    remove_folder(models.scratch(cell.id))
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
             "circuits.safetensors": pack([one.kept for one in circuits], test.space),
-            "examples.safetensors": _example_arrays(examples, choices.measures) | arrays,
+            "examples.safetensors": _example_arrays(examples, chosen) | arrays,
         },
         {
             **timing(
@@ -227,10 +228,11 @@ def _curve(setup: Setup, circuits: Sequence[Requested], summary: Summary) -> lis
     ]
 
 
-def _settled(ladder: Ladder) -> tuple[dict[str, Any], Arrays]:
+def _settled(ladder: Ladder, chosen: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
     """Where a method settled on circuits: what its scores give, as those of others do.
 
-    The part of the result, and the per-example values; both empty for other methods.
+    `chosen`: measures that the task adds. The part of the result, and the per-example values;
+    both empty for other methods.
     """
     if (cut := ladder.by_score) is None:
         return {}, {}
@@ -243,7 +245,7 @@ def _settled(ladder: Ladder) -> tuple[dict[str, Any], Arrays]:
         "curve": _curve(setup, circuits, summary),
         "summary": summary.areas() | cut.sizes_at(circuits, summary),
     }
-    arrays = _example_arrays(examples, setup.choices.measures)
+    arrays = _example_arrays(examples, chosen)
     curve = {
         f"{BY_SCORE}/{name.removeprefix('curve/')}": values
         for name, values in arrays.items()

@@ -80,6 +80,7 @@ class _Session:
         self.titles = {cell.id: cell for cell in self.plan.cells}
         self.marks = {cell.id: self.store.failure_mark(cell.id) for cell in self.plan.cells}
         self.reused = {cell.id for cell in self.plan.cells if self.store.has(cell.id)}
+        self.settings.models.clean(self.reused)
         self.models = {m for m in self.plan.by_model if self.settings.models.exists(m)}
         for cell in self.plan.cells:
             if cell.id in self.reused:
