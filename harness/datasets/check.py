@@ -7,6 +7,7 @@ spec. Neither torch nor a model is needed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from harness.datasets.problems import Place, Problem
 from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
+from harness.datasets.unchanged import unchanged_answers
 from harness.errors import HarnessError
 from harness.spec.data_kinds import PACKAGES
 from harness.spec.printable import quoted
@@ -57,6 +59,15 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
         unable = training_problem(loaded, loaded.trained_on)
         problems += [] if unable is None else [(("model", "task"), unable)]
     return [_issue(loaded.source, place, text) for place, text in problems]
+
+
+def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
+    """Return what is no mistake of a task without mistakes, but makes its numbers mean nothing."""
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
+    if _without_file(loaded) or (text := unchanged_answers(open_data(loaded))) is None:
+        return []
+    place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
+    return [replace(loaded.source.issue(place, text), level="warning")]
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
