@@ -18,22 +18,16 @@ from support.word_tokenizer import write_tokenizer
 from harness.datasets.check import check_task
 from harness.datasets.classes import Classes, classes_of
 from harness.datasets.files import open_file, pairs_of_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.open import open_data
 from harness.datasets.pairs import NO_TARGET, answer_batch, next_token_targets, unfit
 from harness.datasets.template.check import template_problems
+from harness.datasets.template.spec import AlsoRead, AnswerRule, Template, WordList
 from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
 from harness.spec.load import Library
 from harness.spec.schema import check
-from harness.spec.types import (
-    AlsoRead,
-    AnswerRule,
-    Columns,
-    FileData,
-    Template,
-    TokenizerSpec,
-    WordList,
-)
+from harness.spec.types import TokenizerSpec
 from harness.spec.yaml.source import read_source
 
 HERE = Path()

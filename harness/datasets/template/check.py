@@ -22,10 +22,11 @@ from harness.datasets.template.answers import (
 )
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import answer_rules, read_plan
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.template.task import TemplateTask, open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
 

@@ -18,8 +18,8 @@ from harness.datasets.template.plan import (
     FramePart,
     TemplatePlan,
 )
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData
 from harness.spec.issues import unknown
-from harness.spec.types import AnswerRule, Template, TemplateData
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands

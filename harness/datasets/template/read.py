@@ -14,9 +14,9 @@ from harness.datasets.splits import share_problems
 from harness.datasets.template.constraints import Rule, TokenRules, parse_constraint
 from harness.datasets.template.frames import read_frames, slot_names
 from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
+from harness.datasets.template.spec import AnswerRule, TemplateData
 from harness.datasets.template.word_lists import read_words
 from harness.spec.issues import unknown
-from harness.spec.types import AnswerRule, TemplateData
 
 
 def read_plan(
