@@ -115,6 +115,21 @@ def test_a_list_of_answers_at_one_of_several_positions(tmp_path):
     assert allowed == [[], sorted([ids["b"], ids["c"]]), [ids["d"]], [], [], []]
 
 
+def test_one_prompt_may_be_read_in_several_rows(tmp_path):
+    """They are pairs of their own, in one split; a row that comes again counts once."""
+    one, other = placed(1, "b", "c"), placed(3, "d", "e")
+    task = one_file(tmp_path, "d.jsonl", one, other, one)
+    pairs = task.pairs("train", 3, 0, at_most=True)
+    assert sorted(pairs.positions[:, 0].tolist()) == [1, 3]
+    many = [placed(at, "b", "c", number) for number in range(30) for at in (0, 1)]
+    data = FileData(path=write(tmp_path, "many.jsonl", many), columns=PLACED)
+    task = open_file(data, WORDS, tmp_path)
+    drawn = [task.pairs(split, 60, 0, at_most=True).clean for split in task.splits]
+    assert sum(map(len, drawn)) == 60
+    prompts = [{tuple(row) for row in split.tolist()} for split in drawn]
+    assert not prompts[0] & (prompts[1] | prompts[2])
+
+
 def test_training_at_the_positions(tmp_path):
     task = one_file(tmp_path, "d.jsonl", placed([0, 3], ["c", "e"], ["b", "d"]))
     ids = {name: index for index, name in enumerate(task.tokenizer.tokens)}
@@ -179,10 +194,10 @@ def test_a_position_needs_columns_of_answers(tmp_path):
 def test_rows_given_in_python_may_have_positions(tmp_path):
     task = one_file(tmp_path, "d.jsonl", placed(0, "b", "c"))
     row = {"clean": "a b c", "corrupted": "a c c", "good": "b", "bad": "c"}
-    assert pairs_of_rows([row | {"position": 1}], task.tokenizer).positions.tolist() == [[1]]
-    assert pairs_of_rows([row], task.tokenizer).positions.tolist() == [[3]]
+    assert pairs_of_rows([row | {"position": 1}], task).positions.tolist() == [[1]]
+    assert pairs_of_rows([row], task).positions.tolist() == [[3]]
     with pytest.raises(HarnessError, match="row 1: no column 'position'"):
-        pairs_of_rows([row | {"position": 1}, row], task.tokenizer)
+        pairs_of_rows([row | {"position": 1}, row], task)
 
 
 # ---------------------------------------------------------------- templates
@@ -360,6 +375,13 @@ def test_marked_answers_may_be_classes(tmp_path):
     spec = TokenizerSpec(kind="file", path="t.json")
     pairs = open_file(data, spec, tmp_path, VERDICT).pairs("train", 1, 0)
     assert (pairs.good.item(), pairs.bad.item(), pairs.lengths.item()) == (1, 0, 2)
+
+
+def test_rows_given_in_python_answer_in_classes(tmp_path):
+    task = open_file(brackets(tmp_path), WORDS, tmp_path, VERDICT)
+    row = {"clean": "( (", "corrupted": "( )", "good": "unbalanced", "bad": "balanced"}
+    pairs = pairs_of_rows([row], task)
+    assert (pairs.good.item(), pairs.bad.item()) == (0, 1)
 
 
 def test_unknown_classes_are_named_by_line(tmp_path):
