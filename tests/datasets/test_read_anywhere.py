@@ -214,6 +214,39 @@ def test_templates_are_read_at_the_first_token_a_slot_or_the_last():
         assert (pairs.digest() == usual.digest()) == (read in (None, "last"))
 
 
+def test_a_causal_model_cannot_know_what_comes_later(tmp_path):
+    """It is told where the prompt is read; a model that looks both ways may be read there."""
+    text = TEMPLATE.replace("READ", "first")
+    (told,) = issues(tmp_path, text)
+    assert told.startswith("12:9: no prompt differs from its twin up to where its answers are read")
+    assert issues(tmp_path, text.replace("d_mlp: 0", "causal: false")) == []
+    for read in ("A", "B"):  # B is swapped; A stands before it
+        assert bool(issues(tmp_path, TEMPLATE.replace("READ", read))) == (read == "A")
+
+
+TEMPLATE = """\
+spec_version: 1
+name: verdict
+title: Which letter stands second
+tokenizer: {kind: words, bos: true}
+data:
+  kind: template
+  lists: {letters: [a, b, c, d, e]}
+  slots: {A: letters, B: letters, C: letters}
+  templates: ["{A} {B} {C}"]
+  good: B
+  bad: {word: none}
+  read: READ
+  corruptions: {other: {B: "=x"}}
+  corruption: other
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 2, test_pairs: 2}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8, d_mlp: 0}
+  training: {objective: answer, steps: 5}
+"""
+
+
 def test_a_slot_is_read_where_each_order_has_it():
     data = ioi(read="IO", good=AnswerRule(slot="S"), bad=AnswerRule(slot="C"))
     task = open_template(data, WORDS, HERE)
