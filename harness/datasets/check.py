@@ -15,7 +15,7 @@ from harness.datasets.classes import no_next_token
 from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, read_too_early, unfit
 from harness.datasets.problems import Place, Problem
 from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import spec_problems
@@ -163,7 +163,18 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
             drawn += [pairs] if split in wanted else []
     if own and (text := mixed_lengths(*drawn)):
         problems.append((("evaluation", "positions"), text))
+    if drawn and _is_causal(task.model) and all(map(read_too_early, drawn)):
+        text = (
+            "no prompt differs from its twin up to where its answers are read, and the model is "
+            "causal: it cannot know; read later, or set architecture.causal: false"
+        )
+        problems.append((("data", "read") if hasattr(task.data, "read") else ("data",), text))
     return problems
+
+
+def _is_causal(model: Model) -> bool:
+    """Whether a position sees only earlier ones, where the spec says it."""
+    return isinstance(model, TrainModel) and model.architecture.causal
 
 
 def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.circuits.patchable import self_check
+from harness.datasets.classes import classes_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError
@@ -122,7 +123,13 @@ def _data(request: Request, cell: Cell) -> TaskData:
     data = open_data(on_model(request.measured, cell.model, cell.model_folder))
     if request.on is None:
         return data
-    here, there = open_data(cell.task).tokenizer, data.tokenizer
+    own = open_data(cell.task)
+    if classes_of(own) != classes_of(data):
+        raise HarnessError(
+            f"task {request.on.spec.name!r} has other `answers` than task "
+            f"{request.task.spec.name!r}, whose model this is"
+        )
+    here, there = own.tokenizer, data.tokenizer
     if here.tokens != there.tokens or here.bos != there.bos:
         raise HarnessError(
             f"task {request.on.spec.name!r} has other tokens than task "
