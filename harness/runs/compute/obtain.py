@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
 from harness.models.config import TransformerConfig
+from harness.models.fit import length_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.train import Trainer
@@ -75,13 +76,12 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:
-    """Refuse a task with tokens or lengths that the model does not support (`HarnessError`)."""
-    config = model.config
-    if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
-        raise HarnessError(
-            f"the model knows {config.d_vocab} tokens in prompts of up to {config.n_ctx}; the task "
-            f"needs {data.tokenizer.size} and {data.longest}. Use the model's own tokenizer"
-        )
+    """Refuse a task with longer prompts than the model takes (`HarnessError`).
+
+    Its tokens are looked at where prompts are drawn (`harness.models.fit`).
+    """
+    if problem := length_problem(model.config, data.longest):
+        raise HarnessError(problem)
 
 
 def _training_data(cell: Cell, data: TaskData) -> TaskData:
