@@ -33,7 +33,7 @@ _READERS: Mapping[Format, Callable[[Fields, Collection[str]], Translation]] = {
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredModel:
     """A model that can be loaded: its tensors on disk, and how they become our parameters."""
 
     translation: Translation
@@ -45,7 +45,7 @@ class Checkpoint:
         return self.translation.config
 
 
-def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> Checkpoint:
+def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
     """Read all of a model's folder but the weights; see `harness.models.loading`.
 
     `kind` says whose `config.json` it is (`auto`: by its keys). Raises `NotFound` for a missing
@@ -61,7 +61,7 @@ def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> Checkpoint:
         fields = Fields(config, folder / CONFIG, most_layers=len(stored))
         translation = _placed(lambda: reader(fields, stored.keys()), folder)
     check_fit(translation, stored)
-    return Checkpoint(translation, stored)
+    return StoredModel(translation, stored)
 
 
 def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
