@@ -71,12 +71,17 @@ class Rotary:
         return self.original_ctx
 
 
+_OF_MLP = ("parallel", "gated", "post_norms")
+"""Fields that say something of a layer's MLP, or of MLP and attention together."""
+
+
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
     """All sizes of a decoder. Written beside the weights as `config.json`.
 
     The last fields are what published models add to the plain pre-norm decoder. Each is absent by
-    default, so that an older `config.json` keeps its meaning.
+    default, so that an older `config.json` keeps its meaning. `d_mlp` is 0 where layers are
+    attention alone.
     """
 
     n_layers: int
@@ -110,6 +115,7 @@ class TransformerConfig:
     logit_softcap: float | None = None
     embedding_scale: float = 1.0
     post_norms: bool = False  # what attention and MLP write is normalised once more (Gemma 2)
+    d_vocab_out: int | None = None  # outputs of a model that answers in classes; None: d_vocab
 
     def __post_init__(self) -> None:
         self._refuse_huge()
@@ -136,6 +142,24 @@ class TransformerConfig:
             )
         if self.window_layers and (self.window is None or not self.causal):
             raise HarnessError("`window_layers` need a `window` and a causal model")
+        if not self.has_mlp and (named := [name for name in _OF_MLP if getattr(self, name)]):
+            raise HarnessError(
+                f"`{named[0]}` is about MLPs, and with d_mlp 0 the model has none; leave it out"
+            )
+        if self.tied and self.n_outputs != self.d_vocab:
+            raise HarnessError(
+                f"`tied` embeddings give {self.d_vocab} outputs, d_vocab_out says {self.n_outputs}"
+            )
+
+    @property
+    def has_mlp(self) -> bool:
+        """Whether layers have an MLP; without, they are attention alone."""
+        return self.d_mlp > 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Logits at a position: one for each token, or for each class."""
+        return self.d_vocab_out or self.d_vocab
 
     def _refuse_huge(self) -> None:
         """Refuse sizes that no model has, before anything is made of them."""
@@ -172,10 +196,11 @@ class TransformerConfig:
 
     @classmethod
     def from_architecture(
-        cls, shape: Architecture, d_vocab: int, longest: int
+        cls, shape: Architecture, d_vocab: int, longest: int, d_vocab_out: int | None = None
     ) -> TransformerConfig:
         """Fill in the derived sizes; n_ctx defaults to `longest`, the longest prompt in tokens.
 
+        `d_vocab_out`: how many classes the model answers in, None where it answers in tokens.
         Raises `HarnessError` if the prompts do not fit into the stated n_ctx.
         """
         if shape.n_ctx is not None and shape.n_ctx < longest:
@@ -188,7 +213,7 @@ class TransformerConfig:
             n_heads=shape.n_heads,
             d_model=shape.d_model,
             d_head=shape.d_head or shape.d_model // shape.n_heads,
-            d_mlp=shape.d_mlp or 4 * shape.d_model,
+            d_mlp=4 * shape.d_model if shape.d_mlp is None else shape.d_mlp,
             d_vocab=d_vocab,
             n_ctx=shape.n_ctx or longest,
             norm=shape.norm,
@@ -203,6 +228,7 @@ class TransformerConfig:
             parallel=shape.parallel,
             gated=shape.gated,
             rotary=Rotary(base=shape.rotary_base) if shape.positions == "rotary" else None,
+            d_vocab_out=d_vocab_out,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,13 +266,12 @@ def _not(name: str, value: object, wanted: str) -> HarnessError:
 
 
 def _refuse_sizes(cls: type, data: dict[str, Any]) -> None:
-    """Refuse integers below 1, which no size is."""
+    """Refuse integers below 1, which no size is but that of an MLP that is not there."""
     for name, field in spec_fields(cls).items():
-        size = data.get(name)
-        if int in members_of(field.type)[0] and type(size) is int and size < 1:
-            raise HarnessError(
-                f"not a model configuration: {name} is {size!r}, not a positive integer"
-            )
+        size, least = data.get(name), 0 if name == "d_mlp" else 1
+        if int in members_of(field.type)[0] and type(size) is int and size < least:
+            wanted = "a positive integer" if least else "0 or a positive integer"
+            raise HarnessError(f"not a model configuration: {name} is {size!r}, not {wanted}")
 
 
 GPT2_SMALL = TransformerConfig(

@@ -59,7 +59,7 @@ def test_norms_folded_into_the_weights(tmp_path):
 def test_what_lens_form_can_say_and_we_cannot(tmp_path):
     state, config = in_lens_form(small_model("llama-like"))
     for changes, message in (
-        ({"attn_only": True}, "attn_only is True, and a layer without MLP"),
+        ({"attn_only": True}, r"unknown blocks\.0\.ln2\.w"),
         ({"rotary_adjacent_pairs": True}, "must pair the halves"),
         ({"act_fn": "solu_ln"}, "act_fn is 'solu_ln', not one of gelu"),
         ({"normalization_type": "BN"}, "normalization_type is 'BN'"),

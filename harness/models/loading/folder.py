@@ -18,6 +18,7 @@ Format = Literal["harness", "huggingface", "transformer_lens"]
 _TELLTALE: Mapping[str, Format] = {
     "model_type": "huggingface",
     "act_fn": "transformer_lens",
+    "attn_only": "transformer_lens",
     "activation": "harness",
 }
 WITH_POST_NORMS = ("gemma2", "gemma3", "gemma3_text")

@@ -3,6 +3,8 @@
 The folder's `config.json` holds the fields of the `HookedTransformerConfig` as `to_dict` gives
 them (those without a JSON form may be left out). Norms folded into the weights (`LNPre`,
 `RMSPre`) are norms with weight one; embeddings are already scaled and Gemma's norms already 1 + w.
+With `attn_only` layers have no MLP, whatever other fields say of one. `d_vocab_out`: a model whose
+outputs are not its tokens, such as the classes of a classifier.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ _NORMS: Mapping[str, NormKind] = {
     "RMSPre": "rmsnorm",
 }
 _REFUSED = {
-    "attn_only": "a layer without MLP is not supported",
     "use_NTK_by_parts_rope": "this scaling of rotary positions is not supported",
     "use_yarn_rope": "this scaling of rotary positions is not supported",
     "rotary_adjacent_pairs": "rotary positions must pair the halves of a head",
@@ -82,7 +83,8 @@ def _layer(
     block: str, config: TransformerConfig, tensors: Collection[str]
 ) -> dict[str, TensorSource]:
     sources: dict[str, TensorSource] = {}
-    for ours, theirs in (("attention_norm", "ln1"), ("mlp_norm", "ln2")):
+    norms = [("attention_norm", "ln1"), ("mlp_norm", "ln2")]
+    for ours, theirs in norms if config.has_mlp else norms[:1]:
         sources |= _norm(block + ours, block + theirs, config, tensors)
     if config.qk_norm:
         for ours, theirs in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
@@ -96,10 +98,11 @@ def _layer(
 
     sources[f"{block}qkv_map.weight"] = TensorSource(qkv("W"), _head_rows)
     sources[f"{block}out_map.weight"] = TensorSource((f"{block}attn.W_O",), _head_columns)
-    sources[f"{block}mlp_in.weight"] = TensorSource(
-        tuple(f"{block}mlp.W_{one}" for one in into), _transposed
-    )
-    sources[f"{block}mlp_out.weight"] = TensorSource((f"{block}mlp.W_out",), _transposed)
+    if config.has_mlp:
+        sources[f"{block}mlp_in.weight"] = TensorSource(
+            tuple(f"{block}mlp.W_{one}" for one in into), _transposed
+        )
+        sources[f"{block}mlp_out.weight"] = TensorSource((f"{block}mlp.W_out",), _transposed)
     biases = {
         "qkv_map": (config.has_bias("qkv"), qkv("b")),
         "out_map": (config.has_bias("out"), (f"{block}attn.b_O",)),
@@ -134,7 +137,9 @@ def _config(fields: Fields, tensors: Collection[str]) -> TransformerConfig:
     for name, why in _REFUSED.items():
         fields.refuse(name, (False,), why)
     heads, d_head = fields.count("n_heads"), fields.count("d_head")
-    gated = fields.flag("gated_mlp", False)
+    alone = fields.flag("attn_only", False)
+    gated = fields.flag("gated_mlp", False) and not alone
+    d_vocab = fields.count("d_vocab")
     norm: NormKind = "none"
     if fields.has("normalization_type"):
         norm = fields.choice("normalization_type", _NORMS)
@@ -148,20 +153,21 @@ def _config(fields: Fields, tensors: Collection[str]) -> TransformerConfig:
         n_heads=heads,
         d_model=fields.count("d_model"),
         d_head=d_head,
-        d_mlp=fields.count("d_mlp", 4 * fields.count("d_model")),
-        d_vocab=fields.count("d_vocab"),
+        d_mlp=0 if alone else fields.count("d_mlp", 4 * fields.count("d_model")),
+        d_vocab=d_vocab,
+        d_vocab_out=_outputs(fields, d_vocab),
         n_ctx=fields.count("n_ctx"),
         norm=norm,
         norm_eps=fields.number("eps", 1e-5),
-        activation=fields.choice("act_fn", ACTIVATIONS),
+        activation="gelu" if alone else fields.choice("act_fn", ACTIVATIONS),
         unembed_bias="unembed.b_U" in tensors,
         causal=fields.choice("attention_dir", {"causal": True, "bidirectional": False}, "causal"),
         n_key_value_heads=fields.count("n_key_value_heads", heads),
-        parallel=fields.flag("parallel_attn_mlp", False),
+        parallel=fields.flag("parallel_attn_mlp", False) and not alone,
         gated=gated,
         qkv_bias="blocks.0.attn.b_Q" in tensors,
         out_bias="blocks.0.attn.b_O" in tensors,
-        mlp_bias=not gated and "blocks.0.mlp.b_in" in tensors,
+        mlp_bias=not gated and not alone and "blocks.0.mlp.b_in" in tensors,
         qk_norm=fields.flag("use_qk_norm", False),
         query_scale=_query_scale(fields),
         attention_softcap=_cap(fields, "attn_scores_soft_cap"),
@@ -176,6 +182,14 @@ def _positions(fields: Fields, kind: str, d_head: int) -> dict[str, Any]:
         return {"positions": kind}
     base, n = fields.number("rotary_base", 10_000.0), fields.count("rotary_dim", d_head)
     return {"positions": kind, "rotary": Rotary(base=base, n_rotated=n if n < d_head else None)}
+
+
+def _outputs(fields: Fields, d_vocab: int) -> int | None:
+    """d_vocab_out where it says something else than d_vocab; theirs may be -1, not said."""
+    if not fields.has("d_vocab_out") or fields.data["d_vocab_out"] == -1:
+        return None
+    outputs = fields.count("d_vocab_out")
+    return None if outputs == d_vocab else outputs
 
 
 def _query_scale(fields: Fields) -> float | None:

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.classes import classes_of
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
+from harness.disk import write
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
 from harness.models.config import TransformerConfig
-from harness.models.fit import length_problem
+from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.train import Trainer
@@ -76,11 +78,18 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:
-    """Refuse a task with longer prompts than the model takes (`HarnessError`).
+    """Refuse a task with too long prompts or other answers than the model has (`HarnessError`).
 
     Its tokens are looked at where prompts are drawn (`harness.models.fit`).
     """
+    require_outputs(model, data)
     if problem := length_problem(model.config, data.longest):
+        raise HarnessError(problem)
+
+
+def require_outputs(model: Transformer, data: TaskData) -> None:
+    """Refuse a task whose answers are not the model's outputs (`HarnessError`)."""
+    if problem := outputs_problem(model.config, data):
         raise HarnessError(problem)
 
 
@@ -98,8 +107,12 @@ def _training_data(cell: Cell, data: TaskData) -> TaskData:
 
 
 def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+    classes = classes_of(data)
     config = TransformerConfig.from_architecture(
-        spec.architecture, data.tokenizer.size, data.longest
+        spec.architecture,
+        data.tokenizer.size,
+        data.longest,
+        None if classes is None else classes.size,
     )
     began = time.perf_counter()
     log(f"training model {cell.model_name} [{cell.model_id[:12]}]")
@@ -115,8 +128,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     )
     model, history = trainer.run()
     seconds = time.perf_counter() - began
-    folder = models.scratch(cell.model_id) / "final"
-    folder.mkdir(exist_ok=True)
+    folder = models.draft(cell.model_id)
     save_model(model, folder)
     note = {
         "identity": dict(cell.identity)["model"],
@@ -132,4 +144,4 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
 
 def _note(path: Path, content: object) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write(path, f"{text}\n".encode())

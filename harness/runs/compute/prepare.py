@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -69,20 +70,27 @@ class Prepared:
 
 
 def prepare(
-    model: Transformer, choices: Evaluation, drawn: Drawn, *, device: str, seed: int
+    model: Transformer,
+    choices: Evaluation,
+    drawn: Drawn,
+    *,
+    device: str,
+    seed: int,
+    classes: Sequence[str] | None = None,
 ) -> Prepared:
     """Build the set-ups for discovery and test: for cells, judging and benchmarks alike.
 
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
-    these pairs and initialises learned constants. Raises `HarnessError` for measures that the
-    answers do not allow.
+    these pairs and initialises learned constants. `classes`: the task's `answers`. Raises
+    `HarnessError` for measures that the answers do not allow.
     """
     patchable = make_patchable(model, choices, drawn)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
-    PerExample.of(test, choices.metric, choices.measures)  # refused before the search, not after it
+    names = tuple(classes or ())
+    PerExample.of(test, choices.metric, choices.measures, names)  # refused before the search
     counterfactuals = patchable.counterfactuals(choices, discovery, seed)
-    on_discovery = Setup(patchable, discovery, counterfactuals, choices)
+    on_discovery = Setup(patchable, discovery, counterfactuals, choices, names)
     return Prepared(drawn, on_discovery, replace(on_discovery, batches=test))
 
 
