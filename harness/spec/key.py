@@ -144,6 +144,12 @@ def exactly_one(*names: str) -> dict[str, Any]:
     return {"oneOf": one_of, "x-message": f"give exactly one of {', '.join(names)}"}
 
 
+def at_least_one(*names: str) -> dict[str, Any]:
+    """A rule: the mapping has one of these keys or more."""
+    any_of = [{"required": [name]} for name in names]
+    return {"anyOf": any_of, "x-message": f"give {' or '.join(names)}"}
+
+
 def at_most_one(one: str, other: str) -> dict[str, Any]:
     """A rule: the mapping has at most one of these two keys."""
     return {"not": {"required": [one, other]}, "x-message": f"give only one of {one}, {other}"}

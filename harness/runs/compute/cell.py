@@ -43,7 +43,7 @@ from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
-from harness.spec.types import CHOICES, CompileModel
+from harness.spec.types import CHOICES, CompileModel, Task
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -215,6 +215,7 @@ def _result(
         "empty": summary.point(-2),
         "curve": _curve(prepared.test, circuits, summary),
         "data_digest": prepared.digests,
+        **_not_continued(cell.task.spec),
     }
 
 
@@ -260,6 +261,11 @@ def _settled(ladder: Ladder, chosen: Sequence[str]) -> tuple[dict[str, Any], Arr
         if name.startswith("curve/")
     }
     return {"settled": part}, curve
+
+
+def _not_continued(task: Task) -> dict[str, bool]:
+    """That answers need not be how prompts go on, where the task says so."""
+    return {"continues": False} if getattr(task.data, "continues", None) is False else {}
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
