@@ -150,7 +150,8 @@ def caption(board: Board) -> list[str]:
         if numbers
         else f"accuracy of the model: {_quality(facts) or 'not measured'}"
     )
-    choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
+    recorded = facts["choices"]
+    choices = ", ".join(f"{name} {recorded[name]}" for name in CHOICES if name in recorded)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
         f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}, "

@@ -40,7 +40,7 @@ from harness.runs.store import CellOutput
 from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
-from harness.spec.types import CHOICES, CompileModel
+from harness.spec.types import CompileModel, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -179,7 +179,7 @@ def _result(
     points = zip(shares(choices, circuits, len(space)), circuits, strict=True)
     return {
         **cell.header(),
-        "choices": {name: getattr(choices, name) for name in CHOICES},
+        "choices": recorded(choices),
         "metric": choices.metric,
         "n_examples": summary.n,
         "n_discovery": len(discovery),

@@ -4,8 +4,8 @@ To add a key, add a field to its class; then `make schemas` writes the JSON Sche
 """
 
 from harness.spec.types.architecture import Architecture
+from harness.spec.types.choices import CHOICES, chosen, recorded
 from harness.spec.types.evaluation import (
-    CHOICES,
     HOW_LARGE,
     CircuitTarget,
     Evaluation,
@@ -28,6 +28,7 @@ from harness.spec.types.names import (
     ExtraMeasure,
     HeadBias,
     Inputs,
+    KeyValueEdges,
     Metric,
     ModelFormat,
     Objective,
@@ -60,6 +61,7 @@ __all__ = [
     "GeneratorData",
     "HeadBias",
     "Inputs",
+    "KeyValueEdges",
     "LoadModel",
     "Method",
     "Metric",
@@ -82,4 +84,6 @@ __all__ = [
     "Training",
     "TrainingTarget",
     "WordList",
+    "chosen",
+    "recorded",
 ]
