@@ -27,6 +27,7 @@ VERBS = {
     "show": "Show a task, model, method or suite.",
     "new": "Start a task of your own from a commented one.",
     "validate": "Check specs and say exactly what is wrong.",
+    "look": "Show prompts of a task token by token, and its model's answers.",
     "plan": "Show what a run would compute, reuse and train.",
     "run": "Run a suite or a task and print the leaderboard.",
     "status": "Show which cells of a run are done.",

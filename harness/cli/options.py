@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,11 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def width() -> int:
+    """Columns of the terminal, or of COLUMNS; 100 where there is neither."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def results(*short: str) -> Callable[[F], F]:
