@@ -34,6 +34,7 @@ VERBS = {
     "why": "Show what a cell's id is made of.",
     "table": "Print the leaderboard or the result rows.",
     "compare": "Compare two methods, runs or cells, paired by example.",
+    "circuit": "Show a circuit: strongest edges, nodes, what two differ in.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
     "overlap": "Show what circuits share, over seeds or between tasks.",
     "export": "Write circuits in the form of another tool.",
