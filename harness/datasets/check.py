@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from harness.datasets.kinds import KINDS, data_kind, kind_of
+from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
@@ -19,6 +19,7 @@ from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
 from harness.errors import HarnessError
+from harness.spec.data_kinds import PACKAGES
 from harness.spec.printable import quoted
 from harness.spec.types import CompileModel, LoadModel, Model, Task
 
@@ -112,7 +113,7 @@ def _without_file(loaded: Loaded[Task]) -> bool:
 def _model_problems(task: Task) -> list[Problem]:
     if not isinstance(task.model, CompileModel) or kind_of(task.data).program is not None:
         return []
-    able = " or ".join(repr(name) for name in KINDS if data_kind(name).program is not None)
+    able = " or ".join(repr(name) for name in PACKAGES if data_kind(name).program is not None)
     text = f"a model can only be compiled from data of kind {able}, not {task.data.kind!r}"
     return [(("model", "kind"), text)]
 

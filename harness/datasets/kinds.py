@@ -1,12 +1,12 @@
-"""The kinds of data that a task can have: one line for each, and a package that does the work.
+"""What is done with each kind of data that a task can have.
 
-A package holds a `DataKind` as `KIND`; it is imported when a task of its kind is opened or checked.
-None of them needs torch.
+The package of a kind (`harness.spec.data_kinds` has them) holds a `DataKind` as `KIND`; it is
+imported when a task of its kind is opened or checked. None of them needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,17 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.datasets.pairs import TaskData
 from harness.datasets.problems import Problem
+from harness.spec.data_kinds import PACKAGES
 from harness.spec.types import Data, TokenizerSpec
 
 if TYPE_CHECKING:
     from harness.datasets.program.program import Program
-
-KINDS: Mapping[str, str] = {
-    "template": "harness.datasets.template",
-    "program": "harness.datasets.program",
-    "file": "harness.datasets.files",
-    "generator": "harness.datasets.generators",
-}
 
 
 def _no_files(data: Any) -> Sequence[str]:
@@ -57,7 +51,7 @@ class DataKind:
 
 def data_kind(name: str) -> DataKind:
     """Return the kind of this name; imports its package."""
-    kind: DataKind = import_module(KINDS[name]).KIND
+    kind: DataKind = import_module(PACKAGES[name]).KIND
     return kind
 
 

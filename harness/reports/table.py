@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.datasets.kinds import numeric_answers
+from harness.datasets.kinds import data_kind, numeric_answers
 from harness.metrics import MEASURES
 from harness.reports.ground_truth import COLUMNS, Recovery
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
@@ -144,7 +144,7 @@ def caption(board: Board) -> list[str]:
     if facts is None:
         return ["No cell of this task has a result."]
     # The task knows what its answers are; an accuracy of numbers is no lack of the model.
-    numbers = numeric_answers(build_data(facts["identity"]["task"]["data"]))
+    numbers = _has_numbers(facts["identity"]["task"]["data"])
     quality = (
         "the answers are numbers, so accuracies mean nothing"
         if numbers
@@ -159,6 +159,13 @@ def caption(board: Board) -> list[str]:
         f"Circuits: {choices}.",
         *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
     ]
+
+
+def _has_numbers(data: Mapping[str, Any]) -> bool:
+    """Whether the answers of data, as an identity holds it, are numbers."""
+    # An identity need not hold all that is needed to build the data of other kinds.
+    is_program = data_kind(data["kind"]).program is not None
+    return is_program and numeric_answers(build_data(data))
 
 
 def _quality(facts: Mapping[str, Any]) -> str:

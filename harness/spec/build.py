@@ -23,16 +23,7 @@ from harness.spec.key import (
     unwrapped,
 )
 from harness.spec.params import completed_params
-from harness.spec.types import (
-    Data,
-    Evaluation,
-    GeneratorData,
-    Method,
-    Model,
-    ModelLabels,
-    Suite,
-    Task,
-)
+from harness.spec.types import Data, Evaluation, Method, Model, ModelLabels, Suite, Task
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -80,7 +71,7 @@ def build_model(data: Mapping[str, Any]) -> Model:
 
 def build_data(data: Mapping[str, Any]) -> Data:
     """The data of plain data (as under a task's `data`)."""
-    return cast(Data, _build(GeneratorData, Data, data))
+    return cast(Data, _build(Task, Data, data))
 
 
 def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,11 +188,11 @@ def _dependent_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     if cls is Evaluation and "component" not in values:
         name = values.get("granularity", DEFAULT)
         return {} if name == DEFAULT else {"component": granularity(name).components[0]}
-    if cls is Method:
-        return {"params": completed_params("method", values["kind"], values.get("params", {}))}
-    if cls is GeneratorData:
+    about = about_of(cls)
+    if about is not None and about.params_of:
+        spec: Literal["task", "method"] = "method" if cls is Method else "task"
         params = values.get("params", {})
-        return {"params": completed_params("task", values["generator"], params)}
+        return {"params": completed_params(spec, values[about.params_of], params)}
     return {}
 
 

@@ -108,6 +108,11 @@ class Library:
         files = all_files(search_folders(kind, self._include))
         return sorted((self._entry(one, kind) for one in files), key=lambda one: one.ref)
 
+    def has(self, kind: SpecKind, name: str) -> bool:
+        """Whether there is a spec of this name, sound or not; no file is read."""
+        files = all_files(search_folders(kind, self._include))
+        return any(name in (file.name, file.ref) for file in files)
+
     def issues(self, path: Path, kind: SpecKind | None = None) -> list[Issue]:
         """All mistakes of one file and in what it refers to; `spec_kind` tells an absent kind."""
         return list(self._check(path, kind or spec_kind(path)).issues)

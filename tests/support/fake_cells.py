@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.datasets.generators.spec import GeneratorData
 from harness.metrics import curve as measures
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -26,7 +27,6 @@ from harness.spec.load import Loaded
 from harness.spec.types import (
     Architecture,
     Evaluation,
-    GeneratorData,
     Method,
     Runtime,
     Suite,

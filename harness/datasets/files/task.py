@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.datasets.files.rows import FileRow, listed, read_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -35,7 +36,7 @@ from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 _MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
 

@@ -19,10 +19,11 @@ from harness.datasets.template.answers import (
 )
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.template.task import open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
 

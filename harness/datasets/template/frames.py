@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from harness.datasets.problems import Problem
 from harness.datasets.template.plan import Answer, Frame, FramePart, TemplatePlan
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData
 from harness.spec.issues import unknown
-from harness.spec.types import AnswerRule, Template, TemplateData
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands

@@ -12,9 +12,9 @@ from harness.datasets.splits import share_problems
 from harness.datasets.template.constraints import Rule, TokenRules, parse_constraint
 from harness.datasets.template.frames import read_frames, slot_names
 from harness.datasets.template.plan import TemplatePlan
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.template.word_lists import read_words
 from harness.spec.issues import unknown
-from harness.spec.types import TemplateData
 
 
 def read_plan(data: TemplateData, folder: Path) -> tuple[TemplatePlan, list[Problem]]:

@@ -33,9 +33,10 @@ from harness.datasets.template.constraints import satisfied
 from harness.datasets.template.plan import TemplatePlan
 from harness.datasets.template.read import read_plan
 from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
 TEXT_ROUNDS = 20  # ... where every try has to be tokenized

@@ -32,6 +32,7 @@ from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
 from harness.runs.compute.cost import Cost, measured, plain_seconds
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
+from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
@@ -40,10 +41,13 @@ from harness.runs.store import CellOutput
 from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
+from harness.spec.identity import digest
 from harness.spec.types import CompileModel, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
+
+_QUALITY: Last[dict[str, Any]] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
 """The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
@@ -208,6 +212,11 @@ def _result(
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     """How well the model does the task on every split it was not trained on."""
+    key = cell.model_id, digest(cell.identity["task"]), cell.runtime, cell.limit
+    return _QUALITY.of(key, lambda: _measured_quality(cell, model, data))
+
+
+def _measured_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     by_split = {}
     wanted = limited(QUALITY_PAIRS, cell)
     for split in data.splits:

@@ -118,7 +118,12 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     folder = models.scratch(cell.model_id) / "final"
     folder.mkdir(exist_ok=True)
     save_model(model, folder)
-    _note(folder / "training.json", {"identity": dict(cell.identity)["model"], "history": history})
+    note = {
+        "identity": dict(cell.identity)["model"],
+        "history": history,
+        "threads": cell.runtime.threads,
+    }
+    _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.
     _note(folder / "timing.json", {"seconds": seconds})
     models.publish(cell.model_id, folder)

@@ -236,3 +236,6 @@ class TemplateData:
     ] = field(default_factory=dict)
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+
+
+SPEC = TemplateData

@@ -67,3 +67,6 @@ class FileData:
     ] = Columns()
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+
+
+SPEC = FileData
