@@ -17,6 +17,7 @@ from harness.spec.search import is_path
 if TYPE_CHECKING:
     from harness.runs.plan import ModelSource, Overrides, Plan
     from harness.runs.plan.skipped import Skipped
+    from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
     from harness.spec.types import Runtime, Suite, Task
 
@@ -161,3 +162,37 @@ def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
     if not folders:
         raise NotFound(f"{results} holds no run yet; `harness run` makes one")
     return folders
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[StoredCell], list[str]]:
+    """The cells of runs, and what is damaged: records of runs that are left out, and cells.
+
+    Says on stderr what the runs left out because files are missing. Raises `StoreCorrupt` if no
+    run can be read.
+    """
+    from harness.errors import StoreCorrupt
+    from harness.runs.store.record import faults_of, load_cells, skipped_of
+
+    cells: list[StoredCell] = []
+    unreadable: list[StoreCorrupt] = []
+    readable = []
+    for folder in folders:
+        try:
+            cells += load_cells(folder)
+            note_skipped(skipped_of(folder))
+            readable.append(folder)
+        except StoreCorrupt as error:
+            unreadable.append(error)
+    if unreadable and not readable:
+        raise unreadable[0]
+    return cells, [*map(str, unreadable), *faults_of(cells)]
+
+
+def note_faults(faults: Sequence[str]) -> int:
+    """Print what is damaged to stderr, one line each; the exit code that says so, or 0."""
+    from harness.errors import StoreCorrupt
+    from harness.spec.printable import printable
+
+    for fault in faults:
+        click.echo(printable(f"corrupt: {fault}"), err=True)
+    return StoreCorrupt.exit_code if faults else 0

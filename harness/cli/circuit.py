@@ -59,4 +59,4 @@ def command(
             marked = as_named(truth.kept, named[0].circuit, "the true circuit of the program")
     report = describe(named, top, marked)
     text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else circuits_text(report, options.width()))
+    click.echo(text if as_json else circuits_text(report, options.window()))

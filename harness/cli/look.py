@@ -48,4 +48,4 @@ def command(
     view = View(loaded, model_source(library, loaded, model), runtime, split, pairs, train)
     report = look(view, model_store(results), log)
     text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else prompts_text(report, options.width()))
+    click.echo(text if as_json else prompts_text(report, options.window()))

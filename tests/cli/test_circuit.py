@@ -150,7 +150,7 @@ def test_circuits_of_two_graphs_have_no_difference(harness: Any) -> None:
 def test_no_line_is_wider_than_the_window(
     harness: Any, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("harness.cli.options.window", lambda: width)
     space = EdgeSpace(Graph(3, 40))
     kept = torch.ones(len(space), dtype=torch.bool)
     save_circuit(Circuit(space, kept, torch.rand(len(space))), Path("wide.safetensors"))

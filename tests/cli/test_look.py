@@ -138,7 +138,7 @@ def test_answers_that_are_numbers(harness: Any) -> None:
 def test_no_line_is_wider_than_the_window(
     harness: Any, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("harness.cli.options.window", lambda: width)
     for task in ("greater_than", "boolean_few_shot"):
         text = harness("look", task, "--pairs", "2").stdout
         assert max(map(cells, text.splitlines())) <= width

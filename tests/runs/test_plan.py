@@ -352,9 +352,10 @@ def test_overrides_replace_the_suites_choices() -> None:
     assert {c.runtime for c in plan.cells} == {Runtime(device="cuda", threads=7)}
 
 
-def test_a_control_that_competes_is_there_once() -> None:
-    plan = plan_of(controls=("a",))
-    assert [(c.method.name, c.role) for c in plan.cells][:2] == [("a", "method"), ("b", "method")]
+@pytest.mark.parametrize("overrides", [None, Overrides(methods=("a", "b"))])
+def test_a_control_that_is_named_as_a_method_stays_a_control(overrides: Overrides | None) -> None:
+    plan = plan_of(overrides, controls=("a",))
+    assert [(c.method.name, c.role) for c in plan.cells][:2] == [("a", "control"), ("b", "method")]
     assert len(plan.cells) == 4
 
 

@@ -77,7 +77,8 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
     drawn = data.pairs(view.split, choices.test_pairs, TEST_SEED, at_most=True)
     shown = drawn.take(slice(view.pairs))
     numbers = numeric_answers(loaded.spec.data)
-    pairs = [_pair(shown, row, data.tokenizer) for row in range(len(shown))]
+    outputs = Outputs(data.tokenizer, loaded.spec.answers)
+    pairs = [_pair(shown, row, outputs) for row in range(len(shown))]
     report = {
         "schema_version": 1,
         "task": loaded.spec.name,
@@ -92,7 +93,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
     model = _model(view, cell, data, models, log)
     if model is not None:
         report["model_id"] = cell.model_id
-        _add_guesses(pairs, shown, model, data.tokenizer, numbers=numbers)
+        _add_guesses(pairs, shown, model, outputs, numbers=numbers)
         report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
     return report
 
@@ -124,7 +125,7 @@ def _verdict(
         discovery = discovery_pairs(data, choices, choices.discovery_pairs, 0, at_most=True)
         both = Drawn(discovery, drawn)
         check_lengths(choices, both)
-        setup = prepare(model, choices, both, device=device, seed=0).test
+        setup = prepare(model, choices, both, device=device, seed=0, classes=task.answers).test
         judged = verdict(setup, numbers=numeric_answers(task.data))
     except HarnessError as error:
         log(f"what the ablation does is not known: {error}")
@@ -140,7 +141,22 @@ def _verdict(
 
 
 # ---------------------------------------------------------------- pairs
-def _pair(pairs: PromptPairs, row: int, tokenizer: Tokenizer) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Outputs:
+    """What the outputs of a task's models are called: tokens, or the classes that it names."""
+
+    tokenizer: Tokenizer
+    classes: tuple[str, ...] | None
+
+    def name(self, output: int) -> str:
+        """A model may have more outputs than its tokenizer has tokens."""
+        if self.classes is not None:
+            return self.classes[output]
+        return token_text(self.tokenizer, output) if output < self.tokenizer.size else f"<{output}>"
+
+
+def _pair(pairs: PromptPairs, row: int, outputs: Outputs) -> dict[str, Any]:
+    tokenizer = outputs.tokenizer
     length = int(pairs.lengths[row])
     clean, corrupted = pairs.clean[row, :length], pairs.corrupted[row, :length]
     return {
@@ -151,8 +167,8 @@ def _pair(pairs: PromptPairs, row: int, tokenizer: Tokenizer) -> dict[str, Any]:
         "reads": [
             {
                 "at": int(at),
-                "good": [token_text(tokenizer, int(one)) for one in good if one >= 0],
-                "bad": [token_text(tokenizer, int(one)) for one in bad if one >= 0],
+                "good": [outputs.name(int(one)) for one in good if one >= 0],
+                "bad": [outputs.name(int(one)) for one in bad if one >= 0],
             }
             for at, good, bad in zip(
                 pairs.positions[row], pairs.good[row], pairs.bad[row], strict=True
@@ -179,7 +195,7 @@ def _add_guesses(
     shown: list[dict[str, Any]],
     pairs: PromptPairs,
     model: Transformer,
-    tokenizer: Tokenizer,
+    outputs: Outputs,
     *,
     numbers: bool,
 ) -> None:
@@ -195,11 +211,11 @@ def _add_guesses(
                     read[name] = (
                         {"number": float(at[CARRIER])}
                         if numbers
-                        else _guesses(at, right, wrong, tokenizer)
+                        else _guesses(at, right, wrong, outputs)
                     )
 
 
-def _guesses(logits: Tensor, good: Tensor, bad: Tensor, tokenizer: Tokenizer) -> dict[str, Any]:
+def _guesses(logits: Tensor, good: Tensor, bad: Tensor, outputs: Outputs) -> dict[str, Any]:
     """The most probable tokens of logits [V]; rank and probability of the right answers.
 
     `rank` is that of the best right answer, `probability` that of all of them.
@@ -210,7 +226,7 @@ def _guesses(logits: Tensor, good: Tensor, bad: Tensor, tokenizer: Tokenizer) ->
     return {
         "top": [
             {
-                "token": _text_of(tokenizer, one),
+                "token": outputs.name(one),
                 "probability": share,
                 "answer": answers.get(one),
             }
@@ -219,8 +235,3 @@ def _guesses(logits: Tensor, good: Tensor, bad: Tensor, tokenizer: Tokenizer) ->
         "rank": int((shares > shares[right].max()).sum()) + 1,
         "probability": float(shares[right].sum()),
     }
-
-
-def _text_of(tokenizer: Tokenizer, token: int) -> str:
-    """A model may have more rows than its tokenizer has tokens."""
-    return token_text(tokenizer, token) if token < tokenizer.size else f"<{token}>"

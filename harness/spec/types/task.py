@@ -120,6 +120,20 @@ class Task:
             [{"kind": "generator", "generator": "brackets"}],
         ),
     ]
+    answers: Annotated[
+        tuple[Text, ...] | None,
+        Key(
+            "Answers",
+            "Names of the classes that the model answers in, in the order of its outputs, for a "
+            "model whose outputs are not its tokens; left out, it answers in tokens. For data of "
+            "kinds `template` and `file`.",
+            [["unbalanced", "balanced"]],
+            younger=True,
+            absent=True,
+            min_items=2,
+            unique=True,
+        ),
+    ] = None
     evaluation: Annotated[
         Evaluation,
         Key(
