@@ -58,8 +58,8 @@ LEFT_OUT: dict[type, str] = {
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
     "runtime",
     types.Exclusion: "task model method evaluation",
-    types.EvaluationChange: "ablation positions inputs head_bias metric sizes counts targets "
-    "discovery_pairs discovery_repeats test_pairs",
+    types.EvaluationChange: "ablation positions inputs head_bias key_value_edges metric sizes "
+    "counts targets discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 
@@ -99,7 +99,7 @@ def sample(cls: Any) -> Any:
     keys = {name: one.key for name, one in spec_fields(cls).items()}
     return cls(
         **{
-            f.name: None if keys[f.name].younger else samples(hints[f.name])[0]
+            f.name: f.default if keys[f.name].younger else samples(hints[f.name])[0]
             for f in dataclasses.fields(cls)
         }
     )

@@ -43,7 +43,7 @@ from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
-from harness.spec.types import CHOICES, CompileModel, Task
+from harness.spec.types import CompileModel, Task, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -202,7 +202,7 @@ def _result(
     discovery = prepared.drawn.discovery
     return {
         **cell.header(),
-        "choices": {name: getattr(choices, name) for name in CHOICES},
+        "choices": recorded(choices),
         "metric": choices.metric,
         "n_examples": summary.n,
         "n_discovery": len(discovery),
