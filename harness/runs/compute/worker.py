@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Literal
 
 from harness.progress import Moment, Stage, shown_by
+from harness.runs.compute.plug_in_frames import described
 from harness.runs.plan import Cell
 from harness.runs.store import CellOutput, CellStore, ModelStore, provenance
-from harness.spec.plug_ins import described
 
 Compute = Callable[[Cell, ModelStore, Callable[[str], None]], CellOutput]
 Kind = Literal["reused", "start", "busy", "log", "stage", "done", "failed", "end"]
