@@ -172,8 +172,9 @@ def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> 
 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:
+    from harness.discovery.plug_in_params import check_params
     from harness.discovery.refusals import objective_problem
-    from harness.discovery.registry import kinds
+    from harness.discovery.registry import built_in, kinds, make_method, params_of_plug_in
 
     registered = kinds()
     kind = method.spec.kind
@@ -181,4 +182,13 @@ def _method_issues(method: Loaded[Method]) -> list[Issue]:
         return [method.source.issue(("kind",), unknown("kind of method", kind, registered))]
     if problem := objective_problem(kind, method.spec.params):
         return [method.source.issue(("params", "objective"), problem)]
+    if kind in built_in():
+        return []
+    try:
+        taken = params_of_plug_in(kind)
+        if taken is not None and (issues := check_params(method.source, kind, taken)):
+            return issues
+        make_method(kind, method.spec.params)
+    except HarnessError as error:
+        return [method.source.issue(("params",), str(error))]
     return []

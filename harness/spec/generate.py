@@ -56,6 +56,15 @@ def schemas(methods: Params, generators: Params) -> dict[str, Schema]:
     }
 
 
+def property_schema(cls: type, one: SpecField) -> tuple[Schema, Mapping[str, Schema]]:
+    """The schema of one field of a class, and the definitions that it refers to.
+
+    Raises `TypeError` for a type that no spec has.
+    """
+    parts = _Parts({})
+    return parts._property(cls, one), parts.definitions
+
+
 # ---------------------------------------------------------------- whole files
 def _file(kind: str, cls: type, params: Mapping[type, tuple[str, Params]]) -> Schema:
     parts = _Parts(params)
