@@ -68,8 +68,6 @@ class Progress:
         if event.kind == "start":
             self._left.start(event.cell_id)
             self._told[event.cell_id] = time.monotonic()
-            if self.bars is not None:
-                self.bars.title(printable(self._title(event)))
         if event.kind in ("done", "failed"):
             self._advance(event)
         if text := _text(event):
@@ -98,7 +96,7 @@ class Progress:
     def _stage(self, event: Event) -> None:
         self.stages[event.cell_id] = event.stages
         if self.bars is not None:
-            self.bars.stage(event.cell_id, event.stages, self._left.text())
+            self.bars.stage(event.cell_id, self._title(event), event.stages, self._left.text())
         now = time.monotonic()
         if event.stages and now - self._told.get(event.cell_id, now) >= LINE_SECONDS:
             self._told[event.cell_id] = now
@@ -170,26 +168,20 @@ class _Bars:
         form = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
         self.cells: Any = tqdm(total=total, desc=printable(name), file=stream, bar_format=form)
         self.open: dict[str, tuple[str, Any]] = {}  # title of the stage, its bar
-        self.now = self.left = ""
-
-    def title(self, text: str) -> None:
-        self.now = text
-        self._postfix()
 
     def advance(self, cell_id: str, left: str) -> None:
         self._close(cell_id)
-        self.left = left
+        self.cells.set_postfix_str(left, refresh=False)
         self.cells.update(1)
-        self._postfix()
+        self.cells.refresh()
 
-    def stage(self, cell_id: str, stages: tuple[Moment, ...], left: str) -> None:
-        self.left = left
-        self._postfix()
+    def stage(self, cell_id: str, cell: str, stages: tuple[Moment, ...], left: str) -> None:
+        self.cells.set_postfix_str(left)
         if not stages:
             self._close(cell_id)
             return
-        title = " › ".join(one.title for one in stages)
         last = stages[-1]
+        title = f"{cell}: {last.title}"
         if self.open.get(cell_id, ("", None))[0] != title:
             self._close(cell_id)
             self.open[cell_id] = title, self._bar(title, last)
@@ -209,23 +201,23 @@ class _Bars:
     def _bar(self, title: str, moment: Moment) -> Any:
         from tqdm import tqdm
 
-        form = "  {l_bar}{bar}| {n_fmt}/{total_fmt} {unit}s{postfix}"
+        form = "  {desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
         return tqdm(
             total=moment.total,
             initial=moment.done,
-            desc=printable(title),
-            unit=moment.unit,
+            desc=_short(printable(title)),
             file=self.stream,
             leave=False,
             bar_format=form,
         )
 
-    def _postfix(self) -> None:
-        self.cells.set_postfix_str(", ".join(filter(None, (self.left, self.now))))
-
     def _close(self, cell_id: str) -> None:
         if cell_id in self.open:
             self.open.pop(cell_id)[1].close()
+
+
+def _short(text: str, most: int = 45) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _beside(moment: Moment) -> str:

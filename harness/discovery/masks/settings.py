@@ -100,7 +100,8 @@ def mask_passes(params: Params, extent: Extent, levels: str) -> float:
     """
     trainings = extent.circuits if params[levels] is None else len(params[levels])
     step = 0.5 + 0.67 * float(params["draws"])
-    return trainings * step * float(params["steps"] * params["batch_size"]) / extent.pairs
+    pairs = min(params["batch_size"], extent.pairs)
+    return trainings * step * float(params["steps"] * pairs) / extent.pairs
 
 
 class MaskMethod(Protocol):
