@@ -31,6 +31,10 @@ LLAMA = {
         (LLAMA, Graph(2, 8, n_groups=2)),
         ({"text_config": LLAMA}, Graph(2, 8, n_groups=2)),
         ({"n_layers": 1, "n_heads": 3, "d_model": 6, "d_vocab": 4}, Graph(1, 3)),
+        (
+            {"n_layers": 2, "n_heads": 3, "d_model": 6, "d_vocab": 4, "attn_only": True},
+            Graph(2, 3, mlps=False),
+        ),
     ],
 )
 def test_sizes_are_those_of_the_graph(config: Any, graph: Graph) -> None:

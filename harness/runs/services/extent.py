@@ -57,6 +57,8 @@ class Shape:
             return None
         groups = first("n_key_value_heads", "num_key_value_heads") or heads
         mlp = first("d_mlp", "n_inner", "intermediate_size") or 4 * width
+        if config.get("d_mlp") == 0 or config.get("attn_only") is True:
+            mlp = 0
         tokens = min(first("n_ctx", "max_position_embeddings") or 32, 32)
         gated = bool(config.get("gated")) or "rms_norm_eps" in config
         return cls(layers, heads, groups, width, mlp, vocab, tokens, gated)
@@ -76,15 +78,20 @@ class Shape:
     @property
     def writers(self) -> int:
         """Components that add to the residual stream."""
-        return 1 + self.layers * (self.heads + 1)
+        return 1 + self.layers * self._of_a_layer
+
+    @property
+    def _of_a_layer(self) -> int:
+        return self.heads + (1 if self.d_mlp else 0)
 
     @property
     def edges(self) -> int:
         """Of the graph of heads (their queries, keys and values apart) and MLPs."""
         total = self.writers
         for layer in range(self.layers):
-            before = 1 + layer * (self.heads + 1)
-            total += before * (self.heads + 2 * self.groups) + before + self.heads
+            before = 1 + layer * self._of_a_layer
+            total += before * (self.heads + 2 * self.groups)
+            total += before + self.heads if self.d_mlp else 0
         return total
 
 
@@ -97,7 +104,7 @@ def shape_of(cell: Cell) -> Shape | None:
     if isinstance(model, TrainModel):
         data, own = open_data(cell.task), model.architecture
         groups = own.n_key_value_heads or own.n_heads
-        mlp = own.d_mlp or 4 * own.d_model
+        mlp = 4 * own.d_model if own.d_mlp is None else own.d_mlp
         sizes = (own.n_layers, own.n_heads, groups, own.d_model, mlp)
         return Shape(*sizes, data.tokenizer.size, data.longest, own.gated)
     if isinstance(model, CompileModel):

@@ -185,7 +185,8 @@ class _History:
                     continue
                 pairs = entry.identity["task"]["evaluation"]["discovery_pairs"]
                 pairs = min(pairs, entry.limit or pairs)
-                seconds = timing["seconds"] / timing["cost_fb"]
+                # Forecasts are of wall time; timings of version 1 knew no other.
+                seconds = timing["seconds"] / (timing.get("cost_fb_wall") or timing["cost_fb"])
                 plain.append(seconds / pass_seconds(shape, pairs))
                 passes = passes_of(entry, shape)
                 if passes:
