@@ -230,7 +230,11 @@ def _method_issues(method: Loaded[Method]) -> list[Issue]:
     kind = method.spec.kind
     if kind not in registered:
         return [method.source.issue(("kind",), unknown("kind of method", kind, registered))]
-    if problem := objective_problem(kind, method.spec.params):
+    try:
+        problem = objective_problem(kind, method.spec.params)
+    except HarnessError as error:  # a package that cannot be imported
+        return [method.source.issue(("kind",), str(error))]
+    if problem:
         return [method.source.issue(("params", "objective"), problem)]
     if kind in built_in():
         return []

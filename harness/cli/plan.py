@@ -102,8 +102,9 @@ def _text(data: dict[str, Any]) -> str:
             printable(
                 f"{data['run']}: {data['reused']} cells reused, {data['new']} new, "
                 f"{data['failed']} failed before and tried again; "
-                f"models to train: {', '.join(names) or 'none'}\n{_expected(data)}"
-            ),
+                f"models to train: {', '.join(names) or 'none'}"
+            )
+            + f"\n{_expected(data)}",
         ]
     )
 

@@ -125,6 +125,15 @@ def test_check_begins_with_the_spec(installed: Any) -> None:
     assert "specs/methods/mine.yaml:5:19: error: params: unknown key 'shar'" in said
 
 
+def test_a_package_that_cannot_be_imported_is_said_at_its_name(
+    installed: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "site/mine_circuits_module.py").write_text("import nowhere_at_all\n")
+    said = installed("{need: 1}")("validate", "mine", code=2).stdout
+    assert "specs/methods/mine.yaml:4:7: error: kind: method 'mine_kind' of package" in said
+    assert "cannot be loaded: No module named 'nowhere_at_all'" in said
+
+
 def test_params_that_fit_and_those_of_unknown_types_are_taken(installed: Any) -> None:
     installed("{need: 1, share: 1, layers: [1, 2], anything: {deep: [1]}}")("validate", "mine")
 
