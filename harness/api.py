@@ -281,10 +281,8 @@ def _cell(task: OpenTask, model: str | None, *, device: Literal["cpu", "cuda"] =
 
 def _source(task: OpenTask, model: str | None) -> ModelSource:
     """The model of a name or path, or the task's own."""
-    loaded = task.loaded
     if model is None:
-        own = loaded.spec.model
-        return ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
+        return ModelSource.of(task.loaded)
     other = task.library.model(model)
     return ModelSource(
         other.spec, other.spec.name or Path(model).stem, other.folder, other.trained_on

@@ -125,8 +125,7 @@ def model_source(library: Library, task: Loaded[Task], model: str | None) -> Mod
     from harness.runs.plan import ModelSource
 
     if model is None:
-        own = task.spec.model
-        return ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
+        return ModelSource.of(task)
     named = library.model(model)
     name = named.spec.name or Path(model).stem
     return ModelSource(named.spec, name, named.folder, named.trained_on)

@@ -213,6 +213,23 @@ def _minimality(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
+_VERDICTS = {
+    "equivalence": (
+        "no sign that circuit or model scores higher more often",
+        "circuit or model scores higher too often",
+    ),
+    "independence": (
+        "no sign that what is outside the circuit still does the task",
+        "what is outside the circuit still follows the model's scores",
+    ),
+    "minimality": (
+        "no element that matters as little as random added ones",
+        "some elements matter no more than random added ones",
+    ),
+}
+"""What it means that a test's null hypothesis (`null` of the JSON) is not rejected, and is."""
+
+
 def _tests_rows(report: dict[str, Any]) -> list[Row]:
     tests: dict[str, Any] = {
         name: report[name] for name in ("equivalence", "independence") if name in report
@@ -224,8 +241,9 @@ def _tests_rows(report: dict[str, Any]) -> list[Row]:
         if test is None:
             rows.append((f"{name} test", "not defined", "no random element can be added"))
             continue
-        verdict = "rejected" if test["rejected"] else "not rejected"
-        rows.append((f"{name} test", f"p {test['p']:.3g}", f"{verdict}: {test['null']}"))
+        passed, failed = _VERDICTS[name]
+        verdict = f"failed: {failed}" if test["rejected"] else f"passed: {passed}"
+        rows.append((f"{name} test", f"p {test['p']:.3g}", verdict))
     return rows
 
 

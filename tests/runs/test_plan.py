@@ -474,3 +474,25 @@ def test_an_exclusion_that_leaves_out_nothing_or_all_is_refused(
     )
     with pytest.raises(HarnessError, match=message):
         expand(loaded(suite), FakeLibrary(a_task(), a_method()))
+
+
+# ---------------------------------------------------------------- names of models
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (types.LoadModel(hub="openai-community/gpt2"), "gpt2"),
+        (types.LoadModel(hub="gpt2"), "gpt2"),
+        (types.LoadModel(path="../models/my_model"), "my_model"),
+        (types.LoadModel(path="models/my_model/"), "my_model"),
+        (types.LoadModel(path="/models/pythia-70m"), "pythia-70m"),
+        (types.LoadModel(path=".."), "toy"),
+        (types.LoadModel(path="../x", name="mine"), "mine"),
+        (a_model(), "toy"),
+        (replace(a_model(), name="small"), "small"),
+        (types.CompileModel(), "toy"),
+    ],
+)
+def test_an_inline_model_without_a_name_is_called_after_where_it_is_from(
+    model: Any, name: str
+) -> None:
+    assert ModelSource.of(loaded(a_task("toy", model=model))).name == name
