@@ -7,6 +7,7 @@ spec. Neither torch nor a model is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,14 @@ from harness.datasets.classes import no_next_token
 from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, read_too_early, unfit
 from harness.datasets.problems import Place, Problem
 from harness.datasets.splits import fitting_shares
 from harness.datasets.stream import TooFew
 from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import file_problems, is_file, spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
+from harness.datasets.unchanged import unchanged_answers
 from harness.errors import HarnessError
 from harness.spec.data_kinds import PACKAGES
 from harness.spec.printable import quoted
@@ -62,6 +64,15 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
         unable = training_problem(loaded, loaded.trained_on)
         problems += [] if unable is None else [(("model", "task"), unable)]
     return [_issue(loaded.source, place, text) for place, text in problems]
+
+
+def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
+    """Return what is no mistake of a task without mistakes, but makes its numbers mean nothing."""
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
+    if _without_file(loaded) or (text := unchanged_answers(open_data(loaded))) is None:
+        return []
+    place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
+    return [replace(loaded.source.issue(place, text), level="warning")]
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
@@ -163,7 +174,18 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
         problems[few] = (at, f"{said}; {advice}")
     if own and (text := mixed_lengths(*drawn)):
         problems.append((("evaluation", "positions"), text))
+    if drawn and _is_causal(task.model) and all(map(read_too_early, drawn)):
+        text = (
+            "no prompt differs from its twin up to where its answers are read, and the model is "
+            "causal: it cannot know; read later, or set architecture.causal: false"
+        )
+        problems.append((("data", "read") if hasattr(task.data, "read") else ("data",), text))
     return problems
+
+
+def _is_causal(model: Model) -> bool:
+    """Whether a position sees only earlier ones, where the spec says it."""
+    return isinstance(model, TrainModel) and model.architecture.causal
 
 
 def _shares_advice(data: TaskData, wanted: Mapping[str, int]) -> str | None:

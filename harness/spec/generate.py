@@ -49,6 +49,15 @@ def schemas(methods: Params, generators: Params) -> dict[str, Schema]:
     }
 
 
+def property_schema(cls: type, one: SpecField) -> tuple[Schema, Mapping[str, Schema]]:
+    """The schema of one field of a class, and the definitions that it refers to.
+
+    Raises `TypeError` for a type that no spec has.
+    """
+    parts = _Parts({})
+    return parts._property(cls, one), parts.definitions
+
+
 def _generated(generators: Params) -> dict[type, tuple[str, Params]]:
     """The classes of data that registered code makes, with the key that names that code."""
     keys = {cls: about.params_of for cls in data_classes() if (about := about_of(cls))}

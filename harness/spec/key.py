@@ -48,7 +48,7 @@ class Key:
 
     `part`: defaults to that of the class. `choice`: faithfulness scores are comparable only if
     they agree in it. `changeable`: a suite may change it. `required`: a file must give it although
-    the class has a default. `younger`: newer than stored ids; where it is None it is in none of
+    the class has a default. `younger`: newer than stored ids; at its default it is in none of
     them. `absent`: None means that the key is left out, and null is refused.
     `only_for`: required with these values of `kind`, refused with all others. `by_granularity`:
     the table of granularities has its legal values. `or_name`: may also be the name or path of a
@@ -192,6 +192,11 @@ def spec_fields(cls: type) -> Mapping[str, SpecField]:
             None if default is MISSING else default,
         )
     return result
+
+
+def at_default(one: SpecField, value: Any) -> bool:
+    """Whether a field is `younger` and has its default, so that records do not speak of it."""
+    return one.key.younger and bool(value == one.default)
 
 
 def about_of(cls: type) -> About | None:

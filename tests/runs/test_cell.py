@@ -20,6 +20,7 @@ from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.files import load_circuit
 from harness.datasets import stream
 from harness.datasets.open import open_data
+from harness.discovery.acdc.acdc import Acdc
 from harness.errors import HarnessError
 from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import ModelSource, make_cell
@@ -72,6 +73,36 @@ def stored(cell, models, folder):
     store = CellStore(folder)
     store.publish(cell.id, compute(cell, models), {})
     return (folder / "cells" / cell.id / "result.json").read_bytes()
+
+
+def test_circuits_that_a_method_settled_on_stand_beside_those_cut_from_its_scores(
+    models, tmp_path, monkeypatch
+):
+    """The part `settled` of ACDC's result is the result of the same scores without circuits."""
+    cell = a_cell("acdc")
+    result = json.loads(stored(cell, models, tmp_path / "own"))
+    settled = result.pop("settled")
+    assert settled["circuits"] == 8
+
+    discover = Acdc.discover
+    monkeypatch.setattr(
+        Acdc, "discover", lambda self, problem: replace(discover(self, problem), circuits=())
+    )
+    cut = json.loads(stored(cell, models, tmp_path / "cut"))
+    assert "settled" not in cut
+    assert settled["curve"] == cut["curve"]
+    assert settled["summary"] == cut["summary"]
+    assert settled["summary"]["size_at"] == "ranking"
+    assert result["summary"]["size_at"] == "grid"
+    assert settled["summary"]["cmd"] != result["summary"]["cmd"]
+    assert {name: result[name] for name in ("whole", "empty", "plain", "ground_truth")} == {
+        name: cut[name] for name in ("whole", "empty", "plain", "ground_truth")
+    }
+    own, other = (
+        CellStore(tmp_path / run).tensors(cell.id, "examples.safetensors") for run in ("own", "cut")
+    )
+    for name in ("metric", "kl", "accuracy"):
+        assert np.array_equal(own[f"by_score/{name}"], other[f"curve/{name}"])
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ LEFT_OUT: dict[type, str] = {
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
     "runtime",
     types.Exclusion: "task model method evaluation",
-    types.EvaluationChange: "ablation positions inputs head_bias metric sizes counts targets "
-    "discovery_pairs discovery_repeats test_pairs",
+    types.EvaluationChange: "ablation positions inputs head_bias key_value_edges metric sizes "
+    "counts targets discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 
@@ -99,7 +99,7 @@ def sample(cls: Any) -> Any:
     keys = {name: one.key for name, one in spec_fields(cls).items()}
     return cls(
         **{
-            f.name: None if keys[f.name].younger else samples(hints[f.name])[0]
+            f.name: f.default if keys[f.name].younger else samples(hints[f.name])[0]
             for f in dataclasses.fields(cls)
         }
     )
@@ -474,3 +474,25 @@ def test_an_exclusion_that_leaves_out_nothing_or_all_is_refused(
     )
     with pytest.raises(HarnessError, match=message):
         expand(loaded(suite), FakeLibrary(a_task(), a_method()))
+
+
+# ---------------------------------------------------------------- names of models
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (types.LoadModel(hub="openai-community/gpt2"), "gpt2"),
+        (types.LoadModel(hub="gpt2"), "gpt2"),
+        (types.LoadModel(path="../models/my_model"), "my_model"),
+        (types.LoadModel(path="models/my_model/"), "my_model"),
+        (types.LoadModel(path="/models/pythia-70m"), "pythia-70m"),
+        (types.LoadModel(path=".."), "toy"),
+        (types.LoadModel(path="../x", name="mine"), "mine"),
+        (a_model(), "toy"),
+        (replace(a_model(), name="small"), "small"),
+        (types.CompileModel(), "toy"),
+    ],
+)
+def test_an_inline_model_without_a_name_is_called_after_where_it_is_from(
+    model: Any, name: str
+) -> None:
+    assert ModelSource.of(loaded(a_task("toy", model=model))).name == name

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.classes import Classes, no_next_token
+from harness.datasets.classes import Classes, classes_of, no_next_token
 from harness.datasets.files.answers import broken_answers, messages
 from harness.datasets.files.places import (
     Answered,
@@ -39,6 +39,7 @@ from harness.datasets.pairs import (
     Ints,
     Objective,
     PromptPairs,
+    TaskData,
     TrainingBatch,
     answer_batch,
     next_token_targets,
@@ -56,7 +57,7 @@ _MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
 
 
 class FileTask:
-    """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
+    """`TaskData` of a file; of rows with one clean prompt, read alike, the first counts."""
 
     def __init__(
         self,
@@ -77,7 +78,8 @@ class FileTask:
         self.splits = shares.names
         self._shares = shares
         self._pairs = pairs
-        keys = hash_rows(pairs.clean, pairs.lengths, 0)
+        places = pairs.positions.shape[1]
+        keys = hash_rows(np.hstack([pairs.positions, pairs.clean]), pairs.lengths + places, 0)
         first = np.sort(np.unique(keys, return_index=True)[1])
         self._n_rows = len(keys)
         self._prompts = None if named else hash_rows(pairs.clean, pairs.lengths, shares.seed)[first]
@@ -165,18 +167,19 @@ def file_problems(
     return []
 
 
-def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
+def pairs_of_rows(rows: Sequence[Mapping[str, Any]], task: TaskData) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
-    With `position` in a row, all must have it. Raises HarnessError with everything that is wrong,
-    by the number of the row.
+    In the tokens and answers of `task`. With `position` in a row, all must have it. Raises
+    HarnessError with everything that is wrong, by the number of the row.
     """
+    tokenizer = task.tokenizer
     placed = any(isinstance(row, Mapping) and "position" in row for row in rows)
     columns = Columns(good="good", bad="bad", position="position" if placed else None)
     numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
-        pairs, problems = _encode(examples, tokenizer)
+        pairs, problems = _encode(examples, tokenizer, classes_of(task))
     if problems:
         raise HarnessError(listed(problems))
     return pairs.narrowed()
