@@ -36,6 +36,23 @@ def law(foreign: Any, prompt: str, answer: str) -> int | None:
     return int(both[-1]) if both[:-1] == alone and len(both) == len(alone) + 1 else None
 
 
+def continues(foreign: Any, prompt: str, answer: str) -> bool:
+    """Whether an answer is to be taken, with the library alone.
+
+    It is the token that it is after a line break too, is known (unknown text is token 0), and
+    does not put a second space after one that is a token.
+    """
+    head, ids = (
+        foreign.encode(text, add_special_tokens=False).ids for text in ("\n", f"\n{answer}")
+    )
+    token = law(foreign, prompt, answer)
+    spaces = prompt.endswith(" ") and answer.startswith(" ")
+    without, whole = (
+        foreign.encode(text, add_special_tokens=False).ids for text in (prompt[:-1], prompt)
+    )
+    return bool(token) and ids == [*head, token] and not (spaces and without != whole)
+
+
 def rows_over(tokenizer: FileTokenizer, row: dict[str, Any]) -> PromptPairs:
     """A row of one's own as a pair, in a task over this tokenizer."""
     return pairs_of_rows([row], cast("TaskData", SimpleNamespace(tokenizer=tokenizer)))
@@ -47,7 +64,10 @@ def random_text(rng: Random, longest: int) -> str:
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_law_holds_for_every_accepted_pair(kind: str, tmp_path: Path) -> None:
-    """And what is advised is accepted; a twin is the prompt with another first letter."""
+    """And no other is; what is advised is accepted.
+
+    A twin is the prompt with another first letter.
+    """
     rng, path, seen = Random(kind), tmp_path / "tokenizer.json", Counter[str]()
     for _ in range(60):
         document = random_document(kind, rng)
@@ -56,6 +76,7 @@ def test_the_law_holds_for_every_accepted_pair(kind: str, tmp_path: Path) -> Non
         for _ in range(12):
             prompt, answer = "b " + random_text(rng, 8), random_text(rng, 3)
             broken = next(breaks(tokenizer, [Asked(prompt, answer, joined=True)]), None)
+            assert (broken is None) == continues(foreign, prompt, answer)
             if broken is None:
                 assert law(foreign, prompt, answer) == tokenizer.single(answer)
             elif broken.better is not None:
