@@ -28,6 +28,14 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
         return cast("list[Issue]", error.issues)
 
 
+def warnings_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
+    """What is no mistake of a file without mistakes, but makes its numbers mean nothing."""
+    from harness.datasets.check import warnings_of_task
+
+    is_task = (kind or spec_kind(path)) == "task"
+    return warnings_of_task(library.task(str(path))) if is_task else []
+
+
 def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
     """Files that a valid task needs but does not ship: a tokenizer, a checkpoint."""
     from harness.runs.plan.skipped import missing_files

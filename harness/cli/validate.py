@@ -36,9 +36,10 @@ def command(
     """Check the specs at PATH (files, folders or names); without PATH, all that can be named.
 
     Checks the schema, references between specs, and the data of tasks: parameters, slots,
-    answers of one token, pairs of equal length. Exit 2 if anything is wrong.
+    answers of one token, pairs of equal length. Exit 2 if anything is wrong. Warns of corruptions
+    that change no answer, as far as the task's own prompts can tell.
     """
-    from harness.cli.check import issues_of, needs_of
+    from harness.cli.check import issues_of, needs_of, warnings_of
     from harness.errors import SpecError
     from harness.spec.issues import in_order, render
     from harness.spec.load import Library
@@ -47,9 +48,18 @@ def command(
     library = Library(include)
     files = list(dict.fromkeys(_named(library, paths) if paths else _all(library)))
     issues = in_order(issue for path, kind in files for issue in issues_of(library, path, kind))
-    text = render(issues, form)
+    broken = {issue.file for issue in issues}
+    warnings = in_order(
+        warning
+        for path, kind in files
+        if shown_path(path) not in broken
+        for warning in warnings_of(library, path, kind)
+    )
+    text = render(issues, form) if form == "text" else render([*issues, *warnings], form)
     if text:
         click.echo(text)
+    if form == "text" and warnings:
+        click.echo(render(warnings, form), err=True)
     if form == "text":
         wrong = len({issue.file for issue in issues})
         needs = [(path, text) for path, kind in files for text in needs_of(library, path, kind)]

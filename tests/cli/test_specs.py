@@ -210,22 +210,22 @@ def test_acdc_on_a_model_that_normalises_heads_is_a_mistake_of_the_suite(harness
     harness.brought("one")
     suite = harness.suite("gemma", ["one"], ["eap", "acdc"])
     harness("validate", str(suite))
-    harness.bring("one", "config.json", "model.safetensors")
-    harness.write("brought/one/config.json", '{"model_type": "gemma2"}')
+    files = ("config.json", "model.safetensors")
+    harness.bring("one", *files, post_norms=True)
     wanted = "acdc cannot be used with models that normalise what the heads of a layer add"
     found = harness("validate", str(suite), code=2).stdout
     assert "gemma.yaml:5:18: error: methods.1: " + wanted in found
     assert found.count("error:") == 1
     assert "one: " + wanted in harness("plan", "gemma", code=2).stderr
     harness("plan", "gemma", "--methods", "eap")
-    harness.write("brought/one/config.json", '{"model_type": "llama"}')
+    harness.bring("one", *files)
     harness("validate", str(suite))
     harness("plan", "gemma")
     model = "kind: load\nname: brought\ntitle: Brought\npath: brought/one\nspec_version: 1\n"
     harness.write("specs/models/brought.yaml", model)
     suite.write_text(suite.read_text().replace("[one]", "[toy]") + "models: [brought]\n")
     harness("validate", str(suite))
-    harness.write("brought/one/config.json", '{"model_type": "gemma3"}')
+    harness.bring("one", *files, post_norms=True)
     assert wanted in harness("validate", str(suite), code=2).stdout
     suite.write_text(suite.read_text() + "exclude: [{method: acdc}]\n")
     harness("validate", str(suite))

@@ -26,7 +26,6 @@ from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store import CellOutput, ModelStore
 from harness.spec.load import Loaded
 from harness.spec.types import (
-    CHOICES,
     Architecture,
     Evaluation,
     Method,
@@ -36,6 +35,7 @@ from harness.spec.types import (
     TokenizerSpec,
     Training,
     TrainModel,
+    recorded,
 )
 
 COMPUTE = "support.fake_cells:compute"
@@ -234,7 +234,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
     realised = [round(size * EDGES) for size in sizes]
     ones = np.ones(n)
     return {
-        "choices": {name: getattr(cell.task.spec.evaluation, name) for name in CHOICES},
+        "choices": recorded(cell.task.spec.evaluation),
         "metric": "logit_diff",
         "n_examples": n,
         "n_discovery": given,

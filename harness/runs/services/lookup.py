@@ -12,6 +12,8 @@ from harness.errors import HarnessError, NotFound
 from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.record import PlannedCell, by_beginning, entries_of, find_run, runs_root
+from harness.spec.build import build
+from harness.spec.types import Evaluation
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ def find_circuit(results: Path, reference: str, size: float | None = None) -> Na
     }
     folder, cell_id = by_beginning(stored, cell, _missing(reference, results))
     return _stored(folder, cell_id, size)
+
+
+def evaluation_of(entry: PlannedCell) -> Evaluation:
+    """The choices that a cell was computed under; a suite may have changed its task's."""
+    stored = entry.identity["task"]["evaluation"]
+    # No sizes: counts or targets say how large circuits are.
+    return build(Evaluation, {name: x for name, x in stored.items() if x or name != "sizes"})
 
 
 def _stored(folder: Path, cell_id: str, size: float | None) -> NamedCircuit:
