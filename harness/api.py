@@ -43,10 +43,10 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.record import find_run, load_cells, model_store, record
-from harness.spec.build import build
+from harness.spec.build import build, normalise
 from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
-from harness.spec.schema import check, normalise
+from harness.spec.schema import check
 from harness.spec.types import HOW_LARGE, Evaluation, Method, Runtime, Task
 from harness.spec.yaml.source import Source, parse_text
 
@@ -281,10 +281,8 @@ def _cell(task: OpenTask, model: str | None, *, device: Literal["cpu", "cuda"] =
 
 def _source(task: OpenTask, model: str | None) -> ModelSource:
     """The model of a name or path, or the task's own."""
-    loaded = task.loaded
     if model is None:
-        own = loaded.spec.model
-        return ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
+        return ModelSource.of(task.loaded)
     other = task.library.model(model)
     return ModelSource(
         other.spec, other.spec.name or Path(model).stem, other.folder, other.trained_on

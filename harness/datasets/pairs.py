@@ -197,6 +197,32 @@ def mixed_lengths(*drawn: PromptPairs) -> str | None:
     )
 
 
+def ablation_problem(ablation: str, discovery: PromptPairs, test: PromptPairs) -> str | None:
+    """Why prompts have no counterfactual under an ablation, for their lengths; None if they have.
+
+    `resample` takes another prompt of the same length, `mean_positional` a mean over discovery
+    prompts at each position.
+    """
+    if ablation == "resample":
+        for name, pairs in (("discovery", discovery), ("test", test)):
+            lengths, counts = np.unique(pairs.lengths, return_counts=True)
+            if alone := [int(length) for length in lengths[counts == 1]]:
+                shown = ", ".join(map(str, alone[:_SHOWN]))
+                return (
+                    f"'resample' needs two prompts of each length, and of the {name} prompts only "
+                    f"one has {shown} tokens; raise the number of pairs or use prompts of equal "
+                    "length"
+                )
+    longest = [int(pairs.lengths.max(initial=0)) for pairs in (discovery, test)]
+    if ablation == "mean_positional" and longest[0] < longest[1]:
+        return (
+            f"'mean_positional' has no mean for position {longest[1] - 1}: test prompts have up to "
+            f"{longest[1]} tokens, discovery prompts {longest[0]}; raise the number of discovery "
+            "pairs"
+        )
+    return None
+
+
 def read_too_early(pairs: PromptPairs) -> bool:
     """Whether all twins agree up to the last token that is read: a causal model cannot tell."""
     columns = np.arange(pairs.clean.shape[1])

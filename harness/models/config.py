@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from harness.errors import HarnessError
 from harness.spec.build import DoesNotFit, build
 from harness.spec.key import members_of, spec_fields
 from harness.spec.types import Architecture
+
+MOST_LAYERS = 4096
+LARGEST_SIZE = 2**31 - 1
+"""The largest number of layers, and the largest of every other size."""
+
+Range = tuple[float, float]  # above the first, up to the second
+
+_ROTARY: Mapping[str, Range] = {
+    "base": (1, 1e15),
+    "factor": (0, 1e9),
+    "slow": (0, 1e9),
+    "fast": (0, 1e9),
+    "amplitude": (0, 1e6),
+}
+_NUMBERS: Mapping[str, Range] = {
+    "query_scale": (0, 1e6),
+    "attention_softcap": (0, 1e9),
+    "logit_softcap": (0, 1e9),
+    "embedding_scale": (0, 1e6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +53,16 @@ class Rotary:
     amplitude: float = 1.0  # cosines and sines are multiplied by this
 
     def __post_init__(self) -> None:
-        if self.scaling in ("llama3", "yarn") and self.original_ctx is None:
+        _refuse_numbers(self, _ROTARY)
+        if self.scaling not in ("llama3", "yarn"):
+            return
+        if self.original_ctx is None:
             raise HarnessError(f"rotary scaling {self.scaling!r} needs original_ctx")
+        if self.slow >= self.fast:
+            raise HarnessError(
+                f"rotary scaling {self.scaling!r}: slow = {self.slow} must be less than fast = "
+                f"{self.fast}"
+            )
 
     @property
     def context(self) -> int:
@@ -65,7 +94,7 @@ class TransformerConfig:
     norm: Literal["layernorm", "rmsnorm", "none"] = "layernorm"
     norm_eps: float = 1e-5
     positions: Literal["learned", "rotary", "none"] = "learned"
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
+    activation: Literal["gelu", "gelu_tanh", "gelu_quick", "relu", "silu", "tanh"] = "gelu_tanh"
     bias: bool = True
     unembed_bias: bool = False
     tied: bool = False
@@ -89,6 +118,10 @@ class TransformerConfig:
     d_vocab_out: int | None = None  # outputs of a model that answers in classes; None: d_vocab
 
     def __post_init__(self) -> None:
+        self._refuse_huge()
+        _refuse_numbers(self, _NUMBERS)
+        if not 0 <= self.norm_eps <= 1:
+            raise _not("norm_eps", self.norm_eps, "a number from 0 to 1")
         if self.n_heads % self.n_groups:
             raise HarnessError(
                 f"n_heads = {self.n_heads} is not divisible by n_key_value_heads = {self.n_groups}"
@@ -101,10 +134,11 @@ class TransformerConfig:
                 f"rotary positions rotate coordinates of a head in pairs; {max(rotated)} of "
                 f"d_head = {self.d_head} is no even number of them"
             )
-        if any(layer < 0 for layer in self.window_layers):
+        layers = self.window_layers
+        if not all(0 <= layer < self.n_layers for layer in layers) or len({*layers}) < len(layers):
             raise HarnessError(
-                f"not a model configuration: window_layers {self.window_layers} is not a list of "
-                "layers"
+                f"not a model configuration: window_layers {str(layers)[:60]} is not a list of "
+                f"layers, each once, of a model that has {self.n_layers}"
             )
         if self.window_layers and (self.window is None or not self.causal):
             raise HarnessError("`window_layers` need a `window` and a causal model")
@@ -126,6 +160,15 @@ class TransformerConfig:
     def n_outputs(self) -> int:
         """Logits at a position: one for each token, or for each class."""
         return self.d_vocab_out or self.d_vocab
+
+    def _refuse_huge(self) -> None:
+        """Refuse sizes that no model has, before anything is made of them."""
+        for one in fields(self):
+            size = getattr(self, one.name)
+            if type(size) is int and size > LARGEST_SIZE:
+                raise _not(one.name, size, f"at most {LARGEST_SIZE}")
+        if self.n_layers > MOST_LAYERS:
+            raise _not("n_layers", self.n_layers, f"at most {MOST_LAYERS}")
 
     @property
     def n_groups(self) -> int:
@@ -205,7 +248,21 @@ class TransformerConfig:
         try:
             return build(cls, data)
         except DoesNotFit as error:
-            raise HarnessError(f"not a model configuration: {error.misfits[0]}") from error
+            text = str(error.misfits[0])
+            text = text if len(text) <= 300 else f"{text[:200]}… {text[-80:]}"
+            raise HarnessError(f"not a model configuration: {text}") from error
+
+
+def _refuse_numbers(config: object, ranges: Mapping[str, Range]) -> None:
+    """Refuse numbers outside of their ranges, and those that are none."""
+    for name, (above, largest) in ranges.items():
+        value = getattr(config, name)
+        if value is not None and not above < value <= largest:
+            raise _not(name, value, f"a number above {above:g}, up to {largest:g}")
+
+
+def _not(name: str, value: object, wanted: str) -> HarnessError:
+    return HarnessError(f"not a model configuration: {name} is {str(value)[:60]}, not {wanted}")
 
 
 def _refuse_sizes(cls: type, data: dict[str, Any]) -> None:

@@ -7,17 +7,18 @@ ends with the same weights.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
@@ -25,7 +26,9 @@ from harness.errors import HarnessError
 from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
+from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer, random_model
+from harness.progress import Stage, stage
 from harness.spec.types import Training
 
 CHECKPOINT_SECONDS = 15.0
@@ -46,8 +49,10 @@ QUALITY = {
 def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
     """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
 
-    One float64 [n] per name in `QUALITY`, in the order of the pairs.
+    One float64 [n] per name in `QUALITY`, in the order of the pairs. Raises `HarnessError` for
+    tokens that the model does not know.
     """
+    require_tokens(model.config, pairs)
     values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
@@ -94,8 +99,8 @@ class Trainer:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.spec, self.data, self.validation = spec, data, validation
-        self.device, self.log = device, log
+        self.config, self.spec, self.data, self.validation = config, spec, data, validation
+        self.device, self.dtype, self.log = device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
         self.model = random_model(config, spec.seed).to(device, dtype)
         self.optimiser = self._optimiser()
@@ -124,9 +129,7 @@ class Trainer:
             self.log(f"resuming training at step {self.step}")
         saved = time.monotonic()
         seen, started = 0, time.monotonic()
-        with tqdm(
-            total=self.spec.steps, initial=self.step, unit="step", desc="training", disable=None
-        ) as bar:
+        with stage("training", self.spec.steps, "step", self.step) as shown:
             while self.step < self.spec.steps and not self._reached():
                 batch = self.data.training_batch(
                     self.spec.objective, self.spec.batch_size, self.step, self.spec.seed
@@ -134,13 +137,14 @@ class Trainer:
                 loss = self._update(batch)
                 self.step += 1
                 seen += int(batch.lengths.sum())
-                bar.update()
+                shown.advance()
                 if self.step % self.spec.evaluate_every == 0 or self.step == self.spec.steps:
                     speed = seen / (time.monotonic() - started)
-                    self._evaluate(loss, speed, bar)
+                    self._evaluate(loss, speed, shown)
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._check(float(loss))  # never checkpoint a diverged training
                     self._save()
+                    shown.saved()
                     saved = time.monotonic()
         return self.model.requires_grad_(False).eval(), self.history
 
@@ -154,22 +158,17 @@ class Trainer:
         self.optimiser.step()
         return loss.detach()
 
-    def _evaluate(self, loss: Tensor, speed: float, bar: Any) -> None:
+    def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
         held_out = quality(self.model, self.validation, self.device)
         entry = {"step": self.step, "training_loss": float(loss)}
         self._check(entry["training_loss"])
         entry |= {name: float(values.mean()) for name, values in held_out.items()}
         self.history.append(entry)
-        bar.set_postfix_str(
-            f"loss {entry['training_loss']:.3f} acc {entry['accuracy']:.3f} {speed:,.0f} tok/s"
+        shown.advance(
+            0,
+            f"loss {entry['training_loss']:.4f}, held-out accuracy {entry['accuracy']:.4f}, "
+            f"{speed:,.0f} tokens/s",
         )
-        if bar.disable:
-            self.log(
-                f"step {self.step}/{self.spec.steps}  loss {entry['training_loss']:.4f}  "
-                f"held-out accuracy {entry['accuracy']:.4f}  "
-                f"mass {entry['good_mass']:.4f}  "
-                f"{speed:,.0f} tokens/s"
-            )
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -188,21 +187,35 @@ class Trainer:
         return last["loss"] <= target.value
 
     # ------------------------------------------------------------ checkpoints
+    @cached_property
+    def _purpose(self) -> dict[str, Any]:
+        """What a training must share with the one that wrote a checkpoint, to resume from it."""
+        first = self.data.training_batch(
+            self.spec.objective, self.spec.batch_size, 0, self.spec.seed
+        )
+        return {
+            "config": self.config.to_dict(),
+            "spec": asdict(self.spec),
+            "first_batch": sha256(first.tokens.tobytes() + first.targets.tobytes()).hexdigest(),
+            "validation": self.validation.digest(),
+            "dtype": str(self.dtype),
+            "torch": torch.__version__,
+        }
+
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             tensors[f"model.{name}"] = parameter
             for key in _MOMENTS:
                 tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
-        note = json.dumps({"step": self.step, "history": self.history})
-        save_state(tensors, note, self.checkpoint)
+        note = {"step": self.step, "history": self.history}
+        save_state(tensors, note, self.checkpoint, self._purpose)
 
     def _resume(self) -> bool:
-        stored = load_state(self.checkpoint)
+        stored = load_state(self.checkpoint, self._purpose)
         if stored is None:
             return False
-        tensors, note = stored
-        state = json.loads(note)
+        tensors, state = stored
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])

@@ -71,14 +71,15 @@ def examples(cell: StoredCell) -> StoredExamples:
     """Read a finished cell's per-example measurements (`StoreCorrupt` if damaged)."""
     assert cell.result is not None
     tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
+    curve = cell.result.get("arrays", "curve")  # as `by_score` says
     return StoredExamples(
         sizes=np.array([point["size_requested"] for point in cell.result["curve"]], np.float64),
-        curve=tensors["curve/metric"],
+        curve=tensors[f"{curve}/metric"],
         whole=tensors["whole/metric"],
         empty=tensors["empty/metric"],
-        kl=tensors["curve/kl"],
-        accuracy=tensors["curve/accuracy"],
-        chosen={name: tensors[f"curve/{name}"] for name in chosen_measures(cell.result)},
+        kl=tensors[f"{curve}/kl"],
+        accuracy=tensors[f"{curve}/accuracy"],
+        chosen={name: tensors[f"{curve}/{name}"] for name in chosen_measures(cell.result)},
     )
 
 

@@ -16,7 +16,7 @@ from harness.discovery.registry import info_of
 from harness.metrics.per_example import is_of_class
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import ground_truth_of, label_of, total_of, unit_of
+from harness.reports.results import by_score, ground_truth_of, label_of, total_of, unit_of
 from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": REAL,
     "peak_mib": REAL,
     "cost_fb": REAL,
-    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
+    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing, damaged
     "cell": TEXT,
     "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
     "n_discovery": WHOLE,  # prompt pairs that the method used
@@ -57,7 +57,11 @@ COLUMNS: Mapping[str, str] = {
     "requested": WHOLE,  # elements asked for at most
     "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
     "reached": TEXT,  # yes, or no where not even all elements reach the target
+    "cost_fb_wall": REAL,  # by wall time; null where `cost_fb` is that, in older results
 }
+
+
+_TIMED = ("seconds", "peak_mib", "cost_fb", "cost_fb_wall")
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
@@ -73,10 +77,20 @@ def _classes(result: Mapping[str, Any]) -> list[str]:
 
 
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
-    """Rows of all cells; a cell without a result has one row with its status."""
+    """Rows of all cells; a cell without a result has one row with its status.
+
+    Where a method settled on circuits of its own, those cut from its scores follow, under the name
+    that tables have (`acdc by score`).
+    """
     cells = list(cells)
     names = columns_of(cells)
-    return [row for cell in cells for row in _cell_rows(cell, names)]
+    return [
+        row
+        for cell in cells
+        for one in (cell, by_score(cell))
+        if one is not None
+        for row in _cell_rows(one, names)
+    ]
 
 
 def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
@@ -106,7 +120,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
         "auroc": (ground_truth_of(cell.result) or {}).get("auroc"),
-        **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
+        **{name: timing.get(name) for name in _TIMED},
     }
     return [
         {

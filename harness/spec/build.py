@@ -79,8 +79,12 @@ def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in MODEL_FILE_LABELS}
 
 
-def completed(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Valid data of a spec file with all defaults, as plain data."""
+def normalise(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A spec file's data with every default filled in, short forms written out, numbers typed.
+
+    The only place where defaults are applied. Expects valid data, leaves it unchanged, and is
+    idempotent.
+    """
     if kind == "model":
         labels = {key: value for key, value in data.items() if key in spec_fields(ModelLabels)}
         return {**plain(build(ModelLabels, labels)), **plain(build_model(inline_model(data)))}

@@ -14,7 +14,7 @@ from dataclasses import is_dataclass
 from hashlib import sha256
 from typing import Any
 
-from harness.spec.key import spec_fields
+from harness.spec.key import at_default, spec_fields
 
 IDENTITY_VERSION = 1
 
@@ -25,7 +25,7 @@ def identity_fields(spec: Any) -> Any:
         return {
             name: identity_fields(getattr(spec, name))
             for name, one in spec_fields(type(spec)).items()
-            if one.key.part == "identity" and not (one.key.younger and getattr(spec, name) is None)
+            if one.key.part == "identity" and not at_default(one, getattr(spec, name))
         }
     if isinstance(spec, Mapping):
         return {key: identity_fields(value) for key, value in spec.items()}
@@ -35,7 +35,7 @@ def identity_fields(spec: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no white space and floats by `repr`; text is not escaped to ASCII.
 
-    `1` and `1.0` differ: `harness.spec.schema.normalise` gives every number the type of its
+    `1` and `1.0` differ: `harness.spec.build.normalise` gives every number the type of its
     schema first. Raises ValueError for NaN, infinities and keys that are not strings, TypeError
     for values that are not JSON.
     """

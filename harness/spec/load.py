@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 from harness.errors import NotFound, SpecError
 from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_error
 from harness.spec.printable import quoted, shown_path
-from harness.spec.schema import SpecKind, check, normalise
+from harness.spec.schema import SpecKind, check
 from harness.spec.search import (
     SpecFile,
     all_files,
@@ -205,6 +205,8 @@ class Library:
 
     # ------------------------------------------------------------------ inside
     def _sound(self, ref: str, kind: SpecKind) -> tuple[Path, Source, dict[str, Any]]:
+        from harness.spec.build import normalise
+
         path = self.find(kind, ref)
         checked = self._check(path, kind)
         if checked.issues or checked.source is None:

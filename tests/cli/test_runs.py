@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.runs.services.forecast import PROCESS_SECONDS
 from harness.runs.store import CellStore
 
 RUN = Path("results/trial")
@@ -22,7 +24,7 @@ def result_bytes() -> dict[str, bytes]:
 def test_run_prints_a_leaderboard_and_a_rerun_reuses_all(harness: Any) -> None:
     first = harness("run", "trial")
     assert "### toy on model-toy" in first.stdout
-    assert "| 1   | good" in first.stdout
+    assert re.search(r"^\| 1 +\| good ", first.stdout, re.MULTILINE)
     assert "whole model" in first.stdout
     assert "paths (control)" in first.stdout
     assert "3 computed, 0 reused" in first.stderr
@@ -95,7 +97,7 @@ def test_a_failing_cell_leaves_exit_code_1_and_the_others(harness: Any, jobs: st
     harness.suite("trial", ["toy"], ["good", "bad", "weak"])
     result = harness("run", "trial", "--jobs", jobs, code=1)
     assert "no luck" in result.stderr
-    assert "0/1 (1 failed)" in result.stdout
+    assert "\nbad: 1 failed.\n" in result.stdout
     assert harness.computed() == 3
     assert "failed" in harness("status", "trial").stdout
 
@@ -111,9 +113,28 @@ def test_fail_fast(harness: Any) -> None:
 def test_an_interrupt_ends_with_130_and_a_clean_store(harness: Any) -> None:
     harness.method("stop", interrupt="true")
     harness.suite("trial", ["toy"], ["good", "stop"])
-    harness("run", "trial", code=130)
+    said = harness("run", "trial", code=130).stderr
     assert list(RUN.glob(".work/*")) == []
     assert len(CellStore(RUN).ids()) == 1
+    stopped = "toy stop seed 0: stopped in training at step 600 of 2,000, step 600 is saved"
+    assert [line for line in said.splitlines() if line][-3:] == [
+        stopped,
+        "finished cells are kept; run the same command to resume",
+        "interrupted",
+    ]
+    assert stopped in (RUN / "run.log").read_text()
+
+
+def test_the_log_has_what_every_run_said_with_times(harness: Any) -> None:
+    said = harness("run", "trial").stderr
+    lines = (RUN / "run.log").read_text().splitlines()
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d ")
+    assert all(stamp.match(line) for line in lines)
+    assert [stamp.sub("", line) for line in lines] == said.splitlines()
+    harness("run", "trial")
+    more = (RUN / "run.log").read_text().splitlines()
+    assert more[: len(lines)] == lines
+    assert "0 computed, 3 reused" in more[-1]
 
 
 def test_progress_is_one_line_per_event(harness: Any) -> None:
@@ -131,6 +152,24 @@ def test_plan_tells_reused_from_new_and_names_models(harness: Any) -> None:
     after = json.loads(harness("plan", "trial", "--json").stdout)[0]
     assert (after["reused"], after["new"], after["models_to_train"]) == (2, 1, [])
     assert "2 cells reused, 1 new" in harness("plan", "trial").stdout
+
+
+def test_plan_says_minutes_and_memory_from_cells_like_stored_ones(harness: Any) -> None:
+    first = harness("plan", "trial").stdout
+    assert "not counting 3 cells whose cost nobody can tell yet" in first  # of a silent package
+    harness("run", "trial")
+    assert "nothing to compute" in harness("plan", "trial").stdout
+    found = json.loads(harness("plan", "trial", "--seeds", "0,1,2", "--json").stdout)[0]
+    expected = found["expected"]
+    assert found["new"] == 6
+    assert expected["unknown_cells"] == []
+    assert expected["seconds"] == pytest.approx(6 * 7.5 + PROCESS_SECONDS)
+    assert expected["low"] < expected["seconds"] < expected["high"]
+    assert expected["memory_mib"] >= 64
+    text = harness("plan", "trial", "--seeds", "0,1,2").stdout
+    assert text.splitlines()[-1].startswith("about 49 s (39 s to 62 s) in one process")
+    assert "not counting" not in text
+    assert "6 cells to compute: 39 s to 62 s" in harness("run", "trial", "--seeds", "0,1,2").stderr
 
 
 def skipping(harness: Any, tasks: list[str]) -> None:
@@ -331,6 +370,23 @@ def test_table_in_every_format(harness: Any) -> None:
     assert Path("board.md").read_text() == run.stdout
 
 
+def test_a_table_has_the_columns_asked_for(harness: Any) -> None:
+    run = harness("run", "trial", "--columns", "method,cpr")
+    head = run.stdout.split("\n\n")[2].splitlines()[0]
+    assert [cell.strip() for cell in head.split("|")] == ["", "method", "CPR ↑", ""]
+    assert harness("table", "trial", "--columns", "method,cpr").stdout == run.stdout
+    assert "edges f≥.85/.95/.99 ↓" in harness("table", "trial", "--wide").stdout
+    assert "no column 'cdm'" in harness("table", "trial", "--columns", "cdm", code=2).stderr
+    harness("table", "trial", "--columns", "cmd", "--wide", code=2)
+    harness("table", "trial", "--wide", "--format", "csv", code=2)
+
+
+def test_a_control_named_in_methods_stays_one(harness: Any) -> None:
+    table = harness("run", "trial", "--methods", "good,paths").stdout
+    assert "paths (control)" in table
+    assert table.count("paths") == 1
+
+
 def test_a_table_can_say_where_it_was_made(harness: Any) -> None:
     run = harness("run", "trial")
     text = harness("table", "trial", "--provenance").stdout
@@ -395,14 +451,18 @@ def test_plot_writes_a_figure(harness: Any) -> None:
 # ---------------------------------------------------------------- verify, doctor
 def test_verify_finds_every_fault(harness: Any) -> None:
     harness("run", "trial")
-    assert "4 cells and models checked, 0 corrupt" in harness("verify").stdout
+    # Three cells, a model, and the record of the run.
+    assert "5 cells, models and records checked, 0 corrupt" in harness("verify").stdout
     cells = sorted((RUN / "cells").iterdir())
     (cells[0] / "examples.safetensors").write_bytes(b"x")
     (cells[1] / "result.json").write_text("{")
     result = harness("verify", "trial", code=3)
     assert "2 corrupt" in result.stdout
     assert result.stderr.count("corrupt: ") == 2
-    assert harness("table", code=3).stdout == ""
+    table = harness("table", code=3)
+    assert table.stdout.count("0/1 (1 damaged)") == 2
+    assert table.stdout.count("| 1/1") == 1
+    assert table.stderr.count("corrupt: ") == 2
 
 
 def test_doctor_says_whether_results_can_be_written(harness: Any) -> None:

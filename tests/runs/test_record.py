@@ -40,6 +40,19 @@ def test_asking_again_replaces_a_point_and_keeps_the_others(folder: Path) -> Non
     assert [e.id for e in entries_of(folder)] == [changed.id, added.id, two.id]
 
 
+def test_the_version_asked_for_last_comes_last(folder: Path) -> None:
+    """Also where its cells were there before: tables rank the last version of a task."""
+    old = [a_cell(a_task(), a_method(m)) for m in ("a", "b")]
+    new = [a_cell(a_task(version="2"), a_method(m)) for m in ("a", "b")]
+    record(folder, plan(*old))
+    record(folder, plan(new[1]))
+    assert [e.id for e in entries_of(folder)] == [old[0].id, new[1].id]
+    record(folder, plan(old[0]))
+    assert [e.id for e in entries_of(folder)] == [new[1].id, old[0].id]
+    record(folder, plan(*new))
+    assert {e.id for e in entries_of(folder)} == {new[0].id, new[1].id}
+
+
 def test_evaluations_that_a_suite_has_no_more_leave_its_record(folder: Path) -> None:
     """Edited `evaluations`: the old ones' entries go, those of methods not asked for stay."""
 
@@ -81,6 +94,18 @@ def test_what_a_suite_excludes_for_one_method_stays_for_the_others(folder: Path)
 def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
     record(folder, plan(a_cell(), a_cell(limit=4)))
     assert [e.limit for e in entries_of(folder)] == [None, 4]
+
+
+def test_a_cell_whose_model_is_called_otherwise_stands_there_once(folder: Path) -> None:
+    cell, other = a_cell(), a_cell(seed=1)
+    record(folder, plan(cell, other))
+    renamed = replace(cell, model_name="gpt2")
+    assert renamed.id == cell.id
+    record(folder, plan(renamed))
+    assert sorted((entry.seed, entry.model) for entry in entries_of(folder)) == [
+        (0, "gpt2"),
+        (1, other.model_name),
+    ]
 
 
 def test_recording_twice_writes_the_same_bytes(folder: Path) -> None:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from harness.circuits.patchable import PatchableModel, make_patchable
 from harness.datasets.batch import Batches
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
+from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
+from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -36,7 +37,7 @@ class Drawn(NamedTuple):
 def draw(cell: Cell, data: TaskData) -> Drawn:
     """A cell's pairs; no model is needed.
 
-    Raises `HarnessError` where the choices ask for prompts of one length and there are several.
+    Raises `HarnessError` where the choices do not allow their lengths (`check_lengths`).
     """
     choices = cell.task.spec.evaluation
     discovery = discovery_pairs(data, choices, limited(choices.discovery_pairs, cell), cell.seed)
@@ -94,13 +95,22 @@ def prepare(
 
 
 def check_lengths(choices: Evaluation, drawn: Drawn) -> None:
-    """Refuse edges of each position for prompts of several lengths: raises `HarnessError`."""
+    """Refuse lengths of prompts that the choices do not allow: raises `HarnessError`.
+
+    Edges of each position need prompts of one length, some ablations two prompts of each.
+    """
     if choices.positions == "per_token" and (problem := mixed_lengths(*drawn)):
         raise HarnessError(f"evaluation.positions: {problem}")
+    if problem := ablation_problem(choices.ablation, *drawn):
+        raise HarnessError(f"evaluation.ablation: {problem}")
 
 
 def batched(patchable: PatchableModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
-    """Batches of one length each, as large as the memory budget for one mask allows."""
+    """Batches of one length each, as large as the memory budget for one mask allows.
+
+    Raises `HarnessError` for tokens that the model does not know.
+    """
+    require_tokens(patchable.model.config, pairs)
     width = patchable.numbers(int(pairs.lengths.max(initial=1)))
     size = max(1, min(LARGEST_BATCH, BATCH_BUFFER // width))
     return Batches(pairs, size, device, seed)
