@@ -25,7 +25,7 @@ from harness.runs.store.record import (
     load_cells,
     runs_root,
 )
-from harness.spec.types import CHOICES
+from harness.spec.types import CHOICES, chosen
 
 Verdict = Literal["A better", "B better", "tie"]
 SHORTEST_ID = 4  # characters of a cell id that can be told from a method's name
@@ -256,7 +256,7 @@ def _conditions(
     yield "the test data", (_short(a["data_digest"]["test"]), _short(b["data_digest"]["test"]))
     yield "the metric", (a["metric"], b["metric"])
     for name in CHOICES:
-        yield f"the choice of {name}", (a["choices"][name], b["choices"][name])
+        yield f"the choice of {name}", (chosen(a["choices"], name), chosen(b["choices"], name))
     yield "the size grid", (sizes_of(a), sizes_of(b))
 
 

@@ -24,6 +24,7 @@ from harness.discovery.acdc.acdc import Acdc
 from harness.errors import HarnessError
 from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import ModelSource, make_cell
+from harness.runs.plan.identities import task_identity
 from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.models import ModelStore
@@ -182,6 +183,21 @@ def test_targets_are_reached_by_the_smallest_circuit_and_measured_there(method, 
     # One element less along the ranking does not reach it.
     less = compute(a_cell(method, counts=(first["requested"] - 1,)), models).result["curve"][0]
     assert less["faithfulness"]["value"] < 0.9
+
+
+def test_a_result_says_where_answers_need_not_be_how_prompts_go_on(models, tmp_path):
+    """That changes no number, so the id is the same."""
+    cell = a_cell("random")
+    data = replace(cell.task.spec.data, continues=False)
+    task = replace(cell.task, spec=replace(cell.task.spec, data=data))
+    other = replace(cell, task=task)
+    assert task_identity(task) == task_identity(cell.task)
+    usual, said = (
+        json.loads(stored(one, models, tmp_path / name))
+        for one, name in ((cell, "usual"), (other, "said"))
+    )
+    assert said.pop("continues") is False
+    assert said == usual
 
 
 def test_ids_do_not_know_of_counts_and_targets_where_there_are_none():

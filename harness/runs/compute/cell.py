@@ -31,7 +31,7 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
-from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
@@ -43,7 +43,7 @@ from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
-from harness.spec.types import CHOICES, CompileModel
+from harness.spec.types import CompileModel, Task, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -54,6 +54,7 @@ BY_SCORE = "by_score"
 Arrays = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
 
 _QUALITY: Last[dict[str, Any]] = Last()
+_PLAIN: Last[Times] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
 """The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
@@ -66,6 +67,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
+    started = time.perf_counter()
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     answers = cell.task.spec.answers
     prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
@@ -99,13 +101,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             "examples.safetensors": _example_arrays(examples, chosen) | arrays,
         },
         {
-            **timing(
-                cost,
-                plain_times(model, prepared.discovery.batches, device),
-                discovery.earlier_seconds,
-                device,
-            ),
+            **timing(cost, _plain(cell, prepared.discovery), discovery.earlier_seconds, device),
             "evaluation_seconds": evaluation_seconds,
+            "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
         },
     )
 
@@ -126,6 +124,18 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
     with measured(cell.runtime.device) as cost:
         discovery = method.discover(problem)
     return checked(discovery, setup.space, cell.method.name), cost
+
+
+def _plain(cell: Cell, setup: Setup) -> Times:
+    """Seconds of one plain forward+backward over a set-up's batches.
+
+    Measured on the largest batch, once for a model and shape, and scaled by the number of tokens.
+    """
+    largest = max(setup.batches, key=lambda batch: batch.clean.numel())
+    key = cell.model_id, cell.runtime, largest.clean.shape
+    one = _PLAIN.of(key, lambda: plain_times(setup.model, largest, cell.runtime.device))
+    tokens = sum(batch.clean.numel() for batch in setup.batches)
+    return one.scaled(tokens / largest.clean.numel())
 
 
 def _ground_truth(
@@ -194,7 +204,7 @@ def _result(
     discovery = prepared.drawn.discovery
     return {
         **cell.header(),
-        "choices": {name: getattr(choices, name) for name in CHOICES},
+        "choices": recorded(choices),
         "metric": choices.metric,
         "n_examples": summary.n,
         "n_discovery": len(discovery),
@@ -207,6 +217,7 @@ def _result(
         "empty": summary.point(-2),
         "curve": _curve(prepared.test, circuits, summary),
         "data_digest": prepared.digests,
+        **_not_continued(cell.task.spec),
     }
 
 
@@ -252,6 +263,11 @@ def _settled(ladder: Ladder, chosen: Sequence[str]) -> tuple[dict[str, Any], Arr
         if name.startswith("curve/")
     }
     return {"settled": part}, curve
+
+
+def _not_continued(task: Task) -> dict[str, bool]:
+    """That answers need not be how prompts go on, where the task says so."""
+    return {"continues": False} if getattr(task.data, "continues", None) is False else {}
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
