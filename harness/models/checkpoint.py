@@ -172,7 +172,7 @@ def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
     digest = sha256(json.dumps(head, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
