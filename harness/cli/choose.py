@@ -85,18 +85,14 @@ def _suite(ref: str, library: Library) -> Loaded[Suite]:
     if is_path(ref):
         is_suite = _kind(library, ref) == "suite"
     else:
-        is_suite = _has(library, "suite", ref) or not _has(library, "task", ref)
-        if is_suite and not _has(library, "suite", ref):
+        # A broken file counts: loading it reports what is wrong.
+        is_suite = library.has("suite", ref) or not library.has("task", ref)
+        if is_suite and not library.has("suite", ref):
             # Neither: report both kinds, with similar names of both.
             raise NotFound(f"{_reason(library, 'suite', ref)}\n{_reason(library, 'task', ref)}")
     if is_suite:
         return library.suite(ref)
     return single_task(library.task(ref), library.suite(DEFAULT_SUITE), ref)
-
-
-def _has(library: Library, kind: Literal["suite", "task"], name: str) -> bool:
-    # A broken file counts: loading it reports what is wrong.
-    return any(name in (entry.name, entry.ref) for entry in library.entries(kind))
 
 
 def _kind(library: Library, ref: str) -> SpecKind:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Worker processes.")
 @options.include
 @options.size
+@options.layout
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @options.as_json
 def command(
@@ -33,6 +34,8 @@ def command(
     size: float,
     fail_fast: bool,
     as_json: bool,
+    columns: str | None,
+    wide: bool,
     **grid: Any,
 ) -> int:
     """Compute every cell of SPEC that is not stored yet, then print the leaderboard.
@@ -42,6 +45,7 @@ def command(
     """
     from harness.cli.choose import note_faults, note_skipped, overrides, plans
 
+    layout = options.layout_of(columns, wide)
     chosen = plans(specs, include, overrides(**grid))
     note_skipped(one for plan in chosen for one in plan.skipped)
     summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
@@ -51,7 +55,7 @@ def command(
     else:
         from harness.reports.table import render
 
-        click.echo(render(board, "github"), nl=False)
+        click.echo(render(board, "github", layout), nl=False)
     return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 

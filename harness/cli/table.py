@@ -35,6 +35,7 @@ Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
     help="Add where and when the cells were computed (github tables).",
 )
 @options.size
+@options.layout
 def command(
     runs: tuple[str, ...],
     results: Path,
@@ -43,6 +44,8 @@ def command(
     write: Path | None,
     size: float,
     provenance: bool,
+    columns: str | None,
+    wide: bool,
 ) -> int:
     """Print the leaderboard of RUN (a folder, or a name in the results folder).
 
@@ -55,6 +58,9 @@ def command(
         raise click.UsageError("parquet is binary and holds rows: give --full and --write FILE")
     if provenance and (full or form != "github"):
         raise click.UsageError("--provenance is a line below a table: github only, without --full")
+    if (columns or wide) and (full or form in ("csv", "json")):
+        raise click.UsageError("--columns and --wide are for leaderboards: CSV and JSON have all")
+    layout = options.layout_of(columns, wide, bounded=write is None)
     folders = run_folders(runs, results)
     cells, faults = read_runs(folders)
     if form == "parquet":
@@ -65,7 +71,7 @@ def command(
     from harness.reports.leaderboard import leaderboard
     from harness.reports.table import render, render_rows
 
-    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form)
+    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form, layout)
     if provenance:
         from harness.reports.provenance import provenance_line
 

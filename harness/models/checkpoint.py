@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from harness.disk import naming, write, write_synced
-from harness.errors import HarnessError
-from harness.models.config import TransformerConfig
-from harness.models.loading.fields import Fields
-from harness.models.loading.folder import (
-    CONFIG,
-    WEIGHTS,
-    detect_format,
-    model_files,
-    read_config,
-)
-from harness.models.loading.huggingface import huggingface
-from harness.models.loading.tensors import TensorFiles
-from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import TensorSource, Translation, build_model
+from harness.models.loading.folder import CONFIG, WEIGHTS
+from harness.models.loading.read import read_checkpoint
+from harness.models.loading.tensors import TensorFiles, build_model
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
 
@@ -42,11 +31,6 @@ _FORM = 2
 """Of checkpoints: 1 had no digest."""
 
 _LOG = logging.getLogger("harness")
-
-_READERS: Mapping[str | None, Callable[[Fields, Collection[str]], Translation]] = {
-    "huggingface": huggingface,
-    "transformer_lens": transformer_lens,
-}
 
 
 def save_model(model: Transformer, folder: Path) -> None:
@@ -69,48 +53,8 @@ def load_model(
     go to `device` as they are read; None keeps the checkpoint's own precision. Raises
     `HarnessError` naming the missing file, the unsupported field, or the tensors that do not fit.
     """
-    weights = [path for path in model_files(folder) if path.suffix == ".safetensors"]
-    config = read_config(folder)
-    reader = _READERS.get(detect_format(config) if kind == "auto" else kind)
-    if reader is None:
-        translation, files = _own(config, folder), TensorFiles(weights)
-    else:
-        files = TensorFiles(weights)
-        translation = reader(Fields(config, folder / CONFIG), files.keys())
-    return build_model(translation, files, dtype, device)
-
-
-def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
-    """The shape that a folder's `config.json` states; its weights need not be there.
-
-    Raises `HarnessError` as `load_model` does, and for TransformerLens, whose `config.json` does
-    not state which biases exist.
-    """
-    config = read_config(folder)
-    kind = (detect_format(config) or "harness") if kind == "auto" else kind
-    if kind == "transformer_lens":
-        raise HarnessError(
-            f"{folder / CONFIG}: a configuration of TransformerLens does not say which biases "
-            "there are; the shape is known from the weights alone"
-        )
-    if kind == "huggingface":
-        return huggingface(Fields(config, folder / CONFIG), ()).config
-    return _own_config(config, folder)
-
-
-def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
-    try:
-        return TransformerConfig.from_dict(config)
-    except HarnessError as error:
-        raise HarnessError(f"{folder / CONFIG}: {error}") from error
-
-
-def _own(config: dict[str, Any], folder: Path) -> Translation:
-    """The translation of what `save_model` wrote: every parameter under its own name."""
-    shape = _own_config(config, folder)
-    with torch.device("meta"):
-        names = [name for name, _ in Transformer(shape).named_parameters()]
-    return Translation(shape, {name: TensorSource((name,)) for name in names})
+    checkpoint = read_checkpoint(folder, kind)
+    return build_model(checkpoint.translation, TensorFiles(checkpoint.stored), dtype, device)
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -27,6 +27,7 @@ from harness.errors import HarnessError
 from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
+from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer, random_model
 from harness.spec.types import Training
 
@@ -48,8 +49,10 @@ QUALITY = {
 def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
     """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
 
-    One float64 [n] per name in `QUALITY`, in the order of the pairs.
+    One float64 [n] per name in `QUALITY`, in the order of the pairs. Raises `HarnessError` for
+    tokens that the model does not know.
     """
+    require_tokens(model.config, pairs)
     values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)))

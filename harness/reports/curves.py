@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES
-from harness.reports.leaderboard import comparable_groups
+from harness.reports.comparable import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.reports.results import sizes_of
 from harness.runs.store.record import StoredCell

@@ -23,6 +23,7 @@ import pytest
 from support.fake_cells import a_model, a_task, loaded
 from support.faults import ERRORS, Faults
 
+from harness.datasets.generators.spec import GeneratorData
 from harness.discovery.acdc import resume as acdc_resume
 from harness.discovery.masks import training as mask_training
 from harness.models import train
@@ -36,7 +37,7 @@ from harness.runs.store.cells import result_problem
 from harness.runs.store.models import ModelStore
 from harness.runs.store.record import load_cells, record
 from harness.spec.load import Library
-from harness.spec.types import CompileModel, GeneratorData, Method, Runtime
+from harness.spec.types import CompileModel, Method, Runtime
 
 USUAL = Runtime(threads=1)
 
@@ -116,7 +117,7 @@ def _memoised() -> Iterator[None]:
             "harness.runs.store.cells.result_problem",
             remembered(result_problem, lambda result: json.dumps(result, sort_keys=True)),
         )
-        patch.setattr(cell_module, "plain_seconds", lambda *_: 1.0)
+        patch.setattr(cell_module, "plain_times", remembered(cell_module.plain_times, lambda *_: 0))
         patch.setattr(cell_module, "QUALITY_PAIRS", 4)
         patch.setattr(obtain, "VALIDATION_PAIRS", 4)
         patch.setattr(train, "CHECKPOINT_SECONDS", -1.0)  # after every step

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from support.fake_cells import COMPUTE, a_cell, a_method, a_model, a_task, loaded
 
+from harness.datasets.generators.spec import GeneratorData
 from harness.discovery.masks import training as mask_training
 from harness.runs.compute import cell as cell_module
 from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
 from harness.runs.plan import Cell, ModelSource, Plan, make_cell
 from harness.runs.store import CellStore
 from harness.runs.store.models import ModelStore
-from harness.spec.types import GeneratorData, Method, Runtime
+from harness.spec.types import Method, Runtime
 
 
 def run(folder: Path, name: str, cell: Cell, **settings: Any) -> RunSummary:

@@ -5,6 +5,9 @@ Two forms of rows, which can be mixed with further columns:
 - the answer marked in the prompt: `clean: "… to<predict> Mary</predict>"`; a marked `corrupted`
   gives the bad answer. The tag ends the prompt.
 
+Answers are read at the last token, or where `columns.position` says. A task that names classes
+(`answers`) has these as answers, whatever the tokenizer.
+
 Texts are tokenized as they are. With a `tokenizer.json`, answers must carry the space before
 them; a space just before `<predict>` goes to the answer.
 """
@@ -13,13 +16,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.datasets.classes import Classes, no_next_token
+from harness.datasets.files.places import (
+    Answered,
+    Example,
+    counted_from_start,
+    misplaced,
+    one_each,
+    stacked,
+    whole_numbers,
+)
 from harness.datasets.files.rows import FileRow, listed, read_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -35,31 +48,24 @@ from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 _MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as text."""
-
-    place: str
-    clean: str
-    corrupted: str
-    good: tuple[str, ...]
-    bad: tuple[str, ...]
-    split: str | None
 
 
 class FileTask:
     """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
 
     def __init__(
-        self, tokenizer: Tokenizer, pairs: PromptPairs, split: Ints, shares: Shares
+        self,
+        tokenizer: Tokenizer,
+        pairs: PromptPairs,
+        split: Ints,
+        shares: Shares,
+        classes: Classes | None = None,
     ) -> None:
-        """Take all pairs and the split number of each."""
-        self.tokenizer = tokenizer
+        """Take all pairs, the split number of each, and what answers are if not tokens."""
+        self.tokenizer, self.classes = tokenizer, classes
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
@@ -87,14 +93,19 @@ class FileTask:
             raise too_few(self.splits[0], 0, size)
         rng = training_rng(self._shares, seed, step)
         rows = self._pairs.take(members[rng.integers(len(members), size=size)])
-        good = rows.good[:, 0]
         if objective == "answer":
-            return answer_batch(rows.clean, rows.lengths, good, self.tokenizer.size)
-        targets = next_token_targets(rows.clean, rows.lengths, pick_answers(rng.random(size), good))
+            outputs = (self.classes or self.tokenizer).size
+            return answer_batch(rows.clean, rows.lengths, rows.good, outputs, rows.positions)
+        if self.classes is not None:
+            raise no_next_token()
+        answers = pick_answers(rng.random(size)[:, None], rows.good)
+        targets = next_token_targets(rows.clean, rows.lengths, answers, rows.positions)
         return TrainingBatch(rows.clean, rows.lengths, targets)
 
 
-def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
+def open_file(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> FileTask:
     """Return the task of a data file; HarnessError lists bad rows by file and line."""
     rows = read_rows(folder / data.path, data.path, data.format)
     if not rows:
@@ -102,9 +113,11 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
     if problems:
         raise HarnessError(listed(problems))
-    texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
+    texts = [text for one in examples for text in (one.clean, one.corrupted)]
+    if classes is None:
+        texts += [text for one in examples for text in one.answer_texts]
     tokenizer = tokenizer_for(spec, folder, texts)
-    pairs, problems = _encode(examples, tokenizer)
+    pairs, problems = _encode(examples, tokenizer, classes)
     if problems:
         raise HarnessError(listed(problems))
     named = [one.split for one in examples if one.split is not None]
@@ -117,15 +130,17 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares)
+    return FileTask(tokenizer, pairs, split, shares, classes)
 
 
-def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
+def file_problems(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[Problem]:
     """Return everything that is wrong with a data file, with places in the task's file."""
     if problems := share_problems_at(data.shares):
         return problems
     try:
-        open_file(data, spec, folder)
+        open_file(data, spec, folder, classes)
     except HarnessError as error:
         return [(("data", "path"), str(error))]
     return []
@@ -134,9 +149,11 @@ def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Pro
 def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
-    Raises HarnessError with everything that is wrong, by the number of the row.
+    With `position` in a row, all must have it. Raises HarnessError with everything that is wrong,
+    by the number of the row.
     """
-    columns = Columns(good="good", bad="bad")
+    placed = any(isinstance(row, Mapping) and "position" in row for row in rows)
+    columns = Columns(good="good", bad="bad", position="position" if placed else None)
     numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
@@ -171,6 +188,8 @@ def read_examples(
 def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
     if row.error:
         raise ValueError(row.error)
+    if columns.position is not None:
+        return _placed(row, columns, columns.position)
     clean, marked_good = _unmark(_text(row, columns.clean), spaced)
     corrupted, marked_bad = _unmark(_text(row, columns.corrupted), spaced)
     good = _answers(row, columns.good) if columns.good else marked_good
@@ -183,6 +202,33 @@ def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
         )
     split = _text(row, columns.split) if columns.split else None
     return Example(row.place, clean, corrupted, good, bad, split)
+
+
+def _placed(row: FileRow, columns: Columns, column: str) -> Example:
+    """A row that says where its answers are read."""
+    if columns.good is None or columns.bad is None:
+        raise ValueError("columns.position needs columns.good and columns.bad beside it")
+    clean, corrupted = _text(row, columns.clean), _text(row, columns.corrupted)
+    if "<predict>" in clean + corrupted:
+        raise ValueError("<predict> and a position both say where the answer is read: drop one")
+    at = row.values[column] if column in row.values else _text(row, column)
+    places = whole_numbers(at, column)
+    if isinstance(places, int):
+        answered = [Answered(places, _answers(row, columns.good), _answers(row, columns.bad))]
+    else:
+        good, bad = (
+            [
+                _answers(FileRow(row.place, {name: cell}), name)
+                for cell in one_each(row.values.get(name), name, len(places))
+            ]
+            for name in (columns.good, columns.bad)
+        )
+        answered = list(map(Answered, places, good, bad))
+    split = _text(row, columns.split) if columns.split else None
+    first, *further = answered
+    return Example(
+        row.place, clean, corrupted, first.good, first.bad, split, first.at, tuple(further)
+    )
 
 
 def _text(row: FileRow, column: str) -> str:
@@ -228,15 +274,20 @@ def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
     return prompt, (answer,)
 
 
-def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPairs, list[str]]:
+def _encode(
+    examples: Sequence[Example], tokenizer: Tokenizer, classes: Classes | None = None
+) -> tuple[PromptPairs, list[str]]:
+    answers = tokenizer if classes is None else classes
     clean, corrupted, good, bad = [], [], [], []
+    places: list[list[int]] = []
     problems: list[str] = []
     for one in examples:
         try:
             clean.append(tokenizer.prompt(one.clean))
             corrupted.append(tokenizer.prompt(one.corrupted))
-            good.append([tokenizer.single(text) for text in one.good])
-            bad.append([tokenizer.single(text) for text in one.bad])
+            places.append([part.at for part in one.answered])
+            good.append([[answers.single(text) for text in part.good] for part in one.answered])
+            bad.append([[answers.single(text) for text in part.bad] for part in one.answered])
         except HarnessError as error:
             problems.append(f"{one.place}: {error}")
             continue
@@ -248,8 +299,10 @@ def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPa
             )
         elif clean[-1] == corrupted[-1]:
             problems.append(f"{one.place}: clean and corrupted are the same")
-        if set(good[-1]) <= set(bad[-1]) or set(bad[-1]) <= set(good[-1]):
+        sides = zip(good[-1], bad[-1], strict=True)
+        if any(set(ours) <= set(theirs) or set(theirs) <= set(ours) for ours, theirs in sides):
             problems.append(f"{one.place}: good and bad answers must differ both ways")
+        problems += [f"{one.place}: {text}" for text in misplaced(places[-1], sizes[0])]
     if problems:
         return PromptPairs(*[np.zeros((0, 0), dtype=np.int64)] * 6), problems
     lengths = np.array([len(row) for row in clean], dtype=np.int64)
@@ -257,9 +310,9 @@ def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPa
         clean=padded(clean, 0),
         corrupted=padded(corrupted, 0),
         lengths=lengths,
-        positions=lengths[:, None] - 1,
-        good=padded(good, -1)[:, None],
-        bad=padded(bad, -1)[:, None],
+        positions=counted_from_start(places, lengths),
+        good=stacked(good),
+        bad=stacked(bad),
     ), []
 
 

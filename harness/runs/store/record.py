@@ -14,7 +14,8 @@ is read, and what it calls a cell is compared with the cell's result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -58,6 +59,17 @@ class PlannedCell:
     def point(self) -> tuple[str, str, str, str, int, int | None]:
         """The point of the grid, independent of the version of its specs."""
         return self.task, self.variant, self.model, self.method, self.seed, self.limit
+
+    @property
+    def place(self) -> tuple[str, str, str, int | None]:
+        """What tables are of, independent of the version of its specs."""
+        return self.task, self.variant, self.model, self.limit
+
+    @cached_property
+    def conditions(self) -> str:
+        """Equal for cells that belong into one table: all but method and seed is."""
+        shared = {k: v for k, v in self.identity.items() if k not in ("method", "seed")}
+        return digest([self.task, self.model, self.model_id, shared])
 
 
 @dataclass(frozen=True)
@@ -140,7 +152,7 @@ def record(folder: Path, plan: Plan) -> None:
         document = {
             "schema_version": 2,  # 1 had no seal
             "name": plan.name,
-            "cells": [vars(e) for e in merged],
+            "cells": [{one.name: getattr(e, one.name) for one in fields(e)} for e in merged],
             "left_out": [vars(one) for one in plan.skipped],
         }
         replace_file(folder / PLAN, sealed_json(document))
@@ -152,12 +164,37 @@ def _merge(
     asked = grid | {(entry.task, entry.variant) for entry in new}
     again = {task for task, _ in asked}
     kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
-    # A dict keeps the place of a point that is replaced; sorting keeps each task together.
-    points = {entry.point: entry for entry in (*kept, *new)}
+    # A dict keeps the place of a point that is replaced; sorting keeps each task together. Where
+    # entries of another version stay, what was asked for last comes last: tables rank that one.
+    points = {entry.point: entry for entry in (*_last_is_newest(kept, new), *new)}
     tasks: dict[str, int] = {}
     for entry in (*old, *new):
         tasks.setdefault(entry.task, len(tasks))
     return sorted(points.values(), key=lambda entry: tasks[entry.task])
+
+
+def method_of(entry: PlannedCell) -> Any:
+    """A cell's method as its id has it: kind, parameters, version."""
+    return entry.identity.get("method")
+
+
+def _last_is_newest(
+    kept: Sequence[PlannedCell], new: Sequence[PlannedCell]
+) -> Iterable[PlannedCell]:
+    """The kept entries, without those asked for again beside entries of another version."""
+    points = {entry.point for entry in new}
+    versions = {entry.place: entry.conditions for entry in new}
+    methods = {(entry.place, entry.method): method_of(entry) for entry in new}
+    mixed = {
+        entry.place
+        for entry in kept
+        if entry.point not in points
+        and (
+            versions.get(entry.place, entry.conditions) != entry.conditions
+            or methods.get((entry.place, entry.method), method_of(entry)) != method_of(entry)
+        )
+    }
+    return (entry for entry in kept if entry.point not in points or entry.place not in mixed)
 
 
 def entries_of(folder: Path) -> list[PlannedCell]:
