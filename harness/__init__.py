@@ -6,10 +6,17 @@ they are, and plug-ins import them from here alone. Nothing heavy is imported be
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if "torch" not in sys.modules:
+    # Threads that wait in loops take the cores from other processes, and from each other. The
+    # OpenMP library that comes with torch reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from harness.api import (

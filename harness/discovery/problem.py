@@ -6,6 +6,7 @@ Needs no torch by itself, so that methods can import it and still be read quickl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES, LOSSES
+from harness.progress import Stage, stage
 from harness.spec.types import Metric, Objective
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class Problem:
                 f"this method finds circuits of edges; these are made of {self.space.unit}"
             )
         return self.patchable
+
+    def stage(self, title: str, total: int, unit: str = "step") -> AbstractContextManager[Stage]:
+        """Progress of a search, shown with the time left: `advance()` it inside the block."""
+        return stage(title, total, unit)
 
     @property
     def n_pairs(self) -> int:

@@ -49,15 +49,24 @@ def validator(kind: SpecKind) -> Any:
 
 
 def _validator(kind: SpecKind, schemas: Mapping[SpecKind, dict[str, Any]]) -> Any:
+    return _checker(schemas[kind], list(schemas.values()))
+
+
+def _checker(schema: dict[str, Any], others: list[dict[str, Any]]) -> Any:
     # Imported here: this takes longer than reading and checking all shipped specs.
     from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
-    resources = [(one["$id"], Resource.from_contents(one)) for one in schemas.values()]
+    resources = [(one["$id"], Resource.from_contents(one)) for one in others]
     registry: Any = Registry().with_resources(resources)
     extend: Any = validators.extend
     checker = extend(Draft202012Validator, {"uniqueItems": _unique_items})
-    return checker(schemas[kind], registry=registry)
+    return checker(schema, registry=registry)
+
+
+def check_against(source: Source, schema: dict[str, Any]) -> list[Issue]:
+    """All mistakes of a file by a schema that stands for itself, such as one of a plug-in."""
+    return in_order(issues_of(_checker(schema, []), source))
 
 
 def _with_plug_ins(kind: SpecKind) -> Any:

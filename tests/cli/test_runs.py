@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.runs.services.forecast import PROCESS_SECONDS
 from harness.runs.store import CellStore
 
 RUN = Path("results/trial")
@@ -113,9 +114,28 @@ def test_fail_fast(harness: Any) -> None:
 def test_an_interrupt_ends_with_130_and_a_clean_store(harness: Any) -> None:
     harness.method("stop", interrupt="true")
     harness.suite("trial", ["toy"], ["good", "stop"])
-    harness("run", "trial", code=130)
+    said = harness("run", "trial", code=130).stderr
     assert list(RUN.glob(".work/*")) == []
     assert len(CellStore(RUN).ids()) == 1
+    stopped = "toy stop seed 0: stopped in training at step 600 of 2,000, step 600 is saved"
+    assert [line for line in said.splitlines() if line][-3:] == [
+        stopped,
+        "finished cells are kept; run the same command to resume",
+        "interrupted",
+    ]
+    assert stopped in (RUN / "run.log").read_text()
+
+
+def test_the_log_has_what_every_run_said_with_times(harness: Any) -> None:
+    said = harness("run", "trial").stderr
+    lines = (RUN / "run.log").read_text().splitlines()
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d ")
+    assert all(stamp.match(line) for line in lines)
+    assert [stamp.sub("", line) for line in lines] == said.splitlines()
+    harness("run", "trial")
+    more = (RUN / "run.log").read_text().splitlines()
+    assert more[: len(lines)] == lines
+    assert "0 computed, 3 reused" in more[-1]
 
 
 def test_progress_is_one_line_per_event(harness: Any) -> None:
@@ -133,6 +153,24 @@ def test_plan_tells_reused_from_new_and_names_models(harness: Any) -> None:
     after = json.loads(harness("plan", "trial", "--json").stdout)[0]
     assert (after["reused"], after["new"], after["models_to_train"]) == (2, 1, [])
     assert "2 cells reused, 1 new" in harness("plan", "trial").stdout
+
+
+def test_plan_says_minutes_and_memory_from_cells_like_stored_ones(harness: Any) -> None:
+    first = harness("plan", "trial").stdout
+    assert "not counting 3 cells whose cost nobody can tell yet" in first  # of a silent package
+    harness("run", "trial")
+    assert "nothing to compute" in harness("plan", "trial").stdout
+    found = json.loads(harness("plan", "trial", "--seeds", "0,1,2", "--json").stdout)[0]
+    expected = found["expected"]
+    assert found["new"] == 6
+    assert expected["unknown_cells"] == []
+    assert expected["seconds"] == pytest.approx(6 * 7.5 + PROCESS_SECONDS)
+    assert expected["low"] < expected["seconds"] < expected["high"]
+    assert expected["memory_mib"] >= 64
+    text = harness("plan", "trial", "--seeds", "0,1,2").stdout
+    assert text.splitlines()[-1].startswith("about 49 s (39 s to 62 s) in one process")
+    assert "not counting" not in text
+    assert "6 cells to compute: 39 s to 62 s" in harness("run", "trial", "--seeds", "0,1,2").stderr
 
 
 def skipping(harness: Any, tasks: list[str]) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,8 @@ SHAPES = [
     *(small_model(name).config for name in ("gpt2-like", "llama-like", "grouped", "rmsnorm")),
     small_model("no-norm-bidirectional").config,
     small_model("tied-wide-heads").config,
+    replace(small_model("grouped").config, d_mlp=0),
+    replace(small_model("gpt2-like", unembed_bias=True).config, d_vocab_out=3),
     small_model("llama-like", qk_norm=True, post_norms=True, unembed_bias=True).config,
 ]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.slow_reference import small_model
 
+from harness.runs.compute import cell as module
 from harness.runs.compute import cost
+from harness.runs.compute.last import Last
+from harness.spec.types import Runtime
 
 
 def allocate_and_touch_64_mib():
@@ -102,14 +106,18 @@ def test_a_plain_pass_leaves_the_model_frozen(random_batch):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_seconds_are_scaled_from_the_largest_batch_by_tokens(random_batch, monkeypatch):
-    model = small_model("gpt2-like")
-    seen = []
+def test_seconds_are_measured_once_and_scaled_from_the_largest_batch(random_batch, monkeypatch):
+    asked = []
     monkeypatch.setattr(
-        cost, "times_of", lambda run, device: seen.append(run) or cost.Times(2.0, 3.0)
+        module, "plain_times", lambda model, batch, device: asked.append(batch) or cost.Times(2, 3)
     )
+    monkeypatch.setattr(module, "_PLAIN", Last())
     large, small = random_batch(n=6, length=6), random_batch(n=3, length=4)
-    wall, processor = cost.plain_times(model, [small, large])
-    assert wall == pytest.approx(2 * (36 + 12) / 36)
-    assert processor == pytest.approx(3 * (36 + 12) / 36)
-    assert len(seen) == 1
+    cell = SimpleNamespace(model_id="m", runtime=Runtime())
+    for batches, share in (([small, large], (36 + 12) / 36), ([large, large], 2.0)):
+        setup = SimpleNamespace(batches=batches, model=None)
+        wall, processor = module._plain(cell, setup)
+        assert (wall, processor) == (pytest.approx(2 * share), pytest.approx(3 * share))
+    assert asked == [large]
+    module._plain(cell, SimpleNamespace(batches=[small], model=None))
+    assert asked == [large, small]  # another shape

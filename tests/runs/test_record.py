@@ -98,6 +98,18 @@ def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
     assert [e.limit for e in entries_of(folder)] == [None, 4]
 
 
+def test_a_cell_whose_model_is_called_otherwise_stands_there_once(folder: Path) -> None:
+    cell, other = a_cell(), a_cell(seed=1)
+    record(folder, plan(cell, other))
+    renamed = replace(cell, model_name="gpt2")
+    assert renamed.id == cell.id
+    record(folder, plan(renamed))
+    assert sorted((entry.seed, entry.model) for entry in entries_of(folder)) == [
+        (0, "gpt2"),
+        (1, other.model_name),
+    ]
+
+
 def test_recording_twice_writes_the_same_bytes(folder: Path) -> None:
     record(folder, plan(a_cell()))
     before = (folder / "plan.json").read_bytes()

@@ -9,7 +9,7 @@ Answers are read at the last token, or where `columns.position` says. A task tha
 (`answers`) has these as answers, whatever the tokenizer.
 
 Texts are tokenized as they are. With a `tokenizer.json`, answers must carry the space before
-them; a space just before `<predict>` goes to the answer.
+them (`tokenizers.continuation`); a space just before `<predict>` goes to the answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.classes import Classes, no_next_token
+from harness.datasets.classes import Classes, classes_of, no_next_token
+from harness.datasets.files.answers import broken_answers, messages
 from harness.datasets.files.places import (
     Answered,
     Example,
@@ -37,6 +38,7 @@ from harness.datasets.pairs import (
     Ints,
     Objective,
     PromptPairs,
+    TaskData,
     TrainingBatch,
     answer_batch,
     next_token_targets,
@@ -44,7 +46,7 @@ from harness.datasets.pairs import (
     pick_answers,
 )
 from harness.datasets.problems import Problem, share_problems_at
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
@@ -54,7 +56,7 @@ _MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
 
 
 class FileTask:
-    """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
+    """`TaskData` of a file; of rows with one clean prompt, read alike, the first counts."""
 
     def __init__(
         self,
@@ -63,15 +65,23 @@ class FileTask:
         split: Ints,
         shares: Shares,
         classes: Classes | None = None,
+        *,
+        named: bool = False,
     ) -> None:
-        """Take all pairs, the split number of each, and what answers are if not tokens."""
+        """Take all pairs, the split number of each, and what answers are if not tokens.
+
+        `named`: a column says each split, not a hash.
+        """
         self.tokenizer, self.classes = tokenizer, classes
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
         self._pairs = pairs
-        keys = hash_rows(pairs.clean, pairs.lengths, 0)
+        places = pairs.positions.shape[1]
+        keys = hash_rows(np.hstack([pairs.positions, pairs.clean]), pairs.lengths + places, 0)
         first = np.sort(np.unique(keys, return_index=True)[1])
+        self._n_rows = len(keys)
+        self._prompts = None if named else hash_rows(pairs.clean, pairs.lengths, shares.seed)[first]
         self._members = [first[split[first] == index] for index in range(len(self.splits))]
 
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
@@ -80,9 +90,19 @@ class FileTask:
         if at_most:
             n = min(n, len(members))
         if not 1 <= n <= len(members):
-            raise too_few(split, len(members), n)
+            raise too_few(split, len(members), n, self._counts())
         rng = pair_rng(self._shares, split, seed)
         return self._pairs.take(rng.permutation(members)[:n]).narrowed()
+
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts that shares divide; None if a column does."""
+        return self._prompts
+
+    def _counts(self) -> str:
+        counts = zip(self.splits, map(len, self._members), strict=True)
+        each = ", ".join(f"{split} {count}" for split, count in counts)
+        total = sum(map(len, self._members))
+        return f" (the file has {total} distinct prompts in {self._n_rows} rows: {each})"
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int
@@ -116,7 +136,7 @@ def open_file(
     texts = [text for one in examples for text in (one.clean, one.corrupted)]
     if classes is None:
         texts += [text for one in examples for text in one.answer_texts]
-    tokenizer = tokenizer_for(spec, folder, texts)
+    tokenizer = tokenizer_for(spec, folder, texts, data.continues is not False)
     pairs, problems = _encode(examples, tokenizer, classes)
     if problems:
         raise HarnessError(listed(problems))
@@ -130,7 +150,7 @@ def open_file(
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares, classes)
+    return FileTask(tokenizer, pairs, split, shares, classes, named=bool(named))
 
 
 def file_problems(
@@ -146,18 +166,19 @@ def file_problems(
     return []
 
 
-def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
+def pairs_of_rows(rows: Sequence[Mapping[str, Any]], task: TaskData) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
-    With `position` in a row, all must have it. Raises HarnessError with everything that is wrong,
-    by the number of the row.
+    In the tokens and answers of `task`. With `position` in a row, all must have it. Raises
+    HarnessError with everything that is wrong, by the number of the row.
     """
+    tokenizer = task.tokenizer
     placed = any(isinstance(row, Mapping) and "position" in row for row in rows)
     columns = Columns(good="good", bad="bad", position="position" if placed else None)
     numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
-        pairs, problems = _encode(examples, tokenizer)
+        pairs, problems = _encode(examples, tokenizer, classes_of(task))
     if problems:
         raise HarnessError(listed(problems))
     return pairs.narrowed()
@@ -279,9 +300,12 @@ def _encode(
 ) -> tuple[PromptPairs, list[str]]:
     answers = tokenizer if classes is None else classes
     clean, corrupted, good, bad = [], [], [], []
+    broken = [] if classes is not None else broken_answers(examples, tokenizer)
+    problems, broken_rows = messages(broken), {one.asked.place for one in broken}
     places: list[list[int]] = []
-    problems: list[str] = []
     for one in examples:
+        if one.place in broken_rows:
+            continue
         try:
             clean.append(tokenizer.prompt(one.clean))
             corrupted.append(tokenizer.prompt(one.corrupted))

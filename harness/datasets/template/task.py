@@ -9,6 +9,8 @@ token is refused; with the constraint `aligned` it is never drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import compress, cycle
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from harness.datasets.pairs import (
 )
 from harness.datasets.problems import listed
 from harness.datasets.rows import Rows, first_of_each, join, take
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
 from harness.datasets.template.answers import (
     SIDES,
@@ -38,9 +40,9 @@ from harness.datasets.template.answers import (
 from harness.datasets.template.constraints import satisfied
 from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
 from harness.datasets.template.read import read_plan
-from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
+from harness.datasets.template.render import Renderer, Side, TextRenderer, WordRenderer
 from harness.datasets.template.spec import TemplateData
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
 from harness.spec.types import TokenizerSpec
 
@@ -66,11 +68,16 @@ class Templates:
         self._lists = [
             np.array([self._word[word] for word in plan.lists[name]]) for name in plan.free.values()
         ]
+        slots = list(plan.free)
+        # Columns of slots that have the row of another slot, and of those slots.
+        self._followers = [slots.index(slot) for slot in plan.follows]
+        self._leaders = [slots.index(slot) for slot in plan.follows.values()]
         self._good, self._bad = (
             [AnswerTokens(plan, side, self._word, tokenizer, at) for at in range(plan.places)]
             for side in SIDES
         )
         self._shown = self._shown_slots()
+        self._drawn = self._drawn_slots()
         self._frame_split: list[str | None] = [frame.split for frame in plan.frames]
         self._holder: list[str | None] = [None] * len(texts)
         for split, lists in data.held_out.items():
@@ -86,16 +93,27 @@ class Templates:
             nothing = np.zeros((0, len(allowed)), dtype=np.int64)
             return self._rows(rng, candidates[:0], nothing, paired)
         frames = candidates[rng.integers(len(candidates), size=n)]
-        places = np.stack([one[rng.integers(len(one), size=n)] for one in allowed], axis=1)
+        drawn = [
+            np.zeros(n, dtype=np.int64)
+            if column in self._followers
+            else one[rng.integers(len(one), size=n)]
+            for column, one in enumerate(allowed)
+        ]
+        places = self._tied(np.stack(drawn, axis=1))
         words = self._words(places)
         keep = satisfied(self._plan.rules, places, words)
         keep[keep] = self._renderer.keep(frames[keep], words[keep], paired)
         return self._rows(rng, frames[keep], words[keep], paired)
 
+    @property
+    def only_shares(self) -> bool:
+        """Whether neither words nor templates are held out for a split."""
+        return not self._data.held_out and not any(self._frame_split)
+
     def count_fillings(self, split: str) -> int:
         """Return how many fillings of shown slots there are, before rules and splits."""
         sizes = np.array([len(places) for places in self._allowed(split)], dtype=np.float64)
-        counts = [np.prod(sizes[self._shown[frame]]) for frame in self._frames_of(split)]
+        counts = [np.prod(sizes[self._drawn[frame]]) for frame in self._frames_of(split)]
         return int(min(sum(counts), 2.0**62))
 
     def everything(self, rng: np.random.Generator, split: str) -> Rows:
@@ -133,6 +151,31 @@ class Templates:
             good=_stacked([answers.of(frames, words) for answers in self._good]),
             bad=_stacked([answers.of(frames, words) for answers in self._bad]),
         )
+
+    def template_of(self, frame: int) -> int:
+        """Return the number of the template that a frame is made from."""
+        return self._plan.frames[frame].template
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterator[Asked]:
+        """Yield what is asked at the end of each row (see `stream.TextSource`), by its template.
+
+        What is read elsewhere, or is a class, is no next token.
+        """
+        if not isinstance(self._renderer, TextRenderer) or self._plan.classes is not None:
+            return
+        frames, words = rows["frame"], rows["words"]
+        sides: tuple[Side, ...] = ("clean", "corrupted") if paired else ("clean",)
+        prompts = [self._renderer.texts(side, frames, words) for side in sides]
+        read_last = [one.where == LAST for one in self._plan.frames[0].answered]
+        tokens = compress([*self._good, *self._bad] if paired else self._good, cycle(read_last))
+        texts_of = [one.texts(frames, words) for one in tokens]
+        answers = [[text for texts in row for text in texts] for row in zip(*texts_of, strict=True)]
+        answers = answers or [[] for _ in frames]
+        for index, asked, texts in zip(
+            frames.tolist(), answers, zip(*prompts, strict=True), strict=True
+        ):
+            place = f"data.templates[{self.template_of(index)}]"
+            yield from (Asked(text, one, place, joined=True) for text in texts for one in asked)
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows as a batch; several good answers are soft targets of `answer`."""
@@ -177,6 +220,14 @@ class Templates:
                     shown[index, columns[self._plan.origin[part.slot]]] = True
         return shown
 
+    def _drawn_slots(self) -> NDArray[np.bool_]:
+        """Return which slots have to be drawn for what each frame shows, bool [frames, slots]."""
+        drawn = self._shown.copy()
+        drawn[:, self._followers] = False
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            drawn[:, leader] |= self._shown[:, follower]
+        return drawn
+
     def _frames_of(self, split: str) -> Ints:
         """Return the frames whose prompts can be in `split`."""
         shares = self._data.shares
@@ -192,14 +243,27 @@ class Templates:
         )
 
     def _allowed(self, split: str) -> list[Ints]:
-        """Return for each free slot the places of its list that `split` may use."""
-        return [
+        """Return for each free slot the places of its list that `split` may use.
+
+        Of a table these are rows all of whose words that are drawn may be used.
+        """
+        allowed = [
             np.array(
                 [place for place, word in enumerate(words) if self._holder[word] in (None, split)],
                 dtype=np.int64,
             )
             for words in self._lists
         ]
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            allowed[leader] = np.intersect1d(allowed[leader], allowed[follower])
+        for follower, leader in zip(self._followers, self._leaders, strict=True):
+            allowed[follower] = allowed[leader]
+        return allowed
+
+    def _tied(self, places: Ints) -> Ints:
+        """Return places [n, slots] in which slots that follow others have their rows."""
+        places[:, self._followers] = places[:, self._leaders]
+        return places
 
     def _words(self, places: Ints) -> Ints:
         return np.stack(
@@ -208,8 +272,9 @@ class Templates:
 
     def _fill_frame(self, rng: np.random.Generator, frame: int, allowed: list[Ints]) -> Rows:
         """Return every filling of the slots that one frame shows; rules are kept."""
-        shown = np.flatnonzero(self._shown[frame]).tolist()
-        hidden = [column for column in range(len(allowed)) if column not in shown]
+        shown = np.flatnonzero(self._drawn[frame]).tolist()
+        apart = {*shown, *self._followers}
+        hidden = [column for column in range(len(allowed)) if column not in apart]
         grids = np.meshgrid(*(allowed[column] for column in shown), indexing="ij")
         n = math.prod(len(allowed[column]) for column in shown)
         places = np.zeros((n, len(allowed)), dtype=np.int64)
@@ -221,6 +286,7 @@ class Templates:
             for column in hidden:
                 draws = rng.integers(len(allowed[column]), size=len(pending))
                 places[pending, column] = allowed[column][draws]
+            self._tied(places)
             words = self._words(places[pending])
             ok = satisfied(self._plan.rules, places[pending], words)
             ok[ok] = self._renderer.keep(np.full(ok.sum(), frame), words[ok], paired=True)
@@ -260,6 +326,15 @@ class TemplateTask(StreamData):
 
     source: Templates
 
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts, where they are few and only shares divide them."""
+        many = self.source.count_fillings("train") > self.source.countable
+        if many or not self.source.only_shares:
+            return None
+        rows = self.source.everything(pair_rng(self.shares, "train", 0), "train")
+        rows = take(rows, first_of_each(rows))
+        return hash_rows(rows["tokens"], rows["lengths"], self.shares.seed)
+
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
         """Return n pairs of `split` with distinct clean prompts (see `TaskData`)."""
         index = self.shares.index(split)
@@ -274,7 +349,7 @@ class TemplateTask(StreamData):
             raise too_few(split, available, n)
         chosen = rng.permutation(available)[:n]
         parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
-        return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
+        return join_pairs([self.checked_pairs(take(rows, part)) for part in parts])
 
 
 def template_splits(data: TemplateData) -> tuple[str, ...]:
@@ -284,10 +359,10 @@ def template_splits(data: TemplateData) -> tuple[str, ...]:
 
 
 def template_tokenizer(
-    plan: TemplatePlan, spec: TokenizerSpec, folder: Path
+    plan: TemplatePlan, spec: TokenizerSpec, folder: Path, continues: bool
 ) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
-    return tokenizer_for(spec, folder, [*plan.literals, *plan.vocabulary])
+    return tokenizer_for(spec, folder, [*plan.literals, *plan.vocabulary], continues)
 
 
 def open_template(
@@ -297,7 +372,7 @@ def open_template(
     plan, problems = read_plan(data, folder, classes)
     if problems:
         raise HarnessError(listed(problems))
-    tokenizer = template_tokenizer(plan, spec, folder)
+    tokenizer = template_tokenizer(plan, spec, folder, data.continues is not False)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
     shares = Shares(data.shares, data.seed, template_splits(data))

@@ -46,12 +46,12 @@ class Checkpoint:
         )
         return Partway(result, state["readers"], state["share"])
 
-    def save(self, search: Search) -> None:
-        """Keep what has been decided, if it is time or the last reader is done."""
+    def save(self, search: Search) -> bool:
+        """Keep what has been decided, if it is time or the last reader is done; True if kept."""
         now = time.monotonic()
         due = search.finished or now - self._saved > SAVE_SECONDS
         if self.path is None or not due:
-            return
+            return False
         result, readers, share = search.partway()
         note = {
             "readers": readers,
@@ -63,6 +63,7 @@ class Checkpoint:
         tensors = {"kept": result.kept, "growth": result.growth}
         save_state(tensors, note, self.path, self.identity)
         self._saved = now
+        return True
 
 
 def checkpoint_of(

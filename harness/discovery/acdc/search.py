@@ -27,6 +27,7 @@ from harness.discovery.acdc.plan import ALL, READ, Needs, ReaderPlan
 from harness.discovery.acdc.state import BUFFER, BatchState
 from harness.discovery.problem import Problem
 from harness.errors import HarnessError
+from harness.progress import Stage
 from harness.spec.types import Objective
 
 NEAR = 1e-6
@@ -124,15 +125,21 @@ class Search:
         """Whether every reader has been decided."""
         return self.readers == self.graph.n_readers
 
-    def run(self, bar: Any, save: Callable[[Search], None] = lambda _: None) -> SearchResult:
-        """Visit every reader that is left; `bar` counts edges, `save` is called after each."""
+    def run(self, shown: Stage, save: Callable[[Search], bool] = lambda _: False) -> SearchResult:
+        """Visit every reader that is left; `shown` counts edges.
+
+        `save` is called after each reader, and says whether it kept what is decided.
+        """
         for column in islice(readers_in_order(self.graph), self.readers, None):
             before = self.tally.tested + self.tally.untested
             self.visit(column)
             self.readers += 1
-            bar.update(self.tally.tested + self.tally.untested - before)
-            bar.set_postfix(kept=int(self.kept.sum()), objective=f"{self.current:.4g}")
-            save(self)
+            shown.advance(
+                self.tally.tested + self.tally.untested - before,
+                f"kept {int(self.kept.sum()):,}, objective {self.current:.4g}",
+            )
+            if save(self):
+                shown.saved()
         return self.result()
 
     def result(self) -> SearchResult:

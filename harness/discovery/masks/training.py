@@ -30,7 +30,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from harness.discovery.fingerprint import fingerprint
 from harness.discovery.masks.objective import StepObjective
@@ -40,6 +39,7 @@ from harness.discovery.problem import Discovery, Problem
 from harness.errors import HarnessError
 from harness.metrics import NEGATED
 from harness.models.checkpoint import SAVE_SECONDS
+from harness.progress import stage
 
 SETS_BUFFER = 2**24
 """Numbers in the writers of all sets that are trained side by side."""
@@ -150,22 +150,23 @@ class MaskRun:
         """Take all steps, the distribution's parameters moving in place.
 
         Resumes from the checkpoint at `path` if there is one; returns the seconds spent before.
-        `objective` is the loss's name, for the progress bar; `problem` the `fingerprint` that a
+        `objective` is the loss's name, as progress shows it; `problem` the `fingerprint` that a
         checkpoint must have.
         """
         first, earlier = restore(self, path, problem)
         began = saved = time.monotonic()
         last = self.training.steps - 1
-        with tqdm(total=self.training.steps, initial=first, **_bar(title)) as bar:
+        with stage(title, self.training.steps, "step", first) as shown:
             for step in range(first, self.training.steps):
                 loss = self.step(step)
-                bar.update()
+                shown.advance()
                 if step % _SHOW_EVERY == 0 or step == last:
                     _check_finite(loss, step)
-                    bar.set_postfix(_shown(objective, loss, self.distribution))
+                    shown.advance(0, _note(objective, loss, self.distribution))
                 now = time.monotonic()
                 if path and (now - saved > SAVE_SECONDS or step == last):
                     save(self, step + 1, earlier + now - began, path, problem)
+                    shown.saved()
                     saved = now
         return earlier
 
@@ -192,19 +193,15 @@ def _check_finite(loss: Tensor, step: int) -> None:
 
 
 # ---------------------------------------------------------------- progress
-def _bar(title: str) -> dict[str, Any]:
-    return {"desc": title, "unit": "step", "disable": None, "leave": False}
+def _note(objective: str, loss: Tensor, distribution: MaskDistribution) -> str:
+    """What stands beside the steps: the objective by its name, and the distribution's report.
 
-
-def _shown(objective: str, loss: Tensor, distribution: MaskDistribution) -> dict[str, str]:
-    """What the progress bar says: the objective by its name, and the distribution's report.
-
-    The bar has the share of masks that are saturated, the record that of the others.
+    Shown is the share of masks that are saturated, the record that of the others.
     """
     values = {f"-{objective}" if objective in NEGATED else objective: loss}
     for name, value in distribution.report().items():
         values |= {"saturated": 1 - value} if name == "undecided" else {name: value}
-    return {name: _range(value) for name, value in values.items()}
+    return ", ".join(f"{name} {_range(value)}" for name, value in values.items())
 
 
 def _range(values: Tensor) -> str:

@@ -17,6 +17,7 @@ from typing import ClassVar
 from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class NodePatching:
         from harness.discovery.patching.nodes import NodePatcher
 
         total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "node_patching", "batch"):
             total += NodePatcher(problem, batch, problem.loss(self.objective, batch)).all()
         return Discovery((total / problem.n_pairs)[problem.edges.space.owners])
 
@@ -47,4 +48,5 @@ INFO = MethodInfo(
     needs="edges",
     objective="attributed",
     per_token=False,
+    passes=lambda params, extent: extent.writers / 6,
 )

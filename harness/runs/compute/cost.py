@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,16 +165,11 @@ def times_of(run: Callable[[], object], repeats: int = 3, device: str = "cpu") -
     return Times(statistics.median(walls), statistics.median(processors))
 
 
-def plain_times(model: Transformer, batches: Sequence[Batch], device: str = "cpu") -> Times:
-    """Seconds of one plain forward+backward over all batches.
-
-    Measured on the largest batch and scaled by the number of tokens.
-    """
-    largest = max(batches, key=lambda batch: batch.clean.numel())
-    one = times_of(lambda: plain_forward_backward(model, largest.clean), device=device)
+def plain_times(model: Transformer, batch: Batch, device: str = "cpu") -> Times:
+    """Seconds of one plain forward+backward over a batch."""
+    times = times_of(lambda: plain_forward_backward(model, batch.clean), device=device)
     model.zero_grad(set_to_none=True)
-    tokens = sum(batch.clean.numel() for batch in batches)
-    return one.scaled(tokens / largest.clean.numel())
+    return times
 
 
 def timing(cost: Cost, plain: Times, earlier_seconds: float, device: str) -> dict[str, float]:

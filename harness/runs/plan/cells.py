@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from harness.errors import HarnessError
@@ -109,6 +109,23 @@ class ModelSource:
     name: str
     folder: Path
     trained_on: Loaded[Task] | None = None
+
+    @classmethod
+    def of(cls, task: Loaded[Task]) -> ModelSource:
+        """A task's own model: by its name; else one that is loaded is called after its folder or
+        its place on the hub, and another one after the task.
+        """
+        own = task.spec.model
+        name = own.name or task.spec.name
+        if own.name is None and isinstance(own, LoadModel):
+            name = _last_part(own.hub or own.path) or name
+        return cls(own, name, task.folder, task.trained_on)
+
+
+def _last_part(place: str | None) -> str:
+    """The last part of a path or of an id on the hub, that is not the folder itself."""
+    parts = PurePath(place or "").parts
+    return next((part for part in reversed(parts) if part not in (".", "..", "/")), "")
 
 
 def make_cell(

@@ -15,7 +15,7 @@ from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.model import on_this_machine
 from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig
-from harness.models.fit import length_problem, token_problem
+from harness.models.fit import length_problem, outputs_problem, token_problem
 from harness.models.loading.read import read_checkpoint
 from harness.spec.load import Loaded
 from harness.spec.types import Evaluation, LoadModel, Model, Task
@@ -49,8 +49,10 @@ def fit_problem(task: Loaded[Task], model: Model, folder: Path) -> str | None:
     if config is None or data is None:
         return None
     drawn = _drawn(data, task.spec.evaluation)
-    return length_problem(config, data.longest) or token_problem(
-        config, *drawn, tokenizer=data.tokenizer
+    return (
+        outputs_problem(config, data)
+        or length_problem(config, data.longest)
+        or token_problem(config, *drawn, tokenizer=data.tokenizer)
     )
 
 

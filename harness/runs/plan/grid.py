@@ -154,8 +154,7 @@ def _models(
 ) -> Iterator[tuple[str | None, ModelSource]]:
     """Each model that a task is run with, by how the suite names it; None for the task's own."""
     if not spec.models:
-        own = task.spec.model
-        yield None, ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
+        yield None, ModelSource.of(task)
     for ref in spec.models:
         model = library.model(_reference(ref, folder))
         name = model.spec.name or Path(ref).stem
