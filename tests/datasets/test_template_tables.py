@@ -96,7 +96,7 @@ def test_slots_of_one_row_belong_together(countable: int) -> None:
 def test_only_rows_are_counted() -> None:
     task = open_template(capitals(), WORDS, HERE)
     assert isinstance(task, TemplateTask)
-    assert task.source.count_fillings("train") == 24
+    assert task.source.fillings.count("train") == 24
     rows = task.source.everything(np.random.default_rng(0), "train")
     assert len(rows["lengths"]) == 24
 

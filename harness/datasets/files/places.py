@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.datasets.pairs import Ints, padded
+from harness.datasets.pairs import Ints, PromptPairs, padded
+from harness.datasets.splits import hash_rows
 
 
 class Answered(NamedTuple):
@@ -106,3 +107,17 @@ def stacked(answers: Sequence[Sequence[Sequence[int]]]) -> Ints:
         for place, ids in enumerate(row):
             out[index, place, : len(ids)] = ids
     return out
+
+
+def in_two_splits(examples: Sequence[Example], pairs: PromptPairs) -> list[str]:
+    """Return clean prompts that the split column puts into two splits."""
+    seen: dict[int, Example] = {}
+    problems = []
+    for key, one in zip(hash_rows(pairs.clean, pairs.lengths, 0).tolist(), examples, strict=True):
+        first = seen.setdefault(key, one)
+        if first.split != one.split:
+            problems.append(
+                f"{one.place}: the clean prompt of split {one.split!r} is also in "
+                f"{first.split!r} ({first.place}); splits must not share prompts"
+            )
+    return problems

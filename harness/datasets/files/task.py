@@ -27,6 +27,7 @@ from harness.datasets.files.places import (
     Answered,
     Example,
     counted_from_start,
+    in_two_splits,
     misplaced,
     one_each,
     stacked,
@@ -145,7 +146,7 @@ def open_file(
     shares = Shares(data.shares, data.seed, extra)
     if named:
         split = np.array([shares.names.index(name) for name in named])
-        problems = _shared_prompts(examples, pairs)
+        problems = in_two_splits(examples, pairs)
         if problems:
             raise HarnessError(listed(problems))
     else:
@@ -338,17 +339,3 @@ def _encode(
         good=stacked(good),
         bad=stacked(bad),
     ), []
-
-
-def _shared_prompts(examples: Sequence[Example], pairs: PromptPairs) -> list[str]:
-    """Return clean prompts that the split column puts into two splits."""
-    seen: dict[int, Example] = {}
-    problems = []
-    for key, one in zip(hash_rows(pairs.clean, pairs.lengths, 0).tolist(), examples, strict=True):
-        first = seen.setdefault(key, one)
-        if first.split != one.split:
-            problems.append(
-                f"{one.place}: the clean prompt of split {one.split!r} is also in "
-                f"{first.split!r} ({first.place}); splits must not share prompts"
-            )
-    return problems
