@@ -13,7 +13,7 @@ from harness.discovery.info import Extent
 from harness.discovery.registry import info_of
 from harness.runs.plan import Cell
 from harness.runs.store.record import PlannedCell
-from harness.spec.params import completed_params
+from harness.spec.schema.params import completed_params
 from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 KERNEL_SECONDS = 0.0015
