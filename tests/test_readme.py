@@ -34,6 +34,7 @@ from harness.circuits.edges.patchable import EdgeModel
 from harness.cli.main import VERBS, main
 from harness.cli.topics import FOLDER, TOPICS, read_topic
 from harness.datasets.batch import Batch
+from harness.datasets.template.spec import TemplateData
 from harness.discovery.problem import Problem
 from harness.discovery.registry import built_in, make_method
 from harness.metrics import MEASURES
@@ -385,7 +386,7 @@ def test_the_generator_makes_a_task(reader: Reader) -> None:
 
 # ---------------------------------------------------------------- tables, links
 def test_tables_are_complete() -> None:
-    data_keys = {one.name for one in dataclasses.fields(types.TemplateData)} - {"kind"}
+    data_keys = {one.name for one in dataclasses.fields(TemplateData)} - {"kind"}
     assert topic("template-data").first_column("All keys of template data") == data_keys
     choices = {one.name for one in dataclasses.fields(types.Evaluation)}
     choices -= {"metric", "measures", "sizes", "counts", "targets"}
