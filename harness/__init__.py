@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         with_bos,
     )
     from harness.datasets.stream import StreamData
-    from harness.datasets.tokenizers import Vocabulary
+    from harness.datasets.tokenizers import Asked, Vocabulary
     from harness.discovery.info import MethodInfo
     from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
     from harness.errors import HarnessError
@@ -70,7 +70,7 @@ _HOMES = {
     ),
     "harness.datasets.rows": "last_token_batch last_token_pairs opening_split with_bos",
     "harness.datasets.stream": "StreamData",
-    "harness.datasets.tokenizers": "Vocabulary",
+    "harness.datasets.tokenizers": "Asked Vocabulary",
     "harness.discovery.info": "MethodInfo",
     "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
     "harness.errors": "HarnessError",
@@ -80,6 +80,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Asked",
     "Batch",
     "Circuit",
     "Discovery",

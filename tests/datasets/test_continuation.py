@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from datasets.test_template_tokens import add_merges, byte_level
@@ -19,6 +20,7 @@ from tokenizers import Tokenizer as Foreign
 from harness.cli.check import issues_of
 from harness.datasets.files import open_file, pairs_of_rows
 from harness.datasets.files.spec import Columns, FileData
+from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers import Asked, FileTokenizer, Vocabulary
 from harness.datasets.tokenizers.continuation import breaks
 from harness.errors import HarnessError
@@ -32,6 +34,11 @@ def law(foreign: Any, prompt: str, answer: str) -> int | None:
     alone = foreign.encode(prompt, add_special_tokens=False).ids
     both = foreign.encode(prompt + answer, add_special_tokens=False).ids
     return int(both[-1]) if both[:-1] == alone and len(both) == len(alone) + 1 else None
+
+
+def rows_over(tokenizer: FileTokenizer, row: dict[str, Any]) -> PromptPairs:
+    """A row of one's own as a pair, in a task over this tokenizer."""
+    return pairs_of_rows([row], cast("TaskData", SimpleNamespace(tokenizer=tokenizer)))
 
 
 def random_text(rng: Random, longest: int) -> str:
@@ -57,7 +64,7 @@ def test_the_law_holds_for_every_accepted_pair(kind: str, tmp_path: Path) -> Non
             seen["advised"] += broken is not None and broken.better is not None
             row = {"clean": prompt, "corrupted": f"a{prompt[1:]}", "good": answer, "bad": "1"}
             try:
-                pairs = pairs_of_rows([row], tokenizer)
+                pairs = rows_over(tokenizer, row)
             except HarnessError:
                 continue
             seen["used"] += 1
@@ -210,8 +217,8 @@ def test_every_row_is_looked_at(gpt2_like: Path, tmp_path: Path) -> None:
 def test_rows_from_python_are_looked_at(gpt2_like: Path) -> None:
     row = {"clean": "a t", "corrupted": "b t", "good": "o", "bad": " Mary"}
     with pytest.raises(HarnessError, match="row 0: the answer 'o' is not how 'a t' goes on"):
-        pairs_of_rows([row], FileTokenizer(gpt2_like, bos=False))
-    taken = pairs_of_rows([row], FileTokenizer(gpt2_like, bos=False, continues=False))
+        rows_over(FileTokenizer(gpt2_like, bos=False), row)
+    taken = rows_over(FileTokenizer(gpt2_like, bos=False, continues=False), row)
     assert len(taken) == 1
 
 
@@ -294,3 +301,33 @@ def test_words_that_cannot_answer_are_named_once(gpt2_like: Path, tmp_path: Path
     assert len(good) == 4
     assert "'a' is one token: end the template in {} right after the text" in good[0]
     assert good[-1] == "4 more words cannot answer; the constraint one_token leaves them out"
+
+
+# ------------------------------------------------------------------ answers read elsewhere
+@pytest.mark.parametrize(
+    ("position", "taken"), [(-1, False), (1, True), (2, False), (-2, True), ([1, 2], False)]
+)
+def test_only_what_is_read_at_the_end_has_to_go_on(
+    gpt2_like: Path, position: int | list[int], taken: bool
+) -> None:
+    """The prompt "a t" has three tokens; "o" would join the last one."""
+    several = isinstance(position, list)
+    good, bad = (["o", "o"], ["i", "i"]) if several else ("o", "i")
+    row = {"clean": "a t", "corrupted": "b t", "good": good, "bad": bad, "position": position}
+    tokenizer = FileTokenizer(gpt2_like, bos="!")
+    assert len(tokenizer.prompt("a t")) == 3
+    if taken:
+        assert len(rows_over(tokenizer, row)) == 1
+        return
+    with pytest.raises(HarnessError, match="row 0: the answer 'o' is not how 'a t' goes on"):
+        rows_over(tokenizer, row)
+
+
+@pytest.mark.parametrize(("read", "taken"), [("last", False), ("first", True), ("X", True)])
+def test_templates_too(gpt2_like: Path, tmp_path: Path, read: str, taken: bool) -> None:
+    path = write_task(tmp_path, "{X} drink t{}", good="o", bad="i")
+    text = path.read_text().replace('    - "{X} gave drink to"\n', "")
+    path.write_text(text.replace("  kind: template\n", f"  kind: template\n  read: {read}\n"))
+    refused = [one.message for one in issues_of(Library(), path)]
+    assert (refused == []) == taken
+    assert all("is not how" in message for message in refused)
