@@ -31,6 +31,7 @@ from harness.runs.compute import cell as cell_module
 from harness.runs.compute import ground_truth, obtain
 from harness.runs.compute.circuits import Ladder
 from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
+from harness.runs.compute.prepare import prepare
 from harness.runs.plan import Cell, ModelSource, Plan, make_cell
 from harness.runs.store import CellStore
 from harness.runs.store.cells import result_problem
@@ -90,6 +91,10 @@ def of_scores(ladder: Ladder, *_: Any) -> object:
     return ladder.setup.space.unit, ladder.total, ladder.discovery.scores.numpy().tobytes()
 
 
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
 @pytest.fixture(scope="module")
 def _memoised() -> Iterator[None]:
     def opened(task: Any) -> Any:
@@ -112,6 +117,12 @@ def _memoised() -> Iterator[None]:
             cell_module, "_result", remembered(cell_module._result, lambda cell, *_: cell.id)
         )
         patch.setattr(cell_module, "self_check", lambda *_: 0.0)
+        patch.setattr(obtain, "load_model", remembered(obtain.load_model, weights))
+        patch.setattr(
+            cell_module,
+            "prepare",
+            remembered(prepare, lambda model, choices, *_, **__: (id(model), choices.metric)),
+        )
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(
             "harness.runs.store.cells.result_problem",
@@ -238,7 +249,7 @@ def test_some_calls_fail(world: World, fault: str, first: int) -> None:
             world.strike(place, at, fault)
 
 
-@pytest.mark.slow  # 20 s of one core for each fault
+@pytest.mark.slow  # 15 to 25 s of one core for each fault
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("fault", ["error", "kill"])
 def test_every_call_fails(world: World, fault: str, place: int) -> None:

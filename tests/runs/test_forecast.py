@@ -129,10 +129,11 @@ def test_other_cells_scale_the_model_to_this_machine(tmp_path: Path) -> None:
     rough = ahead(tmp_path, other).cells[other.id]
     assert rough.factor == ROUGH
     cell = a_cell()
-    models = tmp_path / "models" / cell.model_id
-    models.mkdir(parents=True)
+    models = ModelStore(tmp_path / "models")
+    draft = models.draft(cell.model_id)
     config = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_vocab": 10, "n_ctx": 9}
-    (models / "config.json").write_text(json.dumps(config))
+    (draft / "config.json").write_text(json.dumps(config))
+    models.publish(cell.model_id, draft)
     shape = Shape.of_config(config)
     assert shape is not None
     pass_takes = 100 * pass_seconds(shape, 40)
@@ -140,6 +141,11 @@ def test_other_cells_scale_the_model_to_this_machine(tmp_path: Path) -> None:
     stored(tmp_path, [cell], [timing])
     scaled = ahead(tmp_path, other).cells[other.id]
     assert scaled.factor == SCALED
+    (path,) = tmp_path.glob("*/cells/*/timing.json")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.7", b"9.7"))  # not what was published: counts for nothing
+    assert ahead(tmp_path, other).cells[other.id] == rough
+    path.write_bytes(content)
     fixed = 1.0
     assert (scaled.seconds - fixed) / (rough.seconds - fixed) > 90
 

@@ -225,7 +225,7 @@ def test_names_may_change_after_a_cell_was_computed(folder: Path) -> None:
     record(folder, plan(cell))
     CellStore(folder).publish(cell.id, output(cell), {})
     record(folder, plan(replace(cell, model_name="renamed")))
-    _, one = load_cells(folder)  # under its old name too
+    (one,) = load_cells(folder)
     assert (one.status, one.entry.model) == ("ok", "renamed")
     assert one.result is not None
     assert one.result["model"] != "renamed"
