@@ -2,11 +2,15 @@
 
 import io
 import re
+from typing import Any
 
 import pytest
+from support.problems import problem_of
 from support.shown import Recorder
+from support.slow_reference import small_model
 
 from harness import progress
+from harness.discovery.registry import make_method
 from harness.progress import Bars, Lines, Moment, display_on, duration, shown_by, stage, through
 
 
@@ -114,3 +118,21 @@ def test_a_display_is_used_until_its_block_ends() -> None:
         list(through("abc", "outside", "letter"))
     assert [(one.title, one.done) for one in inner.ended] == [("inside", 2)]
     assert [(one.title, one.done) for one in outer.ended] == [("outside", 3)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "count"),
+    [
+        ("activation_patching", "activation patching", "n_edges"),
+        ("node_patching", "node patching", "n_writers"),
+    ],
+)
+def test_patching_counts_every_element_once(
+    kind: str, title: str, count: str, random_batch: Any
+) -> None:
+    problem = problem_of(small_model("gpt2-like"), random_batch())
+    with shown_by(display := Recorder()):
+        make_method(kind, {}).discover(problem)
+    (patching,) = display.ended
+    wanted = getattr(problem.edges.graph, count) * len(problem.batches)
+    assert (patching.title, patching.done, patching.total) == (title, wanted, wanted)

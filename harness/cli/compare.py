@@ -105,7 +105,7 @@ def _table(comparison: Comparison, width: int) -> tuple[str, list[str]]:
     whole = drawn([*columns[:-1], *more, columns[-1]])
     if len(whole.partition("\n")[0]) <= width:
         return whole, []
-    return drawn(columns), [f"Too wide for {width} columns: Δf @{at}, which --json has."]
+    return drawn(columns), [f"Left out to fit {width} columns: Δf @{at}, which --json has."]
 
 
 def _ends(estimate: Estimate) -> str:

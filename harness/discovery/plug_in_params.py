@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any
 
-from harness.spec.generate import Schema, property_schema
 from harness.spec.key import Key, SpecField, spec_fields
 from harness.spec.schema import check_against
+from harness.spec.schema.generate import Schema, property_schema
 
 if TYPE_CHECKING:
     from harness.spec.issues import Issue

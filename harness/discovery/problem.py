@@ -134,7 +134,8 @@ class Discovery:
     `additive`: the score of an edge into keys or values that heads share is the sum of what edges
     into those of each head would score (attribution, to first order), not a rank of its own (a
     probability, a threshold, a share). `notes` are numbers about the search, for the record.
-    `earlier_seconds`: spent before the search was resumed.
+    `earlier_seconds`, `earlier_processor_seconds`: spent before the search was resumed; without
+    the latter, processor time counts in the proportion that it has after the stop.
     """
 
     scores: Tensor
@@ -143,6 +144,7 @@ class Discovery:
     additive: bool = False
     notes: Mapping[str, float] = field(default_factory=dict)
     earlier_seconds: float = 0.0
+    earlier_processor_seconds: float | None = None
 
 
 class DiscoveryMethod(Protocol):

@@ -2,8 +2,9 @@
 
     steps: Annotated[int, Key("Steps", "Optimiser steps.", [2000], minimum=1)]
 
-Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.generate`), the builder
-(`harness.spec.build`) and identities (`harness.spec.identity`) are all derived from these classes.
+Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.schema.generate`), the
+builder (`harness.spec.build`) and identities (`harness.spec.identity`) are all derived from these
+classes.
 """
 
 from __future__ import annotations

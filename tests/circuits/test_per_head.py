@@ -28,7 +28,7 @@ def test_every_query_head_sees_a_mix_of_its_own(name, random_batch):
     model, batch = small_model(name), random_batch()
     edges = patchable(model, PER_HEAD, ())
     c = model.config
-    assert edges.graph == Graph(c.n_layers, c.n_heads)
+    assert edges.graph == Graph(c.n_layers, c.n_heads, mlps=c.has_mlp)
     space, slow = edges.space, SlowModel(model, per_head=True)
     masks = torch.rand(2, len(space), generator=torch.Generator().manual_seed(0)).double()
     masks[1] = (masks[1] < 0.5).double()

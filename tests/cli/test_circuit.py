@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,10 @@ def test_true_edges_of_a_compiled_program_are_marked(measuring: Any) -> None:
     (cell,) = (one["cell"] for one in results if one["method"] == "activation_patching")
     report = shown(harness, cell[:10])
     (one,) = report["circuits"]
-    (truth,) = Path("results/models/truths").glob("*.safetensors")
+    (truth,) = Path("results/models/truths").glob("*/truth.safetensors")
     assert (report["known"]["size"], report["total"]) == (8, 32)  # as published
     assert one["known"] == {"kept": 8, "missing": [], "n_missing": 0}
-    truth.unlink()
+    shutil.rmtree(truth.parent)
     assert shown(harness, cell[:10]) == report  # verified anew
 
 

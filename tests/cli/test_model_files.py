@@ -12,6 +12,8 @@ import pytest
 from support.tiny_folder import FILES, write_model
 from support.word_tokenizer import write_tokenizer
 
+from harness.models.loading import location
+
 MODEL = "kind: load\nname: brought\ntitle: Brought\npath: ../../brought/one\nspec_version: 1\n"
 WORDS = ["red", "blue", "green", "is", "not", "so"]
 
@@ -128,6 +130,27 @@ def test_an_ablation_that_needs_two_prompts_of_each_length(harness: Any, where: 
         said = harness(*words, code=2)
         text = "'resample' needs two prompts of each length, and of the test prompts only one has"
         assert f"{text} 8, 10 tokens" in said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [({}, ""), ({"n_ctx": 9}, "longest prompt has 10"), ({"d_vocab": 4}, "uses token 4 (']')")],
+)
+def test_a_model_of_the_hub_is_tried_once_it_is_fetched(
+    harness: Any, monkeypatch: pytest.MonkeyPatch, shape: dict[str, int], text: str
+) -> None:
+    """Validation fetches nothing; a plan does, and then knows."""
+    task = harness.brought("one")
+    task.write_text(task.read_text().replace("path: brought/one", "hub: someone/one"))
+    suite = harness.suite("mine", ["one"], ["eap"])
+    monkeypatch.setattr(location, "_downloaded", lambda *_: pytest.fail("network"))
+    harness("validate", str(task), str(suite))
+    folder = harness.folder / "fetched"
+    write_model(folder, **shape)
+    monkeypatch.setattr(location, "_downloaded", lambda *_: folder)
+    said = harness("plan", "mine", code=2 if text else 0)
+    assert text in said.stderr
+    assert not text or "one on model-one: " in said.stderr
 
 
 def test_nothing_of_this_imports_torch(tmp_path: Path, harness: Any) -> None:

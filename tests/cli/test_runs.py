@@ -1,6 +1,7 @@
 """Verbs about runs: plan, run, status, why, table, compare, plot, verify, doctor."""
 
 import csv
+import errno
 import io
 import json
 import re
@@ -460,9 +461,26 @@ def test_verify_finds_every_fault(harness: Any) -> None:
     assert "2 corrupt" in result.stdout
     assert result.stderr.count("corrupt: ") == 2
     table = harness("table", code=3)
-    assert table.stdout.count("0/1 (1 damaged)") == 2
+    assert table.stdout.count(": 1 damaged.") == 2
     assert table.stdout.count("| 1/1") == 1
     assert table.stderr.count("corrupt: ") == 2
+
+
+def test_a_results_folder_without_locks_is_refused_in_one_line(
+    harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    for arguments in (("run", "trial"), ("run", "trial", "--jobs", "2")):
+        result = harness(*arguments, code=2)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: No locks available: without locks two processes could")
+        assert line.endswith("plan.lock")
+        assert result.stdout == ""
+    assert "No locks available" in harness("doctor", code=1).stdout
+    assert harness.computed() == 0
 
 
 def test_doctor_says_whether_results_can_be_written(harness: Any) -> None:

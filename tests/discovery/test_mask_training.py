@@ -251,6 +251,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     assert all(torch.equal(whole.rankings[n], resumed.rankings[n]) for n in whole.rankings)
     assert whole.notes == resumed.notes
     assert resumed.earlier_seconds > 0
+    assert resumed.earlier_processor_seconds > 0
 
 
 def shown(monkeypatch, work):

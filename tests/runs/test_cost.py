@@ -82,7 +82,7 @@ def test_processor_time_counts_all_threads_but_the_one_that_watches_memory():
 def test_costs_are_in_processor_time_where_there_is_one(device, expected):
     """On a busy machine: 10 s of wall time for 2 s of work, beside a plain pass in peace."""
     spent = cost.Cost(seconds=10.0, processor_seconds=2.0, peak_mib=3.0)
-    timing = cost.timing(spent, cost.Times(0.5, 0.5), 0.0, device)
+    timing = cost.timing(spent, cost.Times(0.5, 0.5), device)
     assert timing == {
         "seconds": 10.0,
         "processor_seconds": 2.0,
@@ -94,9 +94,13 @@ def test_costs_are_in_processor_time_where_there_is_one(device, expected):
 
 def test_what_was_spent_before_a_stop_counts():
     spent = cost.Cost(seconds=1.0, processor_seconds=0.5)
-    timing = cost.timing(spent, cost.Times(0.5, 0.25), 3.0, "cpu")
+    plain = cost.Times(0.5, 0.25)
+    timing = cost.timing(spent, plain, "cpu", earlier_seconds=3.0)  # in proportion
     assert (timing["seconds"], timing["processor_seconds"]) == (4.0, 2.0)
     assert (timing["cost_fb"], timing["cost_fb_wall"]) == (8.0, 8.0)
+    timing = cost.timing(spent, plain, "cpu", 3.0, 0.25)  # before the stop it was busy
+    assert (timing["seconds"], timing["processor_seconds"]) == (4.0, 0.75)
+    assert (timing["cost_fb"], timing["cost_fb_wall"]) == (3.0, 8.0)
 
 
 def test_a_plain_pass_leaves_the_model_frozen(random_batch):

@@ -1,6 +1,7 @@
 """What a run is expected to take: sizes without torch, costs of methods, what was measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness.cli.time_left import TimeLeft
 from harness.discovery.info import Extent
 from harness.discovery.registry import built_in
 from harness.runs.plan import Cell, Plan
-from harness.runs.services.extent import Shape, pass_seconds
+from harness.runs.services.extent import Shape, pass_seconds, passes_of
 from harness.runs.services.forecast import MEASURED, ROUGH, SCALED, forecast
 from harness.runs.store import CellStore, ModelStore
 from harness.runs.store.record import record
@@ -41,6 +42,16 @@ def test_sizes_are_those_of_the_graph(config: Any, graph: Graph) -> None:
     shape = Shape.of_config(config)
     assert shape is not None
     assert (shape.edges, shape.writers) == (graph.n_edges, graph.n_writers)
+
+
+def test_elements_are_counted_in_the_graph_of_the_choices() -> None:
+    shape, costs = Shape.of_config(LLAMA), {}
+    for choice in ("grouped", "per_head"):
+        evaluation = replace(a_task().evaluation, key_value_edges=choice)
+        cell = a_cell(a_task(evaluation=evaluation), a_method("activation_patching"))
+        costs[choice] = passes_of(cell, shape)
+    assert costs["grouped"] == pytest.approx(0.12 * Graph(2, 8, n_groups=2).n_edges)
+    assert costs["per_head"] == pytest.approx(0.12 * Graph(2, 8).n_edges)
 
 
 def test_gpt2_small_has_its_published_numbers() -> None:
@@ -118,10 +129,11 @@ def test_other_cells_scale_the_model_to_this_machine(tmp_path: Path) -> None:
     rough = ahead(tmp_path, other).cells[other.id]
     assert rough.factor == ROUGH
     cell = a_cell()
-    models = tmp_path / "models" / cell.model_id
-    models.mkdir(parents=True)
+    models = ModelStore(tmp_path / "models")
+    draft = models.draft(cell.model_id)
     config = {"n_layers": 1, "n_heads": 2, "d_model": 8, "d_vocab": 10, "n_ctx": 9}
-    (models / "config.json").write_text(json.dumps(config))
+    (draft / "config.json").write_text(json.dumps(config))
+    models.publish(cell.model_id, draft)
     shape = Shape.of_config(config)
     assert shape is not None
     pass_takes = 100 * pass_seconds(shape, 40)
@@ -129,6 +141,11 @@ def test_other_cells_scale_the_model_to_this_machine(tmp_path: Path) -> None:
     stored(tmp_path, [cell], [timing])
     scaled = ahead(tmp_path, other).cells[other.id]
     assert scaled.factor == SCALED
+    (path,) = tmp_path.glob("*/cells/*/timing.json")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.7", b"9.7"))  # not what was published: counts for nothing
+    assert ahead(tmp_path, other).cells[other.id] == rough
+    path.write_bytes(content)
     fixed = 1.0
     assert (scaled.seconds - fixed) / (rough.seconds - fixed) > 90
 

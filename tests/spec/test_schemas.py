@@ -17,11 +17,11 @@ from harness.datasets.generators.registry import generator
 from harness.discovery.registry import built_in, make_method
 from harness.spec import types
 from harness.spec.build import build
-from harness.spec.generate import schemas
 from harness.spec.granularity import granularity
 from harness.spec.key import About, Key, plain, spec_fields
-from harness.spec.params import completed_params
 from harness.spec.schema import KINDS, load_schema, validator
+from harness.spec.schema.generate import schemas
+from harness.spec.schema.params import completed_params
 from harness.spec.shipped import shipped_root
 from harness.spec.types.scalars import Word
 

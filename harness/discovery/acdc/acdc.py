@@ -30,11 +30,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from harness.discovery.fields import Minimised
 from harness.discovery.info import Extent, MethodInfo, Params
 from harness.discovery.problem import Discovery, Problem
+from harness.discovery.spent import Spent
 from harness.errors import HarnessError
 from harness.progress import stage
 from harness.spec.key import About, Key
@@ -118,11 +120,13 @@ class Acdc:
         else:
             counts = sizes_to_counts(tuple(self.sizes), len(space))
             circuits = [self._reach(problem, n, searched) for n in sorted(set(counts))]
+        earlier = reduce(Spent.plus, (result.earlier for result in searched.values()), Spent())
         return Discovery(
             space.flat(ranked(searched)),
             circuits=tuple(space.flat(kept) for kept in circuits),
             notes=notes_of(searched),
-            earlier_seconds=sum(result.earlier_seconds for result in searched.values()),
+            earlier_seconds=earlier.wall,
+            earlier_processor_seconds=earlier.processor,
         )
 
     def search(self, problem: Problem, threshold: float) -> SearchResult:
@@ -132,15 +136,15 @@ class Acdc:
 
         checkpoint = checkpoint_of(problem, self.objective, threshold, self.speculate)
         at = checkpoint.load()
-        earlier = checkpoint.earlier_seconds
+        earlier = checkpoint.earlier
         if at is not None and at.readers == problem.edges.graph.n_readers:
-            return replace(at.result, earlier_seconds=earlier)
+            return replace(at.result, earlier=earlier)
         done = 0 if at is None else at.result.tally.tested + at.result.tally.untested
         with stage(f"acdc at {threshold:.3g}", len(problem.space), "edge", done) as shown:
             search = Search(problem, self.objective, threshold, self.speculate)
             if at is not None:
                 search.resume(at)
-            return replace(search.run(shown, checkpoint.save), earlier_seconds=earlier)
+            return replace(search.run(shown, checkpoint.save), earlier=earlier)
 
     def _reach(self, problem: Problem, n: int, searched: dict[float, SearchResult]) -> Tensor:
         """The largest circuit [W, R] with at most n edges, after a bisection for it."""

@@ -19,6 +19,7 @@ import torch
 from harness.discovery.acdc.search import Partway, Search, SearchResult, Tally
 from harness.discovery.fingerprint import fingerprint
 from harness.discovery.problem import Problem
+from harness.discovery.spent import Spent
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
 
@@ -31,8 +32,9 @@ class Checkpoint:
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
         self.path, self.identity = path, identity
-        self.earlier_seconds = 0.0
-        self._began = self._saved = time.monotonic()
+        self.earlier = Spent()
+        self._began = Spent.now()
+        self._saved = time.monotonic()
 
     def load(self) -> Partway | None:
         """What was saved; its seconds are then the earlier ones."""
@@ -40,7 +42,7 @@ class Checkpoint:
         if checkpoint is None:
             return None
         tensors, state = checkpoint
-        self.earlier_seconds = float(state["seconds"])
+        self.earlier = Spent.of(state)
         result = SearchResult(
             tensors["kept"], tensors["growth"], state["objective"], Tally(**state["tally"])
         )
@@ -58,7 +60,7 @@ class Checkpoint:
             "share": share,
             "objective": result.objective,
             "tally": asdict(result.tally),
-            "seconds": self.earlier_seconds + now - self._began,
+            **self.earlier.plus(Spent.now().since(self._began)).note(),
         }
         tensors = {"kept": result.kept, "growth": result.growth}
         save_state(tensors, note, self.path, self.identity)

@@ -26,6 +26,7 @@ from harness.discovery.acdc.order import readers_in_order, writers_in_order
 from harness.discovery.acdc.plan import ALL, READ, Needs, ReaderPlan
 from harness.discovery.acdc.state import BUFFER, BatchState
 from harness.discovery.problem import Problem
+from harness.discovery.spent import Spent
 from harness.errors import HarnessError
 from harness.progress import Stage
 from harness.spec.types import Objective
@@ -78,7 +79,7 @@ class Tally:
 @dataclass(frozen=True)
 class SearchResult:
     """Kept edges bool [W, R]; growth of the objective when each kept or removed edge was tested
-    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done; seconds
+    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done; what was
     spent before the search was resumed.
     """
 
@@ -86,7 +87,7 @@ class SearchResult:
     growth: Tensor
     objective: float
     tally: Tally = field(default_factory=Tally)
-    earlier_seconds: float = 0.0
+    earlier: Spent = field(default_factory=Spent)
 
 
 class Partway(NamedTuple):

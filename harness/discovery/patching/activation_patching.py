@@ -42,15 +42,12 @@ class ActivationPatching:
         edges = graph.n_edges * len(problem.batches)
         with stage("activation patching", edges, "edge") as shown:
             for batch in problem.batches:
-                patcher = Patcher(problem, batch, problem.loss(self.objective, batch))
+                loss = problem.loss(self.objective, batch)
+                patcher = Patcher(problem, batch, loss, shown.advance)
                 for layer in range(model.config.n_layers):
                     patcher.attention(layer, total)
                     patcher.mlp(layer, total)
-                    at_one = model.config.n_read_maps * graph.before_attention(layer)
-                    at_one += graph.before_mlp(layer) if graph.mlps else 0
-                    shown.advance(graph.n_places * at_one)
                 patcher.logits(total)
-                shown.advance(graph.n_places * graph.n_writers)
         scores = problem.edges.space.flat(total / problem.n_pairs)
         return Discovery(scores, additive=True)
 

@@ -101,7 +101,13 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             "examples.safetensors": _example_arrays(examples, chosen) | arrays,
         },
         {
-            **timing(cost, _plain(cell, prepared.discovery), discovery.earlier_seconds, device),
+            **timing(
+                cost,
+                _plain(cell, prepared.discovery),
+                device,
+                discovery.earlier_seconds,
+                discovery.earlier_processor_seconds,
+            ),
             "evaluation_seconds": evaluation_seconds,
             "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
         },

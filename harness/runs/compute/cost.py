@@ -172,17 +172,25 @@ def plain_times(model: Transformer, batch: Batch, device: str = "cpu") -> Times:
     return times
 
 
-def timing(cost: Cost, plain: Times, earlier_seconds: float, device: str) -> dict[str, float]:
+def timing(
+    cost: Cost,
+    plain: Times,
+    device: str,
+    earlier_seconds: float = 0.0,
+    earlier_processor_seconds: float | None = None,
+) -> dict[str, float]:
     """What `timing.json` says of a discovery.
 
     seconds, processor_seconds  wall and processor time
     cost_fb                     processor time (on CUDA wall time) in those of `plain`
     cost_fb_wall                wall time in those of `plain`
-    Of a search that was resumed, `earlier_seconds` of wall time come from before the stop; their
-    processor time is not kept, and counts in the proportion that it has after the stop.
+    `earlier_seconds`, `earlier_processor_seconds`: of a search that was resumed, from before the
+    stop; processor time that is not told counts in the proportion that it has after the stop.
     """
     wall = cost.seconds + earlier_seconds
     processor = cost.processor_seconds * wall / cost.seconds
+    if earlier_processor_seconds is not None:
+        processor = cost.processor_seconds + earlier_processor_seconds
     by_clock = wall / plain.wall
     return {
         "seconds": wall,

@@ -157,7 +157,7 @@ def make_cell(
     training = own if other is None else training_identity(task_identity(other))
     # A training moves in its last digits with the threads, but it is not worth doing again: what
     # another number of threads made is used, and its record says with how many.
-    made_with = identity_fields(replace(runtime, threads=Runtime().threads))
+    training_runtime = identity_fields(replace(runtime, threads=Runtime().threads))
     identity = {
         **shared,
         "task": task_part,
@@ -169,7 +169,7 @@ def make_cell(
     }
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, "runtime": made_with, **training, "model": model_part}),
+        model_id=digest({**shared, "runtime": training_runtime, **training, "model": model_part}),
         identity=identity,
         task=task,
         model=source.spec,

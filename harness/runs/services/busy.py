@@ -36,7 +36,7 @@ class Load:
         return (
             f"this machine is busy: other processes use {self.others:.1f} of its {self.cores} "
             f"cores, so that work on {wanted} takes about {times:.1f} times as long; numbers do "
-            "not change, but seconds and costs do"
+            "not change, but seconds do"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.datasets.locate import find
@@ -13,7 +13,7 @@ from harness.discovery.info import Extent
 from harness.discovery.registry import info_of
 from harness.runs.plan import Cell
 from harness.runs.store.record import PlannedCell
-from harness.spec.params import completed_params
+from harness.spec.schema.params import completed_params
 from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 KERNEL_SECONDS = 0.0015
@@ -140,6 +140,8 @@ def passes_of(one: Cell | PlannedCell, shape: Shape | None) -> float | None:
     pairs = min(evaluation["discovery_pairs"], one.limit or evaluation["discovery_pairs"])
     wanted = [evaluation.get(name) for name in ("sizes", "counts", "targets")]
     circuits = max(len(asked) for asked in wanted if asked) if any(wanted) else 1
+    if evaluation.get("key_value_edges") == "per_head":
+        shape = replace(shape, groups=shape.heads)
     extent = Extent(shape.edges, shape.writers, shape.layers, pairs, circuits)
     params = completed_params("method", part["kind"], part.get("params", {}))
     return float(info.passes({**info.defaults, **params}, extent))

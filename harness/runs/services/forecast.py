@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreCorrupt
 from harness.runs.plan import Cell
 from harness.runs.services.extent import Shape, pass_seconds, passes_of, shape_of
 from harness.runs.store import CellStore, ModelStore
-from harness.runs.store.atomic import read_json
 from harness.runs.store.record import PlannedCell, entries_of, runs_root
+from harness.runs.store.sealed import SealedFolder
 from harness.spec.types import TrainModel
 
 MEASURED, SCALED, ROUGH = 1.3, 1.8, 3.0
@@ -176,7 +176,7 @@ class _History:
         for folder in runs_root(results):
             store = CellStore(folder)
             for entry in _entries(folder):
-                timing = _json(store.cells / entry.id / "timing.json")
+                timing = _json(store.read(entry.id), "timing.json") if store.has(entry.id) else None
                 if timing is None:
                     continue
                 history.seconds[_place_of(entry)].append(_taken(timing))
@@ -228,22 +228,23 @@ def _entries(folder: Path) -> list[PlannedCell]:
         return []  # the run's own commands report it
 
 
-def _json(path: Path) -> Any:
+def _json(folder: SealedFolder, name: str) -> Any:
+    """A stored file, or None if it is not what was published."""
     try:
-        return read_json(path)
-    except (HarnessError, OSError):
+        return folder.json(name)
+    except StoreCorrupt:
         return None
 
 
 def _stored_shape(models: ModelStore, model_id: str) -> Shape | None:
-    config = _json(models.path(model_id) / "config.json")
+    config = _json(models.read(model_id), "config.json")
     return None if config is None else Shape.of_config(config)
 
 
 def _step_factor(models: ModelStore, model_id: str) -> float | None:
     """Measured over modelled seconds of a step of a stored model's training."""
-    folder = models.path(model_id)
-    timing, note = _json(folder / "timing.json"), _json(folder / "training.json")
+    folder = models.read(model_id)
+    timing, note = _json(folder, "timing.json"), _json(folder, "training.json")
     shape = _stored_shape(models, model_id)
     if not (timing and note and note.get("history") and shape):
         return None

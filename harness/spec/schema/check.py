@@ -1,9 +1,9 @@
 """The JSON Schemas of all specs: loading them, and checking a file against one.
 
 The schemas are the public contract: editors and other languages use the same files. All but that
-of results are generated (`harness.spec.generate`). Besides the standard keywords they have two of
-ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the key that
-a value written short is given to (`harness.spec.build`).
+of results are generated (`harness.spec.schema.generate`). Besides the standard keywords they have
+two of ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the
+key that a value written short is given to (`harness.spec.build`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.spec.granularity import (
 )
 from harness.spec.issues import Issue, in_order
 from harness.spec.rules import check_rules
-from harness.spec.schema_messages import issues_of
+from harness.spec.schema.messages import issues_of
 from harness.spec.shipped import shipped_root
 from harness.spec.yaml.source import Source
 
