@@ -121,6 +121,31 @@ def test_control_characters_do_not_reach_the_terminal(harness: Any) -> None:
     assert "\\u202e" in text
 
 
+def test_answers_that_are_classes(harness: Any) -> None:
+    """Their ids are places in the task's `answers`, not tokens; and they may be read first."""
+    classes = 'answers: ["one", "other"]\n'
+    text = FILE_TASK.replace("tokenizer:", f"{classes}tokenizer:").replace(
+        "name: said", "name: classed"
+    )
+    columns = "columns: {good: good, bad: bad, position: at}"
+    text = text.replace("columns: {good: good, bad: bad}", columns)
+    harness.write("tasks/classed.yaml", text)
+    rows = [
+        {"clean": f"a{i:03}", "corrupted": f"b{i:03}", "good": "one", "bad": "other", "at": 0}
+        for i in range(120)
+    ]
+    harness.write("tasks/said.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    shown = report(harness, "classed", "--train", "--pairs", "2")
+    for pair in shown["pairs"]:
+        (read,) = pair["reads"]
+        assert (read["at"], read["good"], read["bad"]) == (0, ["one"], ["other"])
+        for name in ("clean", "corrupted"):
+            said = {one["token"]: one["answer"] for one in read[name]["top"]}
+            assert said == {"one": "right", "other": "wrong"}
+            assert sum(one["probability"] for one in read[name]["top"]) == pytest.approx(1)
+    assert shown["verdict"] is not None
+
+
 def test_answers_that_are_numbers(harness: Any) -> None:
     """A compiled program needs no training, and its one logit is the answer."""
     shown = report(harness, "known/xproportion", "--pairs", "2")
