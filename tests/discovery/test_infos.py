@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from support.toy_granularity import WHERE
 
 from harness.discovery import registry
 from harness.discovery.info import MethodInfo
@@ -18,7 +19,7 @@ from harness.discovery.refusals import granularity_problem, objective_problem, p
 from harness.discovery.registry import built_in, info_of, make_method
 from harness.discovery.table import markdown
 from harness.errors import HarnessError
-from harness.spec.granularity import BUILT_IN, GranularityInfo
+from harness.spec.granularity import BUILT_IN
 from harness.spec.types import Objective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,13 +64,9 @@ def test_the_documentation_has_their_table() -> None:
     assert section.endswith(f"\n\n{markdown()}")
 
 
-TOY = GranularityInfo("toy", "parts", ("parts",), ("zero",), ("all",), "", "")
-"""A granularity whose elements are no edges."""
-
-
 @pytest.fixture
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUILT_IN, "toy", f"{__name__}:TOY")
+    monkeypatch.setitem(BUILT_IN, "toy", WHERE)
 
 
 @pytest.mark.usefixtures("_toy")

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from support.fake_cells import a_method, a_task, loaded
 from support.hugging_face import MODELS, saved
+from support.toy_granularity import WHERE
 
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.loading.folder import CONFIG, WEIGHTS, has_post_norms
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.unable import refuse_unable
+from harness.spec.granularity import BUILT_IN
 from harness.spec.types import LoadModel, Runtime
 
 CHECKPOINT = LoadModel(path="weights")
@@ -65,7 +67,10 @@ def test_post_norms_are_seen_in_the_configuration(name: str, tmp_path: Path) -> 
     assert has_post_norms(theirs) == has_post_norms(ours) == model.config.post_norms
 
 
-def test_methods_of_edges_are_refused_for_other_granularities(tmp_path: Path) -> None:
+def test_methods_of_edges_are_refused_for_other_granularities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BUILT_IN, "toy", WHERE)
     model = a_task().model
     cells = [cell_of(kind, tmp_path, model) for kind in ("eap_ig", "eap", "subnetwork_probing")]
     refuse_unable(cells)
