@@ -35,11 +35,11 @@ def command(
     Checks the schema, references between specs, and the data of tasks: parameters, slots,
     answers of one token, pairs of equal length. Exit 2 if anything is wrong.
     """
-    from harness.cli.check import issues_of, needs_of
+    from harness.cli.check import issues_of, needs_of, notes_of
     from harness.errors import SpecError
     from harness.spec.issues import in_order, render
     from harness.spec.load import Library
-    from harness.spec.printable import shown_path
+    from harness.spec.printable import printable, shown_path
 
     library = Library(include)
     files = list(dict.fromkeys(_named(library, paths) if paths else _all(library)))
@@ -52,6 +52,9 @@ def command(
         needs = [(path, text) for path, kind in files for text in needs_of(library, path, kind)]
         for path, text in needs:
             click.echo(f"{shown_path(path)}: {text}", err=True)
+        for path, kind in files:
+            for note in notes_of(library, path, kind):
+                click.echo(f"{shown_path(path)}: note: {printable(note)}", err=True)
         lacking = len({path for path, _ in needs})
         more = f", {lacking} need files that are not there" if lacking else ""
         click.echo(f"{len(files)} files checked, {wrong} with mistakes{more}", err=True)

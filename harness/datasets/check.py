@@ -55,6 +55,15 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     return [_issue(loaded.source, place, text) for place, text in problems]
 
 
+def task_notes(loaded: Loaded[Task]) -> list[str]:
+    """Return what should be said of the data of a sound task; nothing where files are absent."""
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
+    if _without_file(loaded):
+        return []
+    task = loaded.spec
+    return list(kind_of(task.data).notes(task.data, task.tokenizer, loaded.folder))
+
+
 def needed_files(loaded: Loaded[Task]) -> list[str]:
     """Return a message for every external file that the task names and that does not exist."""
     return needed_with(loaded, loaded.spec.model, loaded.folder, loaded.trained_on)

@@ -31,6 +31,10 @@ def _no_files(data: Any) -> Sequence[str]:
     return ()
 
 
+def _no_notes(data: Any, tokenizer: TokenizerSpec, folder: Path) -> Sequence[str]:
+    return ()
+
+
 def _own_code(data: Any) -> str | None:
     return None
 
@@ -42,6 +46,7 @@ class DataKind:
     `open(data, tokenizer, folder)`: the task's data; `HarnessError` with all that is wrong.
     `problems(data, tokenizer, folder)`: all that is wrong, by place in the task's file.
     `problems_without_tokens`: those of them that can be told where the tokenizer's file is absent.
+    `notes(data, tokenizer, folder)`: what is no mistake but should be said, such as rows not used.
     `files(data)`: paths beside the task that its data are made from; a cell's id has their digests.
     `plug_in(data)`: package and version of code of others that makes the data, None for ours.
     `program(data)`: the program behind the answers, where models can be compiled from the data.
@@ -50,6 +55,7 @@ class DataKind:
     open: Callable[[Any, TokenizerSpec, Path], TaskData]
     problems: Callable[[Any, TokenizerSpec, Path], list[Problem]]
     problems_without_tokens: Callable[[Any, TokenizerSpec, Path], list[Problem]]
+    notes: Callable[[Any, TokenizerSpec, Path], Sequence[str]] = _no_notes
     files: Callable[[Any], Sequence[str]] = _no_files
     plug_in: Callable[[Any], str | None] = _own_code
     program: Callable[[Any], Program] | None = None

@@ -11,15 +11,17 @@ them; a space just before `<predict>` goes to the answer.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.datasets.files.rows import FileRow, listed, read_rows
+from harness.datasets.files.limits import MOST_TOKENS
+from harness.datasets.files.repeats import repeats_of
+from harness.datasets.files.rows import MOST_SHOWN, FileRow, listed, read_rows
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -35,9 +37,10 @@ from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
+from harness.spec.printable import printable, quoted
 from harness.spec.types import Columns, FileData, TokenizerSpec
 
-_MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
+_OPEN, _CLOSE = "<predict>", "</predict>"
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,16 @@ class FileTask:
     """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
 
     def __init__(
-        self, tokenizer: Tokenizer, pairs: PromptPairs, split: Ints, shares: Shares
+        self,
+        tokenizer: Tokenizer,
+        pairs: PromptPairs,
+        split: Ints,
+        shares: Shares,
+        left_out: str | None = None,
     ) -> None:
-        """Take all pairs and the split number of each."""
+        """Take all pairs, the split number of each, and what to say of rows not used."""
         self.tokenizer = tokenizer
+        self.left_out = left_out
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
@@ -97,16 +106,19 @@ class FileTask:
 def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
     """Return the task of a data file; HarnessError lists bad rows by file and line."""
     rows = read_rows(folder / data.path, data.path, data.format)
-    if not rows:
-        raise HarnessError(f"{data.path}: no rows")
     examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
     if problems:
         raise HarnessError(listed(problems))
+    if not examples:
+        raise HarnessError(f"{data.path}: no rows")
     texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
     tokenizer = tokenizer_for(spec, folder, texts)
     pairs, problems = _encode(examples, tokenizer)
     if problems:
         raise HarnessError(listed(problems))
+    repeats = repeats_of([one.place for one in examples], pairs, tokenizer.tokens)
+    if repeats.contradictions:
+        raise HarnessError(listed(list(repeats.contradictions)))
     named = [one.split for one in examples if one.split is not None]
     extra = tuple(name for name in dict.fromkeys(named) if name not in SPLITS)
     shares = Shares(data.shares, data.seed, extra)
@@ -117,7 +129,7 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares)
+    return FileTask(tokenizer, pairs, split, shares, repeats.note(data.path))
 
 
 def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
@@ -129,6 +141,12 @@ def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Pro
     except HarnessError as error:
         return [(("data", "path"), str(error))]
     return []
+
+
+def file_notes(data: FileData, spec: TokenizerSpec, folder: Path) -> list[str]:
+    """Return what is to be said of a sound data file: how many rows are not used, and why."""
+    note = open_file(data, spec, folder).left_out
+    return [] if note is None else [note]
 
 
 def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
@@ -153,7 +171,7 @@ def _numbered(place: str, row: object) -> FileRow:
 
 
 def read_examples(
-    rows: Sequence[FileRow], columns: Columns, *, spaced: bool
+    rows: Iterable[FileRow], columns: Columns, *, spaced: bool
 ) -> tuple[list[Example], list[str]]:
     """Return the rows as examples and what is wrong with the others, by place.
 
@@ -187,10 +205,11 @@ def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
 
 def _text(row: FileRow, column: str) -> str:
     if column not in row.values:
-        raise ValueError(f"no column {column!r}; there are: {', '.join(row.values) or 'none'}")
+        there = [printable(name) for name in islice(row.values, MOST_SHOWN)]
+        raise ValueError(f"no column {column!r}; there are: {', '.join(there) or 'none'}")
     value = row.values[column]
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"column {column!r} must be a text, not {value!r}")
+        raise ValueError(f"column {column!r} must be a text, not {_shown(value)}")
     return _unicode(value)
 
 
@@ -202,7 +221,14 @@ def _answers(row: FileRow, column: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(_unicode(one) for one in value))
     if column not in row.values:
         return (_text(row, column),)  # names the columns there are
-    raise ValueError(f"column {column!r} must be a text or a list of texts, not {value!r}")
+    raise ValueError(f"column {column!r} must be a text or a list of texts, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; nested ones can be too large and too deep to be shown."""
+    if isinstance(value, (list, dict)):
+        return ("a list" if isinstance(value, list) else "a mapping") if value else repr(value)
+    return quoted(value)
 
 
 def _unicode(text: str) -> str:
@@ -213,14 +239,14 @@ def _unicode(text: str) -> str:
 
 def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
     """Return the prompt and the answer marked in it, if any."""
-    if "<predict>" not in text and "</predict>" not in text:
+    if _OPEN not in text and _CLOSE not in text:
         return text, ()
-    match = _MARKED.fullmatch(text)
-    if not match or "predict>" in match[1] + match[2]:
+    prompt, _, marked = text.partition(_OPEN)
+    answer, closed, rest = marked.partition(_CLOSE)
+    if not closed or text.count(_OPEN) > 1 or text.count(_CLOSE) > 1:
         raise ValueError("exactly one <predict>…</predict> is understood")
-    prompt, answer, rest = match.groups()
     if rest.strip():
-        raise ValueError(f"text after </predict> would never be read: {rest.strip()!r}")
+        raise ValueError(f"text after </predict> would never be read: {quoted(rest.strip())}")
     if spaced and prompt.endswith(" "):
         prompt, answer = prompt[:-1], " " + answer
     if not prompt.strip() or not answer.strip():
@@ -250,6 +276,12 @@ def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPa
             problems.append(f"{one.place}: clean and corrupted are the same")
         if set(good[-1]) <= set(bad[-1]) or set(bad[-1]) <= set(good[-1]):
             problems.append(f"{one.place}: good and bad answers must differ both ways")
+    longest = max(range(len(clean)), key=lambda at: len(clean[at]), default=0)
+    if not problems and len(clean) * len(clean[longest]) > MOST_TOKENS:
+        problems.append(
+            f"{examples[longest].place}: {len(clean[longest]):,} tokens, and all {len(clean):,} "
+            f"prompts padded to so many have more than {MOST_TOKENS:,}; leave out the longest rows"
+        )
     if problems:
         return PromptPairs(*[np.zeros((0, 0), dtype=np.int64)] * 6), problems
     lengths = np.array([len(row) for row in clean], dtype=np.int64)
