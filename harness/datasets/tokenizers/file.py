@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.datasets.locate import locate
+from harness.datasets.tokenizers.guarded import load_guarded
 from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, only_token
 from harness.errors import HarnessError
 
@@ -81,20 +82,12 @@ def open_tokenizer(path: str, bos: bool | Literal["auto"], folder: Path) -> File
 
 def _load(path: Path) -> Any:
     try:
-        import tokenizers
+        return load_guarded(path)
     except ImportError as error:
         raise HarnessError(
             "a tokenizer of kind `file` needs the `tokenizers` package; "
             "install it with: pip install 'circuit-harness[tokenizers]'"
         ) from error
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"tokenizer file {path}: {error}") from error
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception for a malformed file
-        raise HarnessError(f"tokenizer file {path} is not a tokenizer.json: {error}") from error
 
 
 def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
@@ -119,9 +112,9 @@ def _own_bos(tokenizer: Any, path: Path) -> int | None:
             f"tokenizer file {path} has no tokens for {_ANY_TEXT!r}, so its BOS cannot be told; "
             "set `bos` to true or false"
         )
-    before = next(at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
-    if before > 1:
-        raise HarnessError(
-            f"tokenizer file {path} puts {before} tokens before a text; set `bos` to true or false"
-        )
+    places = (at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
+    before = next(places, None)
+    if before is None or before > 1:
+        puts = "other tokens in place of" if before is None else f"{before} tokens before"
+        raise HarnessError(f"tokenizer file {path} puts {puts} a text; set `bos` to true or false")
     return int(whole[0]) if before else None
