@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from harness.spec.load import Loaded
     from harness.spec.yaml.source import Source
 
+MOST_TOKENS = 1 << 27
+"""Of the pairs that a task asks for, each padded to the longest prompt."""
+
 
 def check_task(loaded: Loaded[Task]) -> list[Issue]:
     """Return the mistakes in the task's data and tokenizer, in the order they were found.
@@ -146,6 +149,10 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     }
     for split in data.splits:
         n, place = wanted.get(split, (1, ("data", "shares")))
+        if n * data.longest > MOST_TOKENS:
+            asked = f"{n:,} pairs of up to {data.longest:,} tokens"
+            problems.append((place, f"{asked} are too many to be held at once; ask for fewer"))
+            continue
         try:
             pairs = data.pairs(split, n, 0, at_most=repeats and split == "train")
         except HarnessError as error:

@@ -276,8 +276,8 @@ def test_rows_of_a_data_file_that_are_not_used_are_counted(harness: Any) -> None
     rows.append({**rows[0], "corrupted": "c c"})
     harness.write("tasks/pairs.jsonl", "\n".join(map(json.dumps, rows)))
     note = (
-        "tasks/pairs.yaml: note: pairs.jsonl: 1 of 7 rows are left out, for their clean prompt stands in an earlier row "
-        "(pairs.jsonl:7 as pairs.jsonl:1)"
+        "tasks/pairs.yaml: note: pairs.jsonl: 1 of 7 rows are left out, for their clean prompt "
+        "stands in an earlier row (pairs.jsonl:7 as pairs.jsonl:1)"
     )
     assert note in harness("validate", "pairs").stderr
     assert note in harness("plan", "tasks/pairs.yaml").stderr

@@ -38,6 +38,7 @@ from harness.errors import HarnessError
 from harness.spec.types import TemplateData, TokenizerSpec
 
 HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
+LISTED_TOKENS = 1 << 25  # of all fillings that are held at once
 TEXT_ROUNDS = 20  # ... where every try has to be tokenized
 
 
@@ -55,7 +56,8 @@ class Templates:
         self._renderer = self._make_renderer(tokenizer, texts)
         self.longest = self._renderer.longest
         # Most fillings that `everything` is used for; rendering text is some 50 times slower.
-        self.countable = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
+        most = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
+        self.countable = min(most, LISTED_TOKENS // self.longest)
         self._lists = [
             np.array([self._word[word] for word in plan.lists[name]]) for name in plan.free.values()
         ]

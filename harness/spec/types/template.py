@@ -9,6 +9,12 @@ from typing import Annotated, ClassVar, Literal
 from harness.spec.key import About, Key, at_most_one, exactly_one
 from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text, Word
 
+# A file of a megabyte can ask for any amount of work; these are far above what tasks have.
+LONGEST_TEXT = 4_000
+MOST_TEMPLATES = 2_000
+MOST_CONSTRAINTS = 200
+MOST_NAMES = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
@@ -26,6 +32,7 @@ class Template:
             "a tokenizer.json, `{}` at the end says how: right after the text in `to {CC}{}`, "
             "after a space in `to {}`, which may be left out.",
             ["When {X} and {Y} went to the {PLACE}, {S2} gave a drink to"],
+            max_length=LONGEST_TEXT,
         ),
     ]
     split: Annotated[
@@ -142,7 +149,7 @@ class AnswerRule:
     ] = None
 
 
-Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1)]
+Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1, max_keys=MOST_NAMES)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +166,7 @@ class TemplateData:
             "Sentence frames with slots in braces.",
             [["{A} then {B} then {A} then"]],
             min_items=1,
+            max_items=MOST_TEMPLATES,
         ),
     ]
     slots: Annotated[
@@ -168,6 +176,7 @@ class TemplateData:
             "Each slot draws a word from the named list, or copies the word of an earlier slot.",
             [{"A": "letters", "B": "letters", "A2": "A"}],
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ]
     lists: Annotated[
@@ -177,6 +186,7 @@ class TemplateData:
             "Words by name: inline, from a text file, or a range of numbers.",
             [{"letters": ["a", "b", "c"]}],
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ]
     good: Annotated[
@@ -199,6 +209,7 @@ class TemplateData:
             "after '=', a word.",
             [{"swap": {"A": "B", "B": "A"}}, {"fixed": {"YY": "=01"}}],
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ]
     corruption: Annotated[Text, Key("Corruption", "Which of the corruptions is used.", ["swap"])]
@@ -208,6 +219,7 @@ class TemplateData:
             "Aliases",
             "Maps from placeholders in templates to slots; every template is used under each map.",
             [[{"X": "A", "Y": "B"}, {"X": "B", "Y": "A"}]],
+            max_items=MOST_NAMES,
         ),
     ] = ()
     constraints: Annotated[
@@ -221,6 +233,7 @@ class TemplateData:
             "space).",
             [["A != B", "distinct(A, B, C)"], ["aligned"]],
             unique=True,
+            max_items=MOST_CONSTRAINTS,
         ),
     ] = ()
     held_out: Annotated[
