@@ -36,7 +36,7 @@ schemas: $(READY)
 # The published table, its data and its picture from the last run of the quickstart suite, and
 # the small table in the README.
 leaderboard: demo
-	$(BIN)/harness table quickstart --provenance --write results/leaderboard.md
+	$(BIN)/harness table quickstart --wide --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
 	$(BIN)/harness plot quickstart -o results/leaderboard.svg
 	$(MAKE) readme-table
@@ -65,7 +65,7 @@ PLOT_edge_pruning := --measure kl
 
 comparison-%: $(READY)
 	$(BIN)/harness run $* --jobs 2 > /dev/null
-	$(BIN)/harness table $* $(TABLE_$*) --provenance --write results/$*.md
+	$(BIN)/harness table $* $(TABLE_$*) --wide --provenance --write results/$*.md
 	$(BIN)/harness table $* $(DATA_$*) --format csv --write results/$*.csv
 	$(if $(PLOT_$*),$(BIN)/harness plot $* $(PLOT_$*) -o results/$*.svg)
 

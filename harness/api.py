@@ -43,10 +43,10 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.record import find_run, load_cells, model_store, record
-from harness.spec.build import build
+from harness.spec.build import build, normalise
 from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
-from harness.spec.schema import check, normalise
+from harness.spec.schema import check
 from harness.spec.types import HOW_LARGE, Evaluation, Method, Runtime, Task
 from harness.spec.yaml.source import Source, parse_text
 
@@ -295,8 +295,7 @@ def _prepared(
     task: OpenTask, model: Transformer, seed: int, pairs: PromptPairs | None = None
 ) -> Prepared:
     """As a cell of the task and seed; `pairs` in place of its test pairs."""
-    cell = replace(_cell(task, None), seed=seed)
-    drawn = draw(cell, task.data)
+    drawn = draw(replace(_cell(task, None), seed=seed), task.data)
     if pairs is not None:
         longest, context = int(pairs.lengths.max()), model.config.n_ctx
         if longest > context:
@@ -304,7 +303,9 @@ def _prepared(
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
     device = model.embedding.device.type
-    prepared = prepare(model, task.evaluation, drawn, device=device, seed=seed)
+    prepared = prepare(
+        model, task.evaluation, drawn, device=device, seed=seed, classes=task.loaded.spec.answers
+    )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     return prepared

@@ -64,13 +64,13 @@ def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str
         "eap_ig_clean_corrupted": 4 * forward + mixing,
         f"eap_ig_activations({HELD_STEPS})": 3 * blocks + mixing + 2 * HELD_STEPS * work.held(),
         f"mask_gradient_ig({IG_STEPS})": blocks + IG_STEPS * masked,
-        "node_attribution": blocks + 2 * forward + (2 * config.n_layers + 1) * config.d_model,
+        "node_attribution": blocks + 2 * forward + (work.parts + 1) * config.d_model,
         "node_patching": blocks + forward + work.replaced(),
         "information_flow_routes": blocks + work.reached() * config.d_model,
         "activation_patching per edge": work.patched() / work.graph.n_edges,
         **dict.fromkeys(MASK_STEPS, step),
     }
-    plain = 3 * (blocks + config.d_model * config.d_vocab)
+    plain = 3 * (blocks + config.d_model * config.n_outputs)
     return {name: cost / plain for name, cost in costs.items()}
 
 
@@ -98,6 +98,11 @@ class _Work:
     @property
     def mlp(self) -> int:
         return (3 if self.config.gated else 2) * self.config.d_model * self.config.d_mlp
+
+    @property
+    def parts(self) -> int:
+        """Attentions and MLPs."""
+        return self.config.n_layers * (1 + self.config.has_mlp)
 
     @property
     def blocks(self) -> int:
@@ -128,20 +133,23 @@ class _Work:
     def held(self) -> float:
         """Of a forward above each group of writers in turn: inputs, a layer's heads, an MLP."""
         layers = range(self.config.n_layers)
-        above = sum(self.after_heads(layer) + self.above(layer) for layer in layers)
-        return self.blocks + above + (2 * len(layers) + 1) * self.answer
+        of_mlps = int(self.config.has_mlp)
+        above = sum(self.after_heads(layer) + of_mlps * self.above(layer) for layer in layers)
+        return self.blocks + above + (self.parts + 1) * self.answer
 
     def replaced(self) -> float:
         """Of a forward above each writer in turn."""
         layers, graph = range(self.config.n_layers), self.graph
-        above = sum(graph.n_heads * self.after_heads(x) + self.above(x) for x in layers)
+        of_mlps = int(graph.mlps)
+        above = sum(graph.n_heads * self.after_heads(x) + of_mlps * self.above(x) for x in layers)
         return graph.n_inputs * self.blocks + above + graph.n_writers * self.answer
 
     def reached(self) -> int:
         """Pairs of a writer and a stream that it reaches: before attentions, MLPs and logits."""
         graph = self.graph
-        below = (graph.before_attention(x) + graph.before_mlp(x) for x in range(graph.n_layers))
-        return sum(below) + graph.n_writers
+        below = sum(map(graph.before_attention, range(graph.n_layers)))
+        below += sum(map(graph.before_mlp, range(graph.n_layers))) if graph.mlps else 0
+        return below + graph.n_writers
 
     def patched(self) -> float:
         """Of a forward from each edge's reader on, one edge at a time."""
@@ -154,5 +162,6 @@ class _Work:
         for layer in range(config.n_layers):
             at_one = own + readers * self.after_heads(layer)
             total += graph.before_attention(layer) * at_one
-            total += graph.before_mlp(layer) * (self.mlp + self.above(layer))
+            if graph.mlps:
+                total += graph.before_mlp(layer) * (self.mlp + self.above(layer))
         return total

@@ -11,7 +11,7 @@ precision:
     kept outputs     L·t·(R_l·K + 3·H·K + hidden), of readers, of heads and what their backward
                      needs, of the MLP's hidden layer
     streams          4·R_l·t·D of one layer: mixed, by reader, normalised, and their gradients
-    counterfactual   (L·(H·K + D) + (2L+1)·D)·tokens of the step, or twice as much where it is
+    counterfactual   (L·H·K + (3·L + 3)·D)·tokens of the step, or twice as much where it is
                      centred for LayerNorm
 and in float32 for the masks 4·E (parameters, gradient, two moments of Adam) and 4·W·R (as a matrix,
 in the model's precision and in float32, and their gradients). Buffers of libraries are not counted:
@@ -28,6 +28,7 @@ import torch
 
 from harness.bench.models import count_parameters
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.patchable import activation_numbers, difference_numbers
 from harness.discovery.masks.objective import prompts_at_once
 from harness.models.config import TransformerConfig
 
@@ -45,15 +46,15 @@ def step_gib(
     reads, heads = config.n_read_maps * config.d_head, config.n_heads * config.d_head
     hidden = (2 if config.gated else 1) * config.d_mlp
     tokens = batch * length
-    part = min(batch, prompts_at_once(graph.n_writers * length * width, device)) * length
+    part = min(batch, prompts_at_once(difference_numbers(config, graph, length), device)) * length
     copies = 2 if config.norm == "layernorm" else 1
     numbers = {
         "weights": count_parameters(config),
         "folded readers": layers * width * (reads + hidden),
-        "writers": 2 * graph.n_writers * part * width,
+        "writers": 2 * difference_numbers(config, graph, part),
         "kept outputs": layers * part * (reads + 3 * heads + hidden),
         "streams": 4 * config.n_read_maps * part * width,
-        "counterfactual": copies * tokens * (layers * (heads + width) + (2 * layers + 1) * width),
+        "counterfactual": copies * activation_numbers(config, tokens),
     }
     gib = {name: count * dtype.itemsize / 2**30 for name, count in numbers.items()}
     matrix = graph.n_writers * graph.n_readers

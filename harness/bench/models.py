@@ -14,9 +14,9 @@ import torch
 from harness.bench.rows import BUILT_IN
 from harness.datasets.locate import locate
 from harness.errors import HarnessError, NotFound
-from harness.models.checkpoint import config_of_folder
 from harness.models.config import GPT2_SMALL, Rotary, TransformerConfig
 from harness.models.loading.folder import CONFIG
+from harness.models.loading.read import config_of_folder
 from harness.models.transformer import Transformer
 from harness.spec.load import Library
 from harness.spec.types import LoadModel, TrainModel

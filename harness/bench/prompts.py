@@ -11,7 +11,6 @@ A method's row excludes making its pairs and model.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -112,7 +111,10 @@ def _random(task: Task, vocabulary: int, longest: int) -> Transformer:
             f"task {task.name!r} does not state its model's architecture (its model is of kind "
             f"{task.model.kind!r}); bench prompts of a task whose model is trained here"
         )
-    shape = TransformerConfig.from_architecture(task.model.architecture, vocabulary, longest)
+    outputs = None if task.answers is None else len(task.answers)
+    shape = TransformerConfig.from_architecture(
+        task.model.architecture, vocabulary, longest, outputs
+    )
     return random_model(shape, seed=0)
 
 
@@ -188,8 +190,6 @@ class _Run(NamedTuple):
 
 def _run(row: Row, work: Workload, pairs: PromptPairs) -> _Run:
     with measured(work.device) as cost:
-        began = time.process_time()
         row(work, pairs)
-        processor = time.process_time() - began
-    spent = cost.seconds if work.device == "cuda" else processor
+    spent = cost.seconds if work.device == "cuda" else cost.processor_seconds
     return _Run(cost.seconds, 1000 * spent / len(pairs), cost.peak_mib)

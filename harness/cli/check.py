@@ -11,7 +11,7 @@ from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.printable import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.spec.schema import SpecKind
     from harness.spec.types import Evaluation, Method, Model, Suite, Task
@@ -23,26 +23,23 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
         kind = kind or spec_kind(path)
         if issues := library.issues(path, kind):
             return issues
-        if kind == "task":
-            return _task_issues(library.task(str(path)))
-        if kind == "method":
-            return _method_issues(library.method(str(path)))
-        if kind == "suite":
-            return _suite_issues(library.suite(str(path)), library)
+        return _CHECKS[kind](library, str(path))
     except SpecError as error:
         return cast("list[Issue]", error.issues)
-    return []
 
 
 def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
     """Files that a valid task needs but does not ship: a tokenizer, a checkpoint."""
-    from harness.datasets.check import needed_files
+    from harness.runs.plan.skipped import missing_files
 
     try:
         sound = (kind or spec_kind(path)) == "task" and not library.issues(path, "task")
     except SpecError:
         return []
-    return needed_files(library.task(str(path))) if sound else []
+    if not sound:
+        return []
+    task = library.task(str(path))
+    return list(missing_files(task, task.spec.model, task.folder, task.trained_on))
 
 
 def notes_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
@@ -66,7 +63,7 @@ def check_suite(suite: Loaded[Suite], library: Library) -> None:
     ]
     files = [(kind, library.find(kind, ref, suite.folder)) for kind, refs in wanted for ref in refs]
     _check(library, files)
-    if issues := _unable_models(suite, library):
+    if issues := [*_unable_models(suite, library), *_unable_lengths(suite, library)]:
         raise spec_error(issues)
 
 
@@ -82,18 +79,63 @@ def _check(library: Library, files: Iterable[tuple[SpecKind, Path]]) -> None:
 
 def _task_issues(task: Loaded[Task]) -> list[Issue]:
     from harness.datasets.check import check_task
+    from harness.runs.plan.fit import fit_problem, lengths_problem
 
-    return check_task(task)
+    if issues := check_task(task):
+        return issues
+    model = ("model", "path") if task.spec.model.kind == "load" else ("model",)
+    problems = [
+        (model, fit_problem(task, task.spec.model, task.folder)),
+        (("evaluation", "ablation"), lengths_problem(task)),
+    ]
+    return [task.source.issue(place, text) for place, text in problems if text]
+
+
+def _model_issues(model: Loaded[Model]) -> list[Issue]:
+    """Why a model's folder cannot be loaded, if it is there."""
+    from harness.runs.plan.fit import model_problem
+
+    text = model_problem(model.spec, model.folder)
+    return [] if text is None else [model.source.issue(("path",), text)]
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that do not support what a task asks for, and models that do not fit a task."""
-    return [*_unable_methods(suite, library), *_unable_models(suite, library)]
+    return [
+        *_unable_methods(suite, library),
+        *_unable_models(suite, library),
+        *_unable_lengths(suite, library),
+    ]
+
+
+def _unable_lengths(suite: Loaded[Suite], library: Library) -> list[Issue]:
+    """Ablations of the suite that the lengths of a task's prompts do not allow."""
+    from harness.runs.plan.fit import lengths_problem
+    from harness.runs.plan.variants import variants
+
+    problems = []
+    for ref in suite.spec.tasks:
+        try:
+            task = library.task(str(library.find("task", ref, suite.folder)))
+            varied = [one for _, one in variants(task, suite.spec)]
+        except HarnessError:
+            continue  # reported for that file
+        own = task.spec.evaluation.ablation
+        others = {one.spec.evaluation.ablation: one for one in varied}
+        problems += [
+            (task.spec.name, lengths_problem(one)) for name, one in others.items() if name != own
+        ]
+    return [
+        suite.source.issue(("evaluations",), f"task {quoted(name)}: {text}")
+        for name, text in problems
+        if text
+    ]
 
 
 def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
-    """Models of the suite that do not fit a task, by their training or their tokenizer."""
+    """Models of the suite that do not fit a task: by their training, tokenizer or files."""
     from harness.datasets.check import pair_problems
+    from harness.runs.plan.fit import fit_problem
     from harness.runs.plan.variants import apart
 
     spec, folder = suite.spec, suite.folder
@@ -107,6 +149,11 @@ def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
                 if not apart(spec, one, ref)
             ]
             problems = [(task, text) for task in tasks for text in pair_problems(task, model)]
+            problems = problems or [
+                (task, text)
+                for task in tasks
+                if (text := fit_problem(task, model.spec, model.folder))
+            ]
         except HarnessError:
             continue  # reported for that file
         issues += [
@@ -160,7 +207,10 @@ def _normalises_heads(model: Model, folder: Path) -> bool:
     if not isinstance(model, LoadModel) or model.path is None:
         return False
     path = find(model.path, folder)
-    return path is not None and (path / CONFIG).is_file() and has_post_norms(path)
+    try:
+        return path is not None and (path / CONFIG).is_file() and has_post_norms(path)
+    except HarnessError:
+        return False  # reported for the model
 
 
 def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> Iterator[str]:
@@ -193,3 +243,12 @@ def _method_issues(method: Loaded[Method]) -> list[Issue]:
     if problem := objective_problem(kind, method.spec.params):
         return [method.source.issue(("params", "objective"), problem)]
     return []
+
+
+_CHECKS: Mapping[SpecKind, Callable[[Library, str], list[Issue]]] = {
+    "task": lambda library, path: _task_issues(library.task(path)),
+    "model": lambda library, path: _model_issues(library.model(path)),
+    "method": lambda library, path: _method_issues(library.method(path)),
+    "suite": lambda library, path: _suite_issues(library.suite(path), library),
+}
+"""What is checked of a file of each kind whose form is valid."""

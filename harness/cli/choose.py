@@ -16,6 +16,7 @@ from harness.spec.search import is_path
 if TYPE_CHECKING:
     from harness.runs.plan import Overrides, Plan
     from harness.runs.plan.skipped import Skipped
+    from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
     from harness.spec.types import Suite
 
@@ -85,18 +86,14 @@ def _suite(ref: str, library: Library) -> Loaded[Suite]:
     if is_path(ref):
         is_suite = _kind(library, ref) == "suite"
     else:
-        is_suite = _has(library, "suite", ref) or not _has(library, "task", ref)
-        if is_suite and not _has(library, "suite", ref):
+        # A broken file counts: loading it reports what is wrong.
+        is_suite = library.has("suite", ref) or not library.has("task", ref)
+        if is_suite and not library.has("suite", ref):
             # Neither: report both kinds, with similar names of both.
             raise NotFound(f"{_reason(library, 'suite', ref)}\n{_reason(library, 'task', ref)}")
     if is_suite:
         return library.suite(ref)
     return single_task(library.task(ref), library.suite(DEFAULT_SUITE), ref)
-
-
-def _has(library: Library, kind: Literal["suite", "task"], name: str) -> bool:
-    # A broken file counts: loading it reports what is wrong.
-    return any(name in (entry.name, entry.ref) for entry in library.entries(kind))
 
 
 def _kind(library: Library, ref: str) -> SpecKind:
@@ -144,3 +141,37 @@ def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
     if not folders:
         raise NotFound(f"{results} holds no run yet; `harness run` makes one")
     return folders
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[StoredCell], list[str]]:
+    """The cells of runs, and what is damaged: records of runs that are left out, and cells.
+
+    Says on stderr what the runs left out because files are missing. Raises `StoreCorrupt` if no
+    run can be read.
+    """
+    from harness.errors import StoreCorrupt
+    from harness.runs.store.record import faults_of, load_cells, skipped_of
+
+    cells: list[StoredCell] = []
+    unreadable: list[StoreCorrupt] = []
+    readable = []
+    for folder in folders:
+        try:
+            cells += load_cells(folder)
+            note_skipped(skipped_of(folder))
+            readable.append(folder)
+        except StoreCorrupt as error:
+            unreadable.append(error)
+    if unreadable and not readable:
+        raise unreadable[0]
+    return cells, [*map(str, unreadable), *faults_of(cells)]
+
+
+def note_faults(faults: Sequence[str]) -> int:
+    """Print what is damaged to stderr, one line each; the exit code that says so, or 0."""
+    from harness.errors import StoreCorrupt
+    from harness.spec.printable import printable
+
+    for fault in faults:
+        click.echo(printable(f"corrupt: {fault}"), err=True)
+    return StoreCorrupt.exit_code if faults else 0

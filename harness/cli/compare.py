@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 @options.results("-o")
 @options.size
 @options.as_json
-def command(a: str, b: str, results: Path, size: float, as_json: bool) -> None:
+def command(a: str, b: str, results: Path, size: float, as_json: bool) -> int:
     """Compare A with B, paired by task, seed and test example.
 
     Each is RUN, RUN:method, a method of the stored runs, or the beginning of a cell's id.
-    Differences are A − B: a negative one of CMD says that A is better.
+    Differences are A − B: a negative one of CMD says that A is better. Damaged cells are named and
+    left out; exit 3 if there are any.
     """
+    from harness.cli.choose import note_faults
     from harness.reports.compare import compare, find_side
+    from harness.runs.store.record import faults_of
 
-    comparison = compare(find_side(results, a), find_side(results, b), size)
+    sides = find_side(results, a), find_side(results, b)
+    comparison = compare(*sides, size)
     if as_json:
         click.echo(json.dumps(_data(comparison), indent=1))
     else:
         click.echo(_text(comparison))
+    return note_faults(faults_of([cell for side in sides for cell in side.damaged]))
 
 
 def _data(comparison: Comparison) -> dict[str, object]:
@@ -88,5 +93,6 @@ def _text(comparison: Comparison) -> str:
         f"{comparison.count('B better')} losses; a tie is an interval that holds zero."
     )
     left = f"Only on one side: {'; '.join(comparison.unpaired)}." if comparison.unpaired else ""
-    parts = [grid(headers, lines, "github"), printable(text), printable(left)]
+    damaged = f"Damaged, left out: {'; '.join(comparison.damaged)}." if comparison.damaged else ""
+    parts = [grid(headers, lines, "github"), *map(printable, (text, left, damaged))]
     return "\n\n".join(part for part in parts if part)

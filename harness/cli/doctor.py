@@ -54,7 +54,7 @@ def _machine() -> dict[str, Any]:
 
 def _write_problem(results: Path) -> str | None:
     """Why results cannot be written there; None if they can. Leaves no file behind."""
-    from harness.runs.store.atomic import try_lock
+    from harness.runs.store.locks import try_lock
 
     existed = results.exists()
     probe = results / ".doctor.lock"

@@ -182,6 +182,8 @@ def _shown(estimate: dict[str, Any]) -> str:
 
 
 def _behaviour(report: dict[str, Any]) -> list[Row]:
+    from harness.metrics.per_example import is_of_class
+
     point, whole = report["circuit"], report["whole"]
     rows = [
         (report["unit"], f"{report['size']} of {report['total']}", ""),
@@ -191,6 +193,8 @@ def _behaviour(report: dict[str, Any]) -> list[Row]:
     ]
     for name, title in (("metric", report["metric"]), ("kl", "KL"), ("accuracy", "accuracy")):
         rows.append((title, _shown(point[name]), f"whole model {_shown(whole[name])}"))
+    for name in filter(is_of_class, point):
+        rows.append((name, _shown(point[name]), f"whole model {_shown(whole[name])}"))
     return rows
 
 

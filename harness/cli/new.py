@@ -49,7 +49,7 @@ def _check_name(name: str, path: Path, library: object) -> None:
         raise HarnessError(f"{name!r} cannot name a task: {rule.get('x-message', rule['pattern'])}")
     if path.exists() or path.is_symlink():
         raise HarnessError(f"{path} is there already; choose another name or remove it")
-    if any(entry.name == name for entry in library.entries("task")):
+    if library.has("task", name):
         raise HarnessError(f"there is a task {name!r} already; choose another name")
 
 

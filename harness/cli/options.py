@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from harness.reports.columns import Layout
+
+WIDTH = 100
+"""Columns of a pipe or file."""
+
+NARROWEST = 40
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +59,36 @@ def size(function: F) -> F:
         show_default=True,
         help="Share of the edges at which faithfulness, KL and accuracy are given.",
     )(function)
+
+
+def layout(function: F) -> F:
+    """`--wide` and `--columns`: what a leaderboard for people shows; see `layout_of`."""
+    for option in (
+        click.option("--columns", help="Only these columns, as method,cmd,accuracy."),
+        click.option("--wide", is_flag=True, help="All columns, however wide they are together."),
+    ):
+        function = option(function)
+    return function
+
+
+def layout_of(columns: str | None, wide: bool, *, bounded: bool = True) -> Layout:
+    """The layout that `layout` asks for; tables fit the window where `bounded`.
+
+    Raises `NotFound` for an unknown column.
+    """
+    from harness.reports.columns import Layout
+
+    if columns is not None and wide:
+        raise click.UsageError("--wide shows all columns: give either it or --columns")
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    return Layout(names, wide, window() if bounded else WIDTH)
+
+
+def window() -> int:
+    """Columns of the terminal, or `WIDTH` where stdout is none."""
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
 def circuit_size(function: F) -> F:

@@ -25,15 +25,17 @@ from harness.cli import options
     help="What is drawn: kl, accuracy, metric, or a measure that the tasks chose.",
 )
 @options.results()
-def command(runs: tuple[str, ...], output: Path, measure: str, results: Path) -> None:
-    """Draw a measure against circuit size for every task of RUN, one panel per task."""
-    from harness.cli.choose import run_folders
-    from harness.reports.curves import plot
-    from harness.runs.store.record import load_cells
+def command(runs: tuple[str, ...], output: Path, measure: str, results: Path) -> int:
+    """Draw a measure against circuit size for every task of RUN, one panel per task.
 
-    plot(
-        [cell for folder in run_folders(runs, results) for cell in load_cells(folder)],
-        output,
-        measure,
-    )
+    Panels say how many damaged cells are left out; exit 3 if there are any.
+    """
+    from harness.cli.choose import note_faults, read_runs, run_folders
+    from harness.reports.curves import plot
+
+    cells, faults = read_runs(run_folders(runs, results))
+    if faults and not any(cell.result for cell in cells):
+        return note_faults(faults)
+    plot(cells, output, measure)
     click.echo(f"wrote {output}", err=True)
+    return note_faults(faults)

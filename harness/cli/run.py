@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Worker processes.")
 @options.include
 @options.size
+@options.layout
 @click.option("--fail-fast", is_flag=True, help="Stop at the first cell that fails.")
 @options.as_json
 def command(
@@ -33,6 +34,8 @@ def command(
     size: float,
     fail_fast: bool,
     as_json: bool,
+    columns: str | None,
+    wide: bool,
     **grid: Any,
 ) -> int:
     """Compute every cell of SPEC that is not stored yet, then print the leaderboard.
@@ -40,19 +43,20 @@ def command(
     SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
     with the methods of quickstart. Running again computes only what is missing.
     """
-    from harness.cli.choose import note_skipped, overrides, plans
+    from harness.cli.choose import note_faults, note_skipped, overrides, plans
 
+    layout = options.layout_of(columns, wide)
     chosen = plans(specs, include, overrides(**grid))
     note_skipped(one for plan in chosen for one in plan.skipped)
     summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
-    board = _leaderboard(chosen, results, size)
+    board, faults = _leaderboard(chosen, results, size)
     if as_json:
         click.echo(json.dumps(_data(chosen, summaries, results, board), indent=1))
     else:
         from harness.reports.table import render
 
-        click.echo(render(board, "github"), nl=False)
-    return max(summary.exit_code for summary in summaries)
+        click.echo(render(board, "github", layout), nl=False)
+    return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 
 def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> RunSummary:
@@ -102,16 +106,17 @@ def _say(plan: Plan, summary: RunSummary, folder: Path) -> None:
     )
 
 
-def _leaderboard(chosen: list[Plan], results: Path, size: float) -> Leaderboard:
+def _leaderboard(chosen: list[Plan], results: Path, size: float) -> tuple[Leaderboard, list[str]]:
+    """The leaderboard of the plans' cells, and what is wrong with damaged ones."""
     from harness.reports.leaderboard import leaderboard
-    from harness.runs.store.record import entries_of, load_cells
+    from harness.runs.store.record import entries_of, faults_of, load_cells
 
     cells = []
     for plan in chosen:
         folder = results / plan.name
         wanted = {cell.id for cell in plan.cells}
         cells += load_cells(folder, [e for e in entries_of(folder) if e.id in wanted])
-    return leaderboard(cells, size)
+    return leaderboard(cells, size), faults_of(cells)
 
 
 def _data(

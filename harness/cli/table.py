@@ -35,6 +35,7 @@ Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
     help="Add where and when the cells were computed (github tables).",
 )
 @options.size
+@options.layout
 def command(
     runs: tuple[str, ...],
     results: Path,
@@ -43,37 +44,42 @@ def command(
     write: Path | None,
     size: float,
     provenance: bool,
-) -> None:
+    columns: str | None,
+    wide: bool,
+) -> int:
     """Print the leaderboard of RUN (a folder, or a name in the results folder).
 
-    Without RUN, of all runs there.
+    Without RUN, of all runs there. Damaged cells are marked and left out of all numbers; exit 3
+    if there are any.
     """
-    from harness.cli.choose import note_skipped, run_folders
-    from harness.runs.store.record import load_cells, skipped_of
+    from harness.cli.choose import note_faults, read_runs, run_folders
 
     if form == "parquet" and not (full and write):
         raise click.UsageError("parquet is binary and holds rows: give --full and --write FILE")
     if provenance and (full or form != "github"):
         raise click.UsageError("--provenance is a line below a table: github only, without --full")
+    if (columns or wide) and (full or form in ("csv", "json")):
+        raise click.UsageError("--columns and --wide are for leaderboards: CSV and JSON have all")
+    layout = options.layout_of(columns, wide, bounded=write is None)
     folders = run_folders(runs, results)
-    cells = [cell for folder in folders for cell in load_cells(folder)]
-    note_skipped(one for folder in folders for one in skipped_of(folder))
+    cells, faults = read_runs(folders)
     if form == "parquet":
         from harness.reports.rows import write_parquet
 
         write_parquet(cells, cast(Path, write))
-        return
+        return note_faults(faults)
     from harness.reports.leaderboard import leaderboard
     from harness.reports.table import render, render_rows
 
-    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form)
+    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form, layout)
     if provenance:
         from harness.reports.provenance import provenance_line
 
-        text += provenance_line(folders)
+        text += provenance_line(cells)
     if write is None:
         click.echo(text, nl=False)
     else:
-        from harness.runs.store.atomic import replace_file
+        from harness.disk import replace_file
 
         replace_file(write, text.encode())
+    return note_faults(faults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,27 +15,30 @@ from harness.cli import options
 @click.argument("run", required=False)
 @options.results("-o")
 def command(run: str | None, results: Path) -> int:
-    """Check schema and digests of every cell of RUN, and of the models the runs share.
+    """Check schema and digests of every cell of RUN, and of the models that the runs share.
+
+    Models include their true circuits, runs their record and why cells failed.
 
     Without RUN, of all runs in the results folder. All faults are listed; exit 3 if any.
     """
-    from harness.cli.choose import run_folders
+    from harness.cli.choose import note_faults, run_folders
     from harness.errors import StoreCorrupt
     from harness.runs.store import CellStore
-    from harness.runs.store.record import model_store
+    from harness.runs.store.record import entries_of, model_store
 
-    faults: list[StoreCorrupt] = []
-    checked = 0
+    faults: list[str] = []
     stores = [CellStore(folder) for folder in run_folders((run,) if run else (), results)]
-    models = model_store(results)
-    checks = [(store.verify, cell_id) for store in stores for cell_id in store.ids()]
-    for check, name in [*checks, *((models.verify, model_id) for model_id in models.ids())]:
-        checked += 1
+    checks: list[Callable[[], object]] = []
+    for store in stores:
+        checks.append(partial(entries_of, store.folder))
+        checks += [partial(store.verify, cell_id) for cell_id in store.ids()]
+        checks += [partial(store.failure, cell_id) for cell_id in store.failed_ids()]
+    for models in (model_store(results), model_store(results).truths):
+        checks += [partial(models.verify, model_id) for model_id in models.ids()]
+    for check in checks:
         try:
-            check(name)
+            check()
         except StoreCorrupt as error:
-            faults.append(error)
-    for fault in faults:
-        click.echo(f"corrupt: {fault}", err=True)
-    click.echo(f"{checked} cells and models checked, {len(faults)} corrupt")
-    return StoreCorrupt.exit_code if faults else 0
+            faults.append(str(error))
+    click.echo(f"{len(checks)} cells, models and records checked, {len(faults)} corrupt")
+    return note_faults(faults)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from harness.datasets.kinds import KINDS, data_kind, kind_of
+from harness.datasets.classes import no_next_token
+from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
@@ -19,8 +20,9 @@ from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.choose import spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
 from harness.errors import HarnessError
+from harness.spec.data_kinds import PACKAGES
 from harness.spec.printable import quoted
-from harness.spec.types import CompileModel, LoadModel, Model, Task
+from harness.spec.types import CompileModel, LoadModel, Model, Task, TrainModel
 
 if TYPE_CHECKING:
     from harness.spec.issues import Issue
@@ -41,8 +43,10 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
     task = loaded.spec
     kind = kind_of(task.data)
-    arguments = (task.data, task.tokenizer, loaded.folder)
     problems = _tokenizer_problems(task)
+    if text := kind.unfit_answers(task):
+        return [_issue(loaded.source, *one) for one in (*problems, (("answers",), text))]
+    arguments = kind.arguments(task, loaded.folder)
     if problems or _without_file(loaded):
         problems += kind.problems_without_tokens(*arguments)
     else:
@@ -63,8 +67,8 @@ def task_notes(loaded: Loaded[Task]) -> list[str]:
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
     if _without_file(loaded):
         return []
-    task = loaded.spec
-    return list(kind_of(task.data).notes(task.data, task.tokenizer, loaded.folder))
+    kind = kind_of(loaded.spec.data)
+    return list(kind.notes(*kind.arguments(loaded.spec, loaded.folder)))
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
@@ -122,9 +126,12 @@ def _without_file(loaded: Loaded[Task]) -> bool:
 
 
 def _model_problems(task: Task) -> list[Problem]:
+    model = task.model
+    if task.answers and isinstance(model, TrainModel) and model.training.objective != "answer":
+        return [(("model", "training", "objective"), str(no_next_token()))]
     if not isinstance(task.model, CompileModel) or kind_of(task.data).program is not None:
         return []
-    able = " or ".join(repr(name) for name in KINDS if data_kind(name).program is not None)
+    able = " or ".join(repr(name) for name in PACKAGES if data_kind(name).program is not None)
     text = f"a model can only be compiled from data of kind {able}, not {task.data.kind!r}"
     return [(("model", "kind"), text)]
 

@@ -8,12 +8,15 @@ does not matter where it was.
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from harness.errors import NotFound
-from harness.spec.printable import shown_path
+from harness.spec.printable import printable, shown_path
 
 VARIABLE = "HARNESS_FILES"
+
+_ALIKE = 0.8  # share of letters that two names have in common
 
 
 def search_folders(folder: Path) -> list[Path]:
@@ -39,13 +42,37 @@ def locate(path: str, folder: Path) -> Path:
 
 def needed(path: str, folder: Path) -> str:
     """Return the message for a path that is nowhere: what is needed and where it can be put."""
+    alike = _alike(path, folder)
+    hint = f" (did you mean {printable(alike)}?)" if alike else ""
     if Path(path).is_absolute():
-        return f"needs {path}, which does not exist"
+        return f"needs {path}, which does not exist{hint}"
     places = [shown_path(one.absolute()) for one in search_folders(folder)]
     return (
-        f"needs {path}, which is not below {' or '.join(places)}; put it there, or set "
+        f"needs {path}, which is not below {' or '.join(places)}{hint}; put it there, or set "
         f"{VARIABLE} to the folder that holds {path}"
     )
+
+
+def _alike(path: str, folder: Path) -> str | None:
+    """A path that exists and differs in one name alone, by a few letters; None without one."""
+    for root in search_folders(folder):
+        parts = Path(path).parts
+        for at, name in enumerate(parts):
+            above = root.joinpath(*parts[:at])
+            if not _exists(above / name):
+                names = _names_in(above)
+                for one in get_close_matches(name, names, n=3, cutoff=_ALIKE):
+                    if _exists(above.joinpath(one, *parts[at + 1 :])):
+                        return str(Path(*parts[:at], one, *parts[at + 1 :]))
+                break
+    return None
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(one.name for one in folder.iterdir())
+    except (OSError, ValueError):
+        return []
 
 
 def _exists(path: Path) -> bool:

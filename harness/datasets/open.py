@@ -25,7 +25,8 @@ def open_data(loaded: Loaded[Task]) -> TaskData:
     HarnessError with everything that is wrong (`check_task` also knows the lines).
     """
     task = loaded.spec
-    return kind_of(task.data).open(task.data, task.tokenizer, loaded.folder)
+    kind = kind_of(task.data)
+    return kind.open(*kind.arguments(task, loaded.folder))
 
 
 def content_digests(loaded: Loaded[Task]) -> dict[str, str]:

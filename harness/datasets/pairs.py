@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.classes import classes_of
 from harness.datasets.tokenizers import Tokenizer
 
 Ints = NDArray[np.int64]
@@ -196,6 +197,32 @@ def mixed_lengths(*drawn: PromptPairs) -> str | None:
     )
 
 
+def ablation_problem(ablation: str, discovery: PromptPairs, test: PromptPairs) -> str | None:
+    """Why prompts have no counterfactual under an ablation, for their lengths; None if they have.
+
+    `resample` takes another prompt of the same length, `mean_positional` a mean over discovery
+    prompts at each position.
+    """
+    if ablation == "resample":
+        for name, pairs in (("discovery", discovery), ("test", test)):
+            lengths, counts = np.unique(pairs.lengths, return_counts=True)
+            if alone := [int(length) for length in lengths[counts == 1]]:
+                shown = ", ".join(map(str, alone[:_SHOWN]))
+                return (
+                    f"'resample' needs two prompts of each length, and of the {name} prompts only "
+                    f"one has {shown} tokens; raise the number of pairs or use prompts of equal "
+                    "length"
+                )
+    longest = [int(pairs.lengths.max(initial=0)) for pairs in (discovery, test)]
+    if ablation == "mean_positional" and longest[0] < longest[1]:
+        return (
+            f"'mean_positional' has no mean for position {longest[1] - 1}: test prompts have up to "
+            f"{longest[1]} tokens, discovery prompts {longest[0]}; raise the number of discovery "
+            "pairs"
+        )
+    return None
+
+
 def unfit(taught: TaskData, asked: TaskData) -> str | None:
     """Why a model of one task cannot be given prompts of another; None if it can."""
     one, other = taught.tokenizer, asked.tokenizer
@@ -204,6 +231,8 @@ def unfit(taught: TaskData, asked: TaskData) -> str | None:
             "their tokens are not the same; give both the same tokenizer and words (kind words: a "
             "vocabulary is that of the task's own words)"
         )
+    if classes_of(taught) != classes_of(asked):
+        return "their `answers` are not the same; a model answers in one list of classes, or tokens"
     if asked.longest > taught.longest:
         return f"its prompts have up to {asked.longest} tokens, the model's up to {taught.longest}"
     return None
@@ -218,33 +247,51 @@ def padded(rows: list[list[int]], fill: int, width: int = 1) -> Ints:
     return out
 
 
-def next_token_targets(tokens: Ints, lengths: Ints, answers: Ints) -> Ints:
-    """Return the targets [B, T] that predict every next token, then `answers` [B] at the end."""
+def next_token_targets(
+    tokens: Ints, lengths: Ints, answers: Ints, positions: Ints | None = None
+) -> Ints:
+    """Return the targets [B, T] that predict every next token, then `answers` [B] at the end.
+
+    With `positions` [B, P] (-1 = unused), `answers` [B, P] are due there instead.
+    """
     targets = np.full_like(tokens, NO_TARGET)
     targets[:, :-1] = tokens[:, 1:]
     columns = np.arange(tokens.shape[1])
-    targets[columns >= lengths[:, None]] = NO_TARGET
-    targets[np.arange(len(tokens)), lengths - 1] = answers
+    targets[columns >= lengths[:, None] - 1] = NO_TARGET
+    row, column, place = _places(lengths, positions)
+    targets[row, column] = answers.reshape(len(tokens), -1)[row, place]
     return targets
 
 
-def answer_batch(tokens: Ints, lengths: Ints, good: Ints, vocabulary: int) -> TrainingBatch:
+def answer_batch(
+    tokens: Ints, lengths: Ints, good: Ints, vocabulary: int, positions: Ints | None = None
+) -> TrainingBatch:
     """Return a batch that trains the last token on its answers [n, G], -1 padded.
 
-    Where prompts have several good answers, the targets are soft.
+    With `positions` [n, P] (-1 = unused), answers [n, P, G] are trained there instead. Where
+    prompts have several good answers, the targets are soft.
     """
     targets = np.full_like(tokens, NO_TARGET)
-    targets[np.arange(len(tokens)), lengths - 1] = good[:, 0]
-    if good.shape[1] == 1:
+    row, column, place = _places(lengths, positions)
+    answers = good.reshape(len(good), -1, good.shape[-1])[row, place]
+    targets[row, column] = answers[:, 0]
+    if good.shape[-1] == 1:
         return TrainingBatch(tokens, lengths, targets)
     allowed = np.zeros((*tokens.shape, vocabulary), dtype=np.bool_)
-    row, column = np.nonzero(good >= 0)
-    allowed[row, lengths[row] - 1, good[row, column]] = True
+    one, choice = np.nonzero(answers >= 0)
+    allowed[row[one], column[one], answers[one, choice]] = True
     return TrainingBatch(tokens, lengths, targets, allowed)
 
 
+def _places(lengths: Ints, positions: Ints | None) -> tuple[Ints, Ints, Ints]:
+    """Return row, token position and place among the row's answers, of every answer."""
+    at = lengths[:, None] - 1 if positions is None else positions
+    row, place = np.nonzero(at >= 0)
+    return row, at[row, place], place
+
+
 def pick_answers(points: NDArray[np.float64], good: Ints) -> Ints:
-    """Return one good answer [n] of each row [n, G] (-1 padded); points in [0, 1) choose it."""
-    pick = (points * (good >= 0).sum(axis=1)).astype(np.int64)
-    chosen: Ints = good[np.arange(len(good)), pick]
+    """Return one good answer of each row [..., G] (-1 padded); points in [0, 1) choose it."""
+    pick = (points * (good >= 0).sum(axis=-1)).astype(np.int64)
+    chosen: Ints = np.take_along_axis(good, pick[..., None], axis=-1)[..., 0]
     return chosen

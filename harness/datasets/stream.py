@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.classes import Classes
 from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, join_pairs
 from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
 from harness.datasets.splits import Hashes, Shares
@@ -60,7 +61,9 @@ class PromptSource(Protocol):
 
 
 class StreamData:
-    """`TaskData` over a source."""
+    """`TaskData` over a source. `classes`: what it answers in, if not tokens."""
+
+    classes: Classes | None = None
 
     def __init__(self, source: PromptSource, shares: Shares) -> None:
         """Take the source and the splits; the seed of the shares is the data seed."""

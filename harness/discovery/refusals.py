@@ -13,6 +13,7 @@ from typing import Any, get_args
 from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in, info_of
 from harness.metrics import DISTANCES
+from harness.spec.granularity import granularity
 from harness.spec.types import Ablation, Evaluation, Metric, Objective
 
 
@@ -40,14 +41,13 @@ def per_token_problem(kinds: Iterable[str]) -> str | None:
     )
 
 
-def granularity_problem(kinds: Iterable[str], granularity: str) -> str | None:
+def granularity_problem(kinds: Iterable[str], name: str) -> str | None:
     """Why kinds of methods cannot find circuits of a granularity; None if all can."""
-    if granularity == "edge":
-        return None
+    capabilities = granularity(name).capabilities
     return _problem(
         kinds,
-        lambda info: info.needs != "edges",
-        f"cannot find circuits of granularity {granularity!r}, only of edges",
+        lambda info: info.needs is None or info.needs in capabilities,
+        f"cannot find circuits of granularity {name!r}, only of edges",
     )
 
 

@@ -59,7 +59,7 @@ def evaluate_circuits(
     the task chose a measure over ordered answers and has none (`PerExample`).
     """
     patchable, choices = setup.patchable, setup.choices
-    measures = PerExample.of(setup.batches, choices.metric, choices.measures)
+    measures = PerExample.of(setup.batches, choices.metric, choices.measures, setup.classes)
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     # The last row is the model's own.
@@ -79,6 +79,7 @@ def evaluate_circuits(
             fill(start, patchable.logits(batch, part, counterfactual))
         fill(len(masks), whole[None])
     _check_finite(table)
+    table = measures.finished(table)
     values = {name: array[place] for name, array in table.items()}
     return Examples(values, {name: array[-1] for name, array in table.items()})
 

@@ -26,7 +26,7 @@ def metric_of(setup: Setup, circuits: Sequence[Tensor]) -> Floats:
     """The task's metric of each circuit (bool [E]) on each prompt pair: [C, n]."""
     if not circuits:
         return np.empty((0, setup.n))
-    alone = replace(setup, choices=replace(setup.choices, measures=()))
+    alone = replace(setup, choices=replace(setup.choices, measures=()), classes=())
     return evaluate_circuits(alone, circuits).values["metric"]
 
 

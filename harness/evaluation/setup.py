@@ -16,12 +16,16 @@ from harness.spec.types import Evaluation
 
 @dataclass(frozen=True)
 class Setup:
-    """The same model and counterfactuals may stand in several set-ups with other `batches`."""
+    """The same model and counterfactuals may stand in several set-ups with other `batches`.
+
+    `classes`: names of the classes that the task answers in; none where it answers in tokens.
+    """
 
     patchable: PatchableModel
     batches: Sequence[Batch]
     counterfactuals: Counterfactuals
     choices: Evaluation
+    classes: tuple[str, ...] = ()
 
     @property
     def model(self) -> Transformer:

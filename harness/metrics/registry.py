@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from harness.metrics import curve, ground_truth, logits, ordered_answers, overlap, sparsity
+from harness.metrics import (
+    class_accuracy,
+    curve,
+    ground_truth,
+    logits,
+    ordered_answers,
+    overlap,
+    sparsity,
+)
 from harness.metrics.measure import Answers, Measure, Role
 
 if TYPE_CHECKING:
@@ -22,7 +30,15 @@ if TYPE_CHECKING:
 
 MEASURES: dict[str, Measure] = {
     one.name: one
-    for family in (curve, logits, ordered_answers, sparsity, ground_truth, overlap)
+    for family in (
+        curve,
+        logits,
+        class_accuracy,
+        ordered_answers,
+        sparsity,
+        ground_truth,
+        overlap,
+    )
     for one in family.MEASURES
 }
 

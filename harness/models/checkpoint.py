@@ -6,48 +6,38 @@ Models are saved under our own names; checkpoints of other programs are read as 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Collection, Mapping
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from harness.errors import HarnessError
-from harness.models.config import TransformerConfig
-from harness.models.loading.fields import Fields
-from harness.models.loading.folder import (
-    CONFIG,
-    WEIGHTS,
-    detect_format,
-    model_files,
-    read_config,
-)
-from harness.models.loading.huggingface import huggingface
-from harness.models.loading.tensors import TensorFiles
-from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import TensorSource, Translation, build_model
+from harness.disk import naming, write, write_synced
+from harness.models.loading.folder import CONFIG, WEIGHTS
+from harness.models.loading.read import read_checkpoint
+from harness.models.loading.tensors import TensorFiles, build_model
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
 
 SAVE_SECONDS = 30.0
 """How often a long training or search saves its state."""
 
-_READERS: Mapping[str | None, Callable[[Fields, Collection[str]], Translation]] = {
-    "huggingface": huggingface,
-    "transformer_lens": transformer_lens,
-}
+_FORM = 2
+"""Of checkpoints: 1 had no digest."""
+
+_LOG = logging.getLogger("harness")
 
 
 def save_model(model: Transformer, folder: Path) -> None:
     """Write configuration and weights into an existing folder."""
     text = json.dumps(model.config.to_dict(), indent=1, sort_keys=True) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}
-    save_file(weights, folder / WEIGHTS)
+    write(folder / CONFIG, text.encode())
+    write(folder / WEIGHTS, save(_on_cpu(dict(model.named_parameters()))))
 
 
 def load_model(
@@ -63,64 +53,72 @@ def load_model(
     go to `device` as they are read; None keeps the checkpoint's own precision. Raises
     `HarnessError` naming the missing file, the unsupported field, or the tensors that do not fit.
     """
-    weights = [path for path in model_files(folder) if path.suffix == ".safetensors"]
-    config = read_config(folder)
-    reader = _READERS.get(detect_format(config) if kind == "auto" else kind)
-    if reader is None:
-        translation, files = _own(config, folder), TensorFiles(weights)
-    else:
-        files = TensorFiles(weights)
-        translation = reader(Fields(config, folder / CONFIG), files.keys())
-    return build_model(translation, files, dtype, device)
+    checkpoint = read_checkpoint(folder, kind)
+    return build_model(checkpoint.translation, TensorFiles(checkpoint.stored), dtype, device)
 
 
-def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
-    """The shape that a folder's `config.json` states; its weights need not be there.
+# ---------------------------------------------------------------- checkpoints
+def save_state(
+    tensors: Mapping[str, Tensor], note: Mapping[str, Any], path: Path, purpose: Mapping[str, Any]
+) -> None:
+    """Write tensors and a note atomically: an interrupted write leaves the old file.
 
-    Raises `HarnessError` as `load_model` does, and for TransformerLens, whose `config.json` does
-    not state which biases exist.
+    `purpose`, JSON data like the note, says what the checkpoint is for: whatever must be the same
+    in a run that resumes from it.
     """
-    config = read_config(folder)
-    kind = (detect_format(config) or "harness") if kind == "auto" else kind
-    if kind == "transformer_lens":
-        raise HarnessError(
-            f"{folder / CONFIG}: a configuration of TransformerLens does not say which biases "
-            "there are; the shape is known from the weights alone"
-        )
-    if kind == "huggingface":
-        return huggingface(Fields(config, folder / CONFIG), ()).config
-    return _own_config(config, folder)
-
-
-def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
-    try:
-        return TransformerConfig.from_dict(config)
-    except HarnessError as error:
-        raise HarnessError(f"{folder / CONFIG}: {error}") from error
-
-
-def _own(config: dict[str, Any], folder: Path) -> Translation:
-    """The translation of what `save_model` wrote: every parameter under its own name."""
-    shape = _own_config(config, folder)
-    with torch.device("meta"):
-        names = [name for name, _ in Transformer(shape).named_parameters()]
-    return Translation(shape, {name: TensorSource((name,)) for name in names})
-
-
-def save_state(tensors: dict[str, Tensor], note: str, path: Path) -> None:
-    """Write tensors and one text atomically: an interrupted write leaves the old file."""
+    flat = _on_cpu(tensors)
+    head = json.loads(json.dumps({"form": _FORM, "made_for": purpose, "note": note}))
+    head["sha256"] = _digest(flat, head)
+    content = save(flat, metadata={"state": json.dumps(head)})  # one key: more vary in order
     partial = path.with_suffix(".partial")
-    flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(flat, partial, metadata={"note": note})  # one key: more would vary in order
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        write_synced(partial, content)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], str] | None:
-    """What `save_state` wrote, or None where there is no (whole) file."""
-    if not path.is_file():
+def load_state(
+    path: Path, purpose: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and note that `save_state` wrote for this purpose, or None.
+
+    A file that is not what was written, or was written for something else, is deleted and logged:
+    what it was for starts anew.
+    """
+    try:
+        with naming(path):
+            return _state(path.read_bytes(), purpose)
+    except FileNotFoundError:
         return None
-    with safe_open(path, framework="pt") as file:
-        note = (file.metadata() or {}).get("note", "")
-        return {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}, note  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = "it is no checkpoint" if isinstance(error, LookupError | TypeError) else error
+        _LOG.warning("%s cannot be resumed from and is deleted: %s", path, reason)
+        path.unlink()
+        return None
+
+
+def _state(content: bytes, purpose: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint in a file's bytes; raises ValueError and others where there is none."""
+    tensors = load(content)
+    size = int.from_bytes(content[:8], "little")
+    head = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["state"])
+    if head.pop("sha256") != _digest(tensors, head):
+        raise ValueError("it is damaged (its digest is another one)")
+    if head["form"] != _FORM or head["made_for"] != json.loads(json.dumps(purpose)):
+        raise ValueError("it was written for something else, or by another version")
+    return tensors, head["note"]
+
+
+def _digest(tensors: Mapping[str, Tensor], head: Mapping[str, Any]) -> str:
+    """sha256 of tensors by name, type and shape, and of a head without the digest."""
+    digest = sha256(json.dumps(head, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from harness.errors import HarnessError
 from harness.spec.build import DoesNotFit, build
 from harness.spec.key import members_of, spec_fields
 from harness.spec.types import Architecture
+
+MOST_LAYERS = 4096
+LARGEST_SIZE = 2**31 - 1
+"""The largest number of layers, and the largest of every other size."""
+
+Range = tuple[float, float]  # above the first, up to the second
+
+_ROTARY: Mapping[str, Range] = {
+    "base": (1, 1e15),
+    "factor": (0, 1e9),
+    "slow": (0, 1e9),
+    "fast": (0, 1e9),
+    "amplitude": (0, 1e6),
+}
+_NUMBERS: Mapping[str, Range] = {
+    "query_scale": (0, 1e6),
+    "attention_softcap": (0, 1e9),
+    "logit_softcap": (0, 1e9),
+    "embedding_scale": (0, 1e6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +53,16 @@ class Rotary:
     amplitude: float = 1.0  # cosines and sines are multiplied by this
 
     def __post_init__(self) -> None:
-        if self.scaling in ("llama3", "yarn") and self.original_ctx is None:
+        _refuse_numbers(self, _ROTARY)
+        if self.scaling not in ("llama3", "yarn"):
+            return
+        if self.original_ctx is None:
             raise HarnessError(f"rotary scaling {self.scaling!r} needs original_ctx")
+        if self.slow >= self.fast:
+            raise HarnessError(
+                f"rotary scaling {self.scaling!r}: slow = {self.slow} must be less than fast = "
+                f"{self.fast}"
+            )
 
     @property
     def context(self) -> int:
@@ -42,12 +71,17 @@ class Rotary:
         return self.original_ctx
 
 
+_OF_MLP = ("parallel", "gated", "post_norms")
+"""Fields that say something of a layer's MLP, or of MLP and attention together."""
+
+
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
     """All sizes of a decoder. Written beside the weights as `config.json`.
 
     The last fields are what published models add to the plain pre-norm decoder. Each is absent by
-    default, so that an older `config.json` keeps its meaning.
+    default, so that an older `config.json` keeps its meaning. `d_mlp` is 0 where layers are
+    attention alone.
     """
 
     n_layers: int
@@ -60,7 +94,7 @@ class TransformerConfig:
     norm: Literal["layernorm", "rmsnorm", "none"] = "layernorm"
     norm_eps: float = 1e-5
     positions: Literal["learned", "rotary", "none"] = "learned"
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
+    activation: Literal["gelu", "gelu_tanh", "gelu_quick", "relu", "silu", "tanh"] = "gelu_tanh"
     bias: bool = True
     unembed_bias: bool = False
     tied: bool = False
@@ -81,8 +115,13 @@ class TransformerConfig:
     logit_softcap: float | None = None
     embedding_scale: float = 1.0
     post_norms: bool = False  # what attention and MLP write is normalised once more (Gemma 2)
+    d_vocab_out: int | None = None  # outputs of a model that answers in classes; None: d_vocab
 
     def __post_init__(self) -> None:
+        self._refuse_huge()
+        _refuse_numbers(self, _NUMBERS)
+        if not 0 <= self.norm_eps <= 1:
+            raise _not("norm_eps", self.norm_eps, "a number from 0 to 1")
         if self.n_heads % self.n_groups:
             raise HarnessError(
                 f"n_heads = {self.n_heads} is not divisible by n_key_value_heads = {self.n_groups}"
@@ -95,13 +134,41 @@ class TransformerConfig:
                 f"rotary positions rotate coordinates of a head in pairs; {max(rotated)} of "
                 f"d_head = {self.d_head} is no even number of them"
             )
-        if any(layer < 0 for layer in self.window_layers):
+        layers = self.window_layers
+        if not all(0 <= layer < self.n_layers for layer in layers) or len({*layers}) < len(layers):
             raise HarnessError(
-                f"not a model configuration: window_layers {self.window_layers} is not a list of "
-                "layers"
+                f"not a model configuration: window_layers {str(layers)[:60]} is not a list of "
+                f"layers, each once, of a model that has {self.n_layers}"
             )
         if self.window_layers and (self.window is None or not self.causal):
             raise HarnessError("`window_layers` need a `window` and a causal model")
+        if not self.has_mlp and (named := [name for name in _OF_MLP if getattr(self, name)]):
+            raise HarnessError(
+                f"`{named[0]}` is about MLPs, and with d_mlp 0 the model has none; leave it out"
+            )
+        if self.tied and self.n_outputs != self.d_vocab:
+            raise HarnessError(
+                f"`tied` embeddings give {self.d_vocab} outputs, d_vocab_out says {self.n_outputs}"
+            )
+
+    @property
+    def has_mlp(self) -> bool:
+        """Whether layers have an MLP; without, they are attention alone."""
+        return self.d_mlp > 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Logits at a position: one for each token, or for each class."""
+        return self.d_vocab_out or self.d_vocab
+
+    def _refuse_huge(self) -> None:
+        """Refuse sizes that no model has, before anything is made of them."""
+        for one in fields(self):
+            size = getattr(self, one.name)
+            if type(size) is int and size > LARGEST_SIZE:
+                raise _not(one.name, size, f"at most {LARGEST_SIZE}")
+        if self.n_layers > MOST_LAYERS:
+            raise _not("n_layers", self.n_layers, f"at most {MOST_LAYERS}")
 
     @property
     def n_groups(self) -> int:
@@ -129,10 +196,11 @@ class TransformerConfig:
 
     @classmethod
     def from_architecture(
-        cls, shape: Architecture, d_vocab: int, longest: int
+        cls, shape: Architecture, d_vocab: int, longest: int, d_vocab_out: int | None = None
     ) -> TransformerConfig:
         """Fill in the derived sizes; n_ctx defaults to `longest`, the longest prompt in tokens.
 
+        `d_vocab_out`: how many classes the model answers in, None where it answers in tokens.
         Raises `HarnessError` if the prompts do not fit into the stated n_ctx.
         """
         if shape.n_ctx is not None and shape.n_ctx < longest:
@@ -145,7 +213,7 @@ class TransformerConfig:
             n_heads=shape.n_heads,
             d_model=shape.d_model,
             d_head=shape.d_head or shape.d_model // shape.n_heads,
-            d_mlp=shape.d_mlp or 4 * shape.d_model,
+            d_mlp=4 * shape.d_model if shape.d_mlp is None else shape.d_mlp,
             d_vocab=d_vocab,
             n_ctx=shape.n_ctx or longest,
             norm=shape.norm,
@@ -160,6 +228,7 @@ class TransformerConfig:
             parallel=shape.parallel,
             gated=shape.gated,
             rotary=Rotary(base=shape.rotary_base) if shape.positions == "rotary" else None,
+            d_vocab_out=d_vocab_out,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,17 +248,30 @@ class TransformerConfig:
         try:
             return build(cls, data)
         except DoesNotFit as error:
-            raise HarnessError(f"not a model configuration: {error.misfits[0]}") from error
+            text = str(error.misfits[0])
+            text = text if len(text) <= 300 else f"{text[:200]}… {text[-80:]}"
+            raise HarnessError(f"not a model configuration: {text}") from error
+
+
+def _refuse_numbers(config: object, ranges: Mapping[str, Range]) -> None:
+    """Refuse numbers outside of their ranges, and those that are none."""
+    for name, (above, largest) in ranges.items():
+        value = getattr(config, name)
+        if value is not None and not above < value <= largest:
+            raise _not(name, value, f"a number above {above:g}, up to {largest:g}")
+
+
+def _not(name: str, value: object, wanted: str) -> HarnessError:
+    return HarnessError(f"not a model configuration: {name} is {str(value)[:60]}, not {wanted}")
 
 
 def _refuse_sizes(cls: type, data: dict[str, Any]) -> None:
-    """Refuse integers below 1, which no size is."""
+    """Refuse integers below 1, which no size is but that of an MLP that is not there."""
     for name, field in spec_fields(cls).items():
-        size = data.get(name)
-        if int in members_of(field.type)[0] and type(size) is int and size < 1:
-            raise HarnessError(
-                f"not a model configuration: {name} is {size!r}, not a positive integer"
-            )
+        size, least = data.get(name), 0 if name == "d_mlp" else 1
+        if int in members_of(field.type)[0] and type(size) is int and size < least:
+            wanted = "a positive integer" if least else "0 or a positive integer"
+            raise HarnessError(f"not a model configuration: {name} is {size!r}, not {wanted}")
 
 
 GPT2_SMALL = TransformerConfig(

@@ -15,8 +15,8 @@ keys and values of width K = d_head, M = d_mlp. Right: the names of openai/circu
     m{l}.stream      the stream after the block                       [B, T, D]
     final            the unembedding's input, after the final norm    [B, T, D]
 Where there is a bias or a post-norm, `out` is taken after it. Heads lie one after the other on the
-last axis. In a parallel model the MLP reads the stream that attention reads. The writes `embed`,
-`position`, `a{l}.out` and `m{l}.out` sum to the stream.
+last axis. In a parallel model the MLP reads the stream that attention reads; layers without MLP
+have no sites `m{l}`. The writes `embed`, `position`, `a{l}.out` and `m{l}.out` sum to the stream.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ def _sites_of_block(config: TransformerConfig, layer: int) -> list[Site]:
     ]
     if not config.parallel:
         attention.append(Site("a.stream", D, layer))
+    if not config.has_mlp:
+        return attention
     return [
         *attention,
         Site("m.in", D, layer),
@@ -129,6 +131,8 @@ def _run_block(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Ten
     after = x + tap(f"a{layer}.out", _attention(block, x, tap, padding))
     if not parallel:
         after = tap(f"a{layer}.stream", after)
+    if not block.config.has_mlp:
+        return after
     read = tap(f"m{layer}.in", block.mlp_norm(x if parallel else after))
     hidden = tap(f"m{layer}.hidden", block.activate(block.mlp_in(read)))
     after = after + tap(f"m{layer}.out", block.write_mlp(hidden))

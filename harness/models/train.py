@@ -7,10 +7,12 @@ ends with the same weights.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from harness.errors import HarnessError
 from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
+from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer, random_model
 from harness.spec.types import Training
 
@@ -46,8 +49,10 @@ QUALITY = {
 def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
     """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
 
-    One float64 [n] per name in `QUALITY`, in the order of the pairs.
+    One float64 [n] per name in `QUALITY`, in the order of the pairs. Raises `HarnessError` for
+    tokens that the model does not know.
     """
+    require_tokens(model.config, pairs)
     values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
@@ -94,8 +99,8 @@ class Trainer:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.spec, self.data, self.validation = spec, data, validation
-        self.device, self.log = device, log
+        self.config, self.spec, self.data, self.validation = config, spec, data, validation
+        self.device, self.dtype, self.log = device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
         self.model = random_model(config, spec.seed).to(device, dtype)
         self.optimiser = self._optimiser()
@@ -188,21 +193,35 @@ class Trainer:
         return last["loss"] <= target.value
 
     # ------------------------------------------------------------ checkpoints
+    @cached_property
+    def _purpose(self) -> dict[str, Any]:
+        """What a training must share with the one that wrote a checkpoint, to resume from it."""
+        first = self.data.training_batch(
+            self.spec.objective, self.spec.batch_size, 0, self.spec.seed
+        )
+        return {
+            "config": self.config.to_dict(),
+            "spec": asdict(self.spec),
+            "first_batch": sha256(first.tokens.tobytes() + first.targets.tobytes()).hexdigest(),
+            "validation": self.validation.digest(),
+            "dtype": str(self.dtype),
+            "torch": torch.__version__,
+        }
+
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             tensors[f"model.{name}"] = parameter
             for key in _MOMENTS:
                 tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
-        note = json.dumps({"step": self.step, "history": self.history})
-        save_state(tensors, note, self.checkpoint)
+        note = {"step": self.step, "history": self.history}
+        save_state(tensors, note, self.checkpoint, self._purpose)
 
     def _resume(self) -> bool:
-        stored = load_state(self.checkpoint)
+        stored = load_state(self.checkpoint, self._purpose)
         if stored is None:
             return False
-        tensors, note = stored
-        state = json.loads(note)
+        tensors, state = stored
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])

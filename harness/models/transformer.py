@@ -1,7 +1,8 @@
 """The one transformer, read top to bottom: GPT-2, Pythia, Llama, Qwen, Gemma are configurations.
 
 Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups of heads that share
-keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation), V = d_vocab.
+keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation; 0 without MLPs),
+V = n_outputs, the tokens or classes that the model answers with.
 Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `mlp_in`,
 `activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs the same
 weights with a different residual stream per reader, and `harness.models.sites` can read or replace
@@ -25,8 +26,10 @@ from harness.models.rotary import apply_rotary
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_quick": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,
     "silu": F.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -54,7 +57,7 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention then MLP, each reading the residual stream through its own norm."""
+    """Attention then MLP (if there are any), each reading the stream through its own norm."""
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
@@ -64,11 +67,12 @@ class Block(nn.Module):
         reads, width = config.n_read_maps * config.d_head, config.n_heads * config.d_head
         self.qkv_map = nn.Linear(config.d_model, reads, bias=config.has_bias("qkv"))
         self.out_map = nn.Linear(width, config.d_model, bias=config.has_bias("out"))
-        self.mlp_norm = Norm(config)
-        # Rows of a gated MLP: the gate, then what it gates.
-        hidden = 2 * config.d_mlp if config.gated else config.d_mlp
-        self.mlp_in = nn.Linear(config.d_model, hidden, bias=config.has_bias("mlp"))
-        self.mlp_out = nn.Linear(config.d_mlp, config.d_model, bias=config.has_bias("mlp"))
+        if config.has_mlp:
+            self.mlp_norm = Norm(config)
+            # Rows of a gated MLP: the gate, then what it gates.
+            hidden = 2 * config.d_mlp if config.gated else config.d_mlp
+            self.mlp_in = nn.Linear(config.d_model, hidden, bias=config.has_bias("mlp"))
+            self.mlp_out = nn.Linear(config.d_mlp, config.d_model, bias=config.has_bias("mlp"))
         self.activation = ACTIVATIONS[config.activation]
         if config.qk_norm:
             self.query_norm = Norm(config, config.d_head)
@@ -141,12 +145,16 @@ class Block(nn.Module):
         return self.mlp_post_norm(out) if self.config.post_norms else out
 
     def mlp(self, x: Tensor) -> Tensor:
-        """What the MLP adds to the stream [..., D] for its input [..., D]."""
+        """What the MLP adds to the stream [..., D] for its input [..., D]; without MLPs nothing."""
+        if not self.config.has_mlp:
+            return torch.zeros_like(x)
         return self.write_mlp(self.activate(self.mlp_in(self.mlp_norm(x))))
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """The residual stream [B, T, D] after this block."""
         after = x + self.add_attention(self.project(self.heads(x, padding)))
+        if not self.config.has_mlp:
+            return after
         return after + self.mlp(x if self.config.parallel else after)
 
     # Per-head views of the weights, for the patched pass.
@@ -156,6 +164,11 @@ class Block(nn.Module):
         weight = self.qkv_map.weight.view(rows, self.config.d_head, -1).transpose(1, 2)
         bias = self.qkv_map.bias
         return weight, None if bias is None else bias.view(rows, 1, self.config.d_head)
+
+    def value_bias(self) -> Tensor:
+        """The bias of every head's values [H, K], of a layer whose q, k, v maps have biases."""
+        bias, rows = self.qkv_map.bias, self.config.n_groups * self.config.d_head
+        return self.share(bias[-rows:].view(-1, self.config.d_head), 0)
 
     def out_weights(self) -> Tensor:
         """Output map of every head [H, K, D]; the bias belongs to no head."""
@@ -175,10 +188,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = Norm(config)
         if not config.tied:
-            self.unembedding = nn.Parameter(torch.zeros(config.d_vocab, config.d_model))
+            self.unembedding = nn.Parameter(torch.zeros(config.n_outputs, config.d_model))
         self.unembedding_bias: Tensor | None = None
         if config.unembed_bias:
-            self.unembedding_bias = nn.Parameter(torch.zeros(config.d_vocab))
+            self.unembedding_bias = nn.Parameter(torch.zeros(config.n_outputs))
 
     def layers(self) -> Iterator[Block]:
         """The blocks, typed."""

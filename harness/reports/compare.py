@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import HarnessError, NotFound
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
 from harness.reports.resample import faithfulness_draws as f_of
 from harness.reports.results import sizes_of
-from harness.runs.store.record import StoredCell, by_beginning, find_run, load_cells, runs_root
+from harness.runs.store.record import (
+    PlannedCell,
+    StoredCell,
+    by_beginning,
+    faults_of,
+    find_run,
+    load_cells,
+    runs_root,
+)
 from harness.spec.types import CHOICES
 
 Verdict = Literal["A better", "B better", "tie"]
@@ -25,10 +33,11 @@ SHORTEST_ID = 4  # characters of a cell id that can be told from a method's name
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: its name, and its finished cells."""
+    """One side of a comparison: its name, its finished cells, and those that are damaged."""
 
     name: str
     cells: tuple[StoredCell, ...]
+    damaged: tuple[StoredCell, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Comparison:
     b: str
     tasks: tuple[TaskDifference, ...]
     unpaired: tuple[str, ...]  # points of the grid that only one side has
+    damaged: tuple[str, ...] = ()  # cells that are left out, since they are not what was published
 
     def count(self, verdict: Verdict) -> int:
         """Number of tasks with this verdict."""
@@ -82,7 +92,7 @@ def find_side(results: Path, text: str) -> Side:
         f"{text!r} is no run, RUN:method, method or cell id in {results} "
         f"(runs: {runs}; methods: {methods})",
     )
-    return Side(text, (cell,))
+    return _side(text, [cell], "")
 
 
 def _is_run(results: Path, run: str) -> bool:
@@ -94,15 +104,20 @@ def _is_run(results: Path, run: str) -> bool:
 
 
 def _done(folder: Path) -> list[StoredCell]:
-    return [cell for cell in load_cells(folder) if cell.result is not None]
+    return [cell for cell in load_cells(folder) if cell.status in ("ok", "smoke", "damaged")]
 
 
-def _side(name: str, cells: Sequence[StoredCell], otherwise: str) -> Side:
+def _side(name: str, stored: Sequence[StoredCell], otherwise: str) -> Side:
+    """Raises `StoreCorrupt` where all cells are damaged, and `NotFound(otherwise)` without any."""
+    cells = [cell for cell in stored if cell.result is not None]
+    damaged = [cell for cell in stored if cell.result is None]
+    if damaged and not cells:
+        raise StoreCorrupt(faults_of(damaged)[0])
     if not cells:
         raise NotFound(otherwise)
     # Smoke cells are used only where there are no complete ones.
     full = [cell for cell in cells if cell.entry.limit is None]
-    return Side(name, tuple(full or cells))
+    return Side(name, tuple(full or cells), tuple(damaged))
 
 
 # ---------------------------------------------------------------- comparing
@@ -125,7 +140,13 @@ def compare(a: Side, b: Side, size: float = DEFAULT_SIZE) -> Comparison:
             f"{a.name!r} and {b.name!r} have no task, model and seed in common; "
             f"only one side has: {'; '.join(unpaired)}"
         )
-    return Comparison(a.name, b.name, tuple(differences), tuple(unpaired))
+    damaged = dict.fromkeys(_place(cell.entry) for cell in (*a.damaged, *b.damaged))
+    return Comparison(a.name, b.name, tuple(differences), tuple(unpaired), tuple(damaged))
+
+
+def _place(entry: PlannedCell) -> str:
+    parts = (entry.task, entry.variant, entry.model, entry.method, f"seed {entry.seed}")
+    return f"{' '.join(part for part in parts if part)} ({entry.id[:12]})"
 
 
 def _one_method(side: Side) -> bool:

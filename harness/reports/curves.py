@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES
-from harness.reports.leaderboard import comparable_groups
+from harness.reports.comparable import comparable_groups
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.reports.results import sizes_of
 from harness.runs.store.record import StoredCell
@@ -27,6 +27,8 @@ LOGARITHMIC = DISTANCES
 
 def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness") -> None:
     """Draw a measure of all finished cells and write the figure; its kind is the path's ending.
+
+    Titles say how many cells are damaged and left out.
 
     Dotted lines are the empty circuit and the whole model. Raises `HarnessError` without
     matplotlib, without results, for a measure that not all cells have, or for an unknown kind of
@@ -69,11 +71,17 @@ Methods = dict[tuple[str, str], list[StoredCell]]  # by (role, name): a cell per
 
 def _panels(cells: Sequence[StoredCell]) -> list[tuple[str, Methods]]:
     panels = []
-    for group in comparable_groups([cell for cell in cells if cell.result is not None]):
+    for all_cells in comparable_groups(cells):
+        group = [cell for cell in all_cells if cell.result is not None]
+        if not group:
+            continue
+        damaged = sum(cell.status == "damaged" for cell in all_cells)
         entry = group[0].entry
         title = entry.task if entry.model == entry.task else f"{entry.task} on {entry.model}"
         if entry.limit is not None:
             title += f" (smoke, limit {entry.limit})"
+        if damaged:
+            title += f" ({damaged} damaged, left out)"
         methods: Methods = {}
         for cell in group:
             methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)

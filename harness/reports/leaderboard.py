@@ -2,7 +2,7 @@
 
 Cells belong to one table when everything but method and seed is equal: task, model, data, the
 choices that define faithfulness, the machine's kind and the version of the code. Nothing else is
-ever ranked together.
+ever ranked together, and all ranked rows of a table are of the same seeds.
 """
 
 from __future__ import annotations
@@ -13,8 +13,18 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median_low
 from typing import Any, Literal
 
+from harness.evaluation.verdict import Verdict, verdict_of
 from harness.metrics.sparsity import bits
+from harness.reports.comparable import (
+    Seeds,
+    by_method,
+    comparable_groups,
+    current,
+    differences,
+    of_one_version,
+)
 from harness.reports.ground_truth import Recovery, recovery_of
+from harness.reports.ranks import mean_ranks, order, rank
 from harness.reports.resample import (
     Estimate,
     area_draws,
@@ -25,19 +35,30 @@ from harness.reports.resample import (
 )
 from harness.reports.resample import faithfulness_draws as f_draws
 from harness.reports.results import (
+    Result,
     SizeAt,
     all_reached,
+    asking_for_nothing,
+    by_score,
     has_targets,
     label_of,
+    numeric,
+    settled_of,
     size_at_of,
     sizes_of,
     total_of,
+    unit_of,
 )
-from harness.runs.store.record import StoredCell
-from harness.spec.identity import digest
+from harness.runs.store.record import PlannedCell, StoredCell
+
+__all__ = ["Board", "Leaderboard", "Line", "leaderboard", "nearest_size", "rank"]
 
 LEVELS = ("0.85", "0.95", "0.99")
 DEFAULT_SIZE = 0.1
+BUSY = 2.0
+"""Costs by wall and by processor time that differ by this factor differ much."""
+LEAST_APART = 0.5
+"""Unless they differ by fewer forward+backward passes."""
 WHOLE, EMPTY = "whole model", "empty circuit"
 
 Kind = Literal["method", "control", "whole", "empty"]
@@ -63,7 +84,10 @@ class Line:
     recovery: Recovery | None = None  # where there is a true circuit
     seconds: float | None = None
     cost_fb: float | None = None
+    cost_fb_wall: float | None = None  # None where only wall time was measured, as `cost_fb`
+    busy: bool = False  # whether the two differ much for some seed
     peak_mib: float | None = None
+    settled: int | None = None  # circuits that the method settled on, which the areas are of
     seeds_done: int = 0
     seeds_all: int = 0
     notes: tuple[str, ...] = ()
@@ -86,6 +110,8 @@ class Board:
     lines: tuple[Line, ...]
     variant: str = ""  # what the suite changed in the task's evaluation
     at: str = ""  # the same in words, or the target that circuits were searched for
+    verdict: Verdict | None = None  # whether there is anything to explain
+    remarks: tuple[str, ...] = ()  # of the caption: what is not ranked or left out, and why
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -104,41 +130,38 @@ class Leaderboard:
 
 def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Leaderboard:
     """Build the tables of all cells; equal ids (of two runs) count once."""
-    boards = tuple(_board(group, size) for group in comparable_groups(cells))
+    newest = current(cells)
+    boards = tuple(
+        _board(group, size, newest[group[0].entry.place]) for group in comparable_groups(cells)
+    )
     ranked = [board for board in boards if any(line.rank is not None for line in board.lines)]
-    return Leaderboard(boards, _mean_ranks(ranked), len(ranked))
+    return Leaderboard(boards, mean_ranks(ranked), len({board.task for board in ranked}))
 
 
-def comparable_groups(cells: Sequence[StoredCell]) -> list[list[StoredCell]]:
-    """Groups of cells that differ only in method and seed, in order of first appearance."""
-    best: dict[str, StoredCell] = {}
-    for cell in cells:  # of two runs that hold a cell, the one that has its result counts
-        if cell.entry.id not in best or best[cell.entry.id].result is None:
-            best[cell.entry.id] = cell
-    groups: dict[str, list[StoredCell]] = {}
-    for cell in best.values():
-        groups.setdefault(_conditions(cell), []).append(cell)
-    return list(groups.values())
-
-
-def _conditions(cell: StoredCell) -> str:
-    entry = cell.entry
-    shared = {k: v for k, v in entry.identity.items() if k not in ("method", "seed")}
-    return digest([entry.task, entry.model, entry.model_id, shared])
-
-
-def _board(cells: Sequence[StoredCell], size: float) -> Board:
+def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Board:
     entry = cells[0].entry
-    done = [cell for cell in cells if cell.result is not None]
+    methods = by_method(cells)
+    versions = {name: of_one_version(group) for name, group in methods.items()}
+    for name, group in list(versions.items()):
+        if others := [one for cell in group if (one := by_score(cell)) is not None]:
+            versions[f"{name} by score"] = others
+    competing = {name: g for name, g in versions.items() if g[0].entry.role == "method"}
+    seeds = Seeds.of(competing)
+    shown = {name: seeds.of_these(group) for name, group in versions.items()}
+    done = [cell for group in shown.values() for cell in group if cell.result is not None]
     first = done[0].result if done else None
     index = None if first is None else nearest_size(first, size)
-    methods: dict[tuple[str, str], list[StoredCell]] = {}
-    for cell in cells:
-        methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
-    lines = [_line(role, name, group, index) for (role, name), group in methods.items()]
-    if entry.limit is None:
+    lines = [
+        _line(name, group, len(methods.get(name, group)) - len(versions[name]), index)
+        for name, group in shown.items()
+    ]
+    verdict = _verdict(done[0]) if done else None
+    remarks = [_version_remark(entry, newest)]
+    remarks += [f"Not ranked: {fault}." for fault in (verdict.faults if verdict else ())]
+    remarks += [seeds.remark(), _sizes_remark(first), *_settled_remarks(lines)]
+    if entry.limit is None and not any(text.startswith("Not ranked") for text in remarks):
         lines = rank(lines)
-    lines.sort(key=lambda line: (line.rank is None, *_order(line)))
+    lines.sort(key=lambda line: (line.rank is None, *order(line)))
     sanity = [] if first is None else [_whole(first), _empty(first)]
     return Board(
         task=entry.task,
@@ -149,7 +172,47 @@ def _board(cells: Sequence[StoredCell], size: float) -> Board:
         at="" if index is None or first is None else label_of(first["curve"][index]),
         facts=first,
         lines=(*_of_kind(lines, "method"), *sanity, *_of_kind(lines, "control")),
+        verdict=verdict,
+        remarks=tuple(text for text in remarks if text),
     )
+
+
+def _verdict(cell: StoredCell) -> Verdict:
+    result, data = cell.result, examples(cell)
+    assert result is not None
+    accuracies = (result["whole"]["accuracy"], result["empty"]["accuracy"])
+    return verdict_of(
+        result["metric"],
+        result["choices"]["ablation"],
+        data.whole,
+        data.empty,
+        None if numeric(result) else accuracies,
+    )
+
+
+def _version_remark(entry: PlannedCell, newest: PlannedCell) -> str:
+    if newest.conditions == entry.conditions:
+        return ""
+    differing = differences(entry, newest)
+    return f"Not ranked: the table of another version is newer (here / there: {differing})."
+
+
+def _sizes_remark(result: Result | None) -> str:
+    if result is None or not (number := asking_for_nothing(result)):
+        return ""
+    return (
+        f"{number} of {len(result['curve'])} sizes ask for none of the {unit_of(result)}; "
+        "CMD counts their empty circuits."
+    )
+
+
+def _settled_remarks(lines: Sequence[Line]) -> list[str]:
+    return [
+        f"{line.method}: its areas are of the {line.settled} circuits that it settled on, not of "
+        f"one for each size; the row {line.method} by score is cut from its scores like others'."
+        for line in lines
+        if line.settled is not None
+    ]
 
 
 def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:
@@ -157,19 +220,26 @@ def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:
 
 
 def nearest_size(result: Mapping[str, Any], size: float) -> int:
-    """Index of the size of the grid nearest to the wanted one, by ratio; of targets the first."""
+    """Index of the size of the grid nearest to the wanted one, by ratio; of targets the first.
+
+    Sizes that ask for no element are left out, where any asks for one.
+    """
     if has_targets(result):
         return 0
     sizes = sizes_of(result)
-    return min(range(len(sizes)), key=lambda i: abs(math.log(sizes[i] / size)))
+    holding = range(asking_for_nothing(result), len(sizes)) or range(len(sizes))
+    return min(holding, key=lambda i: abs(math.log(sizes[i] / size)))
 
 
-def _line(role: str, method: str, cells: Sequence[StoredCell], index: int | None) -> Line:
-    kind: Kind = "control" if role == "control" else "method"
+def _line(method: str, cells: Sequence[StoredCell], outdated: int, index: int | None) -> Line:
+    kind: Kind = "control" if cells[0].entry.role == "control" else "method"
     failed = [c for c in cells if c.status == "failed"]
     missing = [c for c in cells if c.status == "missing"]
+    damaged = [c for c in cells if c.status == "damaged"]
     notes = [f"{len(failed)} failed"] if failed else []
     notes += [f"{len(missing)} not run"] if missing else []
+    notes += [f"{len(damaged)} damaged"] if damaged else []
+    notes += [f"{outdated} of an older version left out"] if outdated else []
     line = Line(kind, method, seeds_all=len(cells), notes=tuple(notes))
     done = [cell for cell in cells if cell.result is not None]
     if not done or index is None:
@@ -211,14 +281,25 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
             for name in data[0].chosen
         },
         recovery=recovery_of(results),
+        settled=settled_of(results),
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
+        cost_fb_wall=_mean([_timing(cell, "cost_fb_wall") for cell in cells]),
+        busy=any(map(_busy, cells)),
         peak_mib=_mean([_timing(cell, "peak_mib") for cell in cells]),
     )
 
 
 def _timing(cell: StoredCell, name: str) -> float | None:
     return None if cell.timing is None else cell.timing.get(name)
+
+
+def _busy(cell: StoredCell) -> bool:
+    """Whether cost by wall time is much more or less than by processor time."""
+    cost, wall = _timing(cell, "cost_fb"), _timing(cell, "cost_fb_wall")
+    if cost is None or wall is None or abs(wall - cost) < LEAST_APART:
+        return False
+    return not cost / BUSY < wall < cost * BUSY
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -253,65 +334,3 @@ def _sanity(kind: Literal["whole", "empty"], name: str, result: Mapping[str, Any
         accuracy=estimate("accuracy"),
         chosen={key: estimate(key) for key in chosen_measures(result)},
     )
-
-
-# ---------------------------------------------------------------- ranks
-def rank(lines: Sequence[Line]) -> list[Line]:
-    """Rank complete methods by CMD, least first, on the point estimates.
-
-    The tie rule: go through the methods from the best. The best one opens a group; each next
-    method whose 95 % interval overlaps that of the method that opened the group joins it, and
-    the first one that does not opens the next group. All of a group have the rank of the method
-    that opened it (1, 1, 3, …); groups of two or more are marked `≈`. Overlap is always tested
-    against the opener, so a chain of small steps never ties the first with the last. Controls,
-    sanity lines, smoke runs and methods with a missing seed have no rank.
-    """
-    able = [line for line in lines if line.kind == "method" and line.complete and _cmd(line)]
-    groups: list[list[Line]] = []
-    for line in sorted(able, key=_order):
-        if groups and _overlap(groups[-1][0], line):
-            groups[-1].append(line)
-        else:
-            groups.append([line])
-    places: dict[str, tuple[int, bool]] = {}
-    before = 0
-    for group in groups:
-        places |= {line.method: (before + 1, len(group) > 1) for line in group}
-        before += len(group)
-    return [
-        replace(line, rank=places[line.method][0], tied=places[line.method][1])
-        if line.kind == "method" and line.method in places
-        else line
-        for line in lines
-    ]
-
-
-def _cmd(line: Line) -> Estimate | None:
-    estimate = None if line.areas is None else line.areas["cmd"]
-    return None if estimate is None or estimate.value is None else estimate
-
-
-def _order(line: Line) -> tuple[float, str]:
-    estimate = _cmd(line)
-    value = math.inf if estimate is None or estimate.value is None else estimate.value
-    return value, line.method
-
-
-def _overlap(best: Line, line: Line) -> bool:
-    a, b = _cmd(best), _cmd(line)
-    if a is None or b is None:
-        return False
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return True  # without an interval nothing shows that they differ
-    return b.low <= a.high and a.low <= b.high
-
-
-def _mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
-    """Mean of the ranks as shown, over the tasks with a complete method, and their number."""
-    ranks: dict[str, list[int]] = {}
-    for board in boards:
-        for line in board.lines:
-            if line.rank is not None:
-                ranks.setdefault(line.method, []).append(line.rank)
-    means = [(method, fmean(values), len(values)) for method, values in ranks.items()]
-    return tuple(sorted(means, key=lambda item: (-item[2], item[1], item[0])))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.runs.store import CellStore
-from harness.runs.store.record import entries_of
+from harness.runs.store.record import StoredCell
 
 
-def provenance_line(folders: Sequence[Path]) -> str:
-    """Days, commits, versions and machines of all stored cells of these runs, as a paragraph.
+def provenance_line(cells: Sequence[StoredCell]) -> str:
+    """Days, commits, versions and machines of all finished ones of these cells, as a paragraph.
 
-    The command that repeats the runs comes first. Cells without a result are left out.
+    The command that repeats their runs comes first.
     """
-    stored = [one for folder in folders for one in _provenances(folder)]
-    commands = "; ".join(f"harness run {folder.name}" for folder in folders)
+    stored = _provenances(cells)
+    runs = dict.fromkeys(cell.store.folder for cell in cells)
+    commands = "; ".join(f"harness run {folder.name}" for folder in runs)
     days = sorted({str(one["created"])[:10] for one in stored})
     parts = [
         f"Made by `{commands}`",
@@ -29,10 +28,11 @@ def provenance_line(folders: Sequence[Path]) -> str:
     return "\n" + ", ".join(part for part in parts if part) + ".\n"
 
 
-def _provenances(folder: Path) -> list[dict[str, Any]]:
-    store = CellStore(folder)
-    ids = dict.fromkeys(entry.id for entry in entries_of(folder))
-    return [store.provenance(cell) for cell in ids if store.has(cell)]
+def _provenances(cells: Sequence[StoredCell]) -> list[dict[str, Any]]:
+    finished = {
+        (cell.store.folder, cell.entry.id): cell for cell in cells if cell.result is not None
+    }
+    return [cell.store.provenance(cell.entry.id) for cell in finished.values()]
 
 
 def _commit(git: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from harness.reports.ground_truth import record_of
@@ -46,6 +47,8 @@ def record(board: Board, line: Line) -> dict[str, Any]:
         **record_of(line.recovery),
         "seconds": line.seconds,
         "cost_fb": line.cost_fb,
+        "cost_fb_wall": line.cost_fb_wall,
+        "settled": line.settled,
         "peak_mib": line.peak_mib,
         "seeds_done": line.seeds_done,
         "seeds_all": line.seeds_all,
@@ -69,6 +72,8 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
                 "model": one.model,
                 "limit": one.limit,
                 "caption": _facts(one.facts),
+                "verdict": None if one.verdict is None else asdict(one.verdict),
+                "remarks": list(one.remarks),
                 "lines": [record(one, line) for line in one.lines],
             }
             for one in board.boards

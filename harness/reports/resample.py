@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.curve import AREAS, faithfulness
+from harness.metrics.per_example import with_classes
 from harness.metrics.statistics import (
     BOOTSTRAP_SEED,
     DRAWS,
@@ -58,25 +59,27 @@ class StoredExamples:
 
 
 def chosen_measures(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """Measures that the task's `evaluation.measures` adds to rows and tables.
+    """Measures that the task's `evaluation.measures` and its `answers` add to rows and tables.
 
     Results that were stored before tasks could choose have none.
     """
-    return tuple(result["identity"]["task"]["evaluation"].get("measures", ()))
+    task = result["identity"]["task"]
+    return with_classes(task["evaluation"].get("measures", ()), task.get("answers"))
 
 
 def examples(cell: StoredCell) -> StoredExamples:
     """Read a finished cell's per-example measurements (`StoreCorrupt` if damaged)."""
     assert cell.result is not None
     tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
+    curve = cell.result.get("arrays", "curve")  # as `by_score` says
     return StoredExamples(
         sizes=np.array([point["size_requested"] for point in cell.result["curve"]], np.float64),
-        curve=tensors["curve/metric"],
+        curve=tensors[f"{curve}/metric"],
         whole=tensors["whole/metric"],
         empty=tensors["empty/metric"],
-        kl=tensors["curve/kl"],
-        accuracy=tensors["curve/accuracy"],
-        chosen={name: tensors[f"curve/{name}"] for name in chosen_measures(cell.result)},
+        kl=tensors[f"{curve}/kl"],
+        accuracy=tensors[f"{curve}/accuracy"],
+        chosen={name: tensors[f"{curve}/{name}"] for name in chosen_measures(cell.result)},
     )
 
 

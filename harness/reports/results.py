@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+from harness.datasets.kinds import data_kind, numeric_answers
 from harness.errors import HarnessError
 from harness.metrics import MEASURES
+from harness.runs.store.record import StoredCell
+from harness.spec.build import build_data
 
 Result = Mapping[str, Any]
 SizeAt = Literal["ranking", "grid"]
@@ -69,3 +73,37 @@ def label_of(point: Result) -> str:
     if target["measure"] == "faithfulness":
         return f"f≥{target['value']:g}"
     return f"{MEASURES[target['measure']].title}≤{target['value']:g}"
+
+
+def asking_for_nothing(result: Result) -> int:
+    """How many sizes, the smallest ones, ask for no element of so small a space."""
+    return sum(point["target"] is None and point["requested"] == 0 for point in result["curve"])
+
+
+def numeric(result: Result) -> bool:
+    """Whether answers are numbers, so that accuracies mean nothing; the stored task knows."""
+    data = result["identity"]["task"]["data"]
+    # An identity need not hold all that is needed to build the data of other kinds.
+    is_program = data_kind(data["kind"]).program is not None
+    return is_program and numeric_answers(build_data(data))
+
+
+def settled_of(results: Sequence[Result]) -> int | None:
+    """Most circuits that a method settled on; None where circuits are cut from its scores.
+
+    Results that were stored before this was noted do not say it.
+    """
+    numbers = [one["settled"]["circuits"] for one in results if one.get("settled")]
+    return max(numbers, default=None)
+
+
+def by_score(cell: StoredCell) -> StoredCell | None:
+    """A cell's circuits cut from its scores, where the cell's own are those it settled on.
+
+    There is no agreement with a true circuit in it: the cell's own holds for both.
+    """
+    if cell.result is None or not (settled := cell.result.get("settled")):
+        return None
+    result = {**cell.result, "curve": settled["curve"], "summary": settled["summary"]}
+    cut = result | {"settled": None, "ground_truth": None, "arrays": settled["arrays"]}
+    return replace(cell, result=cut)

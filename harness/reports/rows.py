@@ -1,7 +1,8 @@
 """Result rows: one per cell and circuit size, the form in which numbers leave the harness.
 
 Column names and their order are a public contract. What does not apply is null. Measures that a
-task adds (`evaluation.measures`) are columns after these, where a task among the rows adds some.
+task adds (`evaluation.measures`) are columns after these, where a task among the rows adds some;
+so are the accuracies of the classes that it names (`answers`), as `accuracy[NAME]`.
 Rows are derived from the store and can be rebuilt at any time.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.discovery.registry import info_of
+from harness.metrics.per_example import is_of_class
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
 from harness.reports.results import ground_truth_of, label_of, total_of, unit_of
@@ -47,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
     "seconds": REAL,
     "peak_mib": REAL,
     "cost_fb": REAL,
-    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing
+    "status": TEXT,  # ok, smoke (cut short by --limit), failed, missing, damaged
     "cell": TEXT,
     "variant": TEXT,  # what the suite changed in the task's evaluation, as in tables; else empty
     "n_discovery": WHOLE,  # prompt pairs that the method used
@@ -55,14 +57,23 @@ COLUMNS: Mapping[str, str] = {
     "requested": WHOLE,  # elements asked for at most
     "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
     "reached": TEXT,  # yes, or no where not even all elements reach the target
+    "cost_fb_wall": REAL,  # by wall time; null where `cost_fb` is that, in older results
 }
+
+
+_TIMED = ("seconds", "peak_mib", "cost_fb", "cost_fb_wall")
 
 
 def columns_of(cells: Iterable[StoredCell]) -> dict[str, str]:
     """`COLUMNS`, then the measures that tasks among the cells add, by kind."""
     results = [cell.result for cell in cells if cell.result is not None]
-    chosen = (name for result in results for name in chosen_measures(result))
+    chosen = (name for result in results for name in (*chosen_measures(result), *_classes(result)))
     return {**COLUMNS, **dict.fromkeys(chosen, REAL)}
+
+
+def _classes(result: Mapping[str, Any]) -> list[str]:
+    """The accuracies of classes that a result has."""
+    return [name for name in result["whole"] if is_of_class(name)]
 
 
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
@@ -99,7 +110,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
         "cpr": value(cell.result["summary"]["cpr"]),
         "cmd": value(cell.result["summary"]["cmd"]),
         "auroc": (ground_truth_of(cell.result) or {}).get("auroc"),
-        **{name: timing.get(name) for name in ("seconds", "peak_mib", "cost_fb")},
+        **{name: timing.get(name) for name in _TIMED},
     }
     return [
         {
@@ -114,6 +125,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
             "accuracy": value(point["accuracy"]),
             "faithfulness": value(point["faithfulness"]),
             **{name: value(point[name]) for name in chosen_measures(cell.result)},
+            **{name: value(point[name]) for name in _classes(cell.result)},
         }
         for point in cell.result["curve"]
     ]

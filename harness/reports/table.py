@@ -6,17 +6,16 @@ The text formats round for people. CSV and JSON keep every digit and the interva
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from harness.datasets.kinds import numeric_answers
-from harness.metrics import MEASURES
-from harness.reports.ground_truth import COLUMNS, Recovery
-from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
+from harness.reports.columns import BUSY_MARK, Layout, columns_for
+from harness.reports.leaderboard import BUSY, Board, Leaderboard
 from harness.reports.records import as_data, record
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
-from harness.reports.results import total_of, unit_of
+from harness.reports.results import numeric, total_of, unit_of
 from harness.reports.rows import columns_of, rows
 from harness.reports.text import (
     Format,
@@ -25,28 +24,27 @@ from harness.reports.text import (
     hypertext,
     latex,
     markdown,
-    number,
     plus_minus,
+    wrapped,
 )
 from harness.runs.store.record import StoredCell
-from harness.spec.build import build_data
-from harness.spec.types import CHOICES
+from harness.spec.types import CHOICES, Evaluation
 
-LEGEND = (
-    "± is half the width of the 95 % bootstrap interval over examples (and seeds, where there "
-    "are several); ≈ marks methods whose CMD intervals overlap that of the best of their group; "
-    "f is faithfulness; f≥x is the size of the smallest circuit that reaches it (– if none does; "
-    "≤ if it is only the smallest measured one, where a method has no single ranking); @ is the "
-    "share of elements asked for; bits are those of a message that names "
-    "the circuit of that size; cost is in plain forward+backward passes of "
-    "the same model. CSV and JSON have more columns: CPR log, seconds, peak MiB."
-)
-SHOWN_AREAS = ("cmd", "cpr", "cmd_log")  # tables for people; CSV and JSON have all
+WIDE = Layout(wide=True, width=None)
+"""All columns: what published tables have."""
+
+
+DEFAULTS = {one.name: one.default for one in fields(Evaluation)}
+"""Of choices that a task had to make there is none, so that they are always shown."""
+
 SOLVED = 0.9  # below this accuracy on test a caption says that the task is unsolved
 
 
-def render(board: Leaderboard, form: Format) -> str:
-    """The whole leaderboard in one format, ending with a newline."""
+def render(board: Leaderboard, form: Format, layout: Layout = WIDE) -> str:
+    """The whole leaderboard in one format, ending with a newline.
+
+    `layout` is that of formats for people; CSV and JSON have all columns.
+    """
     if form == "json":
         return json.dumps(as_data(board), allow_nan=False, indent=1) + "\n"
     if form == "csv":
@@ -54,8 +52,8 @@ def render(board: Leaderboard, form: Format) -> str:
         headers = dict.fromkeys(name for one in records for name in one)
         return csv_text(list(headers) or ["task", "model", "method"], records)
     if form == "html":
-        return _html_page(board)
-    return _document(board, form)
+        return _html_page(board, layout)
+    return _document(board, form, layout)
 
 
 def render_rows(cells: Iterable[StoredCell], form: Format) -> str:
@@ -77,32 +75,66 @@ def _field(value: object) -> str:
 
 
 # ---------------------------------------------------------------- for people
-def _document(board: Leaderboard, form: Format) -> str:
+def _document(board: Leaderboard, form: Format, layout: Layout) -> str:
     escape: Callable[[str], str] = latex if form == "latex" else markdown
     head, sub = (r"\subsection*{%s}", r"%s\\") if form == "latex" else ("### %s", "%s")
+    width = None if layout.wide or form == "latex" else layout.width
+
+    def paragraph(text: str) -> str:
+        return wrapped(escape(text), width)
+
     parts = []
     for one in board.boards:
         parts.append(head % escape(_title(one, board)))
-        parts.append("\n".join(sub % escape(text) for text in caption(one)))
-        parts.append(_grid(one, form))
+        parts.append("\n".join(sub % paragraph(text) for text in caption(one)))
+        table, remarks = _grid(one, form, layout)
+        parts += [table, *map(paragraph, remarks)]
     for title, text in _overviews(board, form):
         parts += [head % escape(title), text]
-    parts.append(escape(LEGEND) if board.boards else escape("No results yet."))
+    parts.append(paragraph(legend(board, layout) if board.boards else "No results yet."))
     return "\n\n".join(parts) + "\n"
 
 
-def _html_page(board: Leaderboard) -> str:
+def _html_page(board: Leaderboard, layout: Layout) -> str:
     parts = [
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Leaderboard</title>'
     ]
     for one in board.boards:
         parts.append(f"<h2>{hypertext(_title(one, board))}</h2>")
         parts += [f"<p>{hypertext(text)}</p>" for text in caption(one)]
-        parts.append(_grid(one, "html"))
+        table, remarks = _grid(one, "html", layout)
+        parts += [table, *(f"<p>{hypertext(text)}</p>" for text in remarks)]
     for title, text in _overviews(board, "html"):
         parts += [f"<h2>{hypertext(title)}</h2>", text]
-    parts.append(f"<p>{hypertext(LEGEND)}</p>\n</html>")
+    parts.append(f"<p>{hypertext(legend(board, layout))}</p>\n</html>")
     return "\n".join(parts) + "\n"
+
+
+def legend(board: Leaderboard, layout: Layout) -> str:
+    """What the signs and headings of these tables mean."""
+    columns = {c.name for one in board.boards for c in columns_for(one, layout)[0]}
+    lines = [line for one in board.boards for line in one.lines]
+    explained = {
+        "": "± is half the width of the 95 % bootstrap interval over examples (and seeds, where "
+        "there are several)",
+        "rank": "≈ marks methods whose CMD intervals overlap that of the best of their group",
+        "faithfulness": "f is faithfulness",
+        "size_at": "f≥x is the size of the smallest circuit that reaches it (– if none does; ≤ if "
+        "it is only the smallest measured one, where a method has no single ranking)",
+        "at": "@ is the share of elements asked for",
+        "bits": "bits are those of a message that names the circuit of that size",
+        "cost": "cost is in plain forward+backward passes of the same model, by processor time",
+        "wall": "wall is the same by wall time",
+        "busy": f"{BUSY_MARK} marks costs for which wall time says something else by a factor of "
+        f"{BUSY:g} or more, as on a busy machine",
+    }
+    shown = {"", *columns, *({"size_at"} if any("size_at" in name for name in columns) else ())}
+    shown |= {"at"} if shown & {"faithfulness", "kl", "accuracy", "size"} else set()
+    shown |= {"busy"} if "cost" in shown and any(line.busy for line in lines) else set()
+    text = "; ".join(words for name, words in explained.items() if name in shown)
+    if layout.wide:
+        return f"{text}. CSV and JSON have more columns: CPR log, seconds, peak MiB."
+    return f"{text}. More columns: --wide, or --columns with names."
 
 
 def _overviews(board: Leaderboard, form: Format) -> list[tuple[str, str]]:
@@ -116,12 +148,19 @@ def _overviews(board: Leaderboard, form: Format) -> list[tuple[str, str]]:
     return overviews
 
 
-def _grid(board: Board, form: Format) -> str:
-    headers = headers_of(board)
-    left = [index for index, name in enumerate(headers) if name in ("#", "method", "seeds")]
-    with_truth = _has_ground_truth(board)
-    lines = [_cells(line, board.chosen, with_truth) for line in board.lines]
-    return grid(headers, lines, form, left=left)
+def _grid(board: Board, form: Format, layout: Layout) -> tuple[str, list[str]]:
+    """The table, and what has to be said of this one below it."""
+    columns, left_out = columns_for(board, layout if form == "github" else layout.unbounded)
+    left = [index for index, column in enumerate(columns) if column.left]
+    lines = [[column.text(line) for column in columns] for line in board.lines]
+    headings = [column.heading for column in columns]
+    text = grid(headings, lines, form, left=left, tight=not layout.wide)
+    remarks = []
+    if left_out:
+        remarks.append(f"Too wide for {layout.width} columns: {', '.join(left_out)}.")
+    if not layout.wide:
+        remarks += [f"{x.method}: {', '.join(x.notes)}." for x in board.lines if x.notes]
+    return text, remarks
 
 
 def _title(board: Board, all_boards: Leaderboard) -> str:
@@ -144,20 +183,46 @@ def caption(board: Board) -> list[str]:
     if facts is None:
         return ["No cell of this task has a result."]
     # The task knows what its answers are; an accuracy of numbers is no lack of the model.
-    numbers = numeric_answers(build_data(facts["identity"]["task"]["data"]))
+    numbers = numeric(facts)
     quality = (
         "the answers are numbers, so accuracies mean nothing"
         if numbers
         else f"accuracy of the model: {_quality(facts) or 'not measured'}"
     )
-    choices = ", ".join(f"{name} {facts['choices'][name]}" for name in CHOICES)
     unsolved = ["The model does not solve this task: its circuits mean little."]
     return [
-        f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}, "
-        f"metric {facts['metric']}; {quality}.",
-        f"Circuits: {choices}.",
+        f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}"
+        f"{_seeds(board)}, metric {facts['metric']}; {quality}.",
+        f"Circuits: {_choices(facts)}.",
         *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
+        *board.remarks,
+        *_cost_remark(board),
     ]
+
+
+def _seeds(board: Board) -> str:
+    """Their number, where it is that of all methods."""
+    numbers = {line.seeds_all for line in board.lines if line.kind == "method"}
+    return (
+        f", {count} seed{'s' * (count > 1)}"
+        if len(numbers) == 1 and (count := numbers.pop())
+        else ""
+    )
+
+
+def _choices(facts: Mapping[str, Any]) -> str:
+    """The choices that a task had to make, and others that are not the default."""
+    chosen = {name: facts["choices"].get(name, DEFAULTS[name]) for name in CHOICES}
+    return ", ".join(f"{name} {x}" for name, x in chosen.items() if x != DEFAULTS[name])
+
+
+def _cost_remark(board: Board) -> list[str]:
+    """Where some costs are of processor time and others, stored earlier, of wall time."""
+    timed = [line for line in board.lines if line.cost_fb is not None]
+    wall = [line.method for line in timed if line.cost_fb_wall is None]
+    if not wall or len(wall) == len(timed):
+        return []
+    return [f"Cost of {', '.join(wall)} is wall time: it was stored before processor time was."]
 
 
 def _quality(facts: Mapping[str, Any]) -> str:
@@ -177,79 +242,6 @@ def _accuracy(facts: Mapping[str, Any]) -> float:
 
 def _half(estimate: Mapping[str, Any]) -> float | None:
     return Estimate(estimate["value"], estimate["low"], estimate["high"]).half_width
-
-
-def headers_of(board: Board) -> list[str]:
-    """Column headings; the stated size stands in those that depend on it."""
-    at = f" @{board.at}" if board.at else ""
-    unit = "edges" if board.facts is None else unit_of(board.facts)
-    return [
-        "#",
-        "method",
-        *(MEASURES[name].heading() for name in SHOWN_AREAS),
-        f"{unit} f≥{'/'.join(level[1:] for level in LEVELS)} ↓",
-        f"{unit}{at}",
-        MEASURES["bits"].heading(at),
-        f"f{at} ↑",
-        *(MEASURES[name].heading(at) for name in ("kl", "accuracy", *board.chosen)),
-        *(COLUMNS if _has_ground_truth(board) else ()),
-        "cost",
-        "seeds",
-    ]
-
-
-def _has_ground_truth(board: Board) -> bool:
-    return any(line.recovery is not None for line in board.lines)
-
-
-def _recovery_fields(recovery: Recovery | None) -> list[str]:
-    return [""] * len(COLUMNS) if recovery is None else recovery.fields()
-
-
-def _cells(line: Line, chosen: Sequence[str], with_truth: bool) -> list[str]:
-    name = f"{line.method} (control)" if line.kind == "control" else line.method
-    return [
-        _rank(line),
-        name,
-        *(_estimate(None if line.areas is None else line.areas[key]) for key in SHOWN_AREAS),
-        _reach(line),
-        "" if line.size is None else str(line.size),
-        number(line.bits, 1),
-        _estimate(line.faithfulness),
-        _estimate(line.kl),
-        _estimate(line.accuracy),
-        *(_estimate(line.chosen.get(name)) for name in chosen),
-        *(_recovery_fields(line.recovery) if with_truth else ()),
-        number(line.cost_fb, 2),
-        _seeds(line),
-    ]
-
-
-def _rank(line: Line) -> str:
-    if line.kind != "method":
-        return ""
-    if line.rank is None:
-        return "–"
-    return f"{line.rank}≈" if line.tied else str(line.rank)
-
-
-def _reach(line: Line) -> str:
-    if line.reach is None:
-        return ""
-    sizes = (line.reach[level] for level in LEVELS)
-    bound = "≤ " if line.reach_from == "grid" else ""
-    return bound + " / ".join("–" if size is None else str(size) for size in sizes)
-
-
-def _estimate(estimate: Estimate | None) -> str:
-    return "" if estimate is None else plus_minus(estimate.value, estimate.half_width)
-
-
-def _seeds(line: Line) -> str:
-    if line.kind in ("whole", "empty"):
-        return ""
-    notes = f" ({', '.join(line.notes)})" if line.notes else ""
-    return f"{line.seeds_done}/{line.seeds_all}{notes}"
 
 
 def _mean_rank_lines(board: Leaderboard) -> list[list[str]]:

@@ -23,16 +23,7 @@ from harness.spec.key import (
     unwrapped,
 )
 from harness.spec.params import completed_params
-from harness.spec.types import (
-    Data,
-    Evaluation,
-    GeneratorData,
-    Method,
-    Model,
-    ModelLabels,
-    Suite,
-    Task,
-)
+from harness.spec.types import Data, Evaluation, Method, Model, ModelLabels, Suite, Task
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -80,7 +71,7 @@ def build_model(data: Mapping[str, Any]) -> Model:
 
 def build_data(data: Mapping[str, Any]) -> Data:
     """The data of plain data (as under a task's `data`)."""
-    return cast(Data, _build(GeneratorData, Data, data))
+    return cast(Data, _build(Task, Data, data))
 
 
 def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,8 +79,12 @@ def inline_model(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in MODEL_FILE_LABELS}
 
 
-def completed(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Valid data of a spec file with all defaults, as plain data."""
+def normalise(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A spec file's data with every default filled in, short forms written out, numbers typed.
+
+    The only place where defaults are applied. Expects valid data, leaves it unchanged, and is
+    idempotent.
+    """
     if kind == "model":
         labels = {key: value for key, value in data.items() if key in spec_fields(ModelLabels)}
         return {**plain(build(ModelLabels, labels)), **plain(build_model(inline_model(data)))}
@@ -197,11 +192,11 @@ def _dependent_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     if cls is Evaluation and "component" not in values:
         name = values.get("granularity", DEFAULT)
         return {} if name == DEFAULT else {"component": granularity(name).components[0]}
-    if cls is Method:
-        return {"params": completed_params("method", values["kind"], values.get("params", {}))}
-    if cls is GeneratorData:
+    about = about_of(cls)
+    if about is not None and about.params_of:
+        spec: Literal["task", "method"] = "method" if cls is Method else "task"
         params = values.get("params", {})
-        return {"params": completed_params("task", values["generator"], params)}
+        return {"params": completed_params(spec, values[about.params_of], params)}
     return {}
 
 

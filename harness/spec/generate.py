@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
+from harness.spec.data_kinds import data_classes
 from harness.spec.granularity import BUILT_IN, granularity, legal_values, legal_values_of
 from harness.spec.key import (
     About,
@@ -25,15 +26,7 @@ from harness.spec.key import (
     spec_fields,
     unwrapped,
 )
-from harness.spec.types import (
-    Evaluation,
-    GeneratorData,
-    Method,
-    Model,
-    ModelLabels,
-    Suite,
-    Task,
-)
+from harness.spec.types import Evaluation, Method, Model, ModelLabels, Suite, Task
 
 Schema = dict[str, Any]
 Params = Mapping[str, type]  # kind or generator -> the class of its params
@@ -49,11 +42,17 @@ def schemas(methods: Params, generators: Params) -> dict[str, Schema]:
     `methods`, `generators`: what the built-in kinds of methods and generators take as `params`.
     """
     return {
-        "task": _file("task", Task, {GeneratorData: ("generator", generators)}),
+        "task": _file("task", Task, _generated(generators)),
         "model": _model_file(),
         "method": _file("method", Method, {Method: ("kind", methods)}),
         "suite": _file("suite", Suite, {}),
     }
+
+
+def _generated(generators: Params) -> dict[type, tuple[str, Params]]:
+    """The classes of data that registered code makes, with the key that names that code."""
+    keys = {cls: about.params_of for cls in data_classes() if (about := about_of(cls))}
+    return {cls: (key, generators) for cls, key in keys.items() if key}
 
 
 # ---------------------------------------------------------------- whole files

@@ -36,7 +36,8 @@ class GranularityInfo:
     legal values of these fields of a task's evaluation, the first being the default.
     `space` and `patchable`: `module:function` of what makes its `Space` from a file's header, and
     its `PatchableModel` from a model and its evaluation (`harness.circuits.patchable`); imported
-    only when needed, and torch with them.
+    only when needed, and torch with them. `capabilities`: what some methods need of a patchable
+    model beyond that protocol (`MethodInfo.needs`); `edges` promises an `EdgeModel`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GranularityInfo:
     positions: tuple[str, ...]
     space: str
     patchable: str
+    capabilities: frozenset[str] = frozenset()
 
     def legal(self, field: str) -> tuple[str, ...]:
         """The legal values of one of the fields `BY_GRANULARITY`."""

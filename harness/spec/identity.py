@@ -35,7 +35,7 @@ def identity_fields(spec: Any) -> Any:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no white space and floats by `repr`; text is not escaped to ASCII.
 
-    `1` and `1.0` differ: `harness.spec.schema.normalise` gives every number the type of its
+    `1` and `1.0` differ: `harness.spec.build.normalise` gives every number the type of its
     schema first. Raises ValueError for NaN, infinities and keys that are not strings, TypeError
     for values that are not JSON.
     """

@@ -9,9 +9,10 @@ Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.gener
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Part = Literal["identity", "label", "content", "grid"]
@@ -101,7 +102,8 @@ class About:
     value which is not a mapping is given to. `part`: default of its keys. `changes`: the class
     whose keys this one changes; words and limits come from there. `rules`: further schemas that
     must hold (`exactly_one`, `at_most_one`, or any other). `needs`: for a key, the keys required
-    beside it. `min_keys`: fewest keys.
+    beside it. `min_keys`: fewest keys. `params_of`: the key that names the code whose own
+    parameters its `params` are.
     """
 
     title: str
@@ -114,6 +116,7 @@ class About:
     rules: tuple[Mapping[str, Any], ...] = ()
     needs: Mapping[str, Sequence[str]] = field(default_factory=dict)
     min_keys: int | None = None
+    params_of: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +125,8 @@ class Kinds:
 
     `kind` describes that key. `shared`: further keys that all members have and that are described
     once. `name`: of the union's schema; `file`: the schema that it stands in, if not that of the
-    class that uses it.
+    class that uses it. `members`: gives the classes, where a protocol is annotated instead of their
+    union.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Kinds:
     kind: Key
     shared: tuple[str, ...] = ()
     file: str = ""
+    members: Callable[[], Sequence[type]] | None = None
 
 
 def exactly_one(*names: str) -> dict[str, Any]:
@@ -203,7 +208,10 @@ def _annotated(hint: Any) -> tuple[Any, Key, Kinds | None]:
         if isinstance(note, Key):
             said = {one.name: getattr(note, one.name) for one in fields(Key)}
             merged = replace(merged, **{n: v for n, v in said.items() if _is_said(v)})
-    return inner, merged, next((note for note in notes if isinstance(note, Kinds)), None)
+    kinds = next((note for note in notes if isinstance(note, Kinds)), None)
+    if kinds is not None and kinds.members is not None:
+        inner = reduce(or_, kinds.members())
+    return inner, merged, kinds
 
 
 def _is_said(value: Any) -> bool:

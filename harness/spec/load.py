@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 from harness.errors import NotFound, SpecError
 from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_error
 from harness.spec.printable import quoted, shown_path
-from harness.spec.schema import SpecKind, check, normalise
+from harness.spec.schema import SpecKind, check
 from harness.spec.search import (
     SpecFile,
     all_files,
@@ -108,6 +108,11 @@ class Library:
         """Every spec of a kind by name, also those with mistakes."""
         files = all_files(search_folders(kind, self._include))
         return sorted((self._entry(one, kind) for one in files), key=lambda one: one.ref)
+
+    def has(self, kind: SpecKind, name: str) -> bool:
+        """Whether there is a spec of this name, sound or not; no file is read."""
+        files = all_files(search_folders(kind, self._include))
+        return any(name in (file.name, file.ref) for file in files)
 
     def issues(self, path: Path, kind: SpecKind | None = None) -> list[Issue]:
         """All mistakes of one file and in what it refers to; `spec_kind` tells an absent kind."""
@@ -203,6 +208,8 @@ class Library:
 
     # ------------------------------------------------------------------ inside
     def _sound(self, ref: str, kind: SpecKind) -> tuple[Path, Source, dict[str, Any]]:
+        from harness.spec.build import normalise
+
         path = self.find(kind, ref)
         checked = self._check(path, kind)
         if checked.issues or checked.source is None:

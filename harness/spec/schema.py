@@ -28,7 +28,7 @@ from harness.spec.schema_messages import issues_of
 from harness.spec.shipped import shipped_root
 from harness.spec.yaml.source import Source
 
-__all__ = ["KINDS", "SpecKind", "check", "load_schema", "normalise", "validator"]
+__all__ = ["KINDS", "SpecKind", "check", "load_schema", "validator"]
 
 SpecKind = Literal["task", "model", "method", "suite", "result"]
 KINDS: tuple[SpecKind, ...] = get_args(SpecKind)
@@ -105,14 +105,3 @@ def check(source: Source, kind: SpecKind) -> list[Issue]:
     broken = {(fault.line, fault.column) for fault in source.faults}
     fresh = [issue for issue in issues if (issue.line, issue.column) not in broken]
     return in_order([*source.faults, *fresh])
-
-
-def normalise(data: Any, kind: SpecKind) -> Any:
-    """The spec with every default filled in, short forms written out, numbers of their type.
-
-    The only place where defaults are applied. Expects valid data, leaves it unchanged, and is
-    idempotent.
-    """
-    from harness.spec.build import completed  # reading the spec classes takes a while
-
-    return completed(data, kind)

@@ -23,6 +23,7 @@ graphs = st.builds(
     n_groups=st.sampled_from([None, 1]),
     inputs=st.sampled_from(["token", "summed", "split", "none"]),
     positions=st.none() | st.builds(Positions, count=st.integers(1, 12), read=st.just((0,))),
+    mlps=st.booleans(),
 )
 
 
@@ -60,12 +61,30 @@ def test_edge_counts_are_a_sum_over_layers(graph):
     L, H = graph.n_layers, graph.n_heads
     G = H if graph.n_groups is None else graph.n_groups
     e = {"token": 1, "summed": 1, "split": 2, "none": 0}[graph.inputs]
-    total = e + L * (H + 1)
+    total = e + L * (H + graph.mlps)
     for layer in range(L):
-        before = e + layer * (H + 1)
-        total += (H + 2 * G) * before + before + (0 if graph.parallel else H)
+        before = e + layer * (H + graph.mlps)
+        total += (H + 2 * G) * before
+        if graph.mlps:
+            total += before + (0 if graph.parallel else H)
     places = 1 if graph.positions is None else graph.positions.count
     assert graph.n_edges == places * total
+
+
+def test_a_graph_of_attention_alone_by_hand():
+    """Two layers of two heads: q, k and v of four heads, and logits; no MLP anywhere."""
+    graph = Graph(2, 2, mlps=False)
+    assert graph.writers == ("input", "a0.h0", "a0.h1", "a1.h0", "a1.h1")
+    assert graph.readers[-1] == "logits"
+    assert not [name for name in (*graph.writers, *graph.readers) if name.startswith("m")]
+    assert (graph.n_writers, graph.n_readers) == (5, 13)
+    assert graph.n_edges == 6 * 1 + 6 * 3 + 5
+    listed = [graph.edge_name(*edge) for edge in graph.edges()]
+    assert len(set(listed)) == graph.n_edges
+    assert [graph.edge_name(*graph.edge_index(name)) for name in listed] == listed
+    for name in ("m0->logits", "input->m0", "input->m1"):
+        with pytest.raises(HarnessError, match="2 layers with 2 heads and no MLP"):
+            graph.edge_index(name)
 
 
 def test_a_grouped_graph_counted_by_hand():

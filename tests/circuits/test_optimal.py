@@ -37,7 +37,9 @@ def random_constants(patched, positions, seed=0):
         return torch.randn(shape, generator=draw, dtype=x.dtype).requires_grad_()
 
     inputs, *others = Constants.zero(patched.model, patched.graph).tensors()
-    return Constants.of([like(inputs, 2), *(like(x, 1) for x in others)])
+    written = others if patched.graph.mlps else others[: patched.graph.n_layers]
+    nothing = others[len(written) :]  # of MLPs that are not there
+    return Constants.of([like(inputs, 2), *(like(x, 1) for x in written), *nothing])
 
 
 def slow_logits(patched, batch, mask, constants):
@@ -51,7 +53,7 @@ def slow_logits(patched, batch, mask, constants):
         for head in range(graph.n_heads):
             part = out[:, head * d_head : (head + 1) * d_head]
             replaced.append(constants.heads[layer][:, :, head] @ part.T)
-        replaced.append(constants.mlps[layer])
+        replaced += [constants.mlps[layer]] * graph.mlps
     replaced = [x.expand(n, length, -1) for x in replaced]
     return SlowModel(model, graph.inputs).writers(batch.clean, mask, replaced)[1][:, -1:]
 
@@ -71,7 +73,7 @@ def test_gradient_is_autograd_of_the_slow_reference(name, inputs, positions, ran
     wanted = torch.stack([slow_logits(patched, batch, mask, constants) for mask in masks])
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
     at = torch.randn(found.shape, generator=draw, dtype=torch.float64)
-    leaves = [x for x in constants.tensors() if x.numel()]
+    leaves = [x for x in constants.tensors() if x.numel() and x.requires_grad]
     for one, two in zip(
         *(torch.autograd.grad((x * at).sum(), leaves) for x in (found, wanted)), strict=True
     ):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def result_bytes() -> dict[str, bytes]:
 def test_run_prints_a_leaderboard_and_a_rerun_reuses_all(harness: Any) -> None:
     first = harness("run", "trial")
     assert "### toy on model-toy" in first.stdout
-    assert "| 1   | good" in first.stdout
+    assert re.search(r"^\| 1 +\| good ", first.stdout, re.MULTILINE)
     assert "whole model" in first.stdout
     assert "paths (control)" in first.stdout
     assert "3 computed, 0 reused" in first.stderr
@@ -95,7 +96,7 @@ def test_a_failing_cell_leaves_exit_code_1_and_the_others(harness: Any, jobs: st
     harness.suite("trial", ["toy"], ["good", "bad", "weak"])
     result = harness("run", "trial", "--jobs", jobs, code=1)
     assert "no luck" in result.stderr
-    assert "0/1 (1 failed)" in result.stdout
+    assert "\nbad: 1 failed.\n" in result.stdout
     assert harness.computed() == 3
     assert "failed" in harness("status", "trial").stdout
 
@@ -331,6 +332,23 @@ def test_table_in_every_format(harness: Any) -> None:
     assert Path("board.md").read_text() == run.stdout
 
 
+def test_a_table_has_the_columns_asked_for(harness: Any) -> None:
+    run = harness("run", "trial", "--columns", "method,cpr")
+    head = run.stdout.split("\n\n")[2].splitlines()[0]
+    assert [cell.strip() for cell in head.split("|")] == ["", "method", "CPR ↑", ""]
+    assert harness("table", "trial", "--columns", "method,cpr").stdout == run.stdout
+    assert "edges f≥.85/.95/.99 ↓" in harness("table", "trial", "--wide").stdout
+    assert "no column 'cdm'" in harness("table", "trial", "--columns", "cdm", code=2).stderr
+    harness("table", "trial", "--columns", "cmd", "--wide", code=2)
+    harness("table", "trial", "--wide", "--format", "csv", code=2)
+
+
+def test_a_control_named_in_methods_stays_one(harness: Any) -> None:
+    table = harness("run", "trial", "--methods", "good,paths").stdout
+    assert "paths (control)" in table
+    assert table.count("paths") == 1
+
+
 def test_a_table_can_say_where_it_was_made(harness: Any) -> None:
     run = harness("run", "trial")
     text = harness("table", "trial", "--provenance").stdout
@@ -395,14 +413,18 @@ def test_plot_writes_a_figure(harness: Any) -> None:
 # ---------------------------------------------------------------- verify, doctor
 def test_verify_finds_every_fault(harness: Any) -> None:
     harness("run", "trial")
-    assert "4 cells and models checked, 0 corrupt" in harness("verify").stdout
+    # Three cells, a model, and the record of the run.
+    assert "5 cells, models and records checked, 0 corrupt" in harness("verify").stdout
     cells = sorted((RUN / "cells").iterdir())
     (cells[0] / "examples.safetensors").write_bytes(b"x")
     (cells[1] / "result.json").write_text("{")
     result = harness("verify", "trial", code=3)
     assert "2 corrupt" in result.stdout
     assert result.stderr.count("corrupt: ") == 2
-    assert harness("table", code=3).stdout == ""
+    table = harness("table", code=3)
+    assert table.stdout.count("0/1 (1 damaged)") == 2
+    assert table.stdout.count("| 1/1") == 1
+    assert table.stderr.count("corrupt: ") == 2
 
 
 def test_doctor_says_whether_results_can_be_written(harness: Any) -> None:

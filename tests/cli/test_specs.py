@@ -113,7 +113,7 @@ def test_new_leaves_nothing_half_written(harness: Any, monkeypatch: pytest.Monke
     def full(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.runs.store.atomic.os.fsync", full)
+    monkeypatch.setattr("harness.disk.os.fsync", full)
     harness("new", "mine", "--from", "toy", code=130)
     assert sorted(path.name for path in (harness.folder / "tasks").iterdir()) == ["toy.yaml"]
 

@@ -12,9 +12,10 @@ import pytest
 from support.word_tokenizer import write_tokenizer
 
 from harness.datasets.generators import generator
+from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.pairs import NO_TARGET, TaskData
 from harness.errors import HarnessError
-from harness.spec.types import GeneratorData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 OPERATIONS = {"addition": "+", "subtraction": "-"}
 

@@ -29,11 +29,12 @@ from harness.datasets.generators.boolean_expressions.trees import (
     truth_table,
     written,
 )
+from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData, unfit
 from harness.datasets.tokenizers import split_words
 from harness.errors import HarnessError
 from harness.spec.schema import load_schema
-from harness.spec.types import GeneratorData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 WORDS_TOKENIZER = TokenizerSpec(kind="words", bos=True)
 

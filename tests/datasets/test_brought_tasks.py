@@ -22,10 +22,11 @@ from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.template.spec import TemplateData
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.tokenizer import on_model
 from harness.spec.load import Library, Loaded
-from harness.spec.types import LoadModel, Task, TemplateData, TokenizerSpec
+from harness.spec.types import LoadModel, Task, TokenizerSpec
 
 BOOLEAN = ["boolean_few_shot_pretrained", "boolean_instruction_pretrained"]
 IOI = ["ioi_pretrained", "ioi_t1_pretrained"]

@@ -10,10 +10,11 @@ import numpy as np
 import polars
 import pytest
 
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.files.task import open_file
 from harness.datasets.pairs import NO_TARGET
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 WORDS = TokenizerSpec(kind="words", bos=True)
 DECLARED = Columns(good="answer", bad="wrong", split="split")

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from harness.datasets.files import limits, parquet_rows, rows
 from harness.datasets.files.csv_rows import csv_rows
 from harness.datasets.files.rows import read_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.files.task import FileTask, open_file
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 WORDS = TokenizerSpec(kind="words", bos=True)
 DECLARED = Columns(good="good", bad="bad")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.files.task import open_file
 from harness.datasets.tokenizers import FileTokenizer, guarded
 from harness.errors import HarnessError
-from harness.spec.types import Columns, FileData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 SOUND: dict[str, Any] = {
     "version": "1.0",

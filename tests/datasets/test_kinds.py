@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
 
 import pytest
+from support.checkout import copied, harness
 
-from harness.datasets.check import check_task
-from harness.datasets.generators import generator
-from harness.datasets.kinds import KINDS, DataKind, data_kind, kind_of, numeric_answers
-from harness.datasets.open import content_digests, open_data
-from harness.datasets.pairs import TaskData
-from harness.datasets.problems import Problem
+from harness.datasets.kinds import DataKind, data_kind, numeric_answers
 from harness.spec import key
+from harness.spec.data_kinds import PACKAGES
 from harness.spec.load import Library
-from harness.spec.types import Data, GeneratorData, TokenizerSpec
+from harness.spec.types import Data
 
 
 def test_every_kind_of_the_spec_is_in_the_table() -> None:
     classes, _ = key.members_of(key.unwrapped(Data)[0])
-    assert set(KINDS) == {key.kind_of(one) for one in classes}
-    assert all(isinstance(data_kind(name), DataKind) for name in KINDS)
+    assert list(PACKAGES) == [key.kind_of(one) for one in classes]
+    assert all(isinstance(data_kind(name), DataKind) for name in PACKAGES)
 
 
 def test_kinds_need_neither_torch_nor_polars() -> None:
     code = (
-        "import sys; from harness.datasets.kinds import KINDS, data_kind\n"
-        "for name in KINDS: data_kind(name)\n"
+        "import sys; from harness.datasets.kinds import data_kind\n"
+        "from harness.spec.data_kinds import PACKAGES\n"
+        "for name in PACKAGES: data_kind(name)\n"
         "print([m for m in ('torch', 'polars', 'tokenizers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -45,48 +40,106 @@ def test_only_programs_can_have_numbers_as_answers(task: str, numeric: bool) -> 
     assert numeric_answers(Library().task(task).spec.data) is numeric
 
 
-@dataclass(frozen=True)
-class Bracketed:
-    """Data of a kind that the harness does not have."""
+# ---------------------------------------------------------------- a new kind
+SPEC = '''"""Brackets whose length stands in a file."""
 
-    path: str
-    kind: str = "bracketed"
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from harness.spec.key import About, Key
+from harness.spec.types.scalars import DataSeed
 
 
-def open_bracketed(data: Bracketed, tokenizer: TokenizerSpec, folder: Path) -> TaskData:
-    lengths = [int((folder / data.path).read_text())]
-    inner = GeneratorData(generator="brackets", params={"lengths": lengths})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BracketedData:
+    """Brackets of one length."""
+
+    ABOUT: ClassVar = About("Brackets whose length stands in a file")
+
+    kind: Literal["bracketed"] = "bracketed"
+    path: Annotated[str, Key("Path", "A file that holds the length.", ["n.txt"], part="content")]
+    seed: DataSeed = 0
+
+
+SPEC = BracketedData
+'''
+PACKAGE = '''"""Data of kind `bracketed`: brackets whose length stands in a file."""
+
+from harness.datasets.generators import generator
+from harness.datasets.generators.spec import GeneratorData
+from harness.datasets.kinds import DataKind
+
+
+def open_bracketed(data, tokenizer, folder):
+    params = {"lengths": [int((folder / data.path).read_text())]}
+    inner = GeneratorData(generator="brackets", params=params, seed=data.seed)
     return generator("brackets").open_data(inner, tokenizer, folder)
 
 
-def bracketed_problems(data: Bracketed, tokenizer: TokenizerSpec, folder: Path) -> list[Problem]:
-    text = (folder / data.path).read_text()
+def problems(data, tokenizer, folder):
+    text = (folder / data.path).read_text().strip()
     return [] if text.isdigit() else [(("data", "path"), f"{text!r} is no number")]
 
 
-def test_a_new_kind_is_a_package_and_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package: Any = ModuleType("bracketed_kind")
-    package.KIND = DataKind(
-        open=open_bracketed,
-        problems=bracketed_problems,
-        problems_without_tokens=bracketed_problems,
-        files=lambda data: [data.path],
-    )
-    monkeypatch.setitem(sys.modules, "bracketed_kind", package)
-    monkeypatch.setitem(cast("dict[str, str]", KINDS), "bracketed", "bracketed_kind")
-    (tmp_path / "n.txt").write_text("7")
-    shipped = Library().task("bracket_matching")
-    data = cast("Data", Bracketed("n.txt"))
-    spec = SimpleNamespace(**{name: getattr(shipped.spec, name) for name in shipped.spec.__slots__})
-    spec.data = data
-    loaded: Any = SimpleNamespace(
-        spec=spec, folder=tmp_path, source=shipped.source, trained_on=None
-    )
-    assert open_data(loaded).pairs("train", 3, 0).clean.shape == (3, 7 + 1)  # after BOS
-    assert list(content_digests(loaded)) == ["n.txt"]
-    assert kind_of(data).plug_in(data) is None
-    (tmp_path / "n.txt").write_text("seven")
-    (issue,) = check_task(loaded)
-    assert issue.message == "'seven' is no number"
+KIND = DataKind(
+    open=open_bracketed,
+    problems=problems,
+    problems_without_tokens=problems,
+    files=lambda data: [data.path],
+)
+'''
+LINE = '    "bracketed": "harness.datasets.bracketed",\n}'
+TASK = """spec_version: 1
+name: of_a_file
+title: Brackets of one length
+tokenizer: {kind: characters, bos: true}
+data: {kind: bracketed, path: n.txt}
+evaluation:
+  {granularity: edge, component: heads_qkv_mlps, ablation: interchange, positions: all,
+   direction: noising, set: complement, metric: logit_diff, discovery_pairs: 4, test_pairs: 4}
+model:
+  kind: train
+  name: tiny
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8}
+  training: {objective: answer, steps: 2, batch_size: 8, learning_rate: 0.01, warmup_steps: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with one more kind: a package and a line."""
+    place = copied(tmp_path_factory.mktemp("checkout"))
+    package = place / "harness/datasets/bracketed"
+    package.mkdir()
+    (package / "spec.py").write_text(SPEC)
+    (package / "__init__.py").write_text(PACKAGE)
+    table = place / "harness/spec/data_kinds.py"
+    table.write_text(table.read_text().replace("\n}", f"\n{LINE}", 1))
+    harness(place, module="harness.cli.schemas")
+    (place / "tasks/of_a_file.yaml").write_text(TASK)
+    (place / "tasks/n.txt").write_text("7")
+    return place
+
+
+def test_a_new_kind_is_validated_where_it_is_written(place: Path) -> None:
+    harness(place, "validate", "of_a_file")
+    (place / "tasks/bad.yaml").write_text(TASK.replace("of_a_file", "bad").replace("path", "way"))
+    try:
+        said = harness(place, "validate", "tasks/bad.yaml", code=2).stdout
+    finally:
+        (place / "tasks/bad.yaml").unlink()
+    assert "tasks/bad.yaml:5:25: error: data: unknown key 'way'" in said
+
+
+def test_a_new_kind_runs_and_its_files_are_part_of_the_ids(place: Path) -> None:
+    arguments = ("of_a_file", "--methods", "eap", "--seeds", "0", "--limit", "2")
+    cells = place / "results/of_a_file/cells"
+    harness(place, "run", *arguments)
+    first = {path.name for path in cells.iterdir()}
+    (place / "tasks/n.txt").write_text("9")
+    harness(place, "run", *arguments)
+    assert len({path.name for path in cells.iterdir()}) == 2 * len(first) > 0
+    (place / "tasks/n.txt").write_text("seven")
+    assert "is no number" in harness(place, "validate", "of_a_file", code=2).stdout

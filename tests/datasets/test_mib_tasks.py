@@ -18,11 +18,12 @@ from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.template.spec import TemplateData
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.tokenizer import on_model
 from harness.runs.plan.variants import apart, excluded
 from harness.spec.load import Library, Loaded
-from harness.spec.types import LoadModel, Task, TemplateData, TokenizerSpec
+from harness.spec.types import LoadModel, Task, TokenizerSpec
 
 FOLDERS = {
     "gpt2-small": "gpt2",

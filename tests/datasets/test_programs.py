@@ -17,10 +17,10 @@ from harness.datasets.program import CARRIER, Domain
 from harness.datasets.program.expression import parse_expression
 from harness.datasets.program.read import read_program
 from harness.datasets.program.run import run_program
+from harness.datasets.program.spec import ProgramData, ProgramSelect, ProgramStep
 from harness.datasets.program.task import checked_program
 from harness.errors import HarnessError, SpecError
 from harness.spec.load import Library
-from harness.spec.types import ProgramData, ProgramSelect, ProgramStep
 
 TASKS = ["reverse", "xproportion", "histogram", "sort", "most_frequent", "dyck_1", "copy_previous"]
 

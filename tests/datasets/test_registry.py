@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.generators import Generator, generator, generator_names
+from harness.datasets.generators.spec import GeneratorData
 from harness.errors import HarnessError, NotFound
-from harness.spec.types import GeneratorData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 PLUGIN = """
 from harness.datasets.generators import Generator, generator

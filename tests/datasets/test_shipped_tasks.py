@@ -17,9 +17,9 @@ from harness.datasets.check import check_task
 from harness.datasets.open import content_digests, open_data
 from harness.datasets.pairs import NO_TARGET, unfit
 from harness.datasets.stream import StreamData
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.tokenizers import split_words
 from harness.spec.load import Library
-from harness.spec.types import TemplateData
 
 HEADLINE = ["bracket_matching", "quote_closing", "ioi", "othello_moves"]
 PAPER = ["ioi_t1", "greater_than", "gendered_pronoun", "boolean_expressions"]

@@ -16,9 +16,10 @@ from support.template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import NO_TARGET, PromptPairs, TaskData
 from harness.datasets.template.constraints import Relation, TokenRules, parse_constraint
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData, WordList
 from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
-from harness.spec.types import AnswerRule, Template, TemplateData, TokenizerSpec, WordList
+from harness.spec.types import TokenizerSpec
 
 WORDS = TokenizerSpec(kind="words", bos=True)
 HERE = Path()

@@ -15,9 +15,10 @@ import pytest
 from support.template_task import NAMES, PLACES, ioi
 
 from harness.datasets.pairs import TaskData
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData, WordList
 from harness.datasets.template.task import open_template
 from harness.errors import HarnessError
-from harness.spec.types import AnswerRule, Template, TemplateData, TokenizerSpec, WordList
+from harness.spec.types import TokenizerSpec
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
 BYTE_LEVEL: dict[str, Any] = {

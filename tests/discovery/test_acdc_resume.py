@@ -123,6 +123,31 @@ def test_nothing_is_saved_before_its_time(random_batch, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_checkpoint_is_not_resumed_from(random_batch, tmp_path, caplog):
+    """One bit that says that another edge stays: resumed from, it would be the circuit."""
+    method = Acdc(thresholds=(0.02,))
+    whole = method.discover(a_problem(random_batch))
+    method.discover(a_problem(random_batch, scratch=tmp_path))
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    again = method.discover(a_problem(random_batch, scratch=tmp_path))
+    agree(again, whole)
+    assert again.earlier_seconds == 0
+    assert f"{path} cannot be resumed from and is deleted: it is damaged" in caplog.text
+
+
+def test_a_checkpoint_for_other_prompts_of_the_same_shape_is_ignored(random_batch, tmp_path):
+    def a_problem_of(seed):
+        model = small_model("gpt2-like", dtype=torch.float32)
+        return replace(problem_of(model, random_batch(seed=seed)), scratch=tmp_path)
+
+    method = Acdc(thresholds=(0.02,))
+    method.discover(a_problem_of(0))
+    assert method.discover(a_problem_of(1)).earlier_seconds == 0
+
+
 @pytest.mark.parametrize(
     ("params", "choices"),
     [

@@ -7,15 +7,10 @@ JSON Schema learns the method's params when the schemas are generated anew.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from support.checkout import copied, harness
 
 METHOD = '''"""Elements whose names come first in the alphabet come first."""
 
@@ -75,29 +70,11 @@ seeds: [0]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package and its specs with one more method."""
-    place = tmp_path_factory.mktemp("checkout")
-    for name in ("harness", "specs", "tasks"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    place = copied(tmp_path_factory.mktemp("checkout"))
     (place / "harness/discovery/controls/alphabetical.py").write_text(METHOD)
     (place / "specs/methods/by_name.yaml").write_text(SPEC)
     harness(place, module="harness.cli.schemas")
     return place
-
-
-def harness(
-    place: Path, *arguments: str, code: int = 0, module: str = "harness"
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def test_it_is_listed_and_validated(place: Path) -> None:

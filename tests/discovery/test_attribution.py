@@ -285,7 +285,8 @@ def test_held_groups_are_runs_with_held_outputs(name, random_batch):
     groups = {(-1, "inputs"): (clean.embedded, other.embedded)}
     for layer in range(graph.n_layers):
         groups[layer, "heads"] = clean.heads[layer].sum(0), other.heads[layer].sum(0)
-        groups[layer, "mlp"] = clean.mlps[layer], other.mlps[layer]
+        if graph.mlps:
+            groups[layer, "mlp"] = clean.mlps[layer], other.mlps[layer]
     differences = clean.written() - other.written()
     total = dict.fromkeys(by_norm(torch.zeros(graph.allowed.shape), graph), 0)
     for place, (mine, theirs) in groups.items():

@@ -365,6 +365,34 @@ def test_a_checkpoint_made_for_another_training_is_not_gone_on_from(random_batch
 
 
 @ALL_KINDS
+def test_a_damaged_checkpoint_is_not_resumed_from(kind, random_batch, tmp_path, caplog):
+    """One bit of the optimiser's state: resumed from, it would move the masks."""
+    model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch()
+    method = make_method(kind, {"steps": 4, "batch_size": 2})
+    whole = method.discover(problem_of(model, batch))
+    method.discover(problem_of(model, batch, scratch=tmp_path))
+    path = min(tmp_path.iterdir())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 64
+    path.write_bytes(content)
+    again = method.discover(problem_of(model, batch, scratch=tmp_path))
+    assert torch.equal(again.scores, whole.scores)
+    assert again.notes == whole.notes
+    assert f"{path} cannot be resumed from and is deleted: it is damaged" in caplog.text
+
+
+def test_a_checkpoint_for_other_prompts_is_not_resumed_from(random_batch, tmp_path):
+    model = small_model("gpt2-like", dtype=torch.float32)
+    method = make_method("edge_pruning", {"steps": 4, "batch_size": 2, "sparsities": [0.5]})
+    method.discover(problem_of(model, random_batch(), scratch=tmp_path))
+    other = method.discover(problem_of(model, random_batch(seed=1), scratch=tmp_path))
+    assert other.earlier_seconds == 0
+    assert torch.equal(
+        other.scores, method.discover(problem_of(model, random_batch(seed=1))).scores
+    )
+
+
+@ALL_KINDS
 def test_sets_trained_side_by_side_do_not_touch_each_other(kind, random_batch, monkeypatch):
     """The same noise makes a set what it is alone; a small budget trains one after the other."""
     model, batch = small_model("gpt2-like"), random_batch(n=6)

@@ -22,9 +22,9 @@ from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import cmd, cpr, faithfulness
 from harness.models.loading.fields import Fields
-from harness.models.loading.tensors import TensorFiles
+from harness.models.loading.stored import stored_tensors
+from harness.models.loading.tensors import TensorFiles, build_model
 from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import build_model
 from harness.spec.types import MIB_SIZES, Selection
 
 # The library divides by the batch size of 16 once more than a mean over examples.
@@ -37,7 +37,7 @@ class Reference:
         self.numbers = json.loads((folder / "reference.json").read_text())
         data = np.load(folder / "dataset.npz", allow_pickle=False)
         self.data = {name: torch.from_numpy(data[name]) for name in data.files}
-        weights = TensorFiles([folder / "weights.safetensors"])
+        weights = TensorFiles(stored_tensors([folder / "weights.safetensors"]))
         fields = Fields(self.numbers["config"], folder / "reference.json")
         self.model = build_model(transformer_lens(fields, weights), weights, dtype)
         self.edges = EdgeModel(self.model, Graph.of(self.model.config))

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from harness.datasets.program import CARRIER
 from harness.datasets.program.read import read_program
 from harness.datasets.program.run import run_program
+from harness.datasets.program.spec import ProgramData, ProgramSelect, ProgramStep
 from harness.datasets.program.task import checked_program
 from harness.models.compile.assemble import compile_program
 from harness.models.compile.basis import Basis
 from harness.spec.load import Library
-from harness.spec.types import ProgramData, ProgramSelect, ProgramStep
 
 TASKS = ["reverse", "xproportion", "histogram", "sort", "most_frequent", "dyck_1", "copy_previous"]
 SHAPES = {  # layers, and the components of the steps in the order of the task's file

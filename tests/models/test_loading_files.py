@@ -77,7 +77,7 @@ def test_missing_files_are_named(tmp_path):
         load_model(tmp_path)
     saved("gpt2", tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(HarnessError, match=r"pytorch_model\.bin is a pickle.*save_pretrained"):
+    with pytest.raises(HarnessError, match=r"(?s)pytorch_model\.bin is a pickle.*save_pretrained"):
         load_model(tmp_path)
 
 

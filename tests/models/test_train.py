@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -100,6 +101,34 @@ def test_stopping_anywhere_and_resuming_gives_the_same_weights(tmp_path, monkeyp
         assert history == wanted_history
 
 
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path, monkeypatch, caplog):
+    """One bit of one weight: resumed from, it would give another model."""
+    (tmp_path / "whole").mkdir()
+    spec = replace(SPEC, steps=8)
+    wanted, _ = trainer(tmp_path / "whole", spec).run()
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    trainer(tmp_path, spec).run()
+    path = tmp_path / "training.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 64
+    path.write_bytes(content)
+    lines = []
+    found, history = trainer(tmp_path, spec, log=lines.append).run()
+    assert equal(weights(found), weights(wanted))
+    assert not any("resuming" in line for line in lines)
+    assert f"{path} cannot be resumed from and is deleted: it is damaged" in caplog.text
+    assert [entry["step"] for entry in history] == [8]
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"batch_size": 16}, {"steps": 9}])
+def test_a_checkpoint_of_another_training_is_not_resumed_from(changes, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    spec = replace(SPEC, steps=8)
+    trainer(tmp_path, spec).run()
+    assert trainer(tmp_path, spec)._resume()
+    assert not trainer(tmp_path, replace(spec, **changes))._resume()
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -128,7 +157,7 @@ def test_kill_9_during_training_loses_nothing(tmp_path):
         [sys.executable, "-c", KILLED, str(folder), str(here.parent)], env=environment
     )
     deadline = time.monotonic() + 60
-    while load_state(folder / "training.safetensors") is None and time.monotonic() < deadline:
+    while not (folder / "training.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
@@ -208,18 +237,22 @@ def test_broken_and_misfitting_files_are_user_errors(tmp_path):
 
 def test_state_files_change_in_one_step(tmp_path, monkeypatch):
     path = tmp_path / "state.safetensors"
-    save_state({"x": torch.ones(2)}, "one", path)
-    monkeypatch.setattr("harness.models.checkpoint.os.fsync", _disk_full)
-    with pytest.raises(OSError, match="full"):
-        save_state({"x": torch.zeros(2)}, "two", path)
-    tensors, note = load_state(path)
-    assert note == "one"
+    save_state({"x": torch.ones(2)}, {"n": 1}, path, PURPOSE)
+    monkeypatch.setattr("harness.disk.os.fsync", _disk_full)
+    with pytest.raises(OSError, match=f"full.*{path.stem}"):
+        save_state({"x": torch.zeros(2)}, {"n": 2}, path, PURPOSE)
+    tensors, note = load_state(path, PURPOSE)
+    assert note == {"n": 1}
     assert tensors["x"].tolist() == [1, 1]
-    assert load_state(tmp_path / "nothing") is None
+    assert load_state(tmp_path / "nothing", PURPOSE) is None
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+PURPOSE = {"seed": 3, "levels": (0.5, 1)}
 
 
 def _disk_full(_file):
-    raise OSError("disk is full")
+    raise OSError(errno.ENOSPC, "disk is full")
 
 
 def test_rates_are_finite_without_warm_up():
@@ -232,7 +265,7 @@ def test_diverging_training_is_a_user_error_and_leaves_no_checkpoint(tmp_path, m
     broken = trainer(tmp_path, replace(SPEC, learning_rate=1e30, clip=1e30))
     with pytest.raises(HarnessError, match="training diverged at step"):
         broken.run()
-    state = load_state(tmp_path / "training.safetensors")
+    state = load_state(tmp_path / "training.safetensors", broken._purpose)
     assert state is None or all(torch.isfinite(x).all() for x in state[0].values())
 
 

@@ -3,12 +3,19 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.fake_cells import output
 from support.stored_cells import cell_of, stored
 
-from harness.reports.leaderboard import Line, leaderboard, rank
+from harness.reports.leaderboard import Board, Line, leaderboard, rank
+from harness.reports.ranks import mean_ranks
 from harness.reports.resample import Estimate
+from harness.runs.plan import Plan
+from harness.runs.store import CellStore
+from harness.runs.store.record import StoredCell, load_cells, record
+from harness.spec.identity import digest
 
 SEEDS = (0, 1)
 
@@ -149,3 +156,175 @@ def test_mean_rank_over_tasks(tmp_path: Path) -> None:
 def test_cells_of_two_runs_count_once(tmp_path: Path) -> None:
     cells = stored(tmp_path / "a", [cell_of("best")]) + stored(tmp_path / "b", [cell_of("best")])
     assert leaderboard(cells).boards[0].lines[0].seeds_all == 1
+
+
+# ---------------------------------------------------------------- what is not to be mixed
+def test_ranks_are_of_the_seeds_that_all_methods_have(tmp_path: Path) -> None:
+    """`worse` on seed 0 alone beside `best` on three: both are shown and ranked on seed 0."""
+    done = [cell_of("best", seed=s) for s in (0, 1, 2)]
+    done += [cell_of("worse"), cell_of("control"), cell_of("control", seed=1)]
+    board = leaderboard(stored(tmp_path / "run", done)).boards[0]
+    alone = leaderboard(stored(tmp_path / "alone", [cell_of("best"), cell_of("worse")])).boards[0]
+    by_name = {x.method: x for x in board.lines}
+    for one in alone.lines:
+        assert by_name[one.method].areas == one.areas
+        assert by_name[one.method].rank == one.rank
+    assert [by_name[x].seeds_done for x in ("best", "worse", "control")] == [1, 1, 1]
+    assert "All rows are of seed 0; left out: best 1, 2." in board.remarks
+
+
+def test_methods_without_a_common_seed_are_not_ranked(tmp_path: Path) -> None:
+    done = [cell_of("best", seed=0), cell_of("worse", seed=1)]
+    board = leaderboard(stored(tmp_path / "run", done)).boards[0]
+    assert {x.rank for x in board.lines} == {None}
+    assert board.remarks == ("Not ranked: methods have no seed in common (best 0; worse 1).",)
+
+
+def test_a_method_with_a_missing_seed_does_not_take_it_from_the_others(tmp_path: Path) -> None:
+    done = [cell_of(m, seed=s) for m in ("best", "worse") for s in SEEDS] + [cell_of("same")]
+    board = leaderboard(stored(tmp_path / "run", done, [cell_of("same", seed=1)])).boards[0]
+    by_name = {x.method: x for x in board.lines}
+    assert (by_name["best"].rank, by_name["worse"].rank, by_name["same"].rank) == (1, 2, None)
+    assert by_name["best"].seeds_done == 2
+    assert board.remarks == ()
+
+
+def test_a_control_that_another_run_has_as_a_method_is_one_control(tmp_path: Path) -> None:
+    control = cell_of("control")
+    cells = stored(tmp_path / "a", [replace(control, role="method"), cell_of("best")])
+    cells += stored(tmp_path / "b", [control, cell_of("control", seed=1)])
+    board = leaderboard(cells).boards[0]
+    assert [(x.method, x.kind, x.rank) for x in board.lines if x.method == "control"] == [
+        ("control", "control", None)
+    ]
+
+
+def test_of_two_versions_of_a_task_the_last_one_ranks(tmp_path: Path) -> None:
+    """A changed data file and `--methods a`: the other method's old table is not ranked."""
+    from support.fake_cells import a_cell, a_method, a_task
+
+    def cells(version: str, *methods: str) -> list[Any]:
+        return [a_cell(a_task(version=version), a_method(m, good=0.9)) for m in methods]
+
+    folder = tmp_path / "run"
+    stored(folder, cells("1", "a", "b"))
+    old, new = leaderboard(stored(folder, cells("2", "a"))).boards
+    assert [x.rank for x in old.lines if x.kind == "method"] == [None]
+    assert [x.rank for x in new.lines if x.kind == "method"] == [1]
+    assert "Not ranked: the table of another version is newer" in old.remarks[0]
+    assert "task.version 1 / 2" in old.remarks[0]
+    both = leaderboard(load_cells(folder))
+    assert (both.ranked_tasks, both.mean_ranks) == (1, (("a", 1.0, 1),))
+    # Asked for once more, the old version is the last one again, though nothing is computed.
+    record(folder, Plan("run", tuple(cells("1", "b"))))
+    new, old = leaderboard(load_cells(folder)).boards
+    assert [x.rank for x in old.lines if x.kind == "method"] == [1]
+    assert [x.rank for x in new.lines if x.kind == "method"] == [None]
+
+
+def test_seeds_of_an_older_version_of_a_method_are_left_out(tmp_path: Path) -> None:
+    from support.fake_cells import a_cell, a_method
+
+    folder = tmp_path / "run"
+    stored(folder, [a_cell(method=a_method("m", good=0.2), seed=s) for s in SEEDS])
+    cells = stored(folder, [a_cell(method=a_method("m", good=0.9), seed=0)])
+    line = leaderboard(cells).boards[0].lines[0]
+    alone = leaderboard([cell for cell in cells if cell.entry.seed == 0]).boards[0].lines[0]
+    assert line.areas == alone.areas
+    assert line.notes == ("1 of an older version left out",)
+
+
+def test_a_task_under_two_ablations_is_one_task(tmp_path: Path) -> None:
+    """`best` is first under both, `worse` second: of two tasks in three tables."""
+    from support.fake_cells import a_task
+
+    other = replace(a_task().evaluation, ablation="zero")
+    methods = ("best", "worse")
+    done = [cell_of(m) for m in methods] + [cell_of(m, task="other") for m in methods]
+    for method in methods:
+        cell = cell_of(method)
+        varied = replace(cell.task, spec=replace(cell.task.spec, evaluation=other))
+        identity = {**cell.identity, "ablation": "zero"}
+        done.append(
+            replace(cell, id=digest(identity), identity=identity, task=varied, variant="zero")
+        )
+    found = leaderboard(stored(tmp_path / "run", done))
+    assert len(found.boards) == 3
+    assert found.ranked_tasks == 2
+    assert found.mean_ranks == (("best", 1.0, 2), ("worse", 2.0, 2))
+
+
+def test_mean_ranks_are_means_over_tasks_of_means_over_their_tables() -> None:
+    def board(task: str, *ranks_of: tuple[str, int]) -> Board:
+        lines = tuple(replace(line(m, 0.1, 0.1, 0.1), rank=r) for m, r in ranks_of)
+        return Board(task, task, None, 0.1, None, lines)
+
+    boards = [board("a", ("x", 1)), board("a", ("x", 3), ("y", 1)), board("b", ("x", 4))]
+    assert mean_ranks(boards) == (("x", 3.0, 2), ("y", 1.0, 1))
+
+
+# ---------------------------------------------------------------- nothing to explain
+def published(folder: Path, metric: float, accuracy: float, method: str = "best") -> StoredCell:
+    """A cell whose corruption moves the metric by `metric`, with this accuracy of both."""
+    cell = cell_of(method)
+    computed = output(cell)
+    arrays = dict(computed.tensors["examples.safetensors"])
+    arrays["empty/metric"] = arrays["whole/metric"] - metric
+    result = dict(computed.result)
+    value = {**result["whole"]["accuracy"], "value": accuracy, "se": 0.0}
+    result["whole"] = {**result["whole"], "accuracy": value}
+    result["empty"] = {**result["empty"], "accuracy": value}
+    record(folder, Plan("run", (cell,)))
+    tensors = {**computed.tensors, "examples.safetensors": arrays}
+    CellStore(folder).publish(cell.id, replace(computed, result=result, tensors=tensors), {})
+    return load_cells(folder)[-1]
+
+
+@pytest.mark.parametrize(
+    ("metric", "accuracy", "reason"),
+    [
+        (0.0, 1.0, "the model's logit_diff is that of the empty circuit"),
+        (0.006, 1.0, "the model's accuracy is not above the empty circuit's"),
+        (0.5, 0.1, "the model's accuracy is not above the empty circuit's"),
+        (2.0, 1.0, ""),
+    ],
+)
+def test_a_task_whose_corruption_changes_nothing_is_not_ranked(
+    tmp_path: Path, metric: float, accuracy: float, reason: str
+) -> None:
+    cells = [published(tmp_path / m, metric, accuracy, m) for m in ("best", "worse")]
+    found = leaderboard(cells)
+    board = found.boards[0]
+    ranked = {x.rank for x in board.lines if x.kind == "method"}
+    assert (ranked == {None}) == bool(reason)
+    assert bool(found.mean_ranks) == (not reason)
+    assert any(reason in text for text in board.remarks) == bool(reason)
+    assert board.verdict is not None
+    assert board.verdict.moved == pytest.approx(metric)
+
+
+# ---------------------------------------------------------------- cost
+def timed(folder: Path, **timing: float) -> Line:
+    cell = cell_of("best")
+    computed = output(cell)
+    record(folder, Plan("run", (cell,)))
+    CellStore(folder).publish(cell.id, replace(computed, timing=timing), {})
+    return leaderboard(load_cells(folder)).boards[0].lines[0]
+
+
+@pytest.mark.parametrize(
+    ("cost", "wall", "busy"),
+    [
+        (2.4, 23.0, True),
+        (2.4, 3.0, False),
+        (5.0, 1.0, True),
+        (0.01, 0.2, False),
+        (2.4, None, False),
+    ],
+)
+def test_costs_by_wall_and_processor_time_that_differ_much_are_marked(
+    tmp_path: Path, cost: float, wall: float | None, busy: bool
+) -> None:
+    timing = {"cost_fb": cost} | ({} if wall is None else {"cost_fb_wall": wall})
+    found = timed(tmp_path, **timing)
+    assert (found.cost_fb, found.cost_fb_wall, found.busy) == (cost, wall, busy)

@@ -22,7 +22,8 @@ from harness.spec.load import Library
 CONTRACT = (
     "task, model, method, granularity, ablation, seed, n_examples, unit, total, size, bits, "
     "sparsity, kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, "
-    "cost_fb, status, cell, variant, n_discovery, max_pairs_drawn, requested, target, reached"
+    "cost_fb, status, cell, variant, n_discovery, max_pairs_drawn, requested, target, reached, "
+    "cost_fb_wall"
 )
 
 

@@ -8,14 +8,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from support.fake_cells import a_cell, a_method, a_task, output
 from support.stored_cells import cell_of, save, stored
 
+from harness.errors import NotFound
+from harness.metrics import MEASURES
+from harness.metrics.registry import names
+from harness.reports.columns import NAMES, Layout, columns_for
 from harness.reports.leaderboard import Leaderboard, leaderboard
 from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
-from harness.reports.table import render, render_rows
-from harness.reports.text import FORMATS, grid, latex, markdown, plus_minus
-from harness.runs.store.record import load_cells
+from harness.reports.table import WIDE, caption, render, render_rows
+from harness.reports.text import FORMATS, columns_wide, elided, grid, latex, markdown, plus_minus
+from harness.runs.plan import Plan
+from harness.runs.store import CellStore
+from harness.runs.store.record import load_cells, record
 from harness.spec.identity import identity_fields
 from harness.spec.load import Library
 
@@ -23,9 +30,7 @@ GOLDEN = """\
 ### toy
 
 n = 40 test pairs, 200 edges, metric logit_diff; accuracy of the model: test 1.000 ±0.000.
-Circuits: granularity edge, component heads_qkv_mlps, ablation interchange, positions all, \
-direction noising, set complement, inputs token, head_bias \
-unattached.
+Circuits: ablation interchange, positions all.
 
 | # | method | CMD ↓ | CPR ↑ | CMD log ↓ | edges f≥.85/.95/.99 ↓ | edges @10% | bits @10% ↓ | \
 f @10% ↑ | KL @10% ↓ | accuracy @10% ↑ | cost | seeds |
@@ -37,6 +42,30 @@ f @10% ↑ | KL @10% ↓ | accuracy @10% ↑ | cost | seeds |
 | | empty circuit | | | | | 0 | 0.0 | 0.000 ±0.000 | 1.000 ±0.000 | 0.000 ±0.000 | | |
 | | control (control) | 0.466 ±0.004 | 0.524 ±0.004 | 0.734 ±0.004 | ≤ 200 / 200 / 200 | 20 \
 | 90.4 | 0.125 ±0.008 | 0.874 ±0.000 | 0.050 ±0.062 | 1.05 | 1/1 |
+"""
+
+USUAL = """\
+### toy
+
+n = 40 test pairs, 200 edges, metric logit_diff; accuracy of the model: test 1.000 ±0.000.
+Circuits: ablation interchange, positions all.
+
+| # | method            |       CMD ↓ | f≥.95 ↓ |    f @10% ↑ |   KL @10% ↓ | cost | seeds |
+|---|-------------------|------------:|--------:|------------:|------------:|-----:|-------|
+| 1 | worse             | 0.297 ±.004 |   ≤ 200 | 0.394 ±.009 | 0.602 ±.000 | 1.05 | 1/1   |
+| – | best              | 0.053 ±.004 |   ≤ 100 | 0.888 ±.007 | 0.109 ±.000 | 1.05 | 1/2   |
+|   | whole model       |             |         | 1.000 ±.000 | 0.000 ±.000 |      |       |
+|   | empty circuit     |             |         | 0.000 ±.000 | 1.000 ±.000 |      |       |
+|   | control (control) | 0.466 ±.004 |   ≤ 200 | 0.125 ±.008 | 0.874 ±.000 | 1.05 | 1/1   |
+
+best: 1 failed.
+
+± is half the width of the 95 % bootstrap interval over examples (and seeds, where there are
+several); ≈ marks methods whose CMD intervals overlap that of the best of their group; f is
+faithfulness; f≥x is the size of the smallest circuit that reaches it (– if none does; ≤ if it is
+only the smallest measured one, where a method has no single ranking); @ is the share of elements
+asked for; cost is in plain forward+backward passes of the same model, by processor time. More
+columns: --wide, or --columns with names.
 """
 
 
@@ -53,6 +82,109 @@ def squeezed(text: str) -> str:
 
 def test_github_table_is_golden(board: Leaderboard) -> None:
     assert squeezed(render(board, "github")).strip() == GOLDEN.strip()
+
+
+def test_the_usual_table_is_golden(board: Leaderboard) -> None:
+    assert render(board, "github", Layout()) == USUAL
+
+
+def widest(text: str) -> int:
+    return max(len(line) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("width", [100, 80, 60])
+@pytest.mark.parametrize("method", ["eap", "uniform_gradient_sampling", "m" * 63])
+def test_the_usual_table_fits(tmp_path: Path, width: int, method: str) -> None:
+    cell = cell_of("best")
+    cells = stored(tmp_path / "run", [replace(cell, method=replace(cell.method, name=method))])
+    text = render(leaderboard(cells), "github", Layout(width=width))
+    assert widest(text) <= width
+    assert ("Too wide for" in text) == (width < 100 or len(method) > 25)
+    columns = next(line for line in text.splitlines() if line.startswith("| #"))
+    assert "CMD ↓" in columns
+    assert "f @10% ↑" in columns
+
+
+def test_the_table_of_the_headline_methods_keeps_every_usual_column(tmp_path: Path) -> None:
+    cells = [replace(cell_of("best"), method=a_method("activation_patching", good=0.9))]
+    cells += [replace(cell_of("control"), method=a_method("random_paths", good=0.1))]
+    text = render(leaderboard(stored(tmp_path / "run", cells)), "github", Layout())
+    assert "Too wide" not in text
+    assert "random_paths (control)" in text
+    assert widest(text) <= 100
+
+
+def test_columns_are_those_asked_for(board: Leaderboard) -> None:
+    layout = Layout(columns=("method", "cpr_log", "size_at_0.85", "seeds", "prob_diff"))
+    head = render(board, "github", layout).split("\n\n")[2].splitlines()[0]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "method",
+        "CPR log ↑",
+        "f≥.85 ↓",
+        "seeds",
+    ]
+    with pytest.raises(NotFound, match="no column 'cdm'; columns are rank, method, cmd"):
+        Layout(columns=("cdm",))
+
+
+def test_every_name_of_a_column_is_one(board: Leaderboard) -> None:
+    one = board.boards[0]
+    assert one.facts is not None
+    evaluation = {"measures": [n for n in NAMES if n in MEASURES and MEASURES[n].roles]}
+    identity = {**one.facts["identity"], "task": {"evaluation": evaluation}}
+    rich = replace(one, facts={**one.facts, "identity": identity})
+    extra = set(names("extra")) & set(evaluation["measures"])
+    columns, _ = columns_for(rich, Layout(columns=NAMES))
+    assert {column.name for column in columns} == set(NAMES)
+    assert extra == set(names("extra"))
+
+
+def test_choices_that_are_defaults_are_not_repeated(board: Leaderboard) -> None:
+    one = board.boards[0]
+    assert one.facts is not None
+    other = {**one.facts["choices"], "inputs": "none"}
+    changed = replace(one, facts={**one.facts, "choices": other})
+    text = render(replace(board, boards=(changed,)), "github", Layout())
+    assert "Circuits: ablation interchange, positions all, inputs none." in text
+    older = {name: x for name, x in other.items() if name in ("ablation", "positions")}
+    changed = replace(one, facts={**one.facts, "choices": older})  # stored before the others were
+    assert "Circuits: ablation interchange, positions all." in caption(changed)
+
+
+def test_sizes_that_ask_for_nothing_are_said_and_not_shown(tmp_path: Path) -> None:
+    """Ten sizes of eight edges: eight ask for none, so that 10 % would show empty circuits."""
+    sizes = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.12, 0.5, 1.0)
+    cell = a_cell(a_task(evaluation=replace(a_task().evaluation, sizes=sizes)))
+    computed = output(cell)
+    curve = [
+        {**point, "requested": int(8 * size)}
+        for size, point in zip(sizes, computed.result["curve"], strict=True)
+    ]
+    record(tmp_path, Plan("run", (cell,)))
+    CellStore(tmp_path).publish(
+        cell.id, replace(computed, result=computed.result | {"curve": curve}), {}
+    )
+    (board,) = leaderboard(load_cells(tmp_path), size=0.1).boards
+    assert board.at_size == 0.5
+    assert "8 of 10 sizes ask for none of the edges; CMD counts their empty circuits." in (
+        caption(board)
+    )
+
+
+def test_wall_time_stands_beside_processor_time(board: Leaderboard) -> None:
+    one = board.boards[0]
+    measured = [
+        replace(line, cost_fb=2.37, cost_fb_wall=23.0, busy=True) if line.method == "best" else line
+        for line in one.lines
+    ]
+    both = replace(board, boards=(replace(one, lines=tuple(measured)),))
+    usual, wide = (render(both, "github", layout) for layout in (Layout(), WIDE))
+    assert "| 2.37† |" in usual
+    assert "| 23.00 |" in " ".join(wide.split())
+    for text in (usual, wide):
+        assert "† marks costs for which wall time says something else" in " ".join(text.split())
+        assert "Cost of worse, control is wall time" in text
+    assert "†" not in render(board, "github", Layout())
 
 
 def test_a_task_that_the_model_does_not_solve_is_marked(board: Leaderboard) -> None:
@@ -196,3 +328,12 @@ def test_plus_minus() -> None:
     assert plus_minus(0.1234, 0.005) == "0.123 ±0.005"
     assert plus_minus(0.1234, None) == "0.123"
     assert plus_minus(None, None) == ""
+    assert plus_minus(0.1234, 0.005, compact=True) == "0.123 ±.005"
+    assert plus_minus(10.176, 0.206, compact=True) == "10.18 ±.21"
+    assert plus_minus(-1234.5, 99.6, compact=True) == "-1234 ±100"
+
+
+def test_names_are_cut_in_the_middle() -> None:
+    assert elided("eap_ig", 6) == "eap_ig"
+    assert elided("activation_patching", 10) == "activ…hing"
+    assert columns_wide("漢字 e\u0301") == 6

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -39,6 +41,60 @@ def test_peak_memory_does_not_overlook_what_the_allocator_had_kept():
     assert len(above) == 4
 
 
+def spin(seconds):
+    """Use a processor for so long, whatever the neighbours do."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_processor_time_is_that_of_the_work_and_not_of_waiting():
+    """A neighbour that takes the processor is a wait: wall time passes, processor time does not."""
+    with cost.measured() as found:
+        spin(0.2)
+        time.sleep(0.5)
+    assert found.seconds >= 0.7
+    assert 0.15 <= found.processor_seconds <= 0.45  # a neighbour costs some switching
+    times = cost.times_of(lambda: time.sleep(0.02), repeats=1)
+    assert times.wall >= 0.02
+    assert times.processor < 0.02
+
+
+def test_processor_time_counts_all_threads_but_the_one_that_watches_memory():
+    def wait():
+        thread = threading.Thread(target=spin, args=(0.2,))  # process_time is that of all threads
+        thread.start()
+        thread.join()
+
+    with cost.measured() as found:
+        wait()
+    assert found.processor_seconds >= 0.15
+    with cost.measured() as found:
+        time.sleep(0.3)
+    assert found.processor_seconds < 0.1
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 4.0), ("cuda", 20.0)])
+def test_costs_are_in_processor_time_where_there_is_one(device, expected):
+    """On a busy machine: 10 s of wall time for 2 s of work, beside a plain pass in peace."""
+    spent = cost.Cost(seconds=10.0, processor_seconds=2.0, peak_mib=3.0)
+    timing = cost.timing(spent, cost.Times(0.5, 0.5), 0.0, device)
+    assert timing == {
+        "seconds": 10.0,
+        "processor_seconds": 2.0,
+        "cost_fb": expected,
+        "cost_fb_wall": 20.0,
+        "peak_mib": 3.0,
+    }
+
+
+def test_what_was_spent_before_a_stop_counts():
+    spent = cost.Cost(seconds=1.0, processor_seconds=0.5)
+    timing = cost.timing(spent, cost.Times(0.5, 0.25), 3.0, "cpu")
+    assert (timing["seconds"], timing["processor_seconds"]) == (4.0, 2.0)
+    assert (timing["cost_fb"], timing["cost_fb_wall"]) == (8.0, 8.0)
+
+
 def test_a_plain_pass_leaves_the_model_frozen(random_batch):
     model = small_model("gpt2-like")
     cost.plain_forward_backward(model, random_batch().clean)
@@ -49,7 +105,11 @@ def test_a_plain_pass_leaves_the_model_frozen(random_batch):
 def test_seconds_are_scaled_from_the_largest_batch_by_tokens(random_batch, monkeypatch):
     model = small_model("gpt2-like")
     seen = []
-    monkeypatch.setattr(cost, "seconds_of", lambda run, device: seen.append(run) or 2.0)
+    monkeypatch.setattr(
+        cost, "times_of", lambda run, device: seen.append(run) or cost.Times(2.0, 3.0)
+    )
     large, small = random_batch(n=6, length=6), random_batch(n=3, length=4)
-    assert cost.plain_seconds(model, [small, large]) == pytest.approx(2 * (36 + 12) / 36)
+    wall, processor = cost.plain_times(model, [small, large])
+    assert wall == pytest.approx(2 * (36 + 12) / 36)
+    assert processor == pytest.approx(3 * (36 + 12) / 36)
     assert len(seen) == 1

@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.fake_cells import a_cell, a_method, a_model, a_task, loaded
 
+from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.models.compile.assemble import compile_program
@@ -16,7 +17,7 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import ModelSource, make_cell
 from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
-from harness.spec.types import CompileModel, GeneratorData, Runtime
+from harness.spec.types import CompileModel, Runtime
 
 
 def cell_of(name, model=None, runtime=None):

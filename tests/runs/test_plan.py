@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from support.fake_cells import FakeLibrary, a_cell, a_method, a_model, a_suite, a_task, loaded
 
+from harness.datasets.files.spec import FileData
+from harness.datasets.generators.spec import GeneratorData
 from harness.errors import HarnessError
 from harness.runs.plan import (
     ModelSource,
@@ -29,8 +31,6 @@ from harness.spec.key import spec_fields
 from harness.spec.types import (
     EvaluationChange,
     Exclusion,
-    FileData,
-    GeneratorData,
     LoadModel,
     Runtime,
     Selection,
@@ -169,12 +169,20 @@ def with_runtime(runtime: Runtime) -> Any:
 
 
 @pytest.mark.parametrize(
-    "change", [{"threads": 3}, {"dtype": "float64"}, {"dtype": "bfloat16"}, {"device": "cuda"}]
+    ("change", "same_model"),
+    [
+        ({"threads": 3}, True),
+        ({"dtype": "float64"}, False),
+        ({"dtype": "bfloat16"}, False),
+        ({"device": "cuda"}, False),
+    ],
 )
-def test_the_runtime_changes_cell_and_model(change: dict[str, Any]) -> None:
+def test_the_runtime_changes_the_cell_and_not_always_the_model(
+    change: dict[str, Any], same_model: bool
+) -> None:
     before, after = with_runtime(Runtime()), with_runtime(Runtime(**change))
     assert before.id != after.id
-    assert before.model_id != after.model_id
+    assert (before.model_id == after.model_id) is same_model
 
 
 @pytest.mark.parametrize(
@@ -344,9 +352,10 @@ def test_overrides_replace_the_suites_choices() -> None:
     assert {c.runtime for c in plan.cells} == {Runtime(device="cuda", threads=7)}
 
 
-def test_a_control_that_competes_is_there_once() -> None:
-    plan = plan_of(controls=("a",))
-    assert [(c.method.name, c.role) for c in plan.cells][:2] == [("a", "method"), ("b", "method")]
+@pytest.mark.parametrize("overrides", [None, Overrides(methods=("a", "b"))])
+def test_a_control_that_is_named_as_a_method_stays_a_control(overrides: Overrides | None) -> None:
+    plan = plan_of(overrides, controls=("a",))
+    assert [(c.method.name, c.role) for c in plan.cells][:2] == [("a", "control"), ("b", "method")]
     assert len(plan.cells) == 4
 
 

@@ -40,6 +40,19 @@ def test_asking_again_replaces_a_point_and_keeps_the_others(folder: Path) -> Non
     assert [e.id for e in entries_of(folder)] == [changed.id, added.id, two.id]
 
 
+def test_the_version_asked_for_last_comes_last(folder: Path) -> None:
+    """Also where its cells were there before: tables rank the last version of a task."""
+    old = [a_cell(a_task(), a_method(m)) for m in ("a", "b")]
+    new = [a_cell(a_task(version="2"), a_method(m)) for m in ("a", "b")]
+    record(folder, plan(*old))
+    record(folder, plan(new[1]))
+    assert [e.id for e in entries_of(folder)] == [old[0].id, new[1].id]
+    record(folder, plan(old[0]))
+    assert [e.id for e in entries_of(folder)] == [new[1].id, old[0].id]
+    record(folder, plan(*new))
+    assert {e.id for e in entries_of(folder)} == {new[0].id, new[1].id}
+
+
 def test_evaluations_that_a_suite_has_no_more_leave_its_record(folder: Path) -> None:
     """Edited `evaluations`: the old ones' entries go, those of methods not asked for stay."""
 

@@ -4,16 +4,30 @@ import errno
 import json
 import os
 import random
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import (
+    booleans,
+    data,
+    dictionaries,
+    integers,
+    just,
+    lists,
+    none,
+    one_of,
+    text,
+)
 from support.fake_cells import a_cell, a_method, output
 
 from harness.errors import StoreCorrupt
 from harness.runs.store import CellStore, atomic
+from harness.runs.store.locks import lock, try_lock
+from harness.runs.store.sealed import read_sealed_json, sealed_json
 
 PROVENANCE = {"argv": ["harness"]}
 
@@ -95,12 +109,15 @@ def test_result_must_keep_its_schema_when_written(store: CellStore) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("result.json", b"{", "not valid JSON"),
-        ("result.json", b"{}\n", "cell|required"),
-        ("examples.safetensors", b"x", "digest"),
+        ("result.json", b"{", "is not what was published"),
+        ("examples.safetensors", b"x", "is not what was published"),
         ("circuit.safetensors", None, "missing"),
         ("timing.json", None, "missing"),
-        ("provenance.json", b"\xff", "not valid JSON"),
+        ("provenance.json", b"\xff", "is not what was published"),
+        ("manifest.json", None, "missing"),
+        ("manifest.json", b"[]", "no manifest"),
+        ("manifest.json", b"\xff", "not valid JSON"),
+        ("new.json", b"{}", "was not published"),
     ],
 )
 def test_damage_is_found_and_the_file_named(
@@ -134,7 +151,7 @@ def test_tensors_are_checked_on_read(store: CellStore) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreCorrupt, match="digest"):
+    with pytest.raises(StoreCorrupt, match="is not what was published"):
         store.tensors(cell.id, "examples.safetensors")
 
 
@@ -174,71 +191,78 @@ def test_clean_removes_leftovers_but_not_what_is_being_written(store: CellStore)
     for name in ("dead", "alive"):
         (store.work / name).mkdir(parents=True)
         (store.work / name / "half").write_text("x")
-    with atomic.try_lock(store.locks / "alive.lock"):
+    with try_lock(store.locks / "alive.lock"):
         store.clean()
     assert [path.name for path in store.work.iterdir()] == ["alive"]
 
 
-def test_clean_removes_old_drafts_of_files_only(store: CellStore) -> None:
-    store.failures.mkdir(parents=True)
-    old, new = store.failures / ".a.json.1", store.failures / ".b.json.2"
-    for draft in (old, new):
-        draft.write_text("{")
-    os.utime(old, (1, 1))
-    store.work.mkdir()
-    store.clean()
-    assert not old.exists()
-    assert new.exists()
-
-
-# ---------------------------------------------------------------- faults
-class Fault:
-    """Lets the first `after` calls through, then raises once."""
-
-    def __init__(self, after: int, error: BaseException) -> None:
-        self.left = after
-        self.error = error
-        self.raised = False
-
-    def wrap(self, function: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.left == 0 and not self.raised:
-                self.raised = True
-                raise self.error
-            self.left -= 1
-            return function(*args, **kwargs)
-
-        return call
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt(), OSError(errno.EIO, "bad")]
-)
-def test_a_fault_at_any_step_leaves_all_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+@pytest.mark.parametrize("age", [0, 1e6, -1e6], ids=["now", "old", "of tomorrow"])
+def test_drafts_go_when_their_writer_is_dead_whatever_the_clock_says(
+    store: CellStore, age: float
 ) -> None:
-    """Every write, fsync and rename in turn fails; a cell is then absent or whole."""
+    store.failures.mkdir(parents=True)
+    dead, alive = store.failures / ".dead.json.1", store.failures / ".alive.json.2"
+    for draft in (dead, alive):
+        draft.write_text("{")
+        os.utime(draft, (time.time() - age,) * 2)
+    with try_lock(store.locks / "alive.lock"):
+        store.clean()
+    assert [path.name for path in store.failures.iterdir()] == [alive.name]
+
+
+def test_a_failure_of_a_finished_cell_is_none(store: CellStore) -> None:
+    """Neither recorded, nor kept where a kill came between the two."""
     cell = a_cell()
-    after = 0
-    while True:
-        store = CellStore(tmp_path / f"run{after}")
-        fault = Fault(after, error)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fault.wrap(os.fsync))
-            patch.setattr(Path, "rename", fault.wrap(Path.rename))
-            patch.setattr(Path, "open", fault.wrap(Path.open))
-            with suppress(type(error)):
-                publish(store, cell)
-        if not fault.raised:
-            break
-        if store.has(cell.id):
-            store.verify(cell.id)
-        assert not store.work.exists() or list(store.work.iterdir()) == []
-        # And the cell can be computed after all.
-        publish(store, cell)
-        store.verify(cell.id)
-        after += 1
-    assert after > 10
+    publish(store, cell)
+    store.fail(cell.id, {}, "too late")
+    assert store.failure(cell.id) is None
+    store.failures.mkdir()
+    (store.failures / f"{cell.id}.json").write_text("{}")
+    store.clean()
+    assert list(store.failures.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_refused_in_one_line(
+    store: CellStore, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    for take in (lock, try_lock):
+        with (
+            pytest.raises(OSError, match="must lie on a file system that has them") as refused,
+            take(store.locks / "x.lock"),  # type: ignore[operator]
+        ):
+            raise AssertionError("not reached")
+        assert refused.value.errno == number
+        assert refused.value.filename == str(store.locks / "x.lock")
+        assert os.strerror(number) in refused.value.strerror
+
+
+@given(data())
+@settings(max_examples=60)
+def test_a_sealed_file_is_read_as_it_was_written_or_not_at_all(
+    tmp_path_factory: pytest.TempPathFactory, chance: Any
+) -> None:
+    """Any JSON object; any byte of its file changed."""
+    texts = text(max_size=8)
+    leaves = one_of(none(), booleans(), integers(), texts, just("0" * 64), just('\n "seal": "x'))
+    keys = one_of(texts, just("seal "), just("zeal"))
+    document = chance.draw(dictionaries(keys, lists(leaves, max_size=3) | leaves, max_size=4))
+    path = tmp_path_factory.getbasetemp() / "sealed.json"
+    content = sealed_json(document)
+    assert content == sealed_json(document)
+    assert json.loads(content).keys() == document.keys() | {"seal"}
+    path.write_bytes(content)
+    assert read_sealed_json(path, "do so", without_seal=1) == document
+    place = chance.draw(integers(0, len(content) - 1))
+    changed = bytearray(content)
+    changed[place] ^= chance.draw(integers(1, 255))
+    path.write_bytes(changed)
+    with pytest.raises(StoreCorrupt, match=r"sealed\.json"):
+        read_sealed_json(path, "do so", without_seal=1)
 
 
 def test_replacing_a_file_keeps_the_old_one_when_it_fails(
@@ -246,8 +270,11 @@ def test_replacing_a_file_keeps_the_old_one_when_it_fails(
 ) -> None:
     path = tmp_path / "plan.json"
     atomic.replace_file(path, b"old")
-    fault = Fault(0, OSError(errno.ENOSPC, "disk full"))
-    monkeypatch.setattr(os, "fsync", fault.wrap(os.fsync))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         atomic.replace_file(path, b"new")
     assert path.read_bytes() == b"old"

@@ -152,7 +152,9 @@ def test_that_there_is_none_is_kept_too(find, monkeypatch):
 
 def test_a_broken_file_is_named(find, tmp_path):
     find(a_cell())
-    (path,) = (tmp_path / ground_truth.FOLDER).iterdir()
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(StoreCorrupt, match=rf"{path.name} does not hold a true circuit"):
+    (path,) = tmp_path.glob("truths/*/truth.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # the last bit of the last effect: still a truth, but another one
+    path.write_bytes(content)
+    with pytest.raises(StoreCorrupt, match=rf"{path.name} is not what was published"):
         find(a_cell())

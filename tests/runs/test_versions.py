@@ -17,6 +17,7 @@ from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore
 from harness.runs.store.atomic import json_bytes
 from harness.runs.store.record import load_cells, record
+from harness.runs.store.sealed import seal_folder
 from harness.runs.store.versions import upgraded
 
 AGREEMENT = {
@@ -61,8 +62,10 @@ def published(folder: Path, cell: Cell, agreement: dict[str, Any] | None = None)
 
 
 def rewrite(store: CellStore, cell: Cell, result: dict[str, Any]) -> Path:
+    """Put a result in place of the one that was published, with its digest."""
     path = store.cells / cell.id / "result.json"
     path.write_bytes(json_bytes(result))
+    seal_folder(path.parent)
     return path
 
 
@@ -123,5 +126,5 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     cell = a_cell()
     store = published(tmp_path / "run", cell)
     rewrite(store, cell, {**store.result(cell.id), "schema_version": 3})
-    with pytest.raises(StoreCorrupt, match="schema_version"):
+    with pytest.raises(StoreCorrupt, match="version 3, and this program reads 1 and 2"):
         store.result(cell.id)

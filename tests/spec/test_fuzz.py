@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
+from harness.spec.build import normalise
 from harness.spec.issues import render
 from harness.spec.load import Library
-from harness.spec.schema import check, normalise, validator
+from harness.spec.schema import check, validator
 from harness.spec.yaml.source import parse_text, read_source
 
 VALID = Path(__file__).parent / "valid"

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.spec.build import normalise
 from harness.spec.identity import IDENTITY_VERSION, canonical_json, digest
 from harness.spec.load import Library
-from harness.spec.schema import check, normalise
+from harness.spec.schema import check
 from harness.spec.yaml.source import parse_text
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

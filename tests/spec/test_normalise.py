@@ -9,24 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness.spec.build import DoesNotFit, build, build_model, inline_model
-from harness.spec.schema import load_schema, normalise, validator
-from harness.spec.types import (
-    AnswerRule,
-    Columns,
-    CompileModel,
-    FileData,
-    Method,
-    ProgramData,
-    ProgramSelect,
-    ProgramStep,
-    Task,
-    Template,
-    TemplateData,
-    TrainingTarget,
-    TrainModel,
-    WordList,
-)
+from harness.datasets.files.spec import Columns, FileData
+from harness.datasets.program.spec import ProgramData, ProgramSelect, ProgramStep
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData, WordList
+from harness.spec.build import DoesNotFit, build, build_model, inline_model, normalise
+from harness.spec.schema import load_schema, validator
+from harness.spec.types import CompileModel, Method, Task, TrainingTarget, TrainModel
 from harness.spec.yaml.source import read_source
 
 FILES = [

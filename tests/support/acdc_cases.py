@@ -38,14 +38,15 @@ def order_by_names(graph):
     letter = "g" if shared else "h"
     readers = ["logits"]
     for layer in reversed(range(graph.n_layers)):
-        readers.append(f"m{layer}")
+        readers += [f"m{layer}"] * (f"m{layer}" in graph.readers)
         for head in reversed(range(graph.n_heads)):
             readers.append(f"a{layer}.h{head}<q>")
             if head % each == 0:
                 readers += [f"a{layer}.{letter}{head // each}<{part}>" for part in "kv"]
     writers = []
     for layer in reversed(range(graph.n_layers)):
-        writers += [f"m{layer}", *(f"a{layer}.h{head}" for head in range(graph.n_heads))]
+        writers += [f"m{layer}"] * (f"m{layer}" in graph.writers)
+        writers += [f"a{layer}.h{head}" for head in range(graph.n_heads)]
     writers += [name for name in ("input", "tok", "pos") if name in graph.writers]
     for reader in readers:
         column = graph.readers.index(reader)

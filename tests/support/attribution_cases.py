@@ -39,8 +39,10 @@ class HookedRun:
     def _hooks(self):
         for layer, block in enumerate(self.model.layers()):
             yield block.attention_norm.register_forward_pre_hook(self._tap(layer, "attention"))
-            yield block.mlp_norm.register_forward_pre_hook(self._tap(layer, "mlp"))
             yield block.out_map.register_forward_hook(self._heads(layer, block))
+            if not block.config.has_mlp:
+                continue
+            yield block.mlp_norm.register_forward_pre_hook(self._tap(layer, "mlp"))
             mlp = block.mlp_post_norm if block.config.post_norms else block.mlp_out
             yield mlp.register_forward_hook(self._mlp(layer))
         yield self.model.final_norm.register_forward_pre_hook(self._tap(-1, "final"))
@@ -74,8 +76,11 @@ class HookedRun:
 
     def written(self) -> Tensor:
         """Outputs of all writers, the token embedding being the one input: [W, B, T, D]."""
-        layers = [torch.cat([self.heads[at], self.mlps[at][None]]) for at in sorted(self.mlps)]
+        layers = [torch.cat([self.heads[at], *self._mlp_of(at)]) for at in sorted(self.heads)]
         return torch.cat([self.embedded.detach()[None], *layers])
+
+    def _mlp_of(self, layer: int) -> list[Tensor]:
+        return [self.mlps[layer][None]] if layer in self.mlps else []
 
     def products(self, differences: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
         """Σ difference · gradient of writers [W] at every norm; 0 for those that come later."""
@@ -107,5 +112,6 @@ def by_norm(scores: Tensor, graph: Graph) -> dict[tuple[int, str], Tensor]:
     found = {(-1, "final"): scores[:, graph.logits_column]}
     for layer in range(graph.n_layers):
         found[layer, "attention"] = scores[:, graph.qkv_columns(layer)].sum(1)
-        found[layer, "mlp"] = scores[:, graph.mlp_column(layer)]
+        if graph.mlps:
+            found[layer, "mlp"] = scores[:, graph.mlp_column(layer)]
     return found

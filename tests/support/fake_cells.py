@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.datasets.generators.spec import GeneratorData
 from harness.metrics import curve as measures
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.runs.plan import Cell, ModelSource, make_cell
@@ -27,7 +28,6 @@ from harness.spec.types import (
     CHOICES,
     Architecture,
     Evaluation,
-    GeneratorData,
     Method,
     Runtime,
     Suite,

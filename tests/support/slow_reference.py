@@ -168,6 +168,8 @@ class SlowModel:
             if f"{block}.out_map.bias" in self.w and not c.post_norms:
                 constant = constant + self.w[f"{block}.out_map.bias"]
             column += c.n_heads + 2 * c.n_groups
+            if c.d_mlp == 0:
+                continue
             x = self.norm_of(f"{block}.mlp_norm", before if c.parallel else stream(column))
             written = self._linear(f"{block}.mlp_out", self._hidden(block, x))
             out.append(self.norm_of(f"{block}.mlp_post_norm", written) if c.post_norms else written)
@@ -231,6 +233,13 @@ ARCHITECTURES = {
         "n_heads": 4,
         "n_key_value_heads": 2,
         "post_norms": True,
+    },
+    "attention-alone": {
+        "d_mlp": 0,
+        "n_heads": 4,
+        "n_key_value_heads": 2,
+        "d_vocab_out": 13,
+        "unembed_bias": True,
     },
     "post-layernorm-parallel": {"parallel": True, "post_norms": True},
 }

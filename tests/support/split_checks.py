@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.tokenizers import split_words
-from harness.spec.types import TemplateData
 
 HELD_OUT = "new_frames"
 _SLOT = "SLOT"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from harness.spec.types import AnswerRule, Template, TemplateData, WordList
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData, WordList
 
 NAMES = ("Ann", "Bob", "Cy", "Dan", "Eve", "Flo", "Gus", "Hal")
 PLACES = ("bar", "inn", "zoo")

@@ -10,14 +10,17 @@
 A head is stored before its output projection (K numbers instead of D); the projection is
 linear, so differences and means commute with it. Its output bias belongs to no head
 (`head_bias: unattached`) or in equal parts to all heads of its layer (`shared`); that matters only
-under zero ablation, where shared biases go with their heads (interchange and means keep them). An
-MLP is stored as it reaches the stream: after its norm, where it has one.
+under zero ablation, where shared biases go with their heads (interchange and means keep them). A
+head's value bias b_V is part of its output, since attention's weights add up to 1, so zero ablation
+takes it away too; with `folded` it belongs to no head either, as if b_V·W_O had been folded into
+the output bias: a dropped head then writes b_V instead of nothing. An MLP is stored as it reaches
+the stream: after its norm, where it has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -141,6 +144,16 @@ class Constants:
         layers = config.n_layers
         return cls(mlp.expand(graph.n_inputs, 1, 1, -1), (head,) * layers, (mlp,) * layers)
 
+    @classmethod
+    def value_biases(cls, model: Transformer, graph: Graph) -> Constants:
+        """Nothing, but for heads their value biases b_V."""
+        nothing = cls.zero(model, graph)
+        heads = tuple(
+            z if block.qkv_map.bias is None else block.value_bias().expand_as(z)
+            for block, z in zip(model.layers(), nothing.heads, strict=True)
+        )
+        return replace(nothing, heads=heads)
+
     def first(self, length: int) -> Constants:
         """Those of the first `length` positions. Raises `HarnessError` if there are too few."""
         positions = self.mlps[0].shape[1]
@@ -201,6 +214,8 @@ class EdgeCounterfactuals:
         self.notes = dict(notes or {})
         self._without_bias = ablation == "zero" and head_bias == "shared"
         self._constants = Constants.zero(model, graph)
+        if ablation == "zero" and head_bias == "folded":
+            self._constants = Constants.value_biases(model, graph)
         if ablation in ("mean", "mean_positional"):
             positional = ablation == "mean_positional"
             self._constants = writer_means(model, mean_over, self.inputs, positional=positional)

@@ -118,9 +118,10 @@ def writer_differences(
         torch.bmm(z, block.out_weights(), out=rows.view(rows.shape[0], -1, rows.shape[-1]))
         if counterfactual.without_bias and block.out_map.bias is not None:
             rows += block.out_map.bias / graph.n_heads
-        torch.sub(
-            run.mlps[layer], counterfactual.mlps[layer], out=differences[graph.mlp_row(layer)]
-        )
+        if graph.mlps:
+            torch.sub(
+                run.mlps[layer], counterfactual.mlps[layer], out=differences[graph.mlp_row(layer)]
+            )
     return differences
 
 
@@ -178,9 +179,10 @@ def _edge_scores(
         rows, columns = graph.before_attention(layer), graph.qkv_columns(layer)
         at_readers = single(at_readers).unflatten(1, batch.clean.shape)
         scores[..., :rows, columns] = _products(differences[:rows], at_readers, own)
-        rows = graph.before_mlp(layer)
-        at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs)
-        scores[..., :rows, graph.mlp_column(layer)] = _products(differences[:rows], at_mlp, own)
+        if graph.mlps:
+            rows = graph.before_mlp(layer)
+            at_mlp = sum_of(single(run.gradients[f"mlp{layer}"]) for run in runs)
+            scores[..., :rows, graph.mlp_column(layer)] = _products(differences[:rows], at_mlp, own)
     at_final = sum_of(single(run.gradients["final"]) for run in runs)
     read = batch.at_positions(differences)
     if own:

@@ -4,7 +4,7 @@ Writers (rows): what the embeddings write, then per layer the heads `a{l}.h{h}` 
 Readers (columns): per layer `a{l}.h{h}<q>` of all heads, then `<k>`, then `<v>`, then `m{l}`;
 last `logits`. A head's q, k and v read separately; where heads share keys and values in groups,
 a group's readers `a{l}.g{g}<k>` and `a{l}.g{g}<v>` stand for all its heads. This is the order of
-the field's files (EAP-IG, MIB).
+the field's files (EAP-IG, MIB). Layers of attention alone have no `m{l}`.
 
 `inputs` says which writers the embeddings are:
     token   `input`, the token embedding alone; positions are a constant that is never ablated
@@ -17,7 +17,8 @@ edge is (position, writer, reader), T times as many, and `a0.h1->m1@3` is what m
 position 3, counted from 0.
 
 Counts: W = e + L(H+1) writers with e input writers, R = L(H+2G+1) + 1 readers with G key/value
-groups (G = H without sharing); GPT-2 small with `token` has 157, 445 and 32,491 edges.
+groups (G = H without sharing); GPT-2 small with `token` has 157, 445 and 32,491 edges. Without
+MLPs, W = e + L·H and R = L(H+2G) + 1.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Graph:
     `n_groups`: key/value groups, None where every head has its own. `parallel`: attention and
     MLP of a layer read the same residual stream (no edges between). `positions`: those that have
     edges of their own, None where all share them; matrices over edges are [W, R] or [T, W, R], and
-    an edge's index is (row, column) or (position, row, column).
+    an edge's index is (row, column) or (position, row, column). `mlps`: whether layers have one;
+    rows and columns of MLPs must not be asked for where they have none.
     """
 
     n_layers: int
@@ -63,6 +65,7 @@ class Graph:
     n_groups: int | None = None
     inputs: Inputs = "token"
     positions: Positions | None = None
+    mlps: bool = True
 
     @classmethod
     def of(
@@ -74,7 +77,15 @@ class Graph:
         """The graph of a model."""
         shared = config.n_groups != config.n_heads
         groups = config.n_groups if shared else None
-        return cls(config.n_layers, config.n_heads, config.parallel, groups, inputs, positions)
+        return cls(
+            config.n_layers,
+            config.n_heads,
+            config.parallel,
+            groups,
+            inputs,
+            positions,
+            config.has_mlp,
+        )
 
     @property
     def groups(self) -> int:
@@ -88,17 +99,18 @@ class Graph:
 
     @property
     def n_writers(self) -> int:
-        """e + L(H+1)."""
-        return self.n_inputs + self.n_layers * (self.n_heads + 1)
+        """e + L(H+1); e + L·H without MLPs."""
+        return self.before_attention(self.n_layers)
 
     @property
     def n_readers(self) -> int:
-        """L(H+2G+1) + 1."""
-        return self.n_layers * self._layer_readers + 1
+        """L(H+2G+1) + 1; L(H+2G) + 1 without MLPs."""
+        return self.n_layers * self.layer_readers + 1
 
     @property
-    def _layer_readers(self) -> int:
-        return self.n_heads + 2 * self.groups + 1
+    def layer_readers(self) -> int:
+        """H+2G+1, or H+2G without MLPs."""
+        return self.n_heads + 2 * self.groups + self.mlps
 
     @cached_property
     def n_edges(self) -> int:
@@ -108,7 +120,7 @@ class Graph:
     # ------------------------------------------------------------ rows and columns
     def before_attention(self, layer: int) -> int:
         """How many writers the heads of a layer can read: rows [0, this)."""
-        return self.n_inputs + layer * (self.n_heads + 1)
+        return self.n_inputs + layer * (self.n_heads + self.mlps)
 
     def before_mlp(self, layer: int) -> int:
         """How many writers the MLP of a layer can read."""
@@ -123,14 +135,14 @@ class Graph:
         """Row of a layer's MLP."""
         return self.before_attention(layer) + self.n_heads
 
-    def qkv_columns(self, layer: int) -> slice:
+    def qkv_columns(self, layer: int) -> slice[int, int, None]:
         """Columns of a layer's q readers, then k, then v."""
-        start = layer * self._layer_readers
-        return slice(start, start + self._layer_readers - 1)
+        start = layer * self.layer_readers
+        return slice(start, start + self.n_heads + 2 * self.groups)
 
     def mlp_column(self, layer: int) -> int:
         """Column of a layer's MLP."""
-        return (layer + 1) * self._layer_readers - 1
+        return self.qkv_columns(layer).stop
 
     @property
     def logits_column(self) -> int:
@@ -181,7 +193,8 @@ class Graph:
         allowed = torch.zeros(self.n_writers, self.n_readers, dtype=torch.bool)
         for layer in range(self.n_layers):
             allowed[: self.before_attention(layer), self.qkv_columns(layer)] = True
-            allowed[: self.before_mlp(layer), self.mlp_column(layer)] = True
+            if self.mlps:
+                allowed[: self.before_mlp(layer), self.mlp_column(layer)] = True
         allowed[:, self.logits_column] = True
         return allowed
 
@@ -198,7 +211,8 @@ class Graph:
             owners[self.qkv_columns(layer), self.head_rows(layer)] = torch.cat(
                 [each, grouped, grouped]
             )
-            owners[self.mlp_column(layer), self.mlp_row(layer)] = True
+            if self.mlps:
+                owners[self.mlp_column(layer), self.mlp_row(layer)] = True
         owners[self.logits_column, self.n_writers] = True
         return owners
 
@@ -209,7 +223,7 @@ class Graph:
         names = list(_INPUT_NAMES[self.inputs])
         for layer in range(self.n_layers):
             names += [f"a{layer}.h{head}" for head in range(self.n_heads)]
-            names.append(f"m{layer}")
+            names += [f"m{layer}"] * self.mlps
         return tuple(names)
 
     @cached_property
@@ -220,7 +234,7 @@ class Graph:
             names += [f"a{layer}.h{head}<q>" for head in range(self.n_heads)]
             letter = "h" if self.n_groups is None else "g"
             names += [f"a{layer}.{letter}{g}<{part}>" for part in "kv" for g in range(self.groups)]
-            names.append(f"m{layer}")
+            names += [f"m{layer}"] * self.mlps
         return (*names, "logits")
 
     def edge_name(self, *edge: int) -> str:
@@ -243,9 +257,10 @@ class Graph:
     def _no_edge(self, name: str) -> HarnessError:
         groups = f" in {self.n_groups} key/value groups" if self.n_groups else ""
         places = f" at positions @0 to @{self.n_places - 1}" if self.positions else ""
+        alone = "" if self.mlps else " and no MLP"
         return HarnessError(
             f"no edge {name!r} in a graph of {self.n_layers} layers with {self.n_heads} heads"
-            f"{groups}{places}"
+            f"{groups}{alone}{places}"
         )
 
     def _place(self, name: str) -> tuple[tuple[int, ...] | None, str]:
@@ -263,8 +278,8 @@ class Graph:
             layer, index = int(head[1]), int(head[2])
             inside = layer < self.n_layers and index < self.n_heads
             return self.before_attention(layer) + index if inside else None
-        mlp = _MLP.fullmatch(name)
-        return self.mlp_row(int(mlp[1])) if mlp and int(mlp[1]) < self.n_layers else None
+        mlp = self._layer_of_mlp(name)
+        return None if mlp is None else self.mlp_row(mlp)
 
     def _column(self, name: str) -> int | None:
         if name == "logits":
@@ -275,9 +290,13 @@ class Graph:
             count = self.n_heads if part == "q" else self.groups
             if layer >= self.n_layers or index >= count or letter != ("h" if own else "g"):
                 return None
-            return int(self.qkv_columns(layer).start) + self._part_start(part) + index
-        mlp = _MLP.fullmatch(name)
-        return self.mlp_column(int(mlp[1])) if mlp and int(mlp[1]) < self.n_layers else None
+            return self.qkv_columns(layer).start + self._part_start(part) + index
+        mlp = self._layer_of_mlp(name)
+        return None if mlp is None else self.mlp_column(mlp)
+
+    def _layer_of_mlp(self, name: str) -> int | None:
+        mlp = _MLP.fullmatch(name) if self.mlps else None
+        return int(mlp[1]) if mlp and int(mlp[1]) < self.n_layers else None
 
     def _part_start(self, part: str) -> int:
         """Place of a layer's first q, k or v reader among its columns."""
@@ -301,7 +320,7 @@ class Graph:
             for row in range(self.before_attention(layer)):
                 for column in columns:
                     yield row, column
-            for row in range(self.before_mlp(layer)):
+            for row in range(self.before_mlp(layer) if self.mlps else 0):
                 yield row, self.mlp_column(layer)
         for row in range(self.n_writers):
             yield row, self.logits_column

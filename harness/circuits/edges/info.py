@@ -12,4 +12,5 @@ INFO = GranularityInfo(
     positions=("all", "per_token"),
     space="harness.circuits.edges.space:EdgeSpace.from_header",
     patchable="harness.circuits.edges.patchable:patchable",
+    capabilities=frozenset({"edges"}),
 )

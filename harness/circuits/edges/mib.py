@@ -35,6 +35,11 @@ def mib_config(circuit: Circuit) -> dict[str, Any]:
             f"its own at each of {graph.n_places} positions (`positions: per_token`); save "
             "it as .json or .safetensors of this harness instead"
         )
+    if not graph.mlps:
+        raise HarnessError(
+            "the MIB form has an MLP in every layer, and this circuit's model is attention alone; "
+            "save it as .json or .safetensors of this harness instead"
+        )
     if graph.inputs != "token" or graph.n_groups is not None:
         raise HarnessError(
             "the MIB form knows one writer 'input', the token embedding, and keys and values of "

@@ -90,14 +90,26 @@ class EdgeModel:
         return self.space.flat(scores)
 
     def numbers(self, tokens: int) -> int:
-        """One difference of D numbers per writer and token: W·D·tokens."""
-        return self.graph.n_writers * tokens * self.model.config.d_model
+        """One difference of D numbers per writer and token."""
+        return difference_numbers(self.model.config, self.graph, tokens)
 
     def counterfactual_numbers(self, tokens: int) -> int:
-        """Heads, MLPs, inputs, and the stream wherever it is read."""
-        config = self.model.config
-        heads = config.n_layers * config.n_heads * config.d_head
-        return tokens * (heads + (3 * config.n_layers + 3) * config.d_model)
+        """Every activation of a run on so many tokens."""
+        return activation_numbers(self.model.config, tokens)
+
+
+def difference_numbers(config: TransformerConfig, graph: Graph, tokens: int) -> int:
+    """Numbers in the differences of all writers from their counterfactuals: W·D·tokens."""
+    return graph.n_writers * tokens * config.d_model
+
+
+def activation_numbers(config: TransformerConfig, tokens: int) -> int:
+    """Numbers in one run's `Activations`: heads, MLPs, inputs, and the stream wherever it is read.
+
+    (L·H·K + (3·L + 3)·D)·tokens, for at most two inputs.
+    """
+    heads = config.n_layers * config.n_heads * config.d_head
+    return tokens * (heads + (3 * config.n_layers + 3) * config.d_model)
 
 
 def patchable(model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]) -> EdgeModel:

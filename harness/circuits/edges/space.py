@@ -144,10 +144,12 @@ class EdgeSpace:
 
     # ------------------------------------------------------------ files
     def header(self) -> dict[str, Any]:
-        """The graph as plain data; files of shared edges do not speak of positions."""
+        """The graph as plain data; of positions and MLPs only where these are unusual."""
         fields = asdict(self.graph)
         if self.graph.positions is None:
             del fields["positions"]
+        if self.graph.mlps:
+            del fields["mlps"]
         return fields
 
     @classmethod

@@ -50,5 +50,6 @@ def _spread(values: Tensor, graph: Graph, share: float | None = None) -> Tensor:
         q, shared = columns[..., : graph.n_heads], columns[..., graph.n_heads :]
         repeated = shared.repeat_interleave(each, -1)
         parts += [q, repeated if share is None else repeated * share]
-        parts.append(values[..., graph.mlp_column(layer), None])
+        if graph.mlps:
+            parts.append(values[..., graph.mlp_column(layer), None])
     return torch.cat([*parts, values[..., graph.logits_column, None]], -1)

@@ -9,7 +9,8 @@ __all__ = ["KIND", "open_file", "pairs_of_rows"]
 KIND = DataKind(
     open=open_file,
     problems=file_problems,
-    problems_without_tokens=lambda data, tokenizer, folder: share_problems_at(data.shares),
+    problems_without_tokens=lambda data, *_: share_problems_at(data.shares),
     notes=file_notes,
     files=lambda data: (data.path,),
+    in_classes=True,
 )

@@ -5,6 +5,9 @@ Two forms of rows, which can be mixed with further columns:
 - the answer marked in the prompt: `clean: "… to<predict> Mary</predict>"`; a marked `corrupted`
   gives the bad answer. The tag ends the prompt.
 
+Answers are read at the last token, or where `columns.position` says. A task that names classes
+(`answers`) has these as answers, whatever the tokenizer.
+
 Texts are tokenized as they are. With a `tokenizer.json`, answers must carry the space before
 them; a space just before `<predict>` goes to the answer.
 """
@@ -12,16 +15,26 @@ them; a space just before `<predict>` goes to the answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.datasets.files.limits import MOST_TOKENS
+from harness.datasets.classes import Classes, no_next_token
+from harness.datasets.files.cells import answers_of, text_of, unmarked
+from harness.datasets.files.places import (
+    Answered,
+    Example,
+    counted_from_start,
+    misplaced,
+    one_each,
+    stacked,
+    too_wide,
+    whole_numbers,
+)
 from harness.datasets.files.repeats import repeats_of
-from harness.datasets.files.rows import MOST_SHOWN, FileRow, listed, read_rows
+from harness.datasets.files.rows import FileRow, listed, read_rows
+from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -37,22 +50,7 @@ from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.printable import printable, quoted
-from harness.spec.types import Columns, FileData, TokenizerSpec
-
-_OPEN, _CLOSE = "<predict>", "</predict>"
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as text."""
-
-    place: str
-    clean: str
-    corrupted: str
-    good: tuple[str, ...]
-    bad: tuple[str, ...]
-    split: str | None
+from harness.spec.types import TokenizerSpec
 
 
 class FileTask:
@@ -64,11 +62,14 @@ class FileTask:
         pairs: PromptPairs,
         split: Ints,
         shares: Shares,
+        classes: Classes | None = None,
         left_out: str | None = None,
     ) -> None:
-        """Take all pairs, the split number of each, and what to say of rows not used."""
-        self.tokenizer = tokenizer
-        self.left_out = left_out
+        """Take all pairs, the split number of each, and what answers are if not tokens.
+
+        `left_out`: what is to be said of rows that are not used.
+        """
+        self.tokenizer, self.classes, self.left_out = tokenizer, classes, left_out
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
@@ -96,14 +97,19 @@ class FileTask:
             raise too_few(self.splits[0], 0, size)
         rng = training_rng(self._shares, seed, step)
         rows = self._pairs.take(members[rng.integers(len(members), size=size)])
-        good = rows.good[:, 0]
         if objective == "answer":
-            return answer_batch(rows.clean, rows.lengths, good, self.tokenizer.size)
-        targets = next_token_targets(rows.clean, rows.lengths, pick_answers(rng.random(size), good))
+            outputs = (self.classes or self.tokenizer).size
+            return answer_batch(rows.clean, rows.lengths, rows.good, outputs, rows.positions)
+        if self.classes is not None:
+            raise no_next_token()
+        answers = pick_answers(rng.random(size)[:, None], rows.good)
+        targets = next_token_targets(rows.clean, rows.lengths, answers, rows.positions)
         return TrainingBatch(rows.clean, rows.lengths, targets)
 
 
-def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
+def open_file(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> FileTask:
     """Return the task of a data file; HarnessError lists bad rows by file and line."""
     rows = read_rows(folder / data.path, data.path, data.format)
     examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
@@ -111,12 +117,15 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
         raise HarnessError(listed(problems))
     if not examples:
         raise HarnessError(f"{data.path}: no rows")
-    texts = [text for one in examples for text in (one.clean, one.corrupted, *one.good, *one.bad)]
+    texts = [text for one in examples for text in (one.clean, one.corrupted)]
+    if classes is None:
+        texts += [text for one in examples for text in one.answer_texts]
     tokenizer = tokenizer_for(spec, folder, texts)
-    pairs, problems = _encode(examples, tokenizer)
+    pairs, problems = _encode(examples, tokenizer, classes)
     if problems:
         raise HarnessError(listed(problems))
-    repeats = repeats_of([one.place for one in examples], pairs, tokenizer.tokens)
+    names = tokenizer.tokens if classes is None else classes.names
+    repeats = repeats_of([one.place for one in examples], pairs, names)
     if repeats.contradictions:
         raise HarnessError(listed(list(repeats.contradictions)))
     named = [one.split for one in examples if one.split is not None]
@@ -129,32 +138,38 @@ def open_file(data: FileData, spec: TokenizerSpec, folder: Path) -> FileTask:
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares, repeats.note(data.path))
+    return FileTask(tokenizer, pairs, split, shares, classes, repeats.note(data.path))
 
 
-def file_problems(data: FileData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
+def file_problems(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[Problem]:
     """Return everything that is wrong with a data file, with places in the task's file."""
     if problems := share_problems_at(data.shares):
         return problems
     try:
-        open_file(data, spec, folder)
+        open_file(data, spec, folder, classes)
     except HarnessError as error:
         return [(("data", "path"), str(error))]
     return []
 
 
-def file_notes(data: FileData, spec: TokenizerSpec, folder: Path) -> list[str]:
+def file_notes(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[str]:
     """Return what is to be said of a sound data file: how many rows are not used, and why."""
-    note = open_file(data, spec, folder).left_out
+    note = open_file(data, spec, folder, classes).left_out
     return [] if note is None else [note]
 
 
 def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
-    Raises HarnessError with everything that is wrong, by the number of the row.
+    With `position` in a row, all must have it. Raises HarnessError with everything that is wrong,
+    by the number of the row.
     """
-    columns = Columns(good="good", bad="bad")
+    placed = any(isinstance(row, Mapping) and "position" in row for row in rows)
+    columns = Columns(good="good", bad="bad", position="position" if placed else None)
     numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
@@ -189,80 +204,63 @@ def read_examples(
 def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
     if row.error:
         raise ValueError(row.error)
-    clean, marked_good = _unmark(_text(row, columns.clean), spaced)
-    corrupted, marked_bad = _unmark(_text(row, columns.corrupted), spaced)
-    good = _answers(row, columns.good) if columns.good else marked_good
-    bad = _answers(row, columns.bad) if columns.bad else marked_bad
+    if columns.position is not None:
+        return _placed(row, columns, columns.position)
+    clean, marked_good = unmarked(text_of(row, columns.clean), spaced)
+    corrupted, marked_bad = unmarked(text_of(row, columns.corrupted), spaced)
+    good = answers_of(row, columns.good) if columns.good else marked_good
+    bad = answers_of(row, columns.bad) if columns.bad else marked_bad
     if not good:
         raise ValueError("no good answer: mark it <predict>…</predict> or set columns.good")
     if not bad:
         raise ValueError(
             "no bad answer: mark one <predict>…</predict> in corrupted or set columns.bad"
         )
-    split = _text(row, columns.split) if columns.split else None
+    split = text_of(row, columns.split) if columns.split else None
     return Example(row.place, clean, corrupted, good, bad, split)
 
 
-def _text(row: FileRow, column: str) -> str:
-    if column not in row.values:
-        there = [printable(name) for name in islice(row.values, MOST_SHOWN)]
-        raise ValueError(f"no column {column!r}; there are: {', '.join(there) or 'none'}")
-    value = row.values[column]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"column {column!r} must be a text, not {_shown(value)}")
-    return _unicode(value)
+def _placed(row: FileRow, columns: Columns, column: str) -> Example:
+    """A row that says where its answers are read."""
+    if columns.good is None or columns.bad is None:
+        raise ValueError("columns.position needs columns.good and columns.bad beside it")
+    clean, corrupted = text_of(row, columns.clean), text_of(row, columns.corrupted)
+    if "<predict>" in clean + corrupted:
+        raise ValueError("<predict> and a position both say where the answer is read: drop one")
+    at = row.values[column] if column in row.values else text_of(row, column)
+    places = whole_numbers(at, column)
+    if isinstance(places, int):
+        answered = [Answered(places, answers_of(row, columns.good), answers_of(row, columns.bad))]
+    else:
+        good, bad = (
+            [
+                answers_of(FileRow(row.place, {name: cell}), name)
+                for cell in one_each(row.values.get(name), name, len(places))
+            ]
+            for name in (columns.good, columns.bad)
+        )
+        answered = list(map(Answered, places, good, bad))
+    split = text_of(row, columns.split) if columns.split else None
+    first, *further = answered
+    return Example(
+        row.place, clean, corrupted, first.good, first.bad, split, first.at, tuple(further)
+    )
 
 
-def _answers(row: FileRow, column: str) -> tuple[str, ...]:
-    value: Any = row.values.get(column)
-    if isinstance(value, str) and value:
-        return (_unicode(value),)
-    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
-        return tuple(dict.fromkeys(_unicode(one) for one in value))
-    if column not in row.values:
-        return (_text(row, column),)  # names the columns there are
-    raise ValueError(f"column {column!r} must be a text or a list of texts, not {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message; nested ones can be too large and too deep to be shown."""
-    if isinstance(value, (list, dict)):
-        return ("a list" if isinstance(value, list) else "a mapping") if value else repr(value)
-    return quoted(value)
-
-
-def _unicode(text: str) -> str:
-    """Return the text; ValueError if it holds half a character, as JSON escapes can."""
-    text.encode("utf-8")
-    return text
-
-
-def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the prompt and the answer marked in it, if any."""
-    if _OPEN not in text and _CLOSE not in text:
-        return text, ()
-    prompt, _, marked = text.partition(_OPEN)
-    answer, closed, rest = marked.partition(_CLOSE)
-    if not closed or text.count(_OPEN) > 1 or text.count(_CLOSE) > 1:
-        raise ValueError("exactly one <predict>…</predict> is understood")
-    if rest.strip():
-        raise ValueError(f"text after </predict> would never be read: {quoted(rest.strip())}")
-    if spaced and prompt.endswith(" "):
-        prompt, answer = prompt[:-1], " " + answer
-    if not prompt.strip() or not answer.strip():
-        raise ValueError("<predict> needs a prompt before it and an answer in it")
-    return prompt, (answer,)
-
-
-def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPairs, list[str]]:
+def _encode(
+    examples: Sequence[Example], tokenizer: Tokenizer, classes: Classes | None = None
+) -> tuple[PromptPairs, list[str]]:
+    answers = tokenizer if classes is None else classes
     clean, corrupted, good, bad = [], [], [], []
+    places: list[list[int]] = []
     problems: list[str] = []
     for one in examples:
         try:
             clean.append(tokenizer.prompt(one.clean))
             corrupted.append(tokenizer.prompt(one.corrupted))
-            good.append([tokenizer.single(text) for text in one.good])
-            bad.append([tokenizer.single(text) for text in one.bad])
+            places.append([part.at for part in one.answered])
+            good.append([[answers.single(text) for text in part.good] for part in one.answered])
+            bad.append([[answers.single(text) for text in part.bad] for part in one.answered])
         except HarnessError as error:
             problems.append(f"{one.place}: {error}")
             continue
@@ -274,14 +272,11 @@ def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPa
             )
         elif clean[-1] == corrupted[-1]:
             problems.append(f"{one.place}: clean and corrupted are the same")
-        if set(good[-1]) <= set(bad[-1]) or set(bad[-1]) <= set(good[-1]):
+        sides = zip(good[-1], bad[-1], strict=True)
+        if any(set(ours) <= set(theirs) or set(theirs) <= set(ours) for ours, theirs in sides):
             problems.append(f"{one.place}: good and bad answers must differ both ways")
-    longest = max(range(len(clean)), key=lambda at: len(clean[at]), default=0)
-    if not problems and len(clean) * len(clean[longest]) > MOST_TOKENS:
-        problems.append(
-            f"{examples[longest].place}: {len(clean[longest]):,} tokens, and all {len(clean):,} "
-            f"prompts padded to so many have more than {MOST_TOKENS:,}; leave out the longest rows"
-        )
+        problems += [f"{one.place}: {text}" for text in misplaced(places[-1], sizes[0])]
+    problems = problems or too_wide(examples, clean, (good, bad))
     if problems:
         return PromptPairs(*[np.zeros((0, 0), dtype=np.int64)] * 6), problems
     lengths = np.array([len(row) for row in clean], dtype=np.int64)
@@ -289,9 +284,9 @@ def _encode(examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[PromptPa
         clean=padded(clean, 0),
         corrupted=padded(corrupted, 0),
         lengths=lengths,
-        positions=lengths[:, None] - 1,
-        good=padded(good, -1)[:, None],
-        bad=padded(bad, -1)[:, None],
+        positions=counted_from_start(places, lengths),
+        good=stacked(good),
+        bad=stacked(bad),
     ), []
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.datasets.generators.registry import generator, wrong_tokenizer
+from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.pairs import TaskData
 from harness.datasets.problems import Problem, share_problems_at
 from harness.errors import HarnessError
-from harness.spec.types import GeneratorData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 
 def open_generated(data: GeneratorData, tokenizer: TokenizerSpec, folder: Path) -> TaskData:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.datasets.generators.params import Problem, read_params
+from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.pairs import TaskData
 from harness.datasets.splits import Shares
 from harness.datasets.tokenizers import FileTokenizer, Kind, file_tokenizer, is_file
 from harness.datasets.tokenizers.choose import FILE_KINDS
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import unknown
-from harness.spec.types import GeneratorData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 if TYPE_CHECKING:
     from harness.datasets.stream import PromptSource

@@ -20,9 +20,9 @@ from harness.datasets.program.program import (
     SelectorWidth,
     Step,
 )
+from harness.datasets.program.spec import ProgramData, ProgramSelect, ProgramStep
 from harness.datasets.tokenizers import BOS, split_words
 from harness.spec.issues import unknown
-from harness.spec.types import ProgramData, ProgramSelect, ProgramStep
 
 COMPARISONS = ("==", "!=", "<=", ">=", "<", ">")
 _RESERVED = {TOKENS, INDICES, "keys", "queries", *FUNCTIONS}

@@ -34,12 +34,13 @@ from harness.datasets.problems import Problem, listed, share_problems_at
 from harness.datasets.program.program import CARRIER, Program
 from harness.datasets.program.read import read_program
 from harness.datasets.program.run import run_program
+from harness.datasets.program.spec import ProgramData
 from harness.datasets.rows import Rows, take, with_bos
 from harness.datasets.splits import Shares, hash_rows
 from harness.datasets.stream import StreamData
 from harness.datasets.tokenizers import Vocabulary
 from harness.errors import HarnessError
-from harness.spec.types import ProgramData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 Floats = NDArray[np.float64]
 

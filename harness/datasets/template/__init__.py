@@ -12,6 +12,7 @@ from harness.datasets.template.task import open_template
 KIND = DataKind(
     open=open_template,
     problems=template_problems,
-    problems_without_tokens=lambda data, tokenizer, folder: read_plan(data, folder)[1],
+    problems_without_tokens=lambda data, _, folder, *classes: read_plan(data, folder, *classes)[1],
     files=lambda data: [words.file for words in data.lists.values() if words.file],
+    in_classes=True,
 )

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.classes import Classes
 from harness.datasets.pairs import Ints
 from harness.datasets.template.plan import Answer, TemplatePlan
 from harness.datasets.tokenizers import Tokenizer
@@ -17,11 +18,12 @@ Side = Literal["good", "bad"]
 SIDES: tuple[Side, ...] = ("good", "bad")
 
 
-def answer_text(word: str, glued: bool, tokenizer: Tokenizer) -> str:
+def answer_text(word: str, glued: bool, tokenizer: Tokenizer | Classes) -> str:
     """Return a word as the continuation of a prompt.
 
     With a `tokenizer.json` a space comes before it, unless the template ends in `{}` right after
-    other text. With built vocabularies a word is a token, and spaces mean nothing.
+    other text. With built vocabularies a word is a token, and spaces mean nothing. The name of a
+    class continues nothing.
     """
     return f" {word}" if tokenizer.kind == "file" and not glued else word
 
@@ -45,11 +47,21 @@ def _is_one(word: str, tokenizer: Tokenizer) -> bool:
     return True
 
 
-def answering_words(plan: TemplatePlan, side: Side) -> tuple[tuple[str, bool], ...]:
-    """Return every word that can be an answer on this side, and whether it is glued."""
+def answer_vocabulary(plan: TemplatePlan, tokenizer: Tokenizer) -> Tokenizer | Classes:
+    """Return what answers are ids of."""
+    return tokenizer if plan.classes is None else plan.classes
+
+
+def answering_words(
+    plan: TemplatePlan, side: Side, number: int = 0
+) -> tuple[tuple[str, bool], ...]:
+    """Return every word that can be an answer on this side, and whether it is glued.
+
+    `number`: of the answer among those of a prompt.
+    """
     answering: dict[tuple[str, bool], None] = {}
     for frame in plan.frames:
-        answer: Answer = getattr(frame, side)
+        answer: Answer = getattr(frame.answered[number], side)
         words: tuple[str, ...] = ()
         if answer.word is not None:
             words = (answer.word,)
@@ -68,16 +80,25 @@ class AnswerTokens:
     """
 
     def __init__(
-        self, plan: TemplatePlan, side: Side, word_ids: Mapping[str, int], tokenizer: Tokenizer
+        self,
+        plan: TemplatePlan,
+        side: Side,
+        word_ids: Mapping[str, int],
+        tokenizer: Tokenizer,
+        number: int = 0,
     ) -> None:
-        """Take a plan without problems; HarnessError if an answer is not one token."""
-        answers: list[Answer] = [getattr(frame, side) for frame in plan.frames]
+        """Take a plan without problems; HarnessError if an answer is not one token.
+
+        `number`: of the answer among those of a prompt.
+        """
+        answers: list[Answer] = [getattr(frame.answered[number], side) for frame in plan.frames]
+        vocabulary = answer_vocabulary(plan, tokenizer)
         self._glued = np.array([int(frame.glued) for frame in plan.frames])
         # Tokens by [glued, word id], and of the word that always answers by [glued].
         self._tokens = np.full((2, len(word_ids)), -1, dtype=np.int64)
         fixed = np.full(2, -1, dtype=np.int64)
-        for word, glued in answering_words(plan, side):
-            token = tokenizer.single(answer_text(word, glued, tokenizer))
+        for word, glued in answering_words(plan, side, number):
+            token = vocabulary.single(answer_text(word, glued, vocabulary))
             fixed[int(glued)] = token
             if word in word_ids:
                 self._tokens[int(glued), word_ids[word]] = token
@@ -130,11 +151,11 @@ class AnswerTokens:
         return first, end
 
 
-def outside_list(plan: TemplatePlan, side: Side) -> list[tuple[str, str]]:
+def outside_list(plan: TemplatePlan, side: Side, number: int = 0) -> list[tuple[str, str]]:
     """Return (key, message) for slots whose words the ordered list does not have."""
     problems: dict[tuple[str, str], None] = {}
     for frame in plan.frames:
-        answer: Answer = getattr(frame, side)
+        answer: Answer = getattr(frame.answered[number], side)
         for key in ("after", "up_to"):
             slot = getattr(answer, key)
             if slot is None or answer.list is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from harness.datasets.classes import Classes
 from harness.datasets.pairs import PromptPairs
 from harness.datasets.problems import Place, Problem
 from harness.datasets.rows import Rows
@@ -13,23 +15,27 @@ from harness.datasets.stream import StreamData
 from harness.datasets.template.answers import (
     SIDES,
     answer_text,
+    answer_vocabulary,
     answering_words,
     leave_out_words,
     outside_list,
 )
 from harness.datasets.template.plan import TemplatePlan
-from harness.datasets.template.read import read_plan
-from harness.datasets.template.task import open_template, template_tokenizer
+from harness.datasets.template.read import answer_rules, read_plan
+from harness.datasets.template.spec import TemplateData
+from harness.datasets.template.task import TemplateTask, open_template, template_tokenizer
 from harness.datasets.tokenizers import Tokenizer, split_words
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 SAMPLE = 512  # random pairs that are looked at
 
 
-def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
+def template_problems(
+    data: TemplateData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[Problem]:
     """Return all problems found, with their places in the task file."""
-    plan, problems = read_plan(data, folder)
+    plan, problems = read_plan(data, folder, classes)
     if spec.kind == "words":
         problems += _word_problems(data, plan)
     if problems:
@@ -41,13 +47,15 @@ def template_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
         return [(("tokenizer", key), str(error))]
     problems += [(("data", "constraints"), text) for text in leave_out_words(plan, tokenizer)]
     problems += _answer_problems(plan, tokenizer)
-    return problems or _sampled_problems(data, spec, folder)
+    return problems or _sampled_problems(data, open_template(data, spec, folder, classes))
 
 
 def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
     """Return words of lists, corruptions and answers that are not one token."""
     texts: list[tuple[Place, str]] = []
     for name, words in plan.lists.items():
+        if plan.classes is not None and name not in plan.free.values():
+            continue  # names of classes
         inline = data.lists[name].words is not None
         for index, word in enumerate(words):
             place = ("data", "lists", name, "words", index) if inline else ("data", "lists", name)
@@ -58,9 +66,8 @@ def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
             for slot, value in changes.items()
             if value.startswith("=")
         ]
-    for side in SIDES:
-        word = getattr(data, side).word
-        texts += [] if word is None else [(("data", side, "word"), word)]
+    for place, rule in answer_rules(data) if plan.classes is None else ():
+        texts += [] if rule.word is None else [((*place, "word"), rule.word)]
     return [
         (
             place,
@@ -74,18 +81,19 @@ def _word_problems(data: TemplateData, plan: TemplatePlan) -> list[Problem]:
 
 def _answer_problems(plan: TemplatePlan, tokenizer: Tokenizer) -> list[Problem]:
     problems: list[Problem] = []
-    for side in SIDES:
-        for word, glued in answering_words(plan, side):
+    vocabulary = answer_vocabulary(plan, tokenizer)
+    for number, side in product(range(plan.places), SIDES):
+        place: Place = ("data", "also_read", number - 1, side) if number else ("data", side)
+        for word, glued in answering_words(plan, side, number):
             try:
-                tokenizer.single(answer_text(word, glued, tokenizer))
+                vocabulary.single(answer_text(word, glued, vocabulary))
             except HarnessError as error:
-                problems.append((("data", side), f"answer {error}"))
-        problems += [(("data", side, key), text) for key, text in outside_list(plan, side)]
+                problems.append((place, f"answer {error}" if plan.classes is None else str(error)))
+        problems += [((*place, key), text) for key, text in outside_list(plan, side, number)]
     return problems
 
 
-def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> list[Problem]:
-    task = open_template(data, spec, folder)
+def _sampled_problems(data: TemplateData, task: TemplateTask) -> list[Problem]:
     rows = _sample(task)
     if not len(rows["lengths"]):
         return [(("data",), "no prompt keeps all constraints and has a good and a bad answer")]
@@ -104,6 +112,9 @@ def _sampled_problems(data: TemplateData, spec: TokenizerSpec, folder: Path) -> 
                 "a constraint such as `A != B` between the slots it swaps",
             )
         )
+    if twice := int(_read_twice(pairs).sum()):
+        text = f"in {twice} of {len(pairs)} random pairs two answers are read at one token"
+        problems.append((("data", "also_read"), text))
     alike = int(_overlapping(pairs).sum())
     if alike:
         problems.append(
@@ -122,9 +133,16 @@ def _sample(task: StreamData) -> Rows:
 
 
 def _overlapping(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which pairs have a token in both `good` and `bad`."""
-    good, bad = pairs.good[:, 0, :, None], pairs.bad[:, 0, None, :]
+    """Return which pairs have a token in both `good` and `bad`, wherever these are read."""
+    good, bad = pairs.good[..., :, None], pairs.bad[..., None, :]
     overlap: np.ndarray[tuple[int], np.dtype[np.bool_]] = ((good == bad) & (good >= 0)).any(
-        axis=(1, 2)
+        axis=(1, 2, 3)
     )
     return overlap
+
+
+def _read_twice(pairs: PromptPairs) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which pairs have two answers at one token."""
+    places = np.sort(pairs.positions, axis=1)
+    twice: np.ndarray[tuple[int], np.dtype[np.bool_]] = (np.diff(places, axis=1) == 0).any(axis=1)
+    return twice

@@ -10,9 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.datasets.problems import Problem
-from harness.datasets.template.plan import Answer, Frame, FramePart, TemplatePlan
+from harness.datasets.template.plan import (
+    LAST,
+    Answer,
+    AnsweredAt,
+    Frame,
+    FramePart,
+    TemplatePlan,
+)
+from harness.datasets.template.spec import AnswerRule, Template, TemplateData
 from harness.spec.issues import unknown
-from harness.spec.types import AnswerRule, Template, TemplateData
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands
@@ -102,6 +109,10 @@ def _frame(
         alias.get(slot, slot): value if value.startswith("=") else alias.get(value, value)
         for slot, value in data.corruptions.get(data.corruption, {}).items()
     }
+
+    def name(slot: str | None) -> str:
+        return LAST if slot is None else alias.get(slot, slot)
+
     return Frame(
         clean=parts,
         corrupted=tuple(_changed(part, renamed) for part in parts),
@@ -110,6 +121,11 @@ def _frame(
         split=template.split,
         template=index,
         glued=prompt_text(template.text)[1],
+        where=name(data.read),
+        further=tuple(
+            AnsweredAt(name(one.read), _answer(one.good, alias), _answer(one.bad, alias))
+            for one in data.also_read or ()
+        ),
     )
 
 

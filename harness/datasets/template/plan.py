@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.datasets.classes import Classes
 from harness.datasets.template.constraints import Rule, TokenRules
+
+FIRST, LAST = "first", "last"
+"""Where an answer can be read beside slots: at the first token (BOS, if any), at the last."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class AnsweredAt:
+    """Where an answer is read (`first`, `last` or a slot, after aliases), and the answers there."""
+
+    where: str
+    good: Answer
+    bad: Answer
+
+
+@dataclass(frozen=True)
 class Frame:
     """One template under one alias map."""
 
@@ -42,6 +55,17 @@ class Frame:
     template: int  # index in the spec, for messages
     glued: bool  # whether the answer follows without a space
     whole: frozenset[str] = frozenset()  # slots (after aliases) that must be made of whole tokens
+    where: str = LAST  # where `good` and `bad` are read
+    further: tuple[AnsweredAt, ...] = ()  # other places that are read
+
+    @property
+    def answered(self) -> tuple[AnsweredAt, ...]:
+        """Every place that is read, with its answers."""
+        return (AnsweredAt(self.where, self.good, self.bad), *self.further)
+
+    def shown(self, slot: str) -> list[int]:
+        """The parts of the clean prompt that are this slot."""
+        return [index for index, part in enumerate(self.clean) if part.slot == slot]
 
 
 @dataclass
@@ -55,3 +79,15 @@ class TemplatePlan:
     rules: list[Rule] = field(default_factory=list)
     token_rules: TokenRules = field(default_factory=TokenRules)
     literals: list[str] = field(default_factory=list)  # every text that is no slot
+    classes: Classes | None = None  # what answers are, where they are not tokens
+
+    @property
+    def places(self) -> int:
+        """How many answers of a prompt are read."""
+        return len(self.frames[0].answered) if self.frames else 0
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Words of lists that are in the vocabulary: not those of lists of classes alone."""
+        names = self.lists if self.classes is None else self.free.values()
+        return list(dict.fromkeys(word for name in names for word in self.lists[name]))

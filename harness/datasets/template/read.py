@@ -5,26 +5,31 @@ Both opening a task and `harness validate` use it, so they cannot disagree.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from harness.datasets.problems import Problem
+from harness.datasets.classes import Classes
+from harness.datasets.problems import Place, Problem
 from harness.datasets.splits import share_problems
 from harness.datasets.template.constraints import Rule, TokenRules, parse_constraint
 from harness.datasets.template.frames import read_frames, slot_names
-from harness.datasets.template.plan import TemplatePlan
+from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
+from harness.datasets.template.spec import AnswerRule, TemplateData
 from harness.datasets.template.word_lists import MOST_WORDS, read_words
 from harness.spec.issues import unknown
-from harness.spec.types import TemplateData
 
 MOST_RULES = 5_000  # relations between two slots; each is looked at for every prompt
 
 
-def read_plan(data: TemplateData, folder: Path) -> tuple[TemplatePlan, list[Problem]]:
+def read_plan(
+    data: TemplateData, folder: Path, classes: Classes | None = None
+) -> tuple[TemplatePlan, list[Problem]]:
     """Return the plan of `data` (paths relative to `folder`) and all problems found.
 
-    The plan is complete only if there are no problems.
+    `classes`: what the task answers in, if not tokens. The plan is complete only if there are no
+    problems.
     """
-    plan, problems = TemplatePlan(), []
+    plan, problems = TemplatePlan(classes=classes), []
     problems += [(("data", "shares"), text) for text in share_problems(data.shares)]
     problems += _read_lists(plan, data, folder)
     problems += _read_slots(plan, data)
@@ -36,6 +41,8 @@ def read_plan(data: TemplateData, folder: Path) -> tuple[TemplatePlan, list[Prob
     problems += read_frames(plan, data)
     if not data.templates:
         problems.append((("data", "templates"), "there is no template"))
+    if not problems:
+        problems += _check_read(plan, data)
     if not problems:
         problems += _check_used(plan, data)
     return plan, problems
@@ -163,14 +170,13 @@ def _check_corruptions(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
 def _check_answers(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     problems: list[Problem] = []
     names = slot_names(plan, data)
-    for side, rule in (("good", data.good), ("bad", data.bad)):
-        place = ("data", side)
+    for place, rule in answer_rules(data):
         choices = [name for name in ("slot", "word", "list") if getattr(rule, name) is not None]
         if len(choices) != 1:
             problems.append((place, "give exactly one of slot, word, list"))
         if rule.slot is not None and rule.slot not in names:
             problems.append(((*place, "slot"), unknown("slot", rule.slot, names)))
-        if rule.word is not None:
+        if rule.word is not None and plan.classes is None:
             plan.literals.append(rule.word)
         if rule.list is not None and rule.list not in plan.lists:
             problems.append(((*place, "list"), unknown("list", rule.list, plan.lists)))
@@ -183,6 +189,44 @@ def _check_answers(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
             if slot not in names:
                 problems.append(((*place, key), unknown("slot", slot, names)))
     return problems
+
+
+def answer_rules(data: TemplateData) -> Iterator[tuple[Place, AnswerRule]]:
+    """Yield the rules of all answers, with their places in the task's file."""
+    yield ("data", "good"), data.good
+    yield ("data", "bad"), data.bad
+    for index, one in enumerate(data.also_read or ()):
+        yield ("data", "also_read", index, "good"), one.good
+        yield ("data", "also_read", index, "bad"), one.bad
+
+
+def _check_read(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
+    """Return places of answers that a template does not have once."""
+    problems: dict[Problem, None] = {}
+    names = slot_names(plan, data)
+    asked = [data.read, *(one.read for one in data.also_read or ())]
+    places: list[Place] = [("data", "read")]
+    places += [("data", "also_read", index, "read") for index in range(len(asked) - 1)]
+    for place, where in zip(places, asked, strict=True):
+        if where in (FIRST, LAST) and where in names:
+            text = f"{where!r} is a slot here and also means the {where} token; rename the slot"
+            problems[(place, text)] = None
+        elif where is not None and where not in (FIRST, LAST, *names):
+            problems[(place, unknown("slot", where, [FIRST, LAST, *names]))] = None
+    if problems:
+        return list(problems)
+    for frame in plan.frames:
+        read = [one.where for one in frame.answered]
+        for place, where in zip(places, read, strict=True):
+            if where not in (FIRST, LAST) and (times := len(frame.shown(where))) != 1:
+                text = (
+                    f"answers are read at slot {where!r}, and this template shows it {times} times "
+                    "instead of once; give each place a slot of its own (`A2: A` copies A)"
+                )
+                problems[(("data", "templates", frame.template), text)] = None
+            elif read.count(where) > 1:
+                problems[(place, f"{where!r} is read twice")] = None
+    return list(problems)
 
 
 def _check_held_out(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
@@ -210,7 +254,7 @@ def _check_used(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     alias_slots = {slot for alias in data.aliases for slot in alias.values()}
     for changes in data.corruptions.values():
         used |= {*changes, *changes.values()}
-    for rule in (data.good, data.bad):
+    for _, rule in answer_rules(data):
         used |= {rule.slot, rule.after, rule.up_to}
     origins = {plan.origin.get(slot or "") for slot in used if slot in plan.origin}
     problems: list[Problem] = [

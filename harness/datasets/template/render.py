@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.datasets.pairs import Ints, padded
 from harness.datasets.template.align import Piece, Prompt, misaligned
-from harness.datasets.template.plan import FramePart, TemplatePlan
+from harness.datasets.template.plan import Frame, FramePart, TemplatePlan
 from harness.datasets.tokenizers import FileTokenizer, Spans, Vocabulary
 from harness.errors import HarnessError
 
@@ -29,6 +29,10 @@ class Renderer(Protocol):
 
     def render(self, side: Side, frames: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Return tokens [n, T] and lengths [n]; `words` [n, free slots] are word ids."""
+        ...
+
+    def ends(self, frames: Ints, words: Ints, number: int) -> Ints:
+        """Return the last token [n] of the slot where answer `number` of each prompt is read."""
         ...
 
     def check_aligned(self, frames: Ints, words: Ints) -> None:
@@ -53,6 +57,7 @@ class WordRenderer:
                 plan, [frame.corrupted for frame in plan.frames], tokenizer, columns
             ),
         }
+        self._ends = [self._slot_ends(frame, tokenizer) for frame in plan.frames]
         self._lengths = (self._layout["clean"] != _EMPTY).sum(axis=1)
         self.longest = int(self._lengths.max())
 
@@ -67,6 +72,19 @@ class WordRenderer:
         out = np.where(layout >= 0, layout, filled)
         out[layout == _EMPTY] = 0
         return out, self._lengths[frames]
+
+    def ends(self, frames: Ints, words: Ints, number: int) -> Ints:
+        """Return the token [n] of the slot where answer `number` of each prompt is read."""
+        return np.array([self._ends[frame][number] for frame in frames.tolist()], dtype=np.int64)
+
+    def _slot_ends(self, frame: Frame, tokenizer: Vocabulary) -> list[int]:
+        """Return the token of each slot at which the prompts of a frame are read, -1 for others."""
+        sizes = [
+            1 if part.slot is not None else len(tokenizer.encode(part.text)) for part in frame.clean
+        ]
+        last = np.cumsum(sizes) - 1 + int(tokenizer.bos is not None)
+        slots = [frame.shown(one.where) for one in frame.answered]
+        return [int(last[parts[0]]) if parts else -1 for parts in slots]
 
     def check_aligned(self, frames: Ints, words: Ints) -> None:
         """Nothing can be misaligned: each slot and each literal word is one token."""
@@ -123,6 +141,18 @@ class TextRenderer:
             longest = texts[int(lengths.argmax())]
             raise HarnessError(f"more than {self.longest} tokens, the most expected: {longest!r}")
         return padded(ids, 0, self.longest), lengths
+
+    def ends(self, frames: Ints, words: Ints, number: int) -> Ints:
+        """Return the last token [n] of the slot where answer `number` of each prompt is read.
+
+        Pairs are aligned slot by slot, so it is the same in both prompts.
+        """
+        bos, ends = int(self._tokenizer.bos is not None), list[int]()
+        for prompt, index in zip(self._prompts("clean", frames, words), frames, strict=True):
+            frame = self._plan.frames[index]
+            (part,) = frame.shown(frame.answered[number].where)
+            ends.append(bos + max(prompt.tokens_of(part)))
+        return np.array(ends, dtype=np.int64)
 
     def keep(self, frames: Ints, words: Ints, paired: bool) -> NDArray[np.bool_]:
         """Return which rows obey the token rules; `aligned` is about pairs alone.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.classes import Classes, no_next_token
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -28,14 +29,20 @@ from harness.datasets.problems import listed
 from harness.datasets.rows import Rows, first_of_each, join, take
 from harness.datasets.splits import SPLITS, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
-from harness.datasets.template.answers import AnswerTokens, leave_out_words
+from harness.datasets.template.answers import (
+    SIDES,
+    AnswerTokens,
+    answer_vocabulary,
+    leave_out_words,
+)
 from harness.datasets.template.constraints import satisfied
-from harness.datasets.template.plan import TemplatePlan
+from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
 from harness.datasets.template.read import read_plan
 from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
+from harness.datasets.template.spec import TemplateData
 from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
-from harness.spec.types import TemplateData, TokenizerSpec
+from harness.spec.types import TokenizerSpec
 
 HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
 LISTED_TOKENS = 1 << 25  # of all fillings that are held at once
@@ -61,8 +68,10 @@ class Templates:
         self._lists = [
             np.array([self._word[word] for word in plan.lists[name]]) for name in plan.free.values()
         ]
-        self._good = AnswerTokens(plan, "good", self._word, tokenizer)
-        self._bad = AnswerTokens(plan, "bad", self._word, tokenizer)
+        self._good, self._bad = (
+            [AnswerTokens(plan, side, self._word, tokenizer, at) for at in range(plan.places)]
+            for side in SIDES
+        )
         self._shown = self._shown_slots()
         self._frame_split: list[str | None] = [frame.split for frame in plan.frames]
         self._holder: list[str | None] = [None] * len(texts)
@@ -115,30 +124,48 @@ class Templates:
         return split
 
     def pairs(self, rows: Rows) -> PromptPairs:
-        """Return rows as pairs read at the last token; HarnessError if twins are not aligned."""
+        """Return rows as pairs, read where the task says; HarnessError if twins are not aligned."""
         frames, words = rows["frame"], rows["words"]
         self._renderer.check_aligned(frames, words)
         return PromptPairs(
             clean=rows["tokens"],
             corrupted=rows["corrupted"],
             lengths=rows["lengths"],
-            positions=rows["lengths"][:, None] - 1,
-            good=self._good.of(frames, words)[:, None],
-            bad=self._bad.of(frames, words)[:, None],
+            positions=self._positions(rows),
+            good=_stacked([answers.of(frames, words) for answers in self._good]),
+            bad=_stacked([answers.of(frames, words) for answers in self._bad]),
         )
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows as a batch; several good answers are soft targets of `answer`."""
         tokens, lengths = rows["tokens"], rows["lengths"]
-        good = self._good.of(rows["frame"], rows["words"])
+        good = _stacked([answers.of(rows["frame"], rows["words"]) for answers in self._good])
+        places = self._positions(rows)
         if objective == "answer":
-            return answer_batch(tokens, lengths, good, self.tokenizer.size)
-        answers = pick_answers(rows["point"], good)
-        return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, answers))
+            outputs = answer_vocabulary(self._plan, self.tokenizer).size
+            return answer_batch(tokens, lengths, good, outputs, places)
+        if self._plan.classes is not None:
+            raise no_next_token()
+        answers = pick_answers(rows["point"][:, None], good)
+        return TrainingBatch(tokens, lengths, next_token_targets(tokens, lengths, answers, places))
+
+    def _positions(self, rows: Rows) -> Ints:
+        """Return where the answers of rows are read [n, P]."""
+        frames, lengths = rows["frame"], rows["lengths"]
+        columns = []
+        for number, one in enumerate(self._plan.frames[0].answered):  # alike in all but slots
+            if one.where == FIRST:
+                columns.append(np.zeros_like(lengths))
+            elif one.where == LAST:
+                columns.append(lengths - 1)
+            else:
+                columns.append(self._renderer.ends(frames, rows["words"], number))
+        return np.stack(columns, axis=1)
 
     def _make_renderer(self, tokenizer: Vocabulary | FileTokenizer, texts: list[str]) -> Renderer:
         if isinstance(tokenizer, Vocabulary) and tokenizer.kind == "words":
-            ids = np.array([tokenizer.single(text) for text in texts])
+            vocabulary = set(self._plan.vocabulary)
+            ids = np.array([tokenizer.single(text) if text in vocabulary else -1 for text in texts])
             return WordRenderer(self._plan, tokenizer, ids)
         return TextRenderer(self._plan, tokenizer, texts)
 
@@ -206,7 +233,8 @@ class Templates:
         return self._rows(rng, np.full(len(words), frame), words, paired=True)
 
     def _rows(self, rng: np.random.Generator, frames: Ints, words: Ints, paired: bool) -> Rows:
-        keep = self._good.exist(frames, words) & self._bad.exist(frames, words)
+        exist = [answers.exist(frames, words) for answers in (*self._good, *self._bad)]
+        keep = np.logical_and.reduce(exist)
         frames, words = frames[keep], words[keep]
         tokens, lengths = self._renderer.render("clean", frames, words)
         rows: Rows = {
@@ -219,6 +247,14 @@ class Templates:
         if paired:
             rows["corrupted"] = self._renderer.render("corrupted", frames, words)[0]
         return rows
+
+
+def _stacked(answers: list[Ints]) -> Ints:
+    """Return answers [n, G_p] at P places as [n, P, G], padded with -1."""
+    out = np.full((len(answers[0]), len(answers), max(one.shape[1] for one in answers)), -1)
+    for place, one in enumerate(answers):
+        out[:, place, : one.shape[1]] = one
+    return out
 
 
 class TemplateTask(StreamData):
@@ -253,17 +289,20 @@ def template_tokenizer(
     plan: TemplatePlan, spec: TokenizerSpec, folder: Path
 ) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
-    texts = [*plan.literals, *(word for words in plan.lists.values() for word in words)]
-    return tokenizer_for(spec, folder, texts)
+    return tokenizer_for(spec, folder, [*plan.literals, *plan.vocabulary])
 
 
-def open_template(data: TemplateData, spec: TokenizerSpec, folder: Path) -> TemplateTask:
+def open_template(
+    data: TemplateData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> TemplateTask:
     """Return the opened task; HarnessError with every problem of the template."""
-    plan, problems = read_plan(data, folder)
+    plan, problems = read_plan(data, folder, classes)
     if problems:
         raise HarnessError(listed(problems))
     tokenizer = template_tokenizer(plan, spec, folder)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
     shares = Shares(data.shares, data.seed, template_splits(data))
-    return TemplateTask(Templates(data, plan, tokenizer), shares)
+    task = TemplateTask(Templates(data, plan, tokenizer), shares)
+    task.classes = classes
+    return task

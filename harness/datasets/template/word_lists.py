@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from harness.spec.types import WordList
+from harness.datasets.template.spec import WordList
 
 LONGEST_RANGE = 100_000
 LARGEST_FILE = 1 << 24  # bytes

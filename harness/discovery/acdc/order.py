@@ -18,7 +18,8 @@ def readers_in_order(graph: Graph) -> Iterator[int]:
     yield graph.logits_column
     shared = graph.n_heads // graph.groups
     for layer in reversed(range(graph.n_layers)):
-        yield graph.mlp_column(layer)
+        if graph.mlps:
+            yield graph.mlp_column(layer)
         first = graph.qkv_columns(layer).start
         for head in reversed(range(graph.n_heads)):
             yield first + head
@@ -32,6 +33,7 @@ def writers_in_order(graph: Graph, column: int) -> list[int]:
     order = []
     for layer in reversed(range(graph.n_layers)):
         heads = graph.head_rows(layer)
-        order += [graph.mlp_row(layer), *range(heads.start, heads.stop)]
+        order += [graph.mlp_row(layer)] if graph.mlps else []
+        order += range(heads.start, heads.stop)
     order += range(graph.n_inputs)
     return [row for row in order if graph.allowed[row, column]]

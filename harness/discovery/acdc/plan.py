@@ -12,7 +12,6 @@ and values, and whatever leads to them, are needed at all tokens (lane `ALL`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -140,18 +139,15 @@ class _Planner:
         self.steps: list[Step] = []
 
     def plan(self) -> ReaderPlan:
-        first, graph = self.column // self._per_layer, self.graph
+        first, graph = self.column // self.graph.layer_readers, self.graph
         for layer in range(first, graph.n_layers):
             self._attention(layer)
-            self._mlp(layer)
+            if graph.mlps:
+                self._mlp(layer)
         self._step(2 * graph.n_layers, graph.n_writers, self._new(_only(graph.logits_column)), [])
         lane = int(self.needs.lanes[READ, self.column])
         writers = self._index(self.writers[ALL]), self._index(self.writers[READ])
         return ReaderPlan(self.column, lane, tuple(self.steps), writers)
-
-    @cached_property
-    def _per_layer(self) -> int:
-        return int(self.graph.mlp_column(0)) + 1
 
     def _new(self, columns: slice) -> list[int]:
         """Live readers among these that see something new."""

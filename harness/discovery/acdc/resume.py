@@ -8,7 +8,6 @@ at work.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from harness.discovery.acdc.search import Partway, Search, SearchResult, Tally
+from harness.discovery.fingerprint import fingerprint
 from harness.discovery.problem import Problem
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
@@ -26,23 +26,20 @@ from harness.spec.types import Objective
 class Checkpoint:
     """Where one search keeps its decisions, about every `SAVE_SECONDS` and at its end.
 
-    The file of another search is ignored and overwritten. Without a `path` nothing is saved.
+    The file of another search is deleted. Without a `path` nothing is saved.
     """
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
-        self.path, self.identity = path, json.loads(json.dumps(identity))
+        self.path, self.identity = path, identity
         self.earlier_seconds = 0.0
         self._began = self._saved = time.monotonic()
 
     def load(self) -> Partway | None:
         """What was saved; its seconds are then the earlier ones."""
-        checkpoint = load_state(self.path) if self.path else None
+        checkpoint = load_state(self.path, self.identity) if self.path else None
         if checkpoint is None:
             return None
-        tensors, note = checkpoint
-        state = json.loads(note)
-        if state.get("identity") != self.identity:
-            return None
+        tensors, state = checkpoint
         self.earlier_seconds = float(state["seconds"])
         result = SearchResult(
             tensors["kept"], tensors["growth"], state["objective"], Tally(**state["tally"])
@@ -57,14 +54,14 @@ class Checkpoint:
             return
         result, readers, share = search.partway()
         note = {
-            "identity": self.identity,
             "readers": readers,
             "share": share,
             "objective": result.objective,
             "tally": asdict(result.tally),
             "seconds": self.earlier_seconds + now - self._began,
         }
-        save_state({"kept": result.kept, "growth": result.growth}, json.dumps(note), self.path)
+        tensors = {"kept": result.kept, "growth": result.growth}
+        save_state(tensors, note, self.path, self.identity)
         self._saved = now
 
 
@@ -72,14 +69,14 @@ def checkpoint_of(
     problem: Problem, objective: Objective, threshold: float, speculate: int
 ) -> Checkpoint:
     """The checkpoint of a search in the problem's scratch folder, if it has one."""
+    if problem.scratch is None:
+        return Checkpoint(None, {})
     identity = {
+        "problem": fingerprint(problem),
         "threshold": threshold,
         "objective": problem.resolved(objective),
         "speculate": speculate,
         "graph": asdict(problem.edges.graph),
-        "ablation": problem.counterfactuals.ablation,
-        "pairs": [list(batch.clean.shape) for batch in problem.batches],
         "torch": torch.__version__,
     }
-    name = f"acdc_{threshold!r}.safetensors"
-    return Checkpoint(problem.scratch / name if problem.scratch else None, identity)
+    return Checkpoint(problem.scratch / f"acdc_{threshold!r}.safetensors", identity)

@@ -179,9 +179,9 @@ class Search:
 
     def _settle(self, column: int) -> None:
         """Edges out of a node are decided when its first reader's turn comes."""
-        layer = column // (self.graph.mlp_column(0) + 1)
+        layer = column // self.graph.layer_readers
         if layer < self.graph.n_layers:
-            if column == self.graph.mlp_column(layer):
+            if self.graph.mlps and column == self.graph.mlp_column(layer):
                 self.needs.settle_mlp(layer)
             elif column == self.graph.qkv_columns(layer).start + self.graph.n_heads - 1:
                 self.needs.settle_heads(layer)

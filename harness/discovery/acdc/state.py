@@ -164,7 +164,7 @@ class BatchState:
         tokens = [lane.base[0].numel() for lane in self.lanes]
         streams = sum(n * (2 * count + 1) for n, count in zip(tokens, plan.widest, strict=True))
         inner = self.batch.clean.numel() * (config.d_mlp * 4 + 6 * config.n_heads * config.d_head)
-        logits = self.batch.positions.numel() * config.d_vocab * _LOGIT_COPIES
+        logits = self.batch.positions.numel() * config.n_outputs * _LOGIT_COPIES
         return max(streams + inner, logits)
 
 

@@ -59,11 +59,12 @@ def _groups(graph: Graph) -> Iterator[_Group]:
     for layer in range(graph.n_layers):
         after = 2 * layer + 2
         yield _Group(graph.head_rows(layer), after if graph.parallel else after - 1, layer)
-        yield _Group(slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1), after)
+        if graph.mlps:
+            yield _Group(slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1), after)
 
 
 def n_groups(graph: Graph) -> int:
-    """2L, and one more where the embeddings are writers."""
+    """2L (L without MLPs), and one more where the embeddings are writers."""
     return len(list(_groups(graph)))
 
 
@@ -75,7 +76,7 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
     clean = collect(model, batch.clean, graph.inputs)
     differences = writer_differences(model, graph, clean, problem.counterfactuals.of(batch))
     below = Trace.of(model, clean.streams[0])
-    beside = tuple(_beside(below, graph.parallel))
+    beside = tuple(_beside(below, graph.parallel, graph.mlps))
     total = single(differences.new_zeros(graph.allowed.shape))
     passed_down: list[Tensor] = []
     for group in _groups(graph):
@@ -120,11 +121,12 @@ def _held(
     return stream + moved, replace(below, attention=tuple(attention))
 
 
-def _beside(trace: Trace, parallel: bool) -> Iterator[Tensor]:
+def _beside(trace: Trace, parallel: bool, mlps: bool) -> Iterator[Tensor]:
     """For heads, MLP, heads … what else than the group makes the stream above it [B, T, D]."""
     for x, after, written in zip(trace.streams, trace.after, trace.written, strict=True):
         yield x + written if parallel else x
-        yield after
+        if mlps:
+            yield after
 
 
 def _whole_run(trace: Trace, gradients: TraceGradients, below: Trace) -> GradientRun:

@@ -30,10 +30,11 @@ def shares(problem: Problem, batch: Batch) -> Tensor:
         rows = graph.before_attention(layer)
         share = _share_of_each(written[:rows], run.streams[2 * layer])
         total[:rows, graph.qkv_columns(layer)] = share[:, None]
-        rows = graph.before_mlp(layer)
-        total[:rows, graph.mlp_column(layer)] = _share_of_each(
-            written[:rows], run.streams[2 * layer + 1]
-        )
+        if graph.mlps:
+            rows = graph.before_mlp(layer)
+            total[:rows, graph.mlp_column(layer)] = _share_of_each(
+                written[:rows], run.streams[2 * layer + 1]
+            )
     total[:, graph.logits_column] = _share_of_each(written, run.streams[-1])
     return total
 

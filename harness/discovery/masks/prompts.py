@@ -73,7 +73,7 @@ class StepPrompts:
         tokens = sum(batch.clean.numel() for batch in self.problem.batches)
         read = sum(batch.positions.numel() for batch in self.problem.batches)
         counterfactuals = self.problem.patchable.counterfactual_numbers(tokens)
-        return counterfactuals + read * self.problem.model.config.d_vocab
+        return counterfactuals + read * self.problem.model.config.n_outputs
 
     def _fill(self) -> list[Prompts]:
         return [self._prompts(batch) for batch in self.problem.batches]

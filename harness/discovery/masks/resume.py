@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,29 +16,28 @@ if TYPE_CHECKING:
     from harness.discovery.masks.training import MaskRun
 
 
-def save(run: MaskRun, step: int, seconds: float, path: Path) -> None:
-    """Write a checkpoint: `step` is the next to do, `seconds` were spent on those before."""
+def save(run: MaskRun, step: int, seconds: float, path: Path, problem: Mapping[str, Any]) -> None:
+    """Write a checkpoint: `step` is the next to do, `seconds` were spent on those before.
+
+    `problem`: see `fingerprint`.
+    """
     tensors = {}
     for index, parameter in enumerate(_parameters(run.optimiser)):
         tensors[f"{index}"] = parameter
         for name, value in run.optimiser.state[parameter].items():
             tensors[f"{index}.{name}"] = value
-    note = {"run": _fingerprint(run), "step": step, "seconds": seconds}
-    save_state(tensors, json.dumps(note), path)
+    save_state(tensors, {"step": step, "seconds": seconds}, path, _purpose(run, problem))
 
 
-def restore(run: MaskRun, path: Path | None) -> tuple[int, float]:
+def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tuple[int, float]:
     """The first step still to do, and the seconds spent before.
 
-    A checkpoint of another run is ignored: the training starts anew.
+    A checkpoint of another run is deleted: the training starts anew.
     """
-    checkpoint = load_state(path) if path else None
+    checkpoint = load_state(path, _purpose(run, problem)) if path else None
     if checkpoint is None:
         return 0, 0.0
-    tensors, note = checkpoint
-    state = json.loads(note)
-    if state.get("run") != json.loads(json.dumps(_fingerprint(run))):
-        return 0, 0.0
+    tensors, state = checkpoint
     for index, parameter in enumerate(_parameters(run.optimiser)):
         parameter.data.copy_(tensors[f"{index}"])
         prefix = f"{index}."
@@ -54,10 +53,11 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
 
 
-def _fingerprint(run: MaskRun) -> dict[str, Any]:
+def _purpose(run: MaskRun, problem: Mapping[str, Any]) -> dict[str, Any]:
     """What a run must share with the one that wrote a checkpoint, to resume from it."""
     shapes = [list(parameter.shape) for parameter in _parameters(run.optimiser)]
     return {
+        "problem": problem,
         "seed": run.seed,
         "training": asdict(run.training),
         "levels": list(run.levels),

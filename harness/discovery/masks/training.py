@@ -22,8 +22,9 @@ beside it only the token ids of all prompts.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from harness.discovery.fingerprint import fingerprint
 from harness.discovery.masks.objective import StepObjective
 from harness.discovery.masks.resume import restore, save
 from harness.discovery.masks.settings import MaskDistribution, MaskMethod, MaskTraining
@@ -57,6 +59,7 @@ def train_masks(
     training = method.training()
     seed = int(torch.randint(2**30, (), generator=problem.generator))
     objective = StepObjective(problem, training, seed)
+    identity = fingerprint(problem) if problem.scratch else {}
     at_once, sets, earlier = _sets_at_once(problem, training), list[_Set](), 0.0
     for start in range(0, len(levels), at_once):
         some = levels[start : start + at_once]
@@ -65,7 +68,7 @@ def train_masks(
         path = problem.scratch / name if problem.scratch else None
         run = MaskRun(distribution, training, objective, seed + start, problem.device, some)
         shown = f"{title} {', '.join(f'{level:.4g}' for level in some)}"
-        earlier += run.finish(shown, path, problem.resolved(training.objective))
+        earlier += run.finish(shown, path, problem.resolved(training.objective), identity)
         sets += _sets(distribution)
     return Discovery(
         sets[len(sets) // 2].scores,
@@ -138,14 +141,19 @@ class MaskRun:
         return loss.detach()
 
     def finish(
-        self, title: str = "masks", path: Path | None = None, objective: str = "objective"
+        self,
+        title: str = "masks",
+        path: Path | None = None,
+        objective: str = "objective",
+        problem: Mapping[str, Any] = MappingProxyType({}),
     ) -> float:
         """Take all steps, the distribution's parameters moving in place.
 
         Resumes from the checkpoint at `path` if there is one; returns the seconds spent before.
-        `objective` is the loss's name, for the progress bar.
+        `objective` is the loss's name, for the progress bar; `problem` the `fingerprint` that a
+        checkpoint must have.
         """
-        first, earlier = restore(self, path)
+        first, earlier = restore(self, path, problem)
         began = saved = time.monotonic()
         last = self.training.steps - 1
         with tqdm(total=self.training.steps, initial=first, **_bar(title)) as bar:
@@ -157,7 +165,7 @@ class MaskRun:
                     bar.set_postfix(_shown(objective, loss, self.distribution))
                 now = time.monotonic()
                 if path and (now - saved > SAVE_SECONDS or step == last):
-                    save(self, step + 1, earlier + now - began, path)
+                    save(self, step + 1, earlier + now - began, path, problem)
                     saved = now
         return earlier
 

@@ -51,8 +51,8 @@ class ActivationPatching:
                 for layer in range(model.config.n_layers):
                     patcher.attention(layer, total)
                     patcher.mlp(layer, total)
-                    rows = graph.before_attention(layer), graph.before_mlp(layer)
-                    at_one = model.config.n_read_maps * rows[0] + rows[1]
+                    at_one = model.config.n_read_maps * graph.before_attention(layer)
+                    at_one += graph.before_mlp(layer) if graph.mlps else 0
                     bar.update(graph.n_places * at_one)
                 patcher.logits(total)
                 bar.update(graph.n_places * graph.n_writers)

@@ -44,7 +44,7 @@ def seconds_per_edge(problem: Problem, objective: Objective = "metric", every: i
     for layer in range(n_layers):
         at = timed[min(timed, key=lambda other: abs(other - layer))]
         total += patcher.model.config.n_read_maps * graph.before_attention(layer) * at.attention
-        total += graph.before_mlp(layer) * at.mlp
+        total += graph.before_mlp(layer) * at.mlp if graph.mlps else 0.0
     return total * graph.n_places / graph.n_edges
 
 
@@ -58,7 +58,7 @@ def _layer(patcher: Patcher, layer: int) -> _AtLayer:
         count * _timed(partial(patcher.at_reader, layer, reader, clean, new))[0]
         for reader, count in readers.items()
     )
-    mlp, _ = _timed(lambda: patcher.at_mlp(layer, removed))
+    mlp, _ = _timed(lambda: patcher.at_mlp(layer, removed)) if graph.mlps else (0.0, None)
     return _AtLayer(each / (heads + 2 * groups) / len(removed), mlp / len(removed))
 
 

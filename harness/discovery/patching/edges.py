@@ -104,7 +104,9 @@ class Patcher:
 
     @torch.no_grad()
     def mlp(self, layer: int, total: Tensor) -> None:
-        """All edges into a layer's MLP."""
+        """All edges into a layer's MLP; nothing to do without MLPs."""
+        if not self.graph.mlps:
+            return
         for scores, removed in self.edges(self.graph.before_mlp(layer)):
             total[*scores, self.graph.mlp_column(layer)] += self.at_mlp(layer, removed)
 

@@ -39,6 +39,8 @@ class NodePatcher:
             # A parallel layer's MLP does not see the heads: both reach the stream together.
             heads_at = 2 * layer + (2 if graph.parallel else 1)
             gained.append(self._from(heads_at, graph.head_rows(layer), layer + 1))
+            if not graph.mlps:
+                continue
             mlp = slice(graph.mlp_row(layer), graph.mlp_row(layer) + 1)
             gained.append(self._from(2 * layer + 2, mlp, layer + 1))
         return torch.cat(gained)

@@ -10,14 +10,20 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from harness.models.config import Rotary
-from harness.models.loading.fields import ACTIVATIONS, Fields
+from harness.errors import HarnessError
+from harness.models.loading.fields import ACTIVATIONS, HARMLESS, Fields
 from harness.models.loading.llama import IGNORED, config_of, sliding, translate
-from harness.models.loading.rope import parameters, rotary_of
-from harness.models.loading.translation import Translation
+from harness.models.loading.rope import rotary_by_kind
+from harness.models.loading.translation import Change, Translation, same_shape
 
+_VISION = (
+    "vision_config",
+    "mm_tokens_per_image",
+    "boi_token_index",
+    "eoi_token_index",
+    "image_token_index",
+)
+"""Fields of the part that sees, which is left out."""
 VISION = r"(.*\.)?(vision_tower|multi_modal_projector)\..*"
 _GEMMA_3 = {
     "vocab_size": 262_208,
@@ -33,23 +39,27 @@ _GEMMA_3 = {
 
 def gemma(fields: Fields, tensors: Collection[str]) -> Translation:
     """Gemma 1, whose first files write `gelu` for the tanh approximation."""
-    config = config_of(
-        fields,
-        activation="gelu_tanh" if fields.data.get("hidden_act") == "gelu" else _activation(fields),
-        **_shared(fields),
-    )
+    # `hidden_activation` stands in some files and is not read by `transformers`.
+    legacy = {**ACTIVATIONS, "gelu": "gelu_tanh"}
+    activation = fields.choice("hidden_act", legacy, "gelu_pytorch_tanh")
+    _same_activation(fields, "hidden_activation", activation)
+    config = config_of(fields, 8192, activation=activation, **_shared(fields))
     return translate(config, tensors, one_more)
 
 
 def gemma2(fields: Fields, tensors: Collection[str]) -> Translation:
     """Gemma 2: every other layer has a window; soft caps on scores and logits."""
-    kinds = fields.words("layer_types") or _pattern(fields, 2)
+    kinds = fields.words("layer_types")
+    layers = sliding(_pattern(fields, 2) if kinds is None else kinds, fields)
+    window = _window(fields, layers)
+    fields.agree("sliding_window_size", window, "sliding_window")
     caps = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
     final, scores = (_cap(fields, name, default) for name, default in caps.items())
     config = config_of(
         fields,
-        window=fields.count("sliding_window", 4096),
-        window_layers=sliding(kinds, fields),
+        8192,
+        window=window,
+        window_layers=layers,
         logit_softcap=final,
         attention_softcap=scores,
         **_shared(fields),
@@ -60,31 +70,44 @@ def gemma2(fields: Fields, tensors: Collection[str]) -> Translation:
 
 def gemma3(fields: Fields, tensors: Collection[str]) -> Translation:
     """The language model of Gemma 3: a QK norm, and another rotary base in local layers."""
-    if fields.has("text_config"):
-        fields = fields.nested("text_config")
+    fields.ignore(["attn_logit_softcapping", "_sliding_window_pattern"])  # `transformers` does so
     fields = replace(fields, data={**_GEMMA_3, **fields.data})
-    kinds = fields.words("layer_types") or _pattern(
-        fields, fields.count("sliding_window_pattern", 6)
-    )
-    d_head, base = fields.count("head_dim", 256), fields.number("rope_theta", 1_000_000.0)
+    every, kinds = fields.count("sliding_window_pattern", 6), fields.words("layer_types")
+    layers = sliding(_pattern(fields, every) if kinds is None else kinds, fields)
+    n_ctx = fields.count("max_position_embeddings")
     config = config_of(
         fields,
-        window=fields.count("sliding_window", 4096),
-        window_layers=sliding(kinds, fields),
-        rotary=rotary_of(fields, d_head, part="full_attention", base=base),
-        window_rotary=_local_rotary(fields, d_head),
+        n_ctx,
+        window=_window(fields, layers),
+        window_layers=layers,
+        rotary=rotary_by_kind(fields, n_ctx, "full_attention", "rope_theta", 1_000_000.0),
+        window_rotary=rotary_by_kind(
+            fields, n_ctx, "sliding_attention", "rope_local_base_freq", 10_000.0
+        ),
         qk_norm=True,
         logit_softcap=_cap(fields, "final_logit_softcapping", None),
-        # `transformers` ignores attn_logit_softcapping of Gemma 3.
         **_shared(fields),
         **_later(fields),
     )
     return translate(config, tensors, one_more, f"{IGNORED}|{VISION}")
 
 
-def one_more(weight: Tensor) -> Tensor:
-    """1 + w in double precision, since 16 bits would round w away."""
-    return weight.double() + 1
+def gemma3_with_vision(fields: Fields, tensors: Collection[str]) -> Translation:
+    """The language model of a Gemma 3 with vision, whose fields are those of `text_config`."""
+    fields.ignore(_VISION)
+    text = fields.nested("text_config")
+    text.ignore(HARMLESS)
+    text.refuse("model_type", ("gemma3_text",), "only the text model of Gemma 3 is read")
+    tied = fields.flag("tie_word_embeddings", True)
+    if text.flag("tie_word_embeddings", True) is not tied:
+        raise HarnessError(
+            f"{fields.path}: tie_word_embeddings is not the same in text_config and beside it"
+        )
+    return gemma3(text, tensors)
+
+
+one_more = Change(lambda weight: weight.double() + 1, same_shape)
+"""1 + w in double precision, since 16 bits would round w away."""
 
 
 def _shared(fields: Fields) -> dict[str, Any]:
@@ -102,35 +125,43 @@ def _shared(fields: Fields) -> dict[str, Any]:
 
 def _later(fields: Fields) -> dict[str, Any]:
     """What Gemma 2 and 3 have beside Gemma 1."""
+    # `hidden_act` stands in some files and is not read by `transformers`.
+    activation = fields.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh")
+    _same_activation(fields, "hidden_act", activation)
     return {
-        "activation": _activation(fields),
+        "activation": activation,
         "post_norms": True,
-        "query_scale": fields.number("query_pre_attn_scalar", 256) ** -0.5,
+        "query_scale": fields.number("query_pre_attn_scalar", 256, positive=True) ** -0.5,
     }
 
 
-def _activation(fields: Fields) -> Any:
-    name = "hidden_activation" if fields.has("hidden_activation") else "hidden_act"
-    return fields.choice(name, ACTIVATIONS, "gelu_pytorch_tanh")
+def _same_activation(fields: Fields, name: str, activation: str) -> None:
+    if fields.has(name) and fields.choice(name, ACTIVATIONS) != activation:
+        raise HarnessError(
+            f"{fields.path}: hidden_act and hidden_activation differ; make them agree, or leave "
+            "one out"
+        )
 
 
 def _cap(fields: Fields, name: str, default: float | None) -> float | None:
     """A soft cap; a null in the file means that there is none."""
-    if name in fields.data:
-        default = None
-    return fields.number(name) if fields.has(name) else default
+    if fields.is_null(name):
+        return None
+    if default is None and not fields.has(name):
+        return None
+    return fields.number(name, default, positive=True)
+
+
+def _window(fields: Fields, layers: tuple[int, ...]) -> int | None:
+    """The window of these layers; `HarnessError` if it is null and there are some."""
+    if fields.is_null("sliding_window"):
+        if layers:
+            raise HarnessError(f"{fields.path}: sliding_window is null, and layers need one")
+        return None
+    return fields.count("sliding_window", 4096)
 
 
 def _pattern(fields: Fields, every: int) -> tuple[str, ...]:
     """Kinds of layers: every `every`-th has full attention, the others a window."""
     kinds = {True: "sliding_attention", False: "full_attention"}
-    return tuple(kinds[bool((i + 1) % every)] for i in range(fields.count("num_hidden_layers")))
-
-
-def _local_rotary(fields: Fields, d_head: int) -> Rotary:
-    base = fields.number("rope_local_base_freq", 10_000.0)
-    if parameters(fields).has("sliding_attention"):
-        return rotary_of(fields, d_head, part="sliding_attention", base=base)
-    # The one scaling of the old form applies to layers without a window.
-    plain = replace(fields, data={**fields.data, "rope_parameters": None, "rope_scaling": None})
-    return rotary_of(plain, d_head, base=base)
+    return tuple(kinds[bool((i + 1) % every)] for i in range(fields.layers("num_hidden_layers")))

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
-from harness.models.loading.translation import TensorSource, Translation, prefix_of
+from harness.models.loading.translation import (
+    Change,
+    TensorSource,
+    Translation,
+    prefix_of,
+    same_shape,
+)
+from harness.models.shapes import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = r"(.*\.)?h\.\d+\.attn\.(bias|masked_bias)"  # causal masks of older checkpoints
 
@@ -37,9 +47,9 @@ def gpt2(fields: Fields, tensors: Collection[str]) -> Translation:
     for layer in range(config.n_layers):
         for ours, theirs in names.items():
             for kind in ("weight", "bias"):
-                change = _transposed
+                change = _LINEAR
                 if by_layer and ours == "qkv_map":  # scores / (layer + 1): so for the queries
-                    change = partial(_queries_divided, by=layer + 1)
+                    change = Change(partial(_queries_divided, by=layer + 1), _transposed_shape)
                 sources[f"blocks.{layer}.{ours}.{kind}"] = TensorSource(
                     (f"{prefix}h.{layer}.{theirs}.{kind}",), change
                 )
@@ -50,15 +60,18 @@ def gpt2(fields: Fields, tensors: Collection[str]) -> Translation:
 
 
 def _config(fields: Fields) -> TransformerConfig:
-    width, heads = fields.count("n_embd"), fields.count("n_head")
+    width = fields.count(fields.spelling("n_embd", "hidden_size"))
+    heads = fields.count(fields.spelling("n_head", "num_attention_heads"))
     return TransformerConfig(
-        n_layers=fields.count("n_layer"),
+        n_layers=fields.layers(fields.spelling("n_layer", "num_hidden_layers")),
         n_heads=heads,
         d_model=width,
-        d_head=width // heads,
+        d_head=width_of_heads(fields, width, heads),
         d_mlp=fields.count("n_inner", 4 * width),
         d_vocab=fields.count("vocab_size"),
-        n_ctx=fields.count("n_positions", 1024),
+        n_ctx=fields.count(
+            fields.spelling("n_positions", "max_position_embeddings", "n_ctx"), 1024
+        ),
         norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         activation=fields.choice("activation_function", ACTIVATIONS, "gelu_new"),
         tied=fields.flag("tie_word_embeddings", True),
@@ -66,8 +79,23 @@ def _config(fields: Fields) -> TransformerConfig:
     )
 
 
+def width_of_heads(fields: Fields, width: int, heads: int) -> int:
+    """The width of a head where heads share the stream's width; refuses any other."""
+    if width % heads:
+        raise HarnessError(f"{fields.path}: a width of {width} is not divisible by {heads} heads")
+    fields.agree("head_dim", width // heads, "the width over the number of heads")
+    return width // heads
+
+
 def _transposed(tensor: Tensor) -> Tensor:
     return tensor.T if tensor.ndim == 2 else tensor
+
+
+def _transposed_shape(shape: Shape) -> Shape:
+    return shape[::-1] if len(shape) == 2 else same_shape(shape)
+
+
+_LINEAR = Change(_transposed, _transposed_shape)
 
 
 def _queries_divided(tensor: Tensor, by: int) -> Tensor:

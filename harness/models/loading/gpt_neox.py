@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
-from harness.models.loading.rope import BASE, rotary_of
-from harness.models.loading.translation import TensorSource, Translation, prefix_of
+from harness.models.loading.gpt2 import width_of_heads
+from harness.models.loading.rope import partly_rotary
+from harness.models.loading.translation import (
+    Change,
+    TensorSource,
+    Translation,
+    prefix_of,
+    same_shape,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORED = r".*\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"  # buffers of older checkpoints
 
@@ -36,7 +45,8 @@ def gpt_neox(fields: Fields, tensors: Collection[str]) -> Translation:
                     continue
                 source = TensorSource((f"{prefix}layers.{layer}.{theirs}.{kind}",))
                 if ours == "qkv_map":
-                    source = TensorSource(source.names, partial(_by_part, heads=config.n_heads))
+                    by_part = Change(partial(_by_part, heads=config.n_heads), same_shape)
+                    source = TensorSource(source.names, by_part)
                 sources[f"blocks.{layer}.{ours}.{kind}"] = source
     if not config.tied:
         sources["unembedding"] = TensorSource(("embed_out.weight",))
@@ -47,14 +57,16 @@ def gpt_neox(fields: Fields, tensors: Collection[str]) -> Translation:
 def _config(fields: Fields) -> TransformerConfig:
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     bias = fields.flag("attention_bias", True)
+    d_head = width_of_heads(fields, width, heads)
+    n_ctx = fields.count("max_position_embeddings", 2048)
     return TransformerConfig(
-        n_layers=fields.count("num_hidden_layers"),
+        n_layers=fields.layers("num_hidden_layers"),
         n_heads=heads,
         d_model=width,
-        d_head=width // heads,
+        d_head=d_head,
         d_mlp=fields.count("intermediate_size"),
         d_vocab=fields.count("vocab_size"),
-        n_ctx=fields.count("max_position_embeddings", 2048),
+        n_ctx=n_ctx,
         norm_eps=fields.number("layer_norm_eps", 1e-5),
         positions="rotary",
         activation=fields.choice("hidden_act", ACTIVATIONS, "gelu"),
@@ -62,12 +74,7 @@ def _config(fields: Fields) -> TransformerConfig:
         parallel=fields.flag("use_parallel_residual", True),
         qkv_bias=bias,
         out_bias=bias,
-        rotary=rotary_of(
-            fields,
-            width // heads,
-            base=fields.number("rotary_emb_base", fields.number("rope_theta", BASE)),
-            share=fields.number("rotary_pct", 0.25),
-        ),
+        rotary=partly_rotary(fields, d_head, n_ctx),
     )
 
 

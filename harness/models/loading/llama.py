@@ -5,15 +5,20 @@ All have rotary positions, RMSNorm, gated MLPs, and keys and values that heads m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Collection
 from typing import Any
-
-from torch import Tensor
 
 from harness.models.config import TransformerConfig
 from harness.models.loading.fields import ACTIVATIONS, Fields
 from harness.models.loading.rope import rotary_of
-from harness.models.loading.translation import TensorSource, Translation, prefix_of, unchanged
+from harness.models.loading.translation import (
+    Change,
+    TensorSource,
+    Translation,
+    prefix_of,
+    unchanged,
+)
 
 IGNORED = r".*\.rotary_emb\.inv_freq"  # a buffer of older checkpoints
 
@@ -21,23 +26,23 @@ IGNORED = r".*\.rotary_emb\.inv_freq"  # a buffer of older checkpoints
 def llama(fields: Fields, tensors: Collection[str]) -> Translation:
     """Llama 1 to 3 and CodeLlama; `attention_bias` and `mlp_bias` as they are set."""
     bias = fields.flag("attention_bias", False)
-    config = config_of(
-        fields, qkv_bias=bias, out_bias=bias, mlp_bias=fields.flag("mlp_bias", False)
-    )
+    mlp_bias = fields.flag("mlp_bias", False)
+    config = config_of(fields, 2048, qkv_bias=bias, out_bias=bias, mlp_bias=mlp_bias)
     return translate(config, tensors)
 
 
 def mistral(fields: Fields, tensors: Collection[str]) -> Translation:
-    """Mistral: every layer has the window, if there is one."""
+    """Mistral: every layer has the window, if there is one; a null says that there is none."""
     fields.refuse("layer_types", (), "Mistral has layers of one kind")
-    window = fields.count("sliding_window") if fields.has("sliding_window") else None
-    layers = range(fields.count("num_hidden_layers")) if window else ()
-    return translate(config_of(fields, window=window, window_layers=tuple(layers)), tensors)
+    none = fields.is_null("sliding_window")  # absent, it is the default
+    window = None if none else fields.count("sliding_window", 4096)
+    layers = tuple(range(fields.layers("num_hidden_layers"))) if window else ()
+    return translate(config_of(fields, 131_072, window=window, window_layers=layers), tensors)
 
 
 def qwen2(fields: Fields, tensors: Collection[str]) -> Translation:
     """Qwen 2 and 2.5: queries, keys and values have a bias."""
-    return translate(config_of(fields, qkv_bias=True, **_qwen_window(fields)), tensors)
+    return translate(config_of(fields, 32_768, qkv_bias=True, **_qwen_window(fields)), tensors)
 
 
 def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
@@ -45,6 +50,7 @@ def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
     bias = fields.flag("attention_bias", False)
     config = config_of(
         fields,
+        32_768,
         d_head=fields.count("head_dim", 128),
         qkv_bias=bias,
         out_bias=bias,
@@ -54,19 +60,24 @@ def qwen3(fields: Fields, tensors: Collection[str]) -> Translation:
     return translate(config, tensors)
 
 
-def config_of(fields: Fields, d_head: int | None = None, **more: Any) -> TransformerConfig:
-    """The configuration of a Llama; `more` are those of our fields that differ from it."""
+def config_of(
+    fields: Fields, n_ctx: int, d_head: int | None = None, **more: Any
+) -> TransformerConfig:
+    """The configuration of a Llama; `more` are those of our fields that differ from it.
+
+    `n_ctx`: the family's context, where the file does not state one.
+    """
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
-    fields.refuse("partial_rotary_factor", (1,), "this family rotates whole heads")
-    d_head = d_head or fields.count("head_dim", width // heads)
+    n_ctx = fields.count("max_position_embeddings", n_ctx)
+    d_head = d_head or fields.count("head_dim", max(1, width // heads))
     theirs: dict[str, Any] = {
-        "n_layers": fields.count("num_hidden_layers"),
+        "n_layers": fields.layers("num_hidden_layers"),
         "n_heads": heads,
         "d_model": width,
         "d_head": d_head,
         "d_mlp": fields.count("intermediate_size"),
         "d_vocab": fields.count("vocab_size"),
-        "n_ctx": fields.count("max_position_embeddings"),
+        "n_ctx": n_ctx,
         "n_key_value_heads": fields.count("num_key_value_heads", heads),
         "norm": "rmsnorm",
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
@@ -79,15 +90,15 @@ def config_of(fields: Fields, d_head: int | None = None, **more: Any) -> Transfo
     if "tied" not in more:
         more["tied"] = fields.flag("tie_word_embeddings", False)
     if "rotary" not in more:
-        more["rotary"] = rotary_of(fields, d_head)
+        more["rotary"] = rotary_of(fields, n_ctx)
     return TransformerConfig(**{**theirs, **more})
 
 
 def sliding(kinds: tuple[str, ...], fields: Fields) -> tuple[int, ...]:
     """The layers that have a window, from the kind of each layer."""
-    if len(kinds) != fields.count("num_hidden_layers"):
+    if len(kinds) != fields.layers("num_hidden_layers"):
         fields.refuse("layer_types", (), "it must name one kind per layer")
-    for kind in set(kinds) - {"sliding_attention", "full_attention"}:
+    for kind in {*kinds} - {"sliding_attention", "full_attention"}:
         fields.refuse("layer_types", (), f"{kind!r} is an unknown kind of attention")
     return tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
 
@@ -95,7 +106,7 @@ def sliding(kinds: tuple[str, ...], fields: Fields) -> tuple[int, ...]:
 def translate(
     config: TransformerConfig,
     tensors: Collection[str],
-    norm_change: Callable[[Tensor], Tensor] = unchanged,
+    norm_change: Change = unchanged,
     ignored: str = IGNORED,
 ) -> Translation:
     """The translation of a Llama's tensors, under any prefix; `norm_change` maps norm weights."""
@@ -147,12 +158,12 @@ def _norms(config: TransformerConfig) -> dict[str, str]:
 
 def _qwen_window(fields: Fields) -> dict[str, Any]:
     """A window in the layers from `max_window_layers` on, or in those that `layer_types` names."""
-    if not fields.flag("use_sliding_window", False):
-        return {}
+    used, none = fields.flag("use_sliding_window", False), fields.is_null("sliding_window")
     window, first = fields.count("sliding_window", 4096), fields.number("max_window_layers", 28)
-    kinds = fields.words("layer_types")
-    if kinds is None:
-        layers = tuple(range(int(first), fields.count("num_hidden_layers")))
-    else:
-        layers = sliding(kinds, fields)
-    return {"window": window, "window_layers": layers}
+    kinds, n = fields.words("layer_types"), fields.layers("num_hidden_layers")
+    layers = tuple(range(max(0, math.ceil(first)), n)) if kinds is None else sliding(kinds, fields)
+    if used and not none:
+        return {"window": window, "window_layers": layers}
+    if kinds is not None and layers:
+        fields.refuse("layer_types", (), "it names windows where there is no sliding_window")
+    return {}

@@ -1,16 +1,17 @@
-"""Tensors of safetensors files by name, read one at a time."""
+"""Filling a model's parameters from the tensors of safetensors files, read one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.models.loading.stored import Stored
+from harness.models.loading.translation import TensorSource, Translation, check_fit, misfit
+from harness.models.transformer import Transformer
 
 _DTYPES = {
     "F64": torch.float64,
@@ -20,22 +21,11 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The file, shape and precision (in safetensors' words) of a tensor on disk."""
-
-    file: Path
-    shape: tuple[int, ...]
-    kind: str
-
-
 class TensorFiles(Mapping[str, Stored]):
-    """The tensors of one checkpoint by name. Raises `HarnessError` for a broken file."""
+    """The tensors of one checkpoint by name."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._stored: dict[str, Stored] = {}
-        for path in paths:
-            self._stored |= _contents(path)
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self._stored = stored
 
     def __getitem__(self, name: str) -> Stored:
         return self._stored[name]
@@ -47,33 +37,77 @@ class TensorFiles(Mapping[str, Stored]):
         return len(self._stored)
 
     def read(self, name: str) -> Tensor:
-        """One tensor. The file is mapped for this read alone, which keeps resident memory low."""
-        with safe_open(self._stored[name].file, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
+        """One tensor. The file is mapped for this read alone, which keeps resident memory low.
+
+        Raises `HarnessError` if the file is no longer what its header was.
+        """
+        path = self._stored[name].file
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise HarnessError(f"{path}: cannot be read: {error}") from error
         return tensor
 
     def dtype(self, names: Iterable[str]) -> torch.dtype:
         """The precision that holds all these tensors without loss."""
         widest = None
         for name in names:
-            stored = self._stored[name]
-            if stored.kind not in _DTYPES:
-                raise HarnessError(
-                    f"{stored.file}: {name} is stored as {stored.kind}; only "
-                    f"{', '.join(_DTYPES)} are read (no quantised weights)"
-                )
-            kind = _DTYPES[stored.kind]
+            kind = _DTYPES[self._stored[name].kind]
             widest = kind if widest is None else torch.promote_types(widest, kind)
         return widest or torch.float32
 
 
-def _contents(path: Path) -> dict[str, Stored]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
-                name: Stored(path, tuple(one.get_shape()), one.get_dtype())
-                for name, one in slices.items()
-            }
-    except SafetensorError as error:
-        raise HarnessError(f"{path}: not a safetensors file: {error}") from error
+@torch.no_grad()
+def build_model(
+    translation: Translation,
+    files: TensorFiles,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+) -> Transformer:
+    """The model, frozen, in precision `dtype` (None: as stored) on `device`.
+
+    Beside the model there is never more than one tensor in memory. Raises `HarnessError` as
+    `check_fit` does, before anything is built.
+    """
+    check_fit(translation, files)
+    with torch.device("meta"):
+        model = Transformer(translation.config)
+    model.to(dtype or files.dtype(translation.used())).to_empty(device=device)
+    parameters = dict(model.named_parameters())
+    for name, source in translation.sources.items():
+        _fill(name, parameters[name], source, files)
+    _check_unused(translation, files, parameters)
+    return model.requires_grad_(False).eval()
+
+
+def _check_unused(
+    translation: Translation, files: TensorFiles, parameters: Mapping[str, Tensor]
+) -> None:
+    """Tensors that are not loaded must hold nothing that the loaded ones lack."""
+    for name in files.keys() & translation.repeated.keys():
+        ours = parameters[translation.repeated[name]]
+        if not torch.equal(files.read(name).to(ours), ours):
+            raise HarnessError(
+                f"{files[name].file}: {name} is not the embedding, though the configuration ties "
+                "both; set `tie_word_embeddings: false` if that is meant"
+            )
+    for name in files.keys() & set(translation.zero):
+        if files.read(name).any():
+            raise HarnessError(
+                f"{files[name].file}: {name} has no counterpart here and is not zero"
+            )
+
+
+def _fill(name: str, parameter: Tensor, source: TensorSource, files: TensorFiles) -> None:
+    if not source.names:
+        parameter.fill_(source.constant)
+        return
+    parts, start = source.names, 0
+    for tensor in parts:
+        part = source.change(files.read(tensor))
+        room = parameter[start : start + len(part)]
+        if part.shape != room.shape:
+            raise misfit(files, f"{tensor} changed its shape while {name} was read")
+        room.copy_(part)
+        start += len(part)

@@ -1,23 +1,53 @@
-"""Filling a model's parameters from the tensors of a checkpoint, one at a time."""
+"""Where a model's parameters come from in a checkpoint, and whether they fit. Needs no torch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
-from harness.models.loading.tensors import TensorFiles
-from harness.models.transformer import Transformer
+from harness.models.loading.stored import Stored
+from harness.models.shapes import Shape, parameter_shapes
+from harness.spec.printable import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = ("F64", "F32", "BF16", "F16")
+"""Precisions that are read, in safetensors' words."""
 
 
-def unchanged(tensor: Tensor) -> Tensor:
-    """The tensor as it is."""
-    return tensor
+@dataclass(frozen=True)
+class Change:
+    """What a tensor becomes on its way to a parameter, and what its shape becomes.
+
+    `shape` is None for tensors that cannot be changed so.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    shape: Callable[[Shape], Shape | None]
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """The tensor, changed."""
+        return self.apply(tensor)
+
+
+def same_shape(shape: Shape) -> Shape:
+    """The shape, of a change that leaves it."""
+    return shape
+
+
+def reversed_shape(shape: Shape) -> Shape | None:
+    """The shape of a transposed matrix."""
+    return shape[::-1] if len(shape) == 2 else None
+
+
+unchanged = Change(lambda tensor: tensor, same_shape)
+transposed = Change(lambda tensor: tensor.T, reversed_shape)
+flattened = Change(lambda tensor: tensor.flatten(), lambda shape: (_product(shape),))
 
 
 @dataclass(frozen=True)
@@ -28,7 +58,7 @@ class TensorSource:
     """
 
     names: tuple[str, ...]
-    change: Callable[[Tensor], Tensor] = unchanged
+    change: Change = unchanged
     constant: float = 0.0
 
 
@@ -52,92 +82,61 @@ class Translation:
         return [name for source in self.sources.values() for name in source.names]
 
 
-@torch.no_grad()
-def build_model(
-    translation: Translation,
-    files: TensorFiles,
-    dtype: torch.dtype | None = None,
-    device: str = "cpu",
-) -> Transformer:
-    """The model, frozen, in precision `dtype` (None: as stored) on `device`.
+def check_fit(translation: Translation, stored: Mapping[str, Stored]) -> None:
+    """Refuse a checkpoint whose tensors are not those that its configuration asks for.
 
-    Beside the model there is never more than one tensor in memory. Raises `HarnessError` naming
-    the tensors that are missing, unknown, or of another shape than the configuration says.
+    Raises `HarnessError` naming the tensors that are missing, unknown, or of another shape or
+    precision. Nothing is built or read for this.
     """
-    _check_names(translation, files)
-    with torch.device("meta"):
-        model = Transformer(translation.config)
-    model.to(dtype or files.dtype(translation.used())).to_empty(device=device)
-    parameters = dict(model.named_parameters())
-    if parameters.keys() != translation.sources.keys():
-        odd = parameters.keys() ^ translation.sources.keys()
+    _check_names(translation, stored)
+    for name in translation.used():
+        if stored[name].kind not in KINDS:
+            raise HarnessError(
+                f"{stored[name].file}: {printable(name)} is stored as {stored[name].kind}; only "
+                f"{', '.join(KINDS)} are read (no quantised weights)"
+            )
+    shapes = parameter_shapes(translation.config)
+    if shapes.keys() != translation.sources.keys():
+        odd = shapes.keys() ^ translation.sources.keys()
         raise RuntimeError(f"a translation must give every parameter once: {sorted(odd)[:4]}")
     for name, source in translation.sources.items():
-        _fill(name, parameters[name], source, files)
-    _check_unused(translation, files, parameters)
-    return model.requires_grad_(False).eval()
+        if source.names and _stacked_shape(source, stored) != shapes[name]:
+            raise _wrong_shape(name, shapes[name], source.names, stored)
 
 
-def _check_unused(
-    translation: Translation, files: TensorFiles, parameters: Mapping[str, Tensor]
-) -> None:
-    """Tensors that are not loaded must hold nothing that the loaded ones lack."""
-    for name in files.keys() & translation.repeated.keys():
-        ours = parameters[translation.repeated[name]]
-        if not torch.equal(files.read(name).to(ours), ours):
-            raise HarnessError(
-                f"{files[name].file}: {name} is not the embedding, though the configuration ties "
-                "both; set `tie_word_embeddings: false` if that is meant"
-            )
-    for name in files.keys() & set(translation.zero):
-        if files.read(name).any():
-            raise HarnessError(
-                f"{files[name].file}: {name} has no counterpart here and is not zero"
-            )
-
-
-def _check_names(translation: Translation, files: TensorFiles) -> None:
+def _check_names(translation: Translation, stored: Mapping[str, Stored]) -> None:
     wanted, extra = set(translation.used()), re.compile(translation.ignored)
     expected = wanted | translation.repeated.keys() | set(translation.zero)
-    faults = [f"missing {name}" for name in sorted(wanted - files.keys())]
+    faults = [f"missing {name}" for name in sorted(wanted - stored.keys())]
     faults += [
-        f"unknown {name} {files[name].shape}"
-        for name in sorted(files.keys() - expected)
+        f"unknown {printable(name[:120])} {stored[name].shape}"
+        for name in sorted(stored.keys() - expected)
         if not extra.fullmatch(name)
     ]
     if faults:
         more = f" (and {len(faults) - 8} more)" if len(faults) > 8 else ""
-        raise _misfit(files, "; ".join(faults[:8]) + more)
+        raise misfit(stored, "; ".join(faults[:8]) + more)
 
 
-def _fill(name: str, parameter: Tensor, source: TensorSource, files: TensorFiles) -> None:
-    if not source.names:
-        parameter.fill_(source.constant)
-        return
-    room = parameter
-    for tensor in source.names:
-        read = files.read(tensor)
-        try:
-            part = source.change(read)
-        except (RuntimeError, IndexError) as error:
-            raise _wrong_shape(name, parameter, source.names, files) from error
-        if part.shape[1:] != room.shape[1:] or len(part) > len(room):
-            raise _wrong_shape(name, parameter, source.names, files)
-        room[: len(part)].copy_(part)
-        room = room[len(part) :]
-    if len(room):
-        raise _wrong_shape(name, parameter, source.names, files)
+def _stacked_shape(source: TensorSource, stored: Mapping[str, Stored]) -> Shape | None:
+    """The shape of all tensors of a source, changed and stacked as rows; None if that cannot be."""
+    parts = [source.change.shape(stored[name].shape) for name in source.names]
+    shapes = [part for part in parts if part]
+    if len(shapes) < len(parts) or len({part[1:] for part in shapes}) > 1:
+        return None
+    return (sum(part[0] for part in shapes), *shapes[0][1:])
 
 
 def _wrong_shape(
-    name: str, parameter: Tensor, tensors: Iterable[str], files: TensorFiles
+    name: str, shape: Shape, tensors: Iterable[str], stored: Mapping[str, Stored]
 ) -> HarnessError:
-    shapes = " and ".join(f"{one} has shape {files[one].shape}" for one in tensors)
-    return _misfit(files, f"{shapes}, the configuration says {tuple(parameter.shape)} for {name}")
+    shapes = " and ".join(f"{one} has shape {stored[one].shape}" for one in tensors)
+    return misfit(stored, f"{shapes}, the configuration says {shape} for {name}")
 
 
-def _misfit(files: TensorFiles, text: str) -> HarnessError:
-    folder = next(iter(files.values())).file.parent if len(files) else "the checkpoint"
+def misfit(stored: Mapping[str, Stored], text: str) -> HarnessError:
+    """The error for weights that are not those of their configuration."""
+    folder = next(iter(stored.values())).file.parent if len(stored) else "the checkpoint"
     return HarnessError(f"the weights in {folder} do not fit its config.json: {text}")
 
 
@@ -145,3 +144,10 @@ def prefix_of(ending: str, tensors: Iterable[str], usual: str) -> str:
     """What stands before the tensor that ends in `ending`; `usual` if there is not exactly one."""
     prefixes = [name.removesuffix(ending) for name in tensors if name.endswith(ending)]
     return prefixes[0] if len(prefixes) == 1 else usual
+
+
+def _product(shape: Shape) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

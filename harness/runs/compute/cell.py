@@ -25,25 +25,30 @@ from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.metrics.per_example import with_classes
 from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
-from harness.runs.compute.cost import Cost, measured, plain_seconds
+from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
+from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.plan import Cell, check_files
 from harness.runs.store import CellOutput
-from harness.runs.store.atomic import remove_folder
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
+from harness.spec.identity import digest
 from harness.spec.types import CHOICES, CompileModel
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
+
+_QUALITY: Last[dict[str, Any]] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
 """The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
@@ -57,12 +62,13 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
     choices, device = cell.task.spec.evaluation, cell.runtime.device
-    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed)
+    answers = cell.task.spec.answers
+    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
+    tell_effect(cell, prepared, log)
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
-    seconds = cost.seconds + discovery.earlier_seconds
     began = time.perf_counter()
     ladder = Ladder(discovery, test, cell.method.selection)
     circuits = ladder.requested()
@@ -76,19 +82,23 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
         "notes": {name: float(value) for name, value in notes.items()},
     }
-    remove_folder(models.scratch(cell.id))
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
             "circuits.safetensors": pack([one.kept for one in circuits], test.space),
-            "examples.safetensors": _example_arrays(examples, choices.measures),
+            "examples.safetensors": _example_arrays(
+                examples, with_classes(choices.measures, answers)
+            ),
         },
         {
-            "seconds": seconds,
-            "peak_mib": cost.peak_mib,
-            "cost_fb": seconds / plain_seconds(model, prepared.discovery.batches, device),
+            **timing(
+                cost,
+                plain_times(model, prepared.discovery.batches, device),
+                discovery.earlier_seconds,
+                device,
+            ),
             "evaluation_seconds": evaluation_seconds,
         },
     )
@@ -208,6 +218,11 @@ def _result(
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     """How well the model does the task on every split it was not trained on."""
+    key = cell.model_id, digest(cell.identity["task"]), cell.runtime, cell.limit
+    return _QUALITY.of(key, lambda: _measured_quality(cell, model, data))
+
+
+def _measured_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
     by_split = {}
     wanted = limited(QUALITY_PAIRS, cell)
     for split in data.splits:

@@ -108,7 +108,7 @@ class Ladder:
         return {"size_at": "grid", **_by_threshold(smallest)}
 
     def _exact(self, circuits: Sequence[Requested], summary: Summary) -> list[int | None]:
-        alone = replace(self.setup, choices=replace(self.setup.choices, measures=()))
+        alone = replace(self.setup, choices=replace(self.setup.choices, measures=()), classes=())
         search = TargetSearch.of(alone, self.references, self.circuit, summary.examples)
         for row, one in enumerate(circuits):
             search.add(one.n, one.kept, summary.examples.row(row))

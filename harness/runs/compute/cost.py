@@ -2,7 +2,8 @@
 
 Seconds depend on the machine; `cost_fb` divides them by the time of one plain forward and backward
 (next-token loss at all positions, gradients of all weights) measured in the same process on the
-same prompts, so that it can be compared between machines.
+same prompts, so that it can be compared between machines. Both are processor time of all threads,
+which neighbours move less than wall time; on CUDA both are wall time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import torch
@@ -28,16 +29,31 @@ from harness.datasets.batch import Batch
 from harness.models.transformer import Transformer
 
 _SAMPLING_SECONDS = 0.002
+_TICK = time.get_clock_info("process_time").resolution
 
 Result = TypeVar("Result")
 
 
 @dataclass
 class Cost:
-    """Wall seconds, and peak memory in MiB above what was in use at the start."""
+    """Wall seconds, processor seconds of all threads, and peak memory in MiB above what was in use
+    at the start.
+    """
 
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     peak_mib: float = 0.0
+
+
+class Times(NamedTuple):
+    """Seconds of one computation: by the clock, and of the processors that worked on it."""
+
+    wall: float
+    processor: float
+
+    def scaled(self, factor: float) -> Times:
+        """Both, as often."""
+        return Times(self.wall * factor, self.processor * factor)
 
 
 @contextmanager
@@ -48,32 +64,51 @@ def measured(device: str = "cpu") -> Iterator[Cost]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        began = time.perf_counter()
+        clock = _Clock()
         yield cost
         torch.cuda.synchronize()
-        cost.seconds = time.perf_counter() - began
+        cost.seconds, cost.processor_seconds = clock.times()
         cost.peak_mib = (torch.cuda.max_memory_allocated() - before) / 2**20
         return
     with _resident_peak() as peak:
-        began = time.perf_counter()
+        clock = _Clock()
         yield cost
-        cost.seconds = time.perf_counter() - began
-    cost.peak_mib = peak[0] / 2**20
+        cost.seconds, cost.processor_seconds = clock.times()
+    cost.processor_seconds -= peak.watching_seconds
+    cost.peak_mib = peak.growth / 2**20
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def times(self) -> Times:
+        """Since it was started."""
+        return Times(time.perf_counter() - self._wall, time.process_time() - self._processor)
+
+
+@dataclass
+class _Peak:
+    """Bytes by which memory grew at most, and the processor time of looking at it."""
+
+    growth: int = 0
+    watching_seconds: float = 0.0
 
 
 @contextmanager
-def _resident_peak() -> Iterator[list[int]]:
-    """Largest growth of this process's resident memory, in bytes."""
+def _resident_peak() -> Iterator[_Peak]:
+    """Largest growth of this process's resident memory."""
     _give_back_free_memory()
-    process, peak, done = psutil.Process(), [0], threading.Event()
+    process, peak, done = psutil.Process(), _Peak(), threading.Event()
     start = process.memory_info().rss
 
     def sample() -> None:
-        peak[0] = max(peak[0], process.memory_info().rss - start)
+        peak.growth = max(peak.growth, process.memory_info().rss - start)
 
     def watch() -> None:
         while not done.wait(_SAMPLING_SECONDS):
             sample()
+        peak.watching_seconds = time.thread_time()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -111,30 +146,53 @@ def plain_forward_backward(model: Transformer, tokens: Tensor) -> None:
     model.zero_grad(set_to_none=False)
     try:
         logits = model(tokens)
-        F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        targets = tokens[:, 1:] % logits.shape[-1]  # any will do where outputs are classes
+        F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten()).backward()
     finally:
         model.requires_grad_(False)
 
 
-def seconds_of(run: Callable[[], object], repeats: int = 3, device: str = "cpu") -> float:
-    """Median wall seconds of `repeats` runs, after one run to warm up."""
+def times_of(run: Callable[[], object], repeats: int = 3, device: str = "cpu") -> Times:
+    """Median wall and processor seconds of `repeats` runs, after one run to warm up."""
     times = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        clock = _Clock()
         run()
         if device == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+        times.append(clock.times())
+    walls, processors = zip(*times[1:], strict=True)
+    return Times(statistics.median(walls), statistics.median(processors))
 
 
-def plain_seconds(model: Transformer, batches: Sequence[Batch], device: str = "cpu") -> float:
+def plain_times(model: Transformer, batches: Sequence[Batch], device: str = "cpu") -> Times:
     """Seconds of one plain forward+backward over all batches.
 
     Measured on the largest batch and scaled by the number of tokens.
     """
     largest = max(batches, key=lambda batch: batch.clean.numel())
-    one = seconds_of(lambda: plain_forward_backward(model, largest.clean), device=device)
+    one = times_of(lambda: plain_forward_backward(model, largest.clean), device=device)
     model.zero_grad(set_to_none=True)
     tokens = sum(batch.clean.numel() for batch in batches)
-    return one * tokens / largest.clean.numel()
+    return one.scaled(tokens / largest.clean.numel())
+
+
+def timing(cost: Cost, plain: Times, earlier_seconds: float, device: str) -> dict[str, float]:
+    """What `timing.json` says of a discovery.
+
+    seconds, processor_seconds  wall and processor time
+    cost_fb                     processor time (on CUDA wall time) in those of `plain`
+    cost_fb_wall                wall time in those of `plain`
+    Of a search that was resumed, `earlier_seconds` of wall time come from before the stop; their
+    processor time is not kept, and counts in the proportion that it has after the stop.
+    """
+    wall = cost.seconds + earlier_seconds
+    processor = cost.processor_seconds * wall / cost.seconds
+    by_clock = wall / plain.wall
+    return {
+        "seconds": wall,
+        "processor_seconds": processor,
+        "cost_fb": by_clock if device == "cuda" else processor / max(plain.processor, _TICK),
+        "cost_fb_wall": by_clock,
+        "peak_mib": cost.peak_mib,
+    }

@@ -73,12 +73,14 @@ class _Session:
     began: float = field(default_factory=time.perf_counter)
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    said: set[tuple[object, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.store.clean()
         self.titles = {cell.id: cell for cell in self.plan.cells}
         self.marks = {cell.id: self.store.failure_mark(cell.id) for cell in self.plan.cells}
         self.reused = {cell.id for cell in self.plan.cells if self.store.has(cell.id)}
+        self.settings.models.clean(self.reused)
         self.models = {m for m in self.plan.by_model if self.settings.models.exists(m)}
         for cell in self.plan.cells:
             if cell.id in self.reused:
@@ -89,7 +91,17 @@ class _Session:
             self.done.add(event.cell_id)
         elif event.kind == "failed":
             self.failed[event.cell_id] = event.text
+        elif event.kind == "log" and not self._is_news(event):
+            return
         self.settings.notify(event)
+
+    def _is_news(self, event: Event) -> bool:
+        """Whether no other worker has said the same of this task and model."""
+        cell = self.titles[event.cell_id]
+        line = cell.model_id, cell.task.spec.name, cell.variant, cell.limit, event.text
+        is_news = line not in self.said
+        self.said.add(line)
+        return is_news
 
     def stopped(self) -> bool:
         return self.settings.fail_fast and bool(self.failed)

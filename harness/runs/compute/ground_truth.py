@@ -1,9 +1,10 @@
 """The true circuit of a model, verified once for all cells that share it, and kept.
 
-    <models>/truths/<key>.safetensors   kept uint8 and effects float64 by edge, alone, inside
+    <models>/truths/<key>/truth.safetensors   kept uint8 and effects float64 by edge, alone, inside
 
-`key` is the digest of everything the truth depends on: the model (its id, with runtime and code),
-the edges and the ablation, the prompts, and the tolerance; not the method.
+It is published with a manifest, as models are, and hashed when it is read. `key` is the digest of
+everything the truth depends on: the model (its id, with runtime and code), the edges and the
+ablation, the prompts, and the tolerance; not the method.
 Means and learned constants are taken over the discovery pairs; only the learned ones also depend on
 the seed and the metric.
 For a model without a unique true circuit the reason is kept.
@@ -14,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,21 +30,22 @@ from harness.circuits.space import Space
 from harness.datasets.pairs import PromptPairs
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import circuit_of, ranking_for
-from harness.errors import HarnessError, StoreCorrupt
+from harness.disk import write
+from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.metrics.ground_truth import agreement, ranking
 from harness.runs.compute.prepare import TEST_SEED, Prepared, batched
 from harness.runs.plan import Cell
-from harness.runs.store.atomic import replace_file
 from harness.runs.store.models import ModelStore
+from harness.runs.store.sealed import SealedFolder
 from harness.spec import granularity
 from harness.spec.identity import digest
 from harness.spec.types import Ablation, Selection
 
-FOLDER = "truths"
+FILE = "truth.safetensors"
 
-FORM = 2
-"""Of the files: 1 held matrices over writers and readers."""
+FORM = 3
+"""1 held matrices over writers and readers; up to 2 there were files without digests."""
 
 
 def true_circuit(
@@ -59,14 +60,16 @@ def true_circuit(
     Raises `NoGroundTruth` where there is no single one, `StoreCorrupt` for a broken file, and
     `HarnessError` where the counterfactual of these prompts cannot be made.
     """
-    key = digest(depends_on(cell, prepared, pairs))
-    path = models.root / FOLDER / f"{key}.safetensors"
-    with models.lock(key):  # verified by one of the cells that need it
-        if path.is_file():
+    key, truths = digest(depends_on(cell, prepared, pairs)), models.truths
+    with truths.lock(key):  # verified by one of the cells that need it
+        if truths.exists(key):
             log(f"the true circuit [{key[:12]}] is in the cache")
         else:
-            replace_file(path, _verified(cell, prepared.test, pairs))
-    return _read(path, prepared.test.space)
+            content = _verified(cell, prepared.test, pairs)
+            draft = truths.draft(key)
+            write(draft / FILE, content)
+            truths.publish(key, draft)
+    return _read(truths.read(key), prepared.test.space)
 
 
 def depends_on(cell: Cell, prepared: Prepared, pairs: PromptPairs) -> Mapping[str, Any]:
@@ -111,7 +114,8 @@ def _bytes(tensors: Mapping[str, torch.Tensor], note: Mapping[str, Any]) -> byte
     return data
 
 
-def _read(path: Path, space: Space) -> GroundTruth:
+def _read(folder: SealedFolder, space: Space) -> GroundTruth:
+    path = folder.path(FILE)
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})["truth"])
@@ -125,9 +129,7 @@ def _read(path: Path, space: Space) -> GroundTruth:
     except NoGroundTruth:
         raise
     except (OSError, KeyError, ValueError, SafetensorError, HarnessError) as error:
-        raise StoreCorrupt(
-            f"{path} does not hold a true circuit ({error}); delete it and run again"
-        ) from error
+        raise folder.fault(path, f"does not hold a true circuit ({error})") from error
 
 
 # ---------------------------------------------------------------- agreement

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.classes import classes_of
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
+from harness.disk import write
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
 from harness.models.config import TransformerConfig
+from harness.models.fit import length_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.train import Trainer
@@ -75,12 +78,27 @@ def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:
 
 
 def require_fit(model: Transformer, data: TaskData) -> None:
-    """Refuse a task with tokens or lengths that the model does not support (`HarnessError`)."""
-    config = model.config
-    if config.d_vocab < data.tokenizer.size or config.n_ctx < data.longest:
+    """Refuse a task with too long prompts or other answers than the model has (`HarnessError`).
+
+    Its tokens are looked at where prompts are drawn (`harness.models.fit`).
+    """
+    require_outputs(model, data)
+    if problem := length_problem(model.config, data.longest):
+        raise HarnessError(problem)
+
+
+def require_outputs(model: Transformer, data: TaskData) -> None:
+    """Refuse a task whose answers are not the model's outputs (`HarnessError`)."""
+    classes, config = classes_of(data), model.config
+    if classes is None and config.n_outputs != config.d_vocab:
         raise HarnessError(
-            f"the model knows {config.d_vocab} tokens in prompts of up to {config.n_ctx}; the task "
-            f"needs {data.tokenizer.size} and {data.longest}. Use the model's own tokenizer"
+            f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "
+            "name them in the task's `answers`, in the order of its outputs"
+        )
+    if classes is not None and config.n_outputs != classes.size:
+        raise HarnessError(
+            f"the task names {classes.size} classes in `answers`, and the model has "
+            f"{config.n_outputs} outputs; name one for each"
         )
 
 
@@ -98,8 +116,12 @@ def _training_data(cell: Cell, data: TaskData) -> TaskData:
 
 
 def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+    classes = classes_of(data)
     config = TransformerConfig.from_architecture(
-        spec.architecture, data.tokenizer.size, data.longest
+        spec.architecture,
+        data.tokenizer.size,
+        data.longest,
+        None if classes is None else classes.size,
     )
     began = time.perf_counter()
     log(f"training model {cell.model_name} [{cell.model_id[:12]}]")
@@ -115,10 +137,14 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     )
     model, history = trainer.run()
     seconds = time.perf_counter() - began
-    folder = models.scratch(cell.model_id) / "final"
-    folder.mkdir(exist_ok=True)
+    folder = models.draft(cell.model_id)
     save_model(model, folder)
-    _note(folder / "training.json", {"identity": dict(cell.identity)["model"], "history": history})
+    note = {
+        "identity": dict(cell.identity)["model"],
+        "history": history,
+        "threads": cell.runtime.threads,
+    }
+    _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.
     _note(folder / "timing.json", {"seconds": seconds})
     models.publish(cell.model_id, folder)
@@ -127,4 +153,4 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
 
 def _note(path: Path, content: object) -> None:
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write(path, f"{text}\n".encode())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.circuits.patchable import PatchableModel, make_patchable
 from harness.datasets.batch import Batches
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths
+from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
+from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.spec.types import Evaluation
@@ -35,7 +37,7 @@ class Drawn(NamedTuple):
 def draw(cell: Cell, data: TaskData) -> Drawn:
     """A cell's pairs; no model is needed.
 
-    Raises `HarnessError` where the choices ask for prompts of one length and there are several.
+    Raises `HarnessError` where the choices do not allow their lengths (`check_lengths`).
     """
     choices = cell.task.spec.evaluation
     discovery = discovery_pairs(data, choices, limited(choices.discovery_pairs, cell), cell.seed)
@@ -68,31 +70,47 @@ class Prepared:
 
 
 def prepare(
-    model: Transformer, choices: Evaluation, drawn: Drawn, *, device: str, seed: int
+    model: Transformer,
+    choices: Evaluation,
+    drawn: Drawn,
+    *,
+    device: str,
+    seed: int,
+    classes: Sequence[str] | None = None,
 ) -> Prepared:
     """Build the set-ups for discovery and test: for cells, judging and benchmarks alike.
 
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
-    these pairs and initialises learned constants. Raises `HarnessError` for measures that the
-    answers do not allow.
+    these pairs and initialises learned constants. `classes`: the task's `answers`. Raises
+    `HarnessError` for measures that the answers do not allow.
     """
     patchable = make_patchable(model, choices, drawn)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
-    PerExample.of(test, choices.metric, choices.measures)  # refused before the search, not after it
+    names = tuple(classes or ())
+    PerExample.of(test, choices.metric, choices.measures, names)  # refused before the search
     counterfactuals = patchable.counterfactuals(choices, discovery, seed)
-    on_discovery = Setup(patchable, discovery, counterfactuals, choices)
+    on_discovery = Setup(patchable, discovery, counterfactuals, choices, names)
     return Prepared(drawn, on_discovery, replace(on_discovery, batches=test))
 
 
 def check_lengths(choices: Evaluation, drawn: Drawn) -> None:
-    """Refuse edges of each position for prompts of several lengths: raises `HarnessError`."""
+    """Refuse lengths of prompts that the choices do not allow: raises `HarnessError`.
+
+    Edges of each position need prompts of one length, some ablations two prompts of each.
+    """
     if choices.positions == "per_token" and (problem := mixed_lengths(*drawn)):
         raise HarnessError(f"evaluation.positions: {problem}")
+    if problem := ablation_problem(choices.ablation, *drawn):
+        raise HarnessError(f"evaluation.ablation: {problem}")
 
 
 def batched(patchable: PatchableModel, pairs: PromptPairs, device: str, seed: int) -> Batches:
-    """Batches of one length each, as large as the memory budget for one mask allows."""
+    """Batches of one length each, as large as the memory budget for one mask allows.
+
+    Raises `HarnessError` for tokens that the model does not know.
+    """
+    require_tokens(patchable.model.config, pairs)
     width = patchable.numbers(int(pairs.lengths.max(initial=1)))
     size = max(1, min(LARGEST_BATCH, BATCH_BUFFER // width))
     return Batches(pairs, size, device, seed)

@@ -115,10 +115,16 @@ class _Worker:
         try:
             output = self.compute(cell, self.models, self._logger(cell.id))
             self.store.publish(cell.id, output, provenance.collect(cell.runtime))
+            self.models.forget_scratch(cell.id)
         except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if isinstance(error, OSError) and self.store.has(cell.id):
+                # It is published and whole; what failed came after.
+                self.tell(Event("log", cell.id, text))
+                self.tell(Event("done", cell.id, "", time.perf_counter() - begin))
+                return
             # One failing cell never stops the others; its traceback is kept in the store.
             self.store.fail(cell.id, cell.labels(), error)
-            text = f"{type(error).__name__}: {error}"
             self.tell(Event("failed", cell.id, text, time.perf_counter() - begin))
         else:
             self.tell(Event("done", cell.id, "", time.perf_counter() - begin))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -138,6 +138,9 @@ def make_cell(
     # A loaded model does not depend on the task's data; a trained one is made of it.
     own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
     training = own if other is None else training_identity(task_identity(other))
+    # A training moves in its last digits with the threads, but it is not worth doing again: what
+    # another number of threads made is used, and its record says with how many.
+    made_with = identity_fields(replace(runtime, threads=Runtime().threads))
     identity = {
         **shared,
         "task": task_part,
@@ -149,7 +152,7 @@ def make_cell(
     }
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, **training, "model": model_part}),
+        model_id=digest({**shared, "runtime": made_with, **training, "model": model_part}),
         identity=identity,
         task=task,
         model=source.spec,

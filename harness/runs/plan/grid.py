@@ -138,10 +138,15 @@ def _methods(
             overrides.methods
         )  # paths on the command line are relative to the working directory
     controls = [_reference(ref, folder) for ref in spec.controls]
-    named: list[tuple[str, Role]] = [(ref, "method") for ref in chosen]
-    # A control that also competes is shown once, as a competitor.
-    named += [(ref, "control") for ref in controls if ref not in chosen]
-    return [(library.method(ref).spec, role) for ref, role in named]
+    # A control stays one, also where it is asked for by name; each is there once.
+    every = {library.method(ref).spec.name: ref for ref in controls}
+    specs = [library.method(ref).spec for ref in chosen]
+    named: list[tuple[Method, Role]] = [
+        (spec, "control" if spec.name in every else "method") for spec in specs
+    ]
+    chosen_names = {spec.name for spec in specs}
+    rest = [ref for name, ref in every.items() if name not in chosen_names]
+    return [*named, *((library.method(ref).spec, "control") for ref in rest)]
 
 
 def _models(

@@ -27,7 +27,7 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
     for granularity in dict.fromkeys(cell.task.spec.evaluation.granularity for cell in cells):
         _refuse(
             [cell for cell in cells if cell.task.spec.evaluation.granularity == granularity],
-            partial(granularity_problem, granularity=granularity),
+            partial(granularity_problem, name=granularity),
         )
     _refuse(
         [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"],

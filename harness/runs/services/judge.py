@@ -91,7 +91,14 @@ def judge_circuit(
     check_lengths(choices, drawn)
     model = obtain_model(cell, open_data(cell.task), models, log)
     require_fit(model, data)
-    prepared = prepare(model, choices, drawn, device=cell.runtime.device, seed=cell.seed)
+    prepared = prepare(
+        model,
+        choices,
+        drawn,
+        device=cell.runtime.device,
+        seed=cell.seed,
+        classes=request.measured.spec.answers,
+    )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
     self_check(test.patchable, first, test.counterfactuals.of(first))

@@ -1,6 +1,7 @@
 """One run's results on disk: immutable cells that appear in one rename.
 
-    <run>/cells/<id>/result.json          numbers, schema-checked, byte-reproducible
+    <run>/cells/<id>/manifest.json        the sha256 of every other file
+                     result.json          numbers, schema-checked, byte-reproducible
                      timing.json          seconds, memory: not reproducible, so kept apart
                      provenance.json      versions, commit, device, command
                      circuit.safetensors, examples.safetensors
@@ -9,7 +10,8 @@
     <run>/.work/<id>/                     a cell being written; its lock is held while it is
     <run>/.locks/<id>.lock
 
-A cell exists if and only if its folder does; nothing in it ever changes.
+A cell exists if and only if its folder does; nothing in it ever changes. Every file is hashed when
+it is read, and one that is not what was published is `StoreCorrupt`.
 """
 
 from __future__ import annotations
@@ -25,20 +27,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.disk import file_digest
 from harness.errors import StoreCorrupt
 from harness.runs.store.atomic import (
-    file_digest,
-    folder_digests,
     json_bytes,
     publish_folder,
-    read_json,
+    remove_drafts,
     remove_folder,
-    remove_stale_drafts,
     replace_file,
-    try_lock,
-    write_synced,
+    write,
 )
-from harness.runs.store.models import MANIFEST, ModelStore
+from harness.runs.store.locks import try_lock
+from harness.runs.store.models import ModelStore
+from harness.runs.store.sealed import (
+    SealedFolder,
+    read_sealed_json,
+    seal_folder,
+    sealed_json,
+)
 from harness.runs.store.versions import upgraded
 from harness.spec.identity import digest
 
@@ -93,49 +99,65 @@ class CellStore:
             return []
         return sorted(path.name for path in self.cells.iterdir() if path.is_dir())
 
+    def failed_ids(self) -> list[str]:
+        """Ids of all cells whose last failure is on record, sorted."""
+        files = self.failures.glob("[!.]*.json") if self.failures.is_dir() else ()
+        return sorted(path.stem for path in files)
+
+    def read(self, cell_id: str) -> SealedFolder:
+        """The files of a finished cell, each of them checked against its digest as it is read."""
+        return SealedFolder(self.cells / cell_id, RECOMPUTE)
+
     def result(self, cell_id: str) -> dict[str, Any]:
-        """A finished cell's result, checked against the schema; `StoreCorrupt` if broken."""
+        """A finished cell's result; `StoreCorrupt` if broken.
+
+        One of the current version kept its schema when it was published; `verify` checks it anew.
+        """
         path = self.cells / cell_id / "result.json"
         try:
-            result = dict(upgraded(self._read(path)))
-        except (KeyError, TypeError, AttributeError) as error:
+            stored = self.read(cell_id).json(path.name)
+            result = dict(upgraded(stored))
+            version, cell = result["schema_version"], result["cell"]
+            own = digest(result["identity"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreCorrupt(f"{path} is no result ({error!r}); {RECOMPUTE}") from error
-        if problem := result_problem(result):
+        if version == 2 != stored["schema_version"] and (problem := result_problem(result)):
             raise StoreCorrupt(f"{path}: {problem}; {RECOMPUTE}")
-        if result["cell"] != cell_id:
-            raise StoreCorrupt(f"{path} belongs to another cell, {result['cell']}; {RECOMPUTE}")
-        if digest(result["identity"]) != cell_id:
+        if version != 2:
+            raise StoreCorrupt(f"{path} has version {version!r}, and this program reads 1 and 2")
+        if cell != cell_id:
+            raise StoreCorrupt(f"{path} belongs to another cell, {cell}; {RECOMPUTE}")
+        if own != cell_id:
             raise StoreCorrupt(f"{path}: the identity does not give the cell's id; {RECOMPUTE}")
         return result
 
     def timing(self, cell_id: str) -> dict[str, Any]:
         """Seconds and memory of a finished cell."""
-        timing: dict[str, Any] = self._read(self.cells / cell_id / "timing.json")
+        timing: dict[str, Any] = self.read(cell_id).json("timing.json")
         return timing
 
     def provenance(self, cell_id: str) -> dict[str, Any]:
         """Where and by which versions a finished cell was computed."""
-        provenance: dict[str, Any] = self._read(self.cells / cell_id / "provenance.json")
+        provenance: dict[str, Any] = self.read(cell_id).json("provenance.json")
         return provenance
 
     def artifact(self, cell_id: str, name: str) -> Path:
         """A file of a finished cell, after checking its digest."""
-        return self._checked_artifact(cell_id, name, self.result(cell_id))
+        return self.read(cell_id).path(name)
 
     def tensors(self, cell_id: str, name: str) -> dict[str, NDArray[Any]]:
         """Arrays of a safetensors file of a finished cell, after checking its digest."""
         import safetensors.numpy
 
-        return dict(safetensors.numpy.load_file(self.artifact(cell_id, name)))
+        return dict(safetensors.numpy.load(self.read(cell_id).read(name)))
 
     def failure(self, cell_id: str) -> dict[str, Any] | None:
         """Why the cell failed when it was last tried; None if it did not."""
         path = self.failures / f"{cell_id}.json"
         try:
-            failure: dict[str, Any] = read_json(path)
+            return read_sealed_json(path, "run again to compute the cell", without_seal=None)
         except FileNotFoundError:
             return None
-        return failure
 
     def failure_mark(self, cell_id: str) -> tuple[int, int] | None:
         """Changes whenever the cell fails once more; None while it has not failed."""
@@ -155,33 +177,13 @@ class CellStore:
 
     def verify(self, cell_id: str) -> None:
         """Check the result against its schema and every file against its digest."""
-        result = self.result(cell_id)
-        self.timing(cell_id)
-        self.provenance(cell_id)
-        for name in result["artifacts"]:
-            self._checked_artifact(cell_id, name, result)
-        folder = self.cells / cell_id
-        noted = self._read(folder / MANIFEST)
-        actual = {name: seal for name, seal in folder_digests(folder).items() if name != MANIFEST}
-        for name in sorted(noted.keys() | actual.keys()):
-            if noted.get(name) != actual.get(name):
-                raise StoreCorrupt(f"{folder / name} is not what was published; {RECOMPUTE}")
-
-    def _read(self, path: Path) -> Any:
-        try:
-            return read_json(path)
-        except FileNotFoundError as error:
-            raise StoreCorrupt(f"{path} is missing; {RECOMPUTE}") from error
-
-    def _checked_artifact(self, cell_id: str, name: str, result: Mapping[str, Any]) -> Path:
-        path = self.cells / cell_id / name
-        if name not in result["artifacts"]:
-            raise StoreCorrupt(f"{path} is not among the files that the cell recorded; {RECOMPUTE}")
-        if not path.is_file():
-            raise StoreCorrupt(f"{path} is missing; {RECOMPUTE}")
-        if file_digest(path) != result["artifacts"][name]:
-            raise StoreCorrupt(f"{path} does not match the digest in result.json; {RECOMPUTE}")
-        return path
+        folder = self.read(cell_id)
+        folder.check()
+        path, result = folder.folder / "result.json", self.result(cell_id)
+        if problem := result_problem(result):
+            raise folder.fault(path, f"breaks its schema at {problem}")
+        if any(folder.digests.get(name) != noted for name, noted in result["artifacts"].items()):
+            raise folder.fault(path, "has other digests of the files beside it than the manifest")
 
     # ------------------------------------------------------------------ writing
     @contextmanager
@@ -197,6 +199,7 @@ class CellStore:
                 return
             draft = self.work / cell_id
             remove_folder(draft)
+            remove_drafts(self._failure(cell_id))
             try:
                 yield True
             finally:
@@ -214,35 +217,42 @@ class CellStore:
         try:
             artifacts = {}
             for name, tensors in output.tensors.items():
-                write_synced(draft / name, _tensor_bytes(tensors))
+                write(draft / name, _tensor_bytes(tensors))
                 artifacts[name] = file_digest(draft / name)
             result = {**output.result, "artifacts": artifacts}
             if problem := result_problem(result):
                 raise ValueError(f"result of cell {cell_id} breaks result.schema.json: {problem}")
             content = json_bytes(result)
-            write_synced(draft / "timing.json", json_bytes(output.timing))
-            write_synced(draft / "provenance.json", json_bytes(dict(provenance)))
-            write_synced(draft / "result.json", content)
-            write_synced(draft / MANIFEST, json_bytes(folder_digests(draft)))
+            write(draft / "timing.json", json_bytes(output.timing))
+            write(draft / "provenance.json", json_bytes(dict(provenance)))
+            write(draft / "result.json", content)
+            seal_folder(draft)
             if not publish_folder(draft, self.cells / cell_id):
                 self._check_same(cell_id, content)
         finally:
             remove_folder(draft)
-        (self.failures / f"{cell_id}.json").unlink(missing_ok=True)
+        self._failure(cell_id).unlink(missing_ok=True)
 
     def _check_same(self, cell_id: str, content: bytes) -> None:
-        path = self.cells / cell_id / "result.json"
-        if path.read_bytes() != content:
+        folder = self.read(cell_id)
+        if folder.read("result.json") != content:
             raise StoreCorrupt(
-                f"{path} differs from a second computation of the same cell: the numbers are not "
-                "reproducible on these machines; the first result was kept"
+                f"{folder.folder / 'result.json'} differs from a second computation of the same "
+                "cell: the numbers are not reproducible on these machines; the first result was "
+                "kept"
             )
 
     def fail(self, cell_id: str, labels: Mapping[str, Any], error: BaseException | str) -> None:
-        """Record why a cell failed, in place of an earlier failure."""
+        """Record why a cell failed, in place of an earlier failure.
+
+        Not of a finished cell, whose result counts, whatever happened after it was published.
+        """
+        if self.has(cell_id):
+            return
         lines = [] if isinstance(error, str) else format_exception(error)
         record = {
             **labels,
+            "schema_version": 2,  # the first one, which had no seal, did not state its version
             "cell": cell_id,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "error": {
@@ -251,18 +261,21 @@ class CellStore:
                 "traceback": "".join(lines).splitlines()[-40:],
             },
         }
-        replace_file(self.failures / f"{cell_id}.json", json_bytes(record))
+        replace_file(self._failure(cell_id), sealed_json(record))
 
     def clean(self) -> None:
         """Remove what killed runs left behind; cells that are being computed are left alone."""
-        if not self.work.is_dir():
-            return
-        for draft in sorted(self.work.iterdir()):
-            with try_lock(self.locks / f"{draft.name}.lock") as held:
-                if held:
-                    remove_folder(draft)
-        remove_stale_drafts(self.folder)
-        remove_stale_drafts(self.failures)
+        drafts = {path.name for path in self.work.iterdir()} if self.work.is_dir() else set()
+        failed = sorted(self.failures.iterdir()) if self.failures.is_dir() else []
+        drafts |= {path.name.split(".")[1] for path in failed if path.name.startswith(".")}
+        drafts |= {path.stem for path in failed if self.has(path.stem)}
+        for cell_id in sorted(drafts):
+            with self.claim(cell_id) as held:  # removes the drafts
+                if held and self.has(cell_id):
+                    self._failure(cell_id).unlink(missing_ok=True)
+
+    def _failure(self, cell_id: str) -> Path:
+        return self.failures / f"{cell_id}.json"
 
 
 def _tensor_bytes(tensors: Tensors | bytes) -> bytes:

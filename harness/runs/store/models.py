@@ -2,30 +2,24 @@
 
 `<root>/<model_id>/` holds a finished model and appears in one rename. While a model is trained,
 its process holds `.locks/<model_id>.lock` and keeps checkpoints in `.scratch/<model_id>/`, which
-survive a kill so that training can resume.
+survive a kill so that training can resume. True circuits of models are kept in the same way in
+`<root>/truths/`, and cells keep the checkpoints of their search in `.scratch/<cell_id>/`.
 """
 
 from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 from harness.errors import StoreCorrupt
-from harness.runs.store.atomic import (
-    folder_digests,
-    json_bytes,
-    publish_folder,
-    read_json,
-    remove_folder,
-    write_synced,
-)
+from harness.runs.store import locks
+from harness.runs.store.atomic import publish_folder, remove_folder
+from harness.runs.store.sealed import MANIFEST, SealedFolder, seal_folder
 
-MANIFEST = "manifest.json"
+TRUTHS = "truths"
 
 
 class ModelStore:
@@ -33,6 +27,11 @@ class ModelStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def truths(self) -> ModelStore:
+        """True circuits, by the digest of all that they depend on."""
+        return ModelStore(self.root / TRUTHS)
 
     def path(self, model_id: str) -> Path:
         """Folder of a finished model (whether or not it exists)."""
@@ -45,15 +44,20 @@ class ModelStore:
     @contextmanager
     def lock(self, model_id: str) -> Iterator[None]:
         """Wait for and hold the right to train this model; check `exists` again inside."""
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{model_id}.lock"):
+        with locks.lock(self._lock(model_id)):
             yield
 
     def scratch(self, model_id: str) -> Path:
-        """Folder for training checkpoints; survives a kill, removed once the model is published."""
-        folder = self.root / ".scratch" / model_id
+        """Folder for checkpoints; it survives a kill. Use it under the `lock`."""
+        folder = self._scratch(model_id)
         folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def draft(self, model_id: str) -> Path:
+        """An empty folder for the files of the model, to be given to `publish`."""
+        folder = self.scratch(model_id) / "final"
+        remove_folder(folder)
+        folder.mkdir()
         return folder
 
     def publish(self, model_id: str, tmp_dir: Path) -> Path:
@@ -61,8 +65,7 @@ class ModelStore:
 
         `tmp_dir` is consumed. A model that already exists is kept.
         """
-        manifest = {k: v for k, v in folder_digests(tmp_dir).items() if k != MANIFEST}
-        write_synced(tmp_dir / MANIFEST, json_bytes(manifest))
+        seal_folder(tmp_dir)
         final = self.path(model_id)
         try:
             placed = publish_folder(tmp_dir, final)
@@ -73,17 +76,31 @@ class ModelStore:
         if not placed and not self.exists(model_id):
             raise StoreCorrupt(f"{final} is not a published model; delete it and run again")
         remove_folder(tmp_dir)
-        remove_folder(self.root / ".scratch" / model_id)
+        remove_folder(self._scratch(model_id))
         return final
 
     def _publish_from_other_disk(self, model_id: str, tmp_dir: Path) -> bool:
-        near = self.root / ".scratch" / f"{model_id}.incoming"
+        near = self.scratch(model_id) / "incoming"
         remove_folder(near)
         shutil.copytree(tmp_dir, near)
-        placed = publish_folder(near, self.path(model_id))
-        remove_folder(near)
-        remove_folder(tmp_dir)
-        return placed
+        return publish_folder(near, self.path(model_id))
+
+    def forget_scratch(self, finished: str) -> None:
+        """Remove the checkpoints of what is finished, unless another process is at work there."""
+        folder = self._scratch(finished)
+        if folder.is_dir():
+            with locks.try_lock(self._lock(finished)) as held:
+                if held:
+                    remove_folder(folder)
+
+    def clean(self, cells: Collection[str] = ()) -> None:
+        """Remove what killed runs left behind of models and of these `cells`, all finished."""
+        for store in (self, self.truths):
+            drafts = store.root / ".scratch"
+            names = sorted(path.name for path in drafts.iterdir()) if drafts.is_dir() else []
+            for name in names:
+                if name in cells or store.exists(name):
+                    store.forget_scratch(name)
 
     def ids(self) -> list[str]:
         """Ids of all finished models, sorted."""
@@ -92,14 +109,17 @@ class ModelStore:
         names = (path.name for path in self.root.iterdir() if not path.name.startswith("."))
         return sorted(name for name in names if self.exists(name))
 
+    def read(self, model_id: str) -> SealedFolder:
+        """The files of a finished model; `StoreCorrupt` if they are not what was published."""
+        folder = self.path(model_id)
+        return SealedFolder(folder, f"delete the folder {folder} and run again to remake it")
+
     def verify(self, model_id: str) -> None:
         """Check every file against the digest noted when it was published (`StoreCorrupt`)."""
-        folder = self.path(model_id)
-        noted = read_json(folder / MANIFEST)
-        actual = {k: v for k, v in folder_digests(folder).items() if k != MANIFEST}
-        for name in sorted(noted.keys() | actual.keys()):
-            if noted.get(name) != actual.get(name):
-                raise StoreCorrupt(
-                    f"{folder / name} is not the file that was published; "
-                    f"delete the folder {folder} and run again to remake the model"
-                )
+        self.read(model_id).check()
+
+    def _lock(self, model_id: str) -> Path:
+        return self.root / ".locks" / f"{model_id}.lock"
+
+    def _scratch(self, model_id: str) -> Path:
+        return self.root / ".scratch" / model_id

@@ -6,27 +6,37 @@ changed spec never leaves numbers of two versions of a task in one table. A plan
 evaluation of each of its tasks, so entries of an evaluation that the suite no longer has are
 dropped when one of its tasks is asked for again; other methods and seeds stay, since a command may
 ask for only some of them.
+
+The record has a seal (`harness.runs.store.sealed`). One that was written before there were seals
+is read, and what it calls a cell is compared with the cell's result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-
-from filelock import FileLock
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.runs.plan import Cell, Plan
 from harness.runs.plan.skipped import Skipped
 from harness.runs.store import CellStore, ModelStore
-from harness.runs.store.atomic import json_bytes, read_json, replace_file
+from harness.runs.store.atomic import remove_drafts, replace_file
+from harness.runs.store.locks import lock
+from harness.runs.store.sealed import read_sealed_json, sealed_json
+from harness.spec.identity import digest
 
 PLAN = "plan.json"
 MODELS = "models"  # beside the runs: the models they share
 
-Status = Literal["ok", "smoke", "failed", "missing"]
+SHOWN = ("provenance.json", "examples.safetensors")
+"""Files of a cell beside its result and timing that tables are made of."""
+
+REPLACE = "delete it and run the suite again: finished cells are kept"
+
+Status = Literal["ok", "smoke", "failed", "missing", "damaged"]
 Value = TypeVar("Value")
 
 
@@ -50,10 +60,24 @@ class PlannedCell:
         """The point of the grid, independent of the version of its specs."""
         return self.task, self.variant, self.model, self.method, self.seed, self.limit
 
+    @property
+    def place(self) -> tuple[str, str, str, int | None]:
+        """What tables are of, independent of the version of its specs."""
+        return self.task, self.variant, self.model, self.limit
+
+    @cached_property
+    def conditions(self) -> str:
+        """Equal for cells that belong into one table: all but method and seed is."""
+        shared = {k: v for k, v in self.identity.items() if k not in ("method", "seed")}
+        return digest([self.task, self.model, self.model_id, shared])
+
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A planned cell with its state in the store; labels are those of the entry."""
+    """A planned cell with its state in the store; labels are those of the entry.
+
+    A damaged one has no numbers: some file of it is not what was published (`failure` says which).
+    """
 
     entry: PlannedCell
     status: Status
@@ -121,17 +145,17 @@ def entry_of(cell: Cell) -> PlannedCell:
 def record(folder: Path, plan: Plan) -> None:
     """Add a plan's cells to the run's record."""
     entries = [entry_of(cell) for cell in plan.cells]
-    (folder / ".locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".locks" / "plan.lock"):
+    with lock(folder / ".locks" / "plan.lock"):
+        remove_drafts(folder / PLAN)
         old = entries_of(folder) if (folder / PLAN).is_file() else []
         merged = _merge(old, entries, plan.grid)
         document = {
-            "schema_version": 1,
+            "schema_version": 2,  # 1 had no seal
             "name": plan.name,
-            "cells": [vars(e) for e in merged],
+            "cells": [{one.name: getattr(e, one.name) for one in fields(e)} for e in merged],
             "left_out": [vars(one) for one in plan.skipped],
         }
-        replace_file(folder / PLAN, json_bytes(document))
+        replace_file(folder / PLAN, sealed_json(document))
 
 
 def _merge(
@@ -140,21 +164,42 @@ def _merge(
     asked = grid | {(entry.task, entry.variant) for entry in new}
     again = {task for task, _ in asked}
     kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
-    # A dict keeps the place of a point that is replaced; sorting keeps each task together.
-    points = {entry.point: entry for entry in (*kept, *new)}
+    # A dict keeps the place of a point that is replaced; sorting keeps each task together. Where
+    # entries of another version stay, what was asked for last comes last: tables rank that one.
+    points = {entry.point: entry for entry in (*_last_is_newest(kept, new), *new)}
     tasks: dict[str, int] = {}
     for entry in (*old, *new):
         tasks.setdefault(entry.task, len(tasks))
     return sorted(points.values(), key=lambda entry: tasks[entry.task])
 
 
+def method_of(entry: PlannedCell) -> Any:
+    """A cell's method as its id has it: kind, parameters, version."""
+    return entry.identity.get("method")
+
+
+def _last_is_newest(
+    kept: Sequence[PlannedCell], new: Sequence[PlannedCell]
+) -> Iterable[PlannedCell]:
+    """The kept entries, without those asked for again beside entries of another version."""
+    points = {entry.point for entry in new}
+    versions = {entry.place: entry.conditions for entry in new}
+    methods = {(entry.place, entry.method): method_of(entry) for entry in new}
+    mixed = {
+        entry.place
+        for entry in kept
+        if entry.point not in points
+        and (
+            versions.get(entry.place, entry.conditions) != entry.conditions
+            or methods.get((entry.place, entry.method), method_of(entry)) != method_of(entry)
+        )
+    }
+    return (entry for entry in kept if entry.point not in points or entry.place not in mixed)
+
+
 def entries_of(folder: Path) -> list[PlannedCell]:
     """The cells that a run was asked for, in order."""
-    path = folder / PLAN
-    try:
-        return [PlannedCell(**cell) for cell in read_json(path)["cells"]]
-    except (KeyError, TypeError) as error:
-        raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
+    return _read(folder)[0]
 
 
 def skipped_of(folder: Path) -> list[Skipped]:
@@ -164,10 +209,31 @@ def skipped_of(folder: Path) -> list[Skipped]:
         # Absent in records older than this feature.
         return [
             Skipped(one["task"], one["model"], tuple(one["needs"]))
-            for one in read_json(path).get("left_out", ())
+            for one in read_sealed_json(path, REPLACE, without_seal=1).get("left_out", ())
         ]
     except (KeyError, TypeError) as error:
-        raise StoreCorrupt(f"{path} is not the record of a run ({error!r})") from error
+        raise StoreCorrupt(f"{path} is not the record of a run ({error!r}); {REPLACE}") from error
+
+
+def _read(folder: Path) -> tuple[list[PlannedCell], bool]:
+    """The entries of a record, and whether it has a seal."""
+    path = folder / PLAN
+    try:
+        document = read_sealed_json(path, REPLACE, without_seal=1)
+        entries = [PlannedCell(**cell) for cell in document["cells"]]
+        sealed = bool(document["schema_version"] != 1)
+        wrong = [entry for entry in entries if not sealed and not _is_own(entry)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreCorrupt(f"{path} is not the record of a run ({error!r}); {REPLACE}") from error
+    if wrong:
+        raise StoreCorrupt(f"{path}: {wrong[0].id[:12]} is not the id of its cell; {REPLACE}")
+    return entries, sealed
+
+
+def _is_own(entry: PlannedCell) -> bool:
+    """Whether an entry's id, seed and limit are those of its identity."""
+    own = digest(entry.identity), entry.identity["seed"], entry.identity["limit"]
+    return own == (entry.id, entry.seed, entry.limit)
 
 
 def status_of(entry: PlannedCell, store: CellStore) -> Status:
@@ -178,15 +244,45 @@ def status_of(entry: PlannedCell, store: CellStore) -> Status:
 
 
 def load_cells(folder: Path, wanted: Iterable[PlannedCell] | None = None) -> list[StoredCell]:
-    """All cells of a run's record (or the wanted ones), with results read and checked."""
+    """All cells of a run's record (or the wanted ones), with results read and checked.
+
+    A cell with a file that is not what was published is `damaged`, whatever its numbers say.
+    """
     store = CellStore(folder)
-    return [_load(store, entry) for entry in (entries_of(folder) if wanted is None else wanted)]
+    entries, sealed = _read(folder)
+    return [_load(store, entry, sealed) for entry in (entries if wanted is None else wanted)]
 
 
-def _load(store: CellStore, entry: PlannedCell) -> StoredCell:
+def faults_of(cells: Iterable[StoredCell]) -> list[str]:
+    """What is wrong with the damaged ones of some cells: the file, and what to do."""
+    damaged = [cell.failure for cell in cells if cell.status == "damaged"]
+    return list(dict.fromkeys(one["error"]["message"] for one in damaged if one is not None))
+
+
+def _load(store: CellStore, entry: PlannedCell, sealed: bool) -> StoredCell:
     status = status_of(entry, store)
-    if status in ("ok", "smoke"):
-        return StoredCell(
-            entry, status, store, store.result(entry.id), store.timing(entry.id), None
-        )
-    return StoredCell(entry, status, store, failure=store.failure(entry.id))
+    try:
+        if status not in ("ok", "smoke"):
+            return StoredCell(entry, status, store, failure=store.failure(entry.id))
+        result, timing = store.result(entry.id), store.timing(entry.id)
+        for name in SHOWN:
+            store.artifact(entry.id, name)
+        _check_labels(entry, result, store.folder / PLAN, sealed)
+        return StoredCell(entry, status, store, result, timing)
+    except StoreCorrupt as error:
+        failure = {"error": {"type": type(error).__name__, "message": str(error)}}
+        return StoredCell(entry, "damaged", store, failure=failure)
+
+
+def _check_labels(entry: PlannedCell, result: Mapping[str, Any], path: Path, sealed: bool) -> None:
+    """Refuse an entry that speaks of another cell than the result does.
+
+    Names may change after a cell was computed, so a record with a seal is right about them.
+    """
+    names = ("model_id",) if sealed else ("model_id", "task", "model", "method")
+    for name in names:
+        if (said := getattr(entry, name)) != result[name]:
+            raise StoreCorrupt(
+                f"{path} says that {name} of cell {entry.id[:12]} is {said!r}, its result "
+                f"{result[name]!r}; {REPLACE}"
+            )

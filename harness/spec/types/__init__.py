@@ -1,6 +1,7 @@
 """The spec classes: what a task, model, method or suite file holds, key by key.
 
-To add a key, add a field to its class; then `make schemas` writes the JSON Schemas in `specs/`.
+Those of a task's data are in the packages of their kinds (`harness.spec.data_kinds`). To add a
+key, add a field to its class; then `make schemas` writes the JSON Schemas in `specs/`.
 """
 
 from harness.spec.types.architecture import Architecture
@@ -11,8 +12,6 @@ from harness.spec.types.evaluation import (
     Evaluation,
     EvaluationChange,
 )
-from harness.spec.types.file_data import Columns, FileData
-from harness.spec.types.generator_data import GeneratorData
 from harness.spec.types.method import Method, Selection
 from harness.spec.types.model import (
     CompileModel,
@@ -32,11 +31,9 @@ from harness.spec.types.names import (
     ModelFormat,
     Objective,
 )
-from harness.spec.types.program import ProgramData, ProgramSelect, ProgramStep
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.suite import Exclusion, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
-from harness.spec.types.template import AnswerRule, Template, TemplateData, WordList
 from harness.spec.types.training import Training, TrainingTarget
 
 __all__ = [
@@ -45,10 +42,8 @@ __all__ = [
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
-    "AnswerRule",
     "Architecture",
     "CircuitTarget",
-    "Columns",
     "CompileModel",
     "Data",
     "EdgePositions",
@@ -56,8 +51,6 @@ __all__ = [
     "EvaluationChange",
     "Exclusion",
     "ExtraMeasure",
-    "FileData",
-    "GeneratorData",
     "HeadBias",
     "Inputs",
     "LoadModel",
@@ -67,19 +60,13 @@ __all__ = [
     "ModelFormat",
     "ModelLabels",
     "Objective",
-    "ProgramData",
-    "ProgramSelect",
-    "ProgramStep",
     "Runtime",
     "Selection",
     "SplitShares",
     "Suite",
     "Task",
-    "Template",
-    "TemplateData",
     "TokenizerSpec",
     "TrainModel",
     "Training",
     "TrainingTarget",
-    "WordList",
 ]

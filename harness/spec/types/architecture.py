@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from harness.spec.key import About, Key
+
+
+def _without_mlp(name: str) -> dict[str, Any]:
+    """A rule: this key says something of MLPs, so that it cannot be true where there are none."""
+    both = {"d_mlp": {"const": 0}, name: {"const": True}}
+    return {
+        "not": {"required": list(both), "properties": both},
+        "x-message": f"{name} is about MLPs, and with d_mlp 0 the model has none; leave it out",
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """Shape of a transformer; null means d_model/n_heads, 4·d_model, and the longest prompt."""
 
-    ABOUT: ClassVar = About("Architecture", "Shape of a pre-norm transformer.")
+    ABOUT: ClassVar = About(
+        "Architecture",
+        "Shape of a pre-norm transformer.",
+        rules=(_without_mlp("gated"), _without_mlp("parallel")),
+    )
 
     n_layers: Annotated[
         int,
@@ -45,9 +58,9 @@ class Architecture:
         int | None,
         Key(
             "MLP width",
-            "Hidden width of an MLP; null means 4 * d_model.",
-            [256],
-            minimum=1,
+            "Hidden width of an MLP; null means 4 * d_model, 0 that layers are attention alone.",
+            [256, 0],
+            minimum=0,
             maximum=262144,
         ),
     ] = None

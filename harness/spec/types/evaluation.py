@@ -164,7 +164,8 @@ class Evaluation:
         Key(
             "Head bias",
             "Whether attention's output bias belongs to no head (and stays) or in equal parts to "
-            "the heads; matters under zero ablation only.",
+            "the heads; `folded`: it stays and so do the heads' value biases, as if folded into "
+            "it. Matters under zero ablation only.",
             ["unattached"],
             choice=True,
             changeable=True,

@@ -41,7 +41,9 @@ class Method:
     """A way to score or find edges; `params` are the method's own."""
 
     ABOUT: ClassVar = About(
-        "Method", "A way to score the edges of a graph, and how scores become circuits."
+        "Method",
+        "A way to score the edges of a graph, and how scores become circuits.",
+        params_of="kind",
     )
 
     spec_version: SpecVersion = 1

@@ -10,7 +10,7 @@ Ablation: TypeAlias = str
 EdgePositions: TypeAlias = str
 """What the table of granularities lists for the one that a task chooses."""
 
-HeadBias = Literal["unattached", "shared"]
+HeadBias = Literal["unattached", "shared", "folded"]
 Inputs = Literal["token", "summed", "split", "none"]
 ModelFormat = Literal["auto", "harness", "huggingface", "transformer_lens"]
 

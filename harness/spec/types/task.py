@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from harness.spec.data_kinds import DataSpec, data_classes
 from harness.spec.key import About, Key, Kinds
 from harness.spec.types.evaluation import Evaluation
-from harness.spec.types.file_data import FileData
-from harness.spec.types.generator_data import GeneratorData
 from harness.spec.types.model import Model
-from harness.spec.types.program import ProgramData
 from harness.spec.types.scalars import (
     Description,
     FileStem,
@@ -20,7 +18,6 @@ from harness.spec.types.scalars import (
     Title,
     Version,
 )
-from harness.spec.types.template import TemplateData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +63,7 @@ class TokenizerSpec:
 
 
 Data = Annotated[
-    GeneratorData | TemplateData | FileData | ProgramData,
+    DataSpec,
     Kinds(
         "data",
         "Data",
@@ -78,6 +75,7 @@ Data = Annotated[
             "random tokens.",
             ["generator"],
         ),
+        members=data_classes,
     ),
 ]
 
@@ -122,6 +120,20 @@ class Task:
             [{"kind": "generator", "generator": "brackets"}],
         ),
     ]
+    answers: Annotated[
+        tuple[Text, ...] | None,
+        Key(
+            "Answers",
+            "Names of the classes that the model answers in, in the order of its outputs, for a "
+            "model whose outputs are not its tokens; left out, it answers in tokens. For data of "
+            "kinds `template` and `file`.",
+            [["unbalanced", "balanced"]],
+            younger=True,
+            absent=True,
+            min_items=2,
+            unique=True,
+        ),
+    ] = None
     evaluation: Annotated[
         Evaluation,
         Key(

@@ -111,12 +111,12 @@ class _MaskedStream(torch.autograd.Function):
 class _AtCounterfactual:
     """Gradients at the counterfactual's tensors as the backward pass meets them, last layer first.
 
-    They are summed over the masks.
+    They are summed over the masks. None at what layers without MLP do not have.
     """
 
     heads: list[Tensor]
-    mlps: list[Tensor]
-    streams: list[Tensor]
+    mlps: list[Tensor | None]
+    streams: list[Tensor | None]
     inputs: Tensor | None = None
 
     def tensors(self) -> list[Tensor | None]:
@@ -161,6 +161,9 @@ class _Tape:
                     at_masks,
                     at_writers,
                 )
+            elif self.at_counterfactual and not run.graph.mlps:
+                self.at_counterfactual.mlps.append(None)
+                self.at_counterfactual.streams.append(None)
             if nodes.groups[layer]:
                 self._collect(
                     self._attention(layer, at_writers[:, nodes.head_rows(layer)]),

@@ -51,7 +51,9 @@ class PatchedModel:
 
     @cached_property
     def mlps(self) -> tuple[FoldedReaders, ...]:
-        """The MLP reader of every layer."""
+        """The MLP reader of every layer; none without MLPs."""
+        if not self.graph.mlps:
+            return ()
         return tuple(FoldedReaders.mlp(block) for block in self.model.layers())
 
     @torch.no_grad()

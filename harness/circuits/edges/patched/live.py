@@ -45,7 +45,7 @@ class LiveNodes:
     def all(cls, graph: Graph) -> LiveNodes:
         """Every node."""
         groups = (tuple(range(graph.groups)),) * graph.n_layers
-        return cls(graph, groups, (True,) * graph.n_layers)
+        return cls(graph, groups, (graph.mlps,) * graph.n_layers)
 
     @classmethod
     def under(cls, graph: Graph, masks: Tensor, *, of_a_run: bool) -> LiveNodes:
@@ -191,8 +191,9 @@ def _heard(graph: Graph, used: Bools) -> tuple[Bools, Bools]:
     hearing = np.zeros(graph.n_readers, dtype=bool)
     hearing[graph.logits_column] = True
     for layer in reversed(range(graph.n_layers)):
-        mlps[layer] = (used[graph.mlp_row(layer)] & hearing).any()
-        hearing[graph.mlp_column(layer)] = mlps[layer]
+        if graph.mlps:
+            mlps[layer] = (used[graph.mlp_row(layer)] & hearing).any()
+            hearing[graph.mlp_column(layer)] = mlps[layer]
         heads = (used[graph.head_rows(layer)] & hearing).any(1)
         groups[layer] = heads.reshape(graph.groups, -1).any(1)
         each = np.repeat(groups[layer], graph.n_heads // graph.groups)
@@ -211,8 +212,9 @@ def _reached(graph: Graph, used: Bools) -> tuple[Bools, Bools]:
         groups[layer] = q.reshape(graph.groups, -1).any(1) | k | v
         each = np.repeat(groups[layer], graph.n_heads // graph.groups)
         telling[graph.head_rows(layer), 0] = each
-        mlps[layer] = (used[:, graph.mlp_column(layer)] & telling[:, 0]).any()
-        telling[graph.mlp_row(layer)] = mlps[layer]
+        if graph.mlps:
+            mlps[layer] = (used[:, graph.mlp_column(layer)] & telling[:, 0]).any()
+            telling[graph.mlp_row(layer)] = mlps[layer]
     return groups, mlps
 
 

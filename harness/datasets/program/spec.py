@@ -175,3 +175,6 @@ class ProgramData:
     ]
     seed: DataSeed = 0
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
+
+
+SPEC = ProgramData

@@ -35,6 +35,18 @@ class Columns:
             ["wrong"],
         ),
     ] = None
+    position: Annotated[
+        Text | None,
+        Key(
+            "Position",
+            "Column of the token at which the answer is read, counted from 0 with BOS, or from "
+            "the end as -1, -2 …; a list reads as many answers, and `good` and `bad` list one "
+            "each. Left out, it is the last token.",
+            ["position"],
+            younger=True,
+            absent=True,
+        ),
+    ] = None
     split: Annotated[
         Text | None,
         Key(
@@ -67,3 +79,6 @@ class FileData:
     ] = Columns()
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+
+
+SPEC = FileData

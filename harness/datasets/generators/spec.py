@@ -17,7 +17,7 @@ class GeneratorData:
     For the built-in generators a loaded spec holds all params, also those left to their default.
     """
 
-    ABOUT: ClassVar = About("Data made by a generator")
+    ABOUT: ClassVar = About("Data made by a generator", params_of="generator")
 
     kind: Literal["generator"] = "generator"
     generator: Annotated[
@@ -36,3 +36,6 @@ class GeneratorData:
     ] = field(default_factory=dict)
     seed: DataSeed = 0
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
+
+
+SPEC = GeneratorData

@@ -149,6 +149,34 @@ class AnswerRule:
     ] = None
 
 
+Read = Annotated[
+    Text | None,
+    Key(
+        "Read",
+        "Where the answer is read: at the `first` token of the prompt (BOS, where there is one), "
+        "the `last`, or that of a slot, which every template must show once (its last token, "
+        "where it has several). Left out, the last.",
+        ["first", "B"],
+        younger=True,
+        absent=True,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlsoRead:
+    """One more place where a prompt is read, with an answer of its own."""
+
+    ABOUT: ClassVar = About("Also read", "One more place where an answer is read.")
+
+    read: Read = None
+    good: Annotated[AnswerRule, Key("Good answers", "The correct answers there.", ["B"])]
+    bad: Annotated[
+        AnswerRule,
+        Key("Bad answers", "What the correct answers there are compared with.", ["A"]),
+    ]
+
+
 Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1, max_keys=MOST_NAMES)]
 
 
@@ -201,6 +229,19 @@ class TemplateData:
             ["A", {"word": "no"}],
         ),
     ]
+    read: Read = None
+    also_read: Annotated[
+        tuple[AlsoRead, ...] | None,
+        Key(
+            "Also read",
+            "Further places where a prompt is read, each with one answer of its own.",
+            [[{"read": "B", "good": "A", "bad": "C"}]],
+            younger=True,
+            absent=True,
+            min_items=1,
+            max_items=64,
+        ),
+    ] = None
     corruptions: Annotated[
         Mapping[Word, Replacements],
         Key(
@@ -249,3 +290,6 @@ class TemplateData:
     ] = field(default_factory=dict)
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+
+
+SPEC = TemplateData

@@ -1,0 +1,50 @@
+"""Whether prompts suit a model: their length, and the tokens they use. Needs no torch."""
+
+from __future__ import annotations
+
+from harness.datasets.pairs import PromptPairs
+from harness.datasets.tokenizers import Tokenizer
+from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
+from harness.spec.printable import quoted
+
+
+def length_problem(config: TransformerConfig, longest: int) -> str | None:
+    """Why prompts of up to `longest` tokens are too long; None if they are not."""
+    if longest <= config.n_ctx:
+        return None
+    return (
+        f"the task's longest prompt has {longest} tokens, and the model takes {config.n_ctx}; "
+        "shorten the prompts or choose another model"
+    )
+
+
+def token_problem(
+    config: TransformerConfig, *drawn: PromptPairs, tokenizer: Tokenizer | None = None
+) -> str | None:
+    """Why prompts or answers cannot be given to a model; None if they can.
+
+    A tokenizer may have more ids than the embedding has rows, as long as none of them is used.
+    """
+    largest = max(
+        (
+            int(ids.max(initial=-1))
+            for pairs in drawn
+            for ids in (pairs.clean, pairs.corrupted, pairs.good, pairs.bad)
+        ),
+        default=-1,
+    )
+    if largest < config.d_vocab:
+        return None
+    text = "" if tokenizer is None else f" ({quoted(tokenizer.tokens[largest])})"
+    return (
+        f"a prompt or answer uses token {largest}{text}, and the model knows {config.d_vocab} "
+        "tokens, the rows of its embedding. Use the model's own tokenizer, or leave such prompts "
+        "out"
+    )
+
+
+def require_tokens(config: TransformerConfig, *drawn: PromptPairs) -> None:
+    """Raise `HarnessError` for prompts or answers with tokens that the model does not know."""
+    if problem := token_problem(config, *drawn):
+        raise HarnessError(problem)

@@ -1,0 +1,115 @@
+"""A folder's model as far as `config.json` and the headers of its weights tell. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
+from harness.models.loading.fields import Fields
+from harness.models.loading.folder import (
+    CONFIG,
+    Format,
+    detect_format,
+    index_of,
+    model_files,
+    read_config,
+    weight_files,
+)
+from harness.models.loading.huggingface import huggingface
+from harness.models.loading.stored import Stored, stored_tensors
+from harness.models.loading.transformer_lens import transformer_lens
+from harness.models.loading.translation import TensorSource, Translation, check_fit
+from harness.models.shapes import parameter_shapes
+from harness.spec.types import ModelFormat
+
+_READERS: Mapping[Format, Callable[[Fields, Collection[str]], Translation]] = {
+    "huggingface": huggingface,
+    "transformer_lens": transformer_lens,
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that can be loaded: its tensors on disk, and how they become our parameters."""
+
+    translation: Translation
+    stored: Mapping[str, Stored]
+
+    @property
+    def config(self) -> TransformerConfig:
+        """The shape of the model."""
+        return self.translation.config
+
+
+def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> Checkpoint:
+    """Read all of a model's folder but the weights; see `harness.models.loading`.
+
+    `kind` says whose `config.json` it is (`auto`: by its keys). Raises `NotFound` for a missing
+    file and `HarnessError` naming the unsupported field, or the tensors that do not fit.
+    """
+    model_files(folder)  # all are there
+    config = read_config(folder)
+    stored = stored_tensors(weight_files(folder), index_of(folder))
+    reader = _READERS.get(_format(config, kind))
+    if reader is None:
+        translation = _own(config, folder, len(stored))
+    else:
+        fields = Fields(config, folder / CONFIG, most_layers=len(stored))
+        translation = _placed(lambda: reader(fields, stored.keys()), folder)
+    check_fit(translation, stored)
+    return Checkpoint(translation, stored)
+
+
+def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
+    """The shape that a folder's `config.json` states; its weights need not be there.
+
+    Raises `HarnessError` as `read_checkpoint` does, and for TransformerLens, whose `config.json`
+    does not state which biases exist.
+    """
+    config = read_config(folder)
+    form = _format(config, kind)
+    if form == "transformer_lens":
+        raise HarnessError(
+            f"{folder / CONFIG}: a configuration of TransformerLens does not say which biases "
+            "there are; the shape is known from the weights alone"
+        )
+    if form == "huggingface":
+        fields = Fields(config, folder / CONFIG)
+        return _placed(lambda: huggingface(fields, ()), folder).config
+    return _own_config(config, folder)
+
+
+def _format(config: Mapping[str, Any], kind: ModelFormat) -> Format:
+    return (detect_format(config) or "harness") if kind == "auto" else kind
+
+
+def _placed(read: Callable[[], Translation], folder: Path) -> Translation:
+    """What `read` returns; its errors name the configuration."""
+    try:
+        return read()
+    except HarnessError as error:
+        path = str(folder / CONFIG)
+        text = str(error)
+        raise HarnessError(text if text.startswith(path) else f"{path}: {text}") from error
+
+
+def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
+    try:
+        return TransformerConfig.from_dict(config)
+    except HarnessError as error:
+        raise HarnessError(f"{folder / CONFIG}: {error}") from error
+
+
+def _own(config: dict[str, Any], folder: Path, tensors: int) -> Translation:
+    """The translation of what `save_model` wrote: every parameter under its own name."""
+    shape = _own_config(config, folder)
+    if shape.n_layers > tensors:
+        raise HarnessError(
+            f"{folder / CONFIG}: n_layers is {shape.n_layers}, and the weights are {tensors} "
+            "tensors, fewer than one per layer"
+        )
+    return Translation(shape, {name: TensorSource((name,)) for name in parameter_shapes(shape)})

@@ -1,0 +1,96 @@
+"""Whether a task can be run with a model, as far as files tell before anything is computed.
+
+Of a model that is loaded, `config.json` and the headers of its weights are read; of a task, the
+prompts that its evaluation draws. Nothing here imports torch, and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.datasets.locate import find
+from harness.datasets.open import open_data
+from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem
+from harness.datasets.tokenizers import needs_model
+from harness.datasets.tokenizers.model import on_this_machine
+from harness.errors import HarnessError, NotFound
+from harness.models.config import TransformerConfig
+from harness.models.fit import length_problem, token_problem
+from harness.models.loading.read import read_checkpoint
+from harness.spec.load import Loaded
+from harness.spec.types import Evaluation, LoadModel, Model, Task
+
+_OF_LENGTHS = ("resample", "mean_positional")
+"""Ablations that ask something of the lengths of prompts."""
+
+
+def model_problem(model: Model, folder: Path) -> str | None:
+    """Why a model in a local folder cannot be loaded; None if it can or its files are missing.
+
+    `folder` is that of the model's spec.
+    """
+    try:
+        _config(model, folder)
+    except HarnessError as error:
+        return str(error)
+    return None
+
+
+def fit_problem(task: Loaded[Task], model: Model, folder: Path) -> str | None:
+    """Why a task cannot be run with a model that is loaded: its own text, or that of the prompts.
+
+    None where it can, and where it cannot be told, since files of either are missing or broken.
+    """
+    try:
+        config = _config(model, folder)
+    except HarnessError as error:
+        return str(error)
+    data = None if config is None else _opened(on_this_machine(task, model, folder))
+    if config is None or data is None:
+        return None
+    drawn = _drawn(data, task.spec.evaluation)
+    return length_problem(config, data.longest) or token_problem(
+        config, *drawn, tokenizer=data.tokenizer
+    )
+
+
+def lengths_problem(task: Loaded[Task]) -> str | None:
+    """Why the task's ablation does not suit the lengths of its prompts; None if it does."""
+    choices = task.spec.evaluation
+    if choices.ablation not in _OF_LENGTHS or choices.discovery_repeats:
+        return None
+    data = _opened(on_this_machine(task, task.spec.model, task.folder))
+    drawn = () if data is None else _drawn(data, choices)
+    return ablation_problem(choices.ablation, *drawn) if len(drawn) == 2 else None
+
+
+def _config(model: Model, folder: Path) -> TransformerConfig | None:
+    """The shape of a model in a local folder; None where files are missing."""
+    path = find(model.path, folder) if isinstance(model, LoadModel) and model.path else None
+    if path is None or not isinstance(model, LoadModel):
+        return None
+    try:
+        return read_checkpoint(path, model.format).config
+    except NotFound:
+        return None
+
+
+def _opened(task: Loaded[Task]) -> TaskData | None:
+    """The task's data; None where they are broken, which is reported elsewhere, or not there."""
+    if needs_model(task.spec.tokenizer):
+        return None
+    try:
+        return open_data(task)
+    except HarnessError:
+        return None
+
+
+def _drawn(data: TaskData, choices: Evaluation) -> tuple[PromptPairs, ...]:
+    """The pairs for discovery with the first seed and those for the test; () if there are none."""
+    try:
+        return (
+            data.pairs("train", choices.discovery_pairs, 0, at_most=True),
+            data.pairs("test", choices.test_pairs, 0, at_most=True),
+        )
+    except HarnessError:
+        return ()
