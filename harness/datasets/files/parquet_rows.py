@@ -9,23 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from harness.datasets.files.limits import LARGEST
+from harness.datasets.files.limits import LARGEST, MOST_ROWS
 from harness.datasets.files.lines import TextLine, read_lines
 from harness.datasets.files.parquet_process import MARK
 from harness.errors import HarnessError
 from harness.spec.printable import printable
 
 PROGRAM = Path(__file__).with_name("parquet_process.py")
-MOST_SECONDS = 10
-"""Processor time, and one second more for each MiB of the file."""
-MOST_BYTES = 3 << 30
-"""Address space: what the reader maps for itself, and the file four times at its largest."""
+MOST_SECONDS = 4
+"""Processor time of reading, and one second more for each MiB of the file."""
+MOST_BYTES = 3 << 29
+"""Address space, half of which the reader maps for itself, and eight times the file."""
 
 
 def parquet_lines(path: Path, shown: str) -> Iterator[TextLine]:
     """Every row as a line of JSON. Raises `HarnessError` if the file cannot be read."""
-    seconds = MOST_SECONDS + (path.stat().st_size >> 20)
-    command = [sys.executable, "-P", str(PROGRAM), str(path), str(seconds), str(MOST_BYTES)]
+    size = path.stat().st_size
+    limits = (MOST_SECONDS + (size >> 20), MOST_BYTES + 8 * size, MOST_ROWS)
+    command = [sys.executable, "-P", str(PROGRAM), str(path), *map(str, limits)]
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages
