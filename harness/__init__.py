@@ -6,10 +6,17 @@ they are, and plug-ins import them from here alone. Nothing heavy is imported be
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if "torch" not in sys.modules:
+    # Threads that wait in loops take the cores from other processes, and from each other. The
+    # OpenMP library that comes with torch reads this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from harness.api import (
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
         with_bos,
     )
     from harness.datasets.stream import StreamData
-    from harness.datasets.tokenizers import Vocabulary
+    from harness.datasets.tokenizers import Asked, Vocabulary
     from harness.discovery.info import MethodInfo
     from harness.discovery.problem import Discovery, DiscoveryMethod, Problem
     from harness.errors import HarnessError
@@ -63,7 +70,7 @@ _HOMES = {
     ),
     "harness.datasets.rows": "last_token_batch last_token_pairs opening_split with_bos",
     "harness.datasets.stream": "StreamData",
-    "harness.datasets.tokenizers": "Vocabulary",
+    "harness.datasets.tokenizers": "Asked Vocabulary",
     "harness.discovery.info": "MethodInfo",
     "harness.discovery.problem": "Discovery DiscoveryMethod Problem",
     "harness.errors": "HarnessError",
@@ -73,6 +80,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Asked",
     "Batch",
     "Circuit",
     "Discovery",

@@ -170,14 +170,14 @@ def prompt_pairs(
     """Prompt pairs in the task's tokens: `n` of a split, or your own `rows`.
 
     A row has `clean` and `corrupted` (texts of as many tokens), `good` and `bad` (an answer, or
-    a list of them). Raises `harness.HarnessError` that names each row that cannot be used, the
-    first being row 0.
+    a list of them), and `position` where not the last token is read. Raises
+    `harness.HarnessError` that names each row that cannot be used, the first being row 0.
     """
     if rows is not None:
         rows = list(rows)
         if not rows:
             raise HarnessError("no rows: there is nothing to measure on")
-        return pairs_of_rows(rows, task.data.tokenizer)
+        return pairs_of_rows(rows, task.data)
     wanted = task.evaluation.test_pairs if n is None else n
     return task.data.pairs(split, wanted, seed, at_most=n is None)
 
@@ -281,10 +281,8 @@ def _cell(task: OpenTask, model: str | None, *, device: Literal["cpu", "cuda"] =
 
 def _source(task: OpenTask, model: str | None) -> ModelSource:
     """The model of a name or path, or the task's own."""
-    loaded = task.loaded
     if model is None:
-        own = loaded.spec.model
-        return ModelSource(own, own.name or task.name, loaded.folder, loaded.trained_on)
+        return ModelSource.of(task.loaded)
     other = task.library.model(model)
     return ModelSource(
         other.spec, other.spec.name or Path(model).stem, other.folder, other.trained_on

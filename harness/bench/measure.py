@@ -22,6 +22,7 @@ from harness.bench.rows import STANDARD
 from harness.bench.subject import ROWS, Bench, Run, Subject
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.errors import NotFound
+from harness.progress import stage, through
 from harness.runs.compute.cost import in_fresh_process, measured
 
 
@@ -58,7 +59,7 @@ def run_bench(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
                 "tokens_per_second": tokens / timings.seconds[name],
                 "peak_mib": in_fresh_process(_peak, bench, name),
             }
-            for name in chosen
+            for name in through(chosen, "memory of rows", "row")
         ],
     }
 
@@ -95,8 +96,9 @@ def _timings(bench: Bench, chosen: list[str]) -> _Timings:
 def _in_turns(runs: dict[str, Run], bench: Bench) -> dict[str, float]:
     """Median seconds of each run; one round of all to warm up, then `repeats` rounds."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(bench.repeats + 1):
-        for name, run in runs.items():
+    with stage("bench", (bench.repeats + 1) * len(runs), "run") as shown:
+        for name, run in list(runs.items()) * (bench.repeats + 1):
+            shown.advance(0, name)
             began = time.perf_counter()
             returned = run()
             if bench.device == "cuda":
@@ -104,6 +106,7 @@ def _in_turns(runs: dict[str, Run], bench: Bench) -> dict[str, float]:
             timed_itself = isinstance(returned, float)
             elapsed = time.perf_counter() - began
             times[name].append(cast(float, returned) if timed_itself else elapsed)
+            shown.advance()
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 

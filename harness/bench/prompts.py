@@ -28,6 +28,7 @@ from harness.discovery.registry import make_method
 from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
+from harness.progress import through
 from harness.runs.compute.cost import in_fresh_process, measured
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.prepare import batched
@@ -145,10 +146,10 @@ def bench_prompts(
         )
     work = Workload(bench)
     measured_rows: list[dict[str, Any]] = []
-    for name in [row for row in ROWS if not rows or row in rows]:
-        for count in bench.counts:
-            log(f"{name} on {count:,} prompts")
-            measured_rows.append(in_fresh_process(_measured, bench, name, count))
+    chosen = [(row, count) for row in ROWS if not rows or row in rows for count in bench.counts]
+    for name, count in through(chosen, "bench", "row"):
+        log(f"{name} on {count:,} prompts")
+        measured_rows.append(in_fresh_process(_measured, bench, name, count))
     return {
         "task": bench.task,
         "model": work.shape,

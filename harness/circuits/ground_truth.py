@@ -27,6 +27,7 @@ from harness.circuits.space import Space
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.models.precision import HALF
+from harness.progress import through
 
 TOLERANCE = 1e-3
 """In logits, between rounding (float32: about 1e-6) and the effect of an element that matters."""
@@ -134,7 +135,7 @@ def _without_each(kept: Tensor) -> Tensor:
 def _moves(patchable: PatchableModel, runs: Sequence[tuple[Batch, Any]], masks: Tensor) -> Tensor:
     """How far each of S masks moves a logit of the whole model at most: float64 [S]."""
     worst = torch.zeros(len(masks), dtype=torch.float64)
-    for batch, counterfactual in runs:
+    for batch, counterfactual in through(runs, "true circuit", "batch"):
         whole = plain_logits(patchable.model, batch)
         chunk = max(1, _BUFFER // (patchable.numbers(batch.clean.numel()) + whole.numel()))
         for start in range(0, len(masks), chunk):

@@ -28,6 +28,14 @@ def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> lis
         return cast("list[Issue]", error.issues)
 
 
+def warnings_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
+    """What is no mistake of a file without mistakes, but makes its numbers mean nothing."""
+    from harness.datasets.check import warnings_of_task
+
+    is_task = (kind or spec_kind(path)) == "task"
+    return warnings_of_task(library.task(str(path))) if is_task else []
+
+
 def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
     """Files that a valid task needs but does not ship: a tokenizer, a checkpoint."""
     from harness.runs.plan.skipped import missing_files
@@ -234,14 +242,33 @@ def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> 
 
 def _method_issues(method: Loaded[Method]) -> list[Issue]:
     from harness.discovery.refusals import objective_problem
-    from harness.discovery.registry import kinds
+    from harness.discovery.registry import built_in, kinds
 
     registered = kinds()
     kind = method.spec.kind
     if kind not in registered:
         return [method.source.issue(("kind",), unknown("kind of method", kind, registered))]
-    if problem := objective_problem(kind, method.spec.params):
+    try:
+        problem = objective_problem(kind, method.spec.params)
+    except HarnessError as error:  # a package that cannot be imported
+        return [method.source.issue(("kind",), str(error))]
+    if problem:
         return [method.source.issue(("params", "objective"), problem)]
+    return [] if kind in built_in() else _params_issues(method, kind)
+
+
+def _params_issues(method: Loaded[Method], kind: str) -> list[Issue]:
+    """What is wrong with the params of a package's method; built-in ones are in the schema."""
+    from harness.discovery.plug_in_params import check_params
+    from harness.discovery.registry import make_method, params_of_plug_in
+
+    try:
+        taken = params_of_plug_in(kind)
+        if taken is not None and (issues := check_params(method.source, kind, taken)):
+            return issues
+        make_method(kind, method.spec.params)
+    except HarnessError as error:
+        return [method.source.issue(("params",), str(error))]
     return []
 
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from harness.cli.check import check_methods, check_suite, notes_of
+from harness.cli.check import check_methods, check_suite, issues_of, notes_of
 from harness.errors import HarnessError, NotFound
+from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.search import is_path
 
 if TYPE_CHECKING:
-    from harness.runs.plan import Overrides, Plan
+    from harness.runs.plan import ModelSource, Overrides, Plan
     from harness.runs.plan.skipped import Skipped
     from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
-    from harness.spec.types import Suite
+    from harness.spec.types import Runtime, Suite, Task
 
 DEFAULT_SUITE = "quickstart"
 RESERVED = "models"  # the folder beside the runs
@@ -111,6 +112,36 @@ def _reason(library: Library, kind: Literal["suite", "task"], name: str) -> str:
     except NotFound as error:
         return str(error)
     return ""
+
+
+def checked_task(library: Library, task: str) -> Loaded[Task]:
+    """The task of a name or path; `SpecError` with all that is wrong in it."""
+    if issues := issues_of(library, library.find("task", task), "task"):
+        raise spec_error(issues)
+    return library.task(task)
+
+
+def model_source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:
+    """The model of a name or path; the task's own if None."""
+    from harness.runs.plan import ModelSource
+
+    if model is None:
+        return ModelSource.of(task)
+    named = library.model(model)
+    name = named.spec.name or Path(model).stem
+    return ModelSource(named.spec, name, named.folder, named.trained_on)
+
+
+def default_runtime(library: Library) -> Runtime:
+    """That of the default suite, and so of tasks that are run by themselves."""
+    return library.suite(DEFAULT_SUITE).spec.runtime
+
+
+def log(text: str) -> None:
+    """Print a line of a log to stderr."""
+    from harness.spec.printable import printable
+
+    click.echo(printable(text), err=True)
 
 
 def note_skipped(skipped: Iterable[Skipped]) -> None:

@@ -12,7 +12,10 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.reports.compare import Comparison
+    from collections.abc import Callable
+
+    from harness.reports.compare import Comparison, TaskDifference
+    from harness.reports.resample import Estimate
 
 
 @click.command("compare")
@@ -51,42 +54,11 @@ def _data(comparison: Comparison) -> dict[str, object]:
 
 
 def _text(comparison: Comparison) -> str:
-    from harness.reports.resample import Estimate
-    from harness.reports.text import grid, number
+    from harness.reports.text import wrapped
     from harness.spec.printable import printable
 
-    def ends(estimate: Estimate) -> str:
-        if estimate.low is None or estimate.high is None:
-            return "not defined"
-        return f"({number(estimate.low, 3)}, {number(estimate.high, 3)})"
-
-    lines = [
-        [
-            f"{one.task}, {one.variant}" if one.variant else one.task,
-            one.model,
-            f"{one.method_a} − {one.method_b}",
-            str(one.seeds),
-            number(one.cmd.value, 3),
-            ends(one.cmd),
-            f"{100 * one.at_size:g}%",
-            number(one.faithfulness.value, 3),
-            ends(one.faithfulness),
-            one.verdict,
-        ]
-        for one in comparison.tasks
-    ]
-    headers = [
-        "task",
-        "model",
-        "A − B",
-        "seeds",
-        "ΔCMD",
-        "95 % interval",
-        "at size",
-        "Δfaithfulness",
-        "95 % interval",
-        "verdict",
-    ]
+    width = options.window()
+    table, remarks = _table(comparison, width)
     text = (
         f"A = {comparison.a}, B = {comparison.b}. By CMD (less is better) A has "
         f"{comparison.count('A better')} wins, {comparison.count('tie')} ties, "
@@ -94,5 +66,51 @@ def _text(comparison: Comparison) -> str:
     )
     left = f"Only on one side: {'; '.join(comparison.unpaired)}." if comparison.unpaired else ""
     damaged = f"Damaged, left out: {'; '.join(comparison.damaged)}." if comparison.damaged else ""
-    parts = [grid(headers, lines, "github"), *map(printable, (text, left, damaged))]
-    return "\n\n".join(part for part in parts if part)
+    parts = [*remarks, text, left, *comparison.remarks, damaged]
+    return "\n\n".join([table, *(wrapped(printable(part), width) for part in parts if part)])
+
+
+Column = tuple[str, "Callable[[TaskDifference], str]"]
+
+
+def _table(comparison: Comparison, width: int) -> tuple[str, list[str]]:
+    """The table, and what did not fit."""
+    from harness.reports.text import grid, number
+
+    tasks = comparison.tasks
+    sizes = list(dict.fromkeys(f"{100 * one.at_size:g}%" for one in tasks))
+    at = sizes[0] if len(sizes) == 1 else "size"
+    names = {(one.method_a, one.method_b) for one in tasks}
+    several = len({(one.task, one.model) for one in tasks}) > len({one.task for one in tasks})
+    columns: list[Column] = [
+        ("task", lambda one: f"{one.task}, {one.variant}" if one.variant else one.task),
+        *([("model", lambda one: one.model)] if several else []),
+        *([("A − B", lambda one: f"{one.method_a} − {one.method_b}")] if len(names) > 1 else []),
+        ("seeds", lambda one: str(one.seeds)),
+        ("ΔCMD", lambda one: number(one.cmd.value, 3)),
+        ("95 % interval", lambda one: _ends(one.cmd)),
+        ("verdict", lambda one: one.verdict),
+    ]
+    more: list[Column] = [
+        *([("size", lambda one: f"{100 * one.at_size:g}%")] if len(sizes) > 1 else []),
+        (f"Δf @{at}", lambda one: number(one.faithfulness.value, 3)),
+        ("95 % interval", lambda one: _ends(one.faithfulness)),
+    ]
+
+    def drawn(columns: list[Column]) -> str:
+        left = [i for i, (name, _) in enumerate(columns) if name in ("task", "model", "verdict")]
+        lines = [[text(one) for _, text in columns] for one in tasks]
+        return grid([name for name, _ in columns], lines, "github", left=left, tight=True)
+
+    whole = drawn([*columns[:-1], *more, columns[-1]])
+    if len(whole.partition("\n")[0]) <= width:
+        return whole, []
+    return drawn(columns), [f"Left out to fit {width} columns: Δf @{at}, which --json has."]
+
+
+def _ends(estimate: Estimate) -> str:
+    from harness.reports.text import number
+
+    if estimate.low is None or estimate.high is None:
+        return "not defined"
+    return f"({number(estimate.low, 3)}, {number(estimate.high, 3)})"

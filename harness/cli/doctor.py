@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +17,59 @@ from harness.cli import options
 @options.results("-o")
 @options.as_json
 def command(results: Path, as_json: bool) -> int:
-    """Show versions, devices and threads, and whether results can be written. Exit 1 if not."""
+    """Show versions, devices, threads, and how busy the machine is.
+
+    Exit 1 if results cannot be written.
+    """
     facts = {**_machine(), "results": str(results), "problem": _write_problem(results)}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
-        for name, value in facts.items():
-            click.echo(f"{name:>12}  {_line(value)}")
+        from harness.spec.printable import printable
+
+        for name, text in _lines(facts).items():
+            click.echo(f"{name:>12}  {printable(text)}")
     return 1 if facts["problem"] else 0
 
 
-def _line(value: Any) -> str:
-    from harness.spec.printable import printable
+def _lines(facts: dict[str, Any]) -> dict[str, str]:
+    versions = facts["versions"].items()
+    busy = facts["busy"]
+    return {
+        **{name: "none" if value is None else str(value) for name, value in facts.items()},
+        "versions": ", ".join(f"{name} {one or 'not installed'}" for name, one in versions),
+        "git": _git_line(facts["git"]),
+        "busy": busy["warning"] or f"no: others use {busy['others']:.1f} of {busy['cores']} cores",
+        "devices": ", ".join(facts["devices"]),
+    }
 
-    if isinstance(value, dict):
-        value = ", ".join(f"{key} {item or 'not installed'}" for key, item in value.items())
-    elif isinstance(value, list):
-        value = ", ".join(map(str, value)) or "none"
-    return "none" if value is None else printable(str(value))
+
+def _git_line(git: Mapping[str, Any] | None) -> str:
+    if git is None:
+        return "none: this package is not in a repository of its own"
+    return f"commit {git['commit']}, {'with changes' if git['dirty'] else 'no changes'}"
 
 
 def _machine() -> dict[str, Any]:
     import torch
 
+    from harness.runs.services.busy import Watch
     from harness.runs.store import provenance
 
+    load, threads = Watch().load(0.3), torch.get_num_threads()
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": dict(provenance.versions()),
         "git": provenance.package_git_state(),
         "cpu": provenance.cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "busy": {
+            "cores": load.cores,
+            "others": load.others,
+            "warning": load.warning(threads),
+        },
         "devices": ["cpu", *(f"cuda:{i} {name}" for i, name in enumerate(names))],
     }
 

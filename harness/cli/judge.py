@@ -14,7 +14,6 @@ from harness.cli.overlap import consistency_shown
 from harness.cli.overlap import share as _share
 
 if TYPE_CHECKING:
-    from harness.runs.plan import ModelSource
     from harness.runs.services.lookup import NamedCircuit
     from harness.spec.load import Library, Loaded
     from harness.spec.types import Runtime, Task
@@ -63,6 +62,7 @@ def command(
     CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another split, or with
     --on on another task in the same model, this shows how far it transfers.
     """
+    from harness.cli.choose import checked_task, default_runtime, log, model_source
     from harness.runs.services.judge import Request, judge_circuit, runtime_of
     from harness.runs.services.lookup import find_circuit
     from harness.runs.store.record import model_store
@@ -72,12 +72,12 @@ def command(
     library = Library(include)
     named = find_circuit(results, circuit, size)
     loaded = _task(library, task, named)
-    measured = None if on is None else _checked_task(library, on)
-    runtime = runtime_of(named, library.suite(_default_suite()).spec.runtime)
+    measured = None if on is None else checked_task(library, on)
+    runtime = runtime_of(named, default_runtime(library))
     request = Request(
         named=named,
         task=loaded,
-        source=_source(library, loaded, model),
+        source=model_source(library, loaded, model),
         runtime=_changed(runtime, device, threads),
         on=measured,
         split=split,
@@ -86,7 +86,7 @@ def command(
         pairs=pairs,
         seed=seed,
     )
-    report = judge_circuit(request, model_store(results), _log)
+    report = judge_circuit(request, model_store(results), log)
     click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
@@ -107,49 +107,18 @@ def _tests(text: str | None) -> tuple[str, ...]:
 
 def _task(library: Library, task: str | None, named: NamedCircuit) -> Loaded[Task]:
     """The task asked for, or the one that the circuit was found on; refused if it has mistakes."""
+    from harness.cli.choose import checked_task
     from harness.errors import HarnessError
 
     task = task or named.circuit.source.get("task")
     if task is None:
         raise HarnessError(f"{named.name} does not say which task it is for; name one with --task")
-    return _checked_task(library, task)
-
-
-def _checked_task(library: Library, task: str) -> Loaded[Task]:
-    from harness.cli.check import issues_of
-    from harness.spec.issues import spec_error
-
-    if issues := issues_of(library, library.find("task", task), "task"):
-        raise spec_error(issues)
-    return library.task(task)
-
-
-def _source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:
-    from harness.runs.plan import ModelSource
-
-    if model is None:
-        own = task.spec.model
-        return ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
-    named = library.model(model)
-    name = named.spec.name or Path(model).stem
-    return ModelSource(named.spec, name, named.folder, named.trained_on)
-
-
-def _default_suite() -> str:
-    from harness.cli.choose import DEFAULT_SUITE
-
-    return DEFAULT_SUITE
+    return checked_task(library, task)
 
 
 def _changed(runtime: Runtime, device: Any, threads: int | None) -> Runtime:
     runtime = runtime if device is None else replace(runtime, device=device)
     return runtime if threads is None else replace(runtime, threads=threads)
-
-
-def _log(text: str) -> None:
-    from harness.spec.printable import printable
-
-    click.echo(printable(text), err=True)
 
 
 # ---------------------------------------------------------------- the report as text
@@ -244,6 +213,23 @@ def _minimality(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
+_VERDICTS = {
+    "equivalence": (
+        "no sign that circuit or model scores higher more often",
+        "circuit or model scores higher too often",
+    ),
+    "independence": (
+        "no sign that what is outside the circuit still does the task",
+        "what is outside the circuit still follows the model's scores",
+    ),
+    "minimality": (
+        "no element that matters as little as random added ones",
+        "some elements matter no more than random added ones",
+    ),
+}
+"""What it means that a test's null hypothesis (`null` of the JSON) is not rejected, and is."""
+
+
 def _tests_rows(report: dict[str, Any]) -> list[Row]:
     tests: dict[str, Any] = {
         name: report[name] for name in ("equivalence", "independence") if name in report
@@ -255,8 +241,9 @@ def _tests_rows(report: dict[str, Any]) -> list[Row]:
         if test is None:
             rows.append((f"{name} test", "not defined", "no random element can be added"))
             continue
-        verdict = "rejected" if test["rejected"] else "not rejected"
-        rows.append((f"{name} test", f"p {test['p']:.3g}", f"{verdict}: {test['null']}"))
+        passed, failed = _VERDICTS[name]
+        verdict = f"failed: {failed}" if test["rejected"] else f"passed: {passed}"
+        rows.append((f"{name} test", f"p {test['p']:.3g}", verdict))
     return rows
 
 

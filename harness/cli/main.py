@@ -21,27 +21,34 @@ from harness.errors import HarnessError
 
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
-# verb -> one line of help. The verb's module is `harness.cli.<verb>`; its command has that name.
+# verb -> one line of help. The verb's module is `harness.cli.<verb>`, or stands in `HOMES`.
 VERBS = {
     "list": "List tasks, models, methods, metrics or suites.",
     "show": "Show a task, model, method or suite.",
     "new": "Start a task of your own from a commented one.",
     "validate": "Check specs and say exactly what is wrong.",
+    "look": "Show prompts of a task token by token, and its model's answers.",
+    "check": "Try a method on a tiny model, in seconds.",
     "plan": "Show what a run would compute, reuse and train.",
     "run": "Run a suite or a task and print the leaderboard.",
     "status": "Show which cells of a run are done.",
     "why": "Show what a cell's id is made of.",
     "table": "Print the leaderboard or the result rows.",
     "compare": "Compare two methods, runs or cells, paired by example.",
+    "circuit": "Show a circuit: strongest edges, nodes, what two differ in.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
     "overlap": "Show what circuits share, over seeds or between tasks.",
     "export": "Write circuits in the form of another tool.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
     "verify": "Check stored results against their digests.",
-    "doctor": "Show versions, devices and whether results can be written.",
+    "doctor": "Show versions, devices, how busy this machine is, and if results can be written.",
     "help": "Read the documentation, topic by topic.",
 }
+
+
+HOMES = {"check": "check_method"}
+"""Modules of verbs that are not called as the verb is."""
 
 
 class LazyGroup(click.Group):
@@ -55,7 +62,7 @@ class LazyGroup(click.Group):
         """Import the verb's module; None for an unknown verb."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"harness.cli.{cmd_name}")
+        module = importlib.import_module(f"harness.cli.{HOMES.get(cmd_name, cmd_name)}")
         # Called `command`, because most verbs are words that Python or the module itself uses.
         command: click.Command = getattr(module, "command", None) or getattr(module, cmd_name)
         return command
@@ -133,7 +140,7 @@ def error_text(error: HarnessError) -> str:
 def main() -> None:
     """From a task in YAML to a leaderboard of circuits.
 
-    `harness run` with no argument trains the models of the quickstart suite, finds their circuits
-    with every method, and prints how faithful and how sparse they are. `harness help` lists the
-    topics of the documentation.
+    `harness run` with no argument runs the suite quickstart: it trains four models, finds their
+    circuits with the suite's methods, and prints how faithful and how sparse they are. `harness
+    help` lists the topics of the documentation.
     """

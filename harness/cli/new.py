@@ -54,16 +54,45 @@ def _check_name(name: str, path: Path, library: object) -> None:
 
 
 def _renamed(task: Loaded[Task], name: str, folder: Path) -> str:
-    """The text of the task with its name, and its way to the schema, replaced."""
+    """The text of the task under its new name, with a header and a model name of its own."""
     from harness.spec.shipped import shipped_root
 
     lines = task.source.text.splitlines(keepends=True)
-    line, column = task.source.positions[("name",)]
-    old = lines[line - 1]
-    lines[line - 1] = old[: column - 1] + old[column - 1 :].replace(task.spec.name, name, 1)
+    names: dict[tuple[str, ...], tuple[str, str]] = {("name",): (task.spec.name, name)}
+    model = task.spec.model
+    # A loaded model stays the one that it is.
+    if model.name is not None and model.kind != "load":
+        names["model", "name"] = model.name, _model_name(model.name, task.spec.name, name)
+    for place, (old, new) in names.items():
+        if place in task.source.positions:  # not where a model's file is named
+            line, column = task.source.positions[place]
+            text = lines[line - 1]
+            lines[line - 1] = text[: column - 1] + text[column - 1 :].replace(old, new, 1)
     schema = shipped_root() / "specs" / "task.schema.json"
     way = Path(os.path.relpath(schema, folder.absolute())).as_posix()
-    return re.sub(r"\$schema=\S+", lambda _: f"$schema={way}", "".join(lines), count=1)
+    return "".join([*_header(task.spec.name, name, way), *_without_header(lines)])
+
+
+def _model_name(old: str, task: str, name: str) -> str:
+    """`greater-than-2l-64` of the task `greater_than` becomes `my-task-2l-64` of `my_task`."""
+    beginning = task.replace("_", "-")
+    own = name.replace("_", "-")
+    return f"{own}{old.removeprefix(beginning)}" if old.startswith(beginning) else f"{own}-model"
+
+
+def _header(origin: str, name: str, schema: str) -> list[str]:
+    return [
+        f"# yaml-language-server: $schema={schema}\n",
+        "#\n",
+        f"# {name}: a copy of the task {origin}, to be changed from its title to its model.\n",
+        f"# Check it with `harness validate {name}`, then run it with `harness run {name}`.\n",
+    ]
+
+
+def _without_header(lines: list[str]) -> list[str]:
+    """The lines behind the comment that a file begins with: it is about the original."""
+    start = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
+    return lines[start:]
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -27,7 +27,7 @@ def command(
     as_json: bool,
     **grid: Any,
 ) -> None:
-    """Show the cells of SPEC: which are stored and would be reused, which are new.
+    """Show the cells of SPEC, which are stored and which are new, and how long these will take.
 
     SPEC is a suite, a task, or the path of either (default: the suite quickstart).
     """
@@ -44,6 +44,7 @@ def command(
 
 
 def _data(plan: Plan, results: Path) -> dict[str, Any]:
+    from harness.runs.services.forecast import forecast
     from harness.runs.store import CellStore
     from harness.runs.store.record import model_store
 
@@ -54,6 +55,8 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
         for state in [_state(store, cell.id)]
     ]
     needed = {cell["model_id"] for cell in cells if cell["state"] != "reused"}
+    ahead = forecast((cell for cell in plan.cells if not store.has(cell.id)), results, models)
+    low, high = ahead.bounds
     return {
         "run": str(results / plan.name),
         "reused": sum(cell["state"] == "reused" for cell in cells),
@@ -64,6 +67,13 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
             for model_id, group in plan.by_model.items()
             if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
         ],
+        "expected": {
+            "seconds": ahead.seconds,
+            "low": low,
+            "high": high,
+            "memory_mib": ahead.mib,
+            "unknown_cells": list(ahead.unknown),
+        },
         "left_out": [vars(one) for one in plan.skipped],
         "cells": cells,
     }
@@ -93,6 +103,22 @@ def _text(data: dict[str, Any]) -> str:
                 f"{data['run']}: {data['reused']} cells reused, {data['new']} new, "
                 f"{data['failed']} failed before and tried again; "
                 f"models to train: {', '.join(names) or 'none'}"
-            ),
+            )
+            + f"\n{_expected(data)}",
         ]
     )
+
+
+def _expected(data: dict[str, Any]) -> str:
+    """How long it will take, and how much memory, in a line."""
+    from harness.progress import duration
+
+    if not data["new"] + data["failed"]:
+        return "nothing to compute"
+    one, unknown = data["expected"], len(data["expected"]["unknown_cells"])
+    line = (
+        f"about {duration(one['seconds'])} ({duration(one['low'])} to {duration(one['high'])}) in "
+        f"one process on an idle machine, with up to {one['memory_mib']:,.0f} MiB of memory"
+    )
+    more = "" if not unknown else f"; not counting {unknown} cells whose cost nobody can tell yet"
+    return line + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from harness.cli import options
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
     from harness.runs.compute.execute import RunSummary
-    from harness.runs.plan import Plan
+    from harness.runs.plan import Cell, Plan
+    from harness.runs.services.busy import Watch
+
+RUN_LOG = "run.log"
+RESUME = "finished cells are kept; run the same command to resume"
 
 
 @click.command("run")
@@ -41,14 +46,17 @@ def command(
     """Compute every cell of SPEC that is not stored yet, then print the leaderboard.
 
     SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
-    with the methods of quickstart. Running again computes only what is missing.
+    with the methods of quickstart. Running again computes only what is missing. Everything that
+    is said on the way is also in the file run.log of the run's folder.
     """
     from harness.cli.choose import note_faults, note_skipped, overrides, plans
+    from harness.runs.services.busy import Watch
 
+    watch = Watch()
     layout = options.layout_of(columns, wide)
     chosen = plans(specs, include, overrides(**grid))
     note_skipped(one for plan in chosen for one in plan.skipped)
-    summaries = [_run(plan, results, jobs, fail_fast) for plan in chosen]
+    summaries = [_run(plan, results, jobs, fail_fast, watch) for plan in chosen]
     board, faults = _leaderboard(chosen, results, size)
     if as_json:
         click.echo(json.dumps(_data(chosen, summaries, results, board), indent=1))
@@ -59,7 +67,7 @@ def command(
     return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 
-def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> RunSummary:
+def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool, watch: Watch) -> RunSummary:
     from harness.cli.progress import Progress
     from harness.runs.compute import execute
     from harness.runs.store import CellStore
@@ -67,7 +75,11 @@ def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> RunSummary:
 
     store = CellStore(results / plan.name)
     record(store.folder, plan)
-    with Progress(plan) as progress:
+    todo = [cell for cell in plan.cells if not store.has(cell.id)]
+    expected, ahead = _ahead(todo, results, jobs, watch)
+    with Progress(plan, log=store.folder / RUN_LOG, expected=expected) as progress:
+        for line in ahead:
+            progress.say(line)
         settings = execute.Settings(
             models=model_store(results),
             compute=execute.COMPUTE,
@@ -78,28 +90,47 @@ def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool) -> RunSummary:
         try:
             summary = executor.run(plan, store, settings)
         except KeyboardInterrupt:
-            click.echo("finished cells are kept; run the same command to resume", err=True)
+            progress.close_bars()
+            for line in (*progress.interrupted(), RESUME):
+                progress.say(line)
             raise
-    _say(plan, summary, store.folder)
+        progress.close_bars()
+        for line in _outcome(plan, summary, store.folder):
+            progress.say(line)
     return summary
 
 
-def _say(plan: Plan, summary: RunSummary, folder: Path) -> None:
-    from harness.spec.printable import printable
+def _ahead(
+    todo: list[Cell], results: Path, jobs: int, watch: Watch
+) -> tuple[dict[str, float], list[str]]:
+    """Expected seconds of each cell that is to be computed, and what to say before the first."""
+    from harness.progress import duration
+    from harness.runs.services.forecast import forecast
+    from harness.runs.store.record import model_store
 
-    def say(text: str) -> None:
-        click.echo(printable(text), err=True)
+    if not todo:
+        return {}, []
+    expected = forecast(todo, results, model_store(results))
+    low, high = (seconds / min(jobs, len(todo)) for seconds in expected.bounds)
+    lines = [f"{len(todo)} cells to compute: {duration(low)} to {duration(high)}"]
+    wanted = min(jobs, len(todo)) * max(cell.runtime.threads for cell in todo)
+    if warning := watch.load().warning(wanted):
+        lines.append(warning)
+    return expected.expected(todo), lines
 
+
+def _outcome(plan: Plan, summary: RunSummary, folder: Path) -> Iterator[str]:
+    """What became of the run, line by line."""
     names = {cell.model_id: cell.model_name for cell in plan.cells}
     titles = {cell.id: cell.title() for cell in plan.cells}
     for word, models in (("reused", summary.models_reused), ("made", summary.models_built)):
         for model_id in models:
-            say(f"{word} model {names[model_id]} ({model_id[:12]})")
+            yield f"{word} model {names[model_id]} ({model_id[:12]})"
     if summary.reused:
-        say(f"reused {len(summary.reused)} cells: {'; '.join(titles[i] for i in summary.reused)}")
+        yield f"reused {len(summary.reused)} cells: {'; '.join(titles[i] for i in summary.reused)}"
     for cell_id, reason in summary.failed:
-        say(f"failed {titles[cell_id]} ({cell_id[:12]}): {reason}")
-    say(
+        yield f"failed {titles[cell_id]} ({cell_id[:12]}): {reason}"
+    yield (
         f"{plan.name}: {len(summary.computed)} computed, {len(summary.reused)} reused, "
         f"{len(summary.elsewhere)} computed by another process, {len(summary.failed)} failed, "
         f"{len(summary.skipped)} not tried, in {summary.seconds:.1f} s; results in {folder}"

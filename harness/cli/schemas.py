@@ -11,9 +11,9 @@ import click
 
 from harness.datasets.generators.registry import generator, generator_names, plug_in
 from harness.discovery.registry import built_in
-from harness.spec.generate import schemas
 from harness.spec.key import about_of
-from harness.spec.schema_text import as_text
+from harness.spec.schema.generate import schemas
+from harness.spec.schema.text import as_text
 from harness.spec.shipped import shipped_root
 
 

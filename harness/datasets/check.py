@@ -6,7 +6,8 @@ spec. Neither torch nor a model is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,14 @@ from harness.datasets.classes import no_next_token
 from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
-from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, unfit
+from harness.datasets.pairs import PromptPairs, TaskData, mixed_lengths, read_too_early, unfit
 from harness.datasets.problems import Place, Problem
+from harness.datasets.splits import fitting_shares
+from harness.datasets.stream import TooFew
 from harness.datasets.tokenizers import needs_model
-from harness.datasets.tokenizers.choose import spec_problems
+from harness.datasets.tokenizers.choose import file_problems, is_file, spec_problems
 from harness.datasets.tokenizers.model import missing_tokenizer, no_tokenizer, on_this_machine
+from harness.datasets.unchanged import unchanged_answers
 from harness.errors import HarnessError
 from harness.spec.data_kinds import PACKAGES
 from harness.spec.printable import quoted
@@ -46,6 +50,9 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     problems = _tokenizer_problems(task)
     if text := kind.unfit_answers(task):
         return [_issue(loaded.source, *one) for one in (*problems, (("answers",), text))]
+    if not problems and is_file(task.tokenizer) and not _without_file(loaded):
+        opened = file_problems(task.tokenizer, loaded.folder)
+        problems += [(("tokenizer", key), text) for key, text in opened]
     arguments = kind.arguments(task, loaded.folder)
     if problems or _without_file(loaded):
         problems += kind.problems_without_tokens(*arguments)
@@ -69,6 +76,18 @@ def task_notes(loaded: Loaded[Task]) -> list[str]:
         return []
     kind = kind_of(loaded.spec.data)
     return list(kind.notes(*kind.arguments(loaded.spec, loaded.folder)))
+
+
+def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
+    """Return what is no mistake of a task without mistakes, but makes its numbers mean nothing."""
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
+    if _without_file(loaded):
+        return []
+    texts: list[Problem] = [(("data",), note) for note in task_notes(loaded)]
+    if (text := unchanged_answers(open_data(loaded))) is not None:
+        place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
+        texts.append((place, text))
+    return [replace(loaded.source.issue(place, text), level="warning") for place, text in texts]
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
@@ -146,6 +165,7 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     choices = task.evaluation
     repeats, own = choices.discovery_repeats, choices.positions == "per_token"
     drawn: list[PromptPairs] = []
+    few: int | None = None  # the first problem that other shares may mend
     wanted = {
         # One prompt is enough to repeat; of lengths only those show that are drawn.
         "train": (
@@ -157,18 +177,48 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     for split in data.splits:
         n, place = wanted.get(split, (1, ("data", "shares")))
         if n * data.longest > MOST_TOKENS:
-            asked = f"{n:,} pairs of up to {data.longest:,} tokens"
-            problems.append((place, f"{asked} are too many to be held at once; ask for fewer"))
+            many = f"{n:,} pairs of up to {data.longest:,} tokens"
+            problems.append((place, f"{many} are too many to be held at once; ask for fewer"))
             continue
         try:
             pairs = data.pairs(split, n, 0, at_most=repeats and split == "train")
         except HarnessError as error:
+            few = len(problems) if few is None and isinstance(error, TooFew) else few
             problems.append((place if _any_pair(data, split) else ("data", "shares"), str(error)))
         else:
             drawn += [pairs] if split in wanted else []
+    asked = {name: n for name, (n, _) in wanted.items()}
+    if few is not None and (advice := _shares_advice(data, asked)):
+        at, said = problems[few]
+        problems[few] = (at, f"{said}; {advice}")
     if own and (text := mixed_lengths(*drawn)):
         problems.append((("evaluation", "positions"), text))
+    if drawn and _is_causal(task.model) and all(map(read_too_early, drawn)):
+        text = (
+            "no prompt differs from its twin up to where its answers are read, and the model is "
+            "causal: it cannot know; read later, or set architecture.causal: false"
+        )
+        problems.append((("data", "read") if hasattr(task.data, "read") else ("data",), text))
     return problems
+
+
+def _is_causal(model: Model) -> bool:
+    """Whether a position sees only earlier ones, where the spec says it."""
+    return isinstance(model, TrainModel) and model.architecture.causal
+
+
+def _shares_advice(data: TaskData, wanted: Mapping[str, int]) -> str | None:
+    """Which shares would give both splits enough prompts, where shares divide few prompts."""
+    listed = getattr(data, "shared_prompts", None)
+    hashes = None if listed is None else listed()
+    if hashes is None:
+        return None
+    shares = fitting_shares(hashes, wanted)
+    if shares is None:
+        asked = " and ".join(f"{n} for {split}" for split, n in wanted.items())
+        return f"there are {len(hashes)} in all, too few for {asked}"
+    each = ", ".join(f"{split}: {share:g}" for split, share in shares.items())
+    return f"with `shares: {{{each}}}` under `data` there are enough"
 
 
 def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:

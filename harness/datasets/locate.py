@@ -16,7 +16,7 @@ from harness.spec.printable import printable, shown_path
 
 VARIABLE = "HARNESS_FILES"
 
-_ALIKE = 0.8  # share of letters that two names have in common
+_ALIKE = 0.75  # share of letters that two names have in common
 
 
 def search_folders(folder: Path) -> list[Path]:

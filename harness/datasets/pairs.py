@@ -223,6 +223,13 @@ def ablation_problem(ablation: str, discovery: PromptPairs, test: PromptPairs) -
     return None
 
 
+def read_too_early(pairs: PromptPairs) -> bool:
+    """Whether all twins agree up to the last token that is read: a causal model cannot tell."""
+    columns = np.arange(pairs.clean.shape[1])
+    before = columns <= pairs.positions.max(axis=1)[:, None]
+    return not ((pairs.clean != pairs.corrupted) & before).any()
+
+
 def unfit(taught: TaskData, asked: TaskData) -> str | None:
     """Why a model of one task cannot be given prompts of another; None if it can."""
     one, other = taught.tokenizer, asked.tokenizer

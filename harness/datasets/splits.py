@@ -54,6 +54,37 @@ class Shares:
         return np.searchsorted(self._ends, points, side="right").astype(np.int64)
 
 
+def fitting_shares(
+    hashes: Hashes, wanted: Mapping[str, int], validation: float = 0.1
+) -> dict[str, float] | None:
+    """Return shares, in hundredths, under which train and test have as many prompts as wanted.
+
+    `hashes` are those of all distinct prompts. What is left over goes to train, after
+    `validation`. None if no shares do.
+    """
+    parts = range(101)
+    whole = {"train": 1.0, "validation": 0.0, "test": 0.0}
+
+    def count(split: str, shares: Mapping[str, float]) -> int:
+        chosen = Shares(shares, 0)
+        return int((chosen.of(hashes) == chosen.index(split)).sum())
+
+    for part in parts:
+        test = part / 100
+        if count("test", {**whole, "train": round(1 - test, 2), "test": test}) < wanted["test"]:
+            continue
+        for kept in range(min(round(100 * validation), 100 - part), -1, -1):
+            shares = {
+                "train": round((100 - part - kept) / 100, 2),
+                "validation": kept / 100,
+                "test": test,
+            }
+            if count("train", shares) >= wanted["train"]:
+                return shares
+        return None
+    return None
+
+
 def share_problems(shares: Mapping[str, float]) -> list[str]:
     """Return what is wrong with `data.shares`; an empty mapping means the default."""
     if not shares:

@@ -7,7 +7,7 @@ what is the same for all: seeding, keeping the rows of the wanted split, droppin
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,8 @@ from harness.datasets.classes import Classes
 from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, join_pairs
 from harness.datasets.rows import Rows, first_of_each, join, prompt_keys, take
 from harness.datasets.splits import Hashes, Shares
-from harness.datasets.tokenizers import Tokenizer
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer
+from harness.datasets.tokenizers.continuation import Break, breaks
 from harness.errors import HarnessError
 
 PAIRS, TRAINING = 1, 2  # keep the random streams of the two uses apart
@@ -60,6 +61,17 @@ class PromptSource(Protocol):
         ...
 
 
+class TextSource(PromptSource, Protocol):
+    """A source whose prompts are texts, for a `tokenizer.json`."""
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterable[Asked]:
+        """Return what is asked in each row: every answer after every prompt.
+
+        With `paired`: both answers, after both prompts; else the good ones after the clean prompt.
+        """
+        ...
+
+
 class StreamData:
     """`TaskData` over a source. `classes`: what it answers in, if not tokens."""
 
@@ -84,7 +96,12 @@ class StreamData:
             return take(rows, self.source.split_of(rows, self.shares) == index)
 
         drawn = distinct(draw, n, split, at_most=at_most)
-        return join_pairs([self.source.pairs(rows).narrowed() for rows in drawn])
+        return join_pairs([self.checked_pairs(rows) for rows in drawn])
+
+    def checked_pairs(self, rows: Rows) -> PromptPairs:
+        """Return rows as pairs; HarnessError if an answer is not how its prompt goes on."""
+        self._check(rows, paired=True)
+        return self.source.pairs(rows).narrowed()
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int
@@ -99,7 +116,24 @@ class StreamData:
         if self._block is None or self._block[0] != wanted:
             self._block = (wanted, self._training_rows(size * BLOCK, block, seed))
         rows = take(self._block[1], slice(place * size, (place + 1) * size))
+        self._check(rows, paired=False)
         return self.source.batch(rows, objective)
+
+    def first_break(self, rows: Rows, paired: bool = True) -> Break | None:
+        """Return the first answer that is not how its prompt goes on, if there is one."""
+        if not isinstance(self.tokenizer, FileTokenizer) or not self.tokenizer.continues:
+            return None
+        asked = getattr(self.source, "continuations", None)
+        if asked is None:
+            raise HarnessError(
+                f"{type(self.source).__name__} makes prompts for a tokenizer.json and does not say "
+                "what is asked after them; add `continuations` (see `stream.TextSource`)"
+            )
+        return next(breaks(self.tokenizer, asked(rows, paired)), None)
+
+    def _check(self, rows: Rows, paired: bool) -> None:
+        if one := self.first_break(rows, paired):
+            raise HarnessError(str(one))
 
     def _training_rows(self, size: int, block: int, seed: int) -> Rows:
         rng = training_rng(self.shares, seed, block)
@@ -167,10 +201,17 @@ def pair_rng(shares: Shares, split: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([shares.seed, PAIRS, zlib.crc32(split.encode()), seed])
 
 
-def too_few(split: str, available: int, wanted: int) -> HarnessError:
-    """Return the error of a split with fewer distinct prompts than asked for."""
-    return HarnessError(
-        f"split {split!r} has only {available} distinct prompts, {wanted} were asked for; "
+class TooFew(HarnessError):
+    """A split has fewer distinct prompts than asked for."""
+
+
+def too_few(split: str, available: int, wanted: int, counts: str = "") -> TooFew:
+    """Return the error of a split with fewer distinct prompts than asked for.
+
+    `counts`: how many there are in all, in brackets.
+    """
+    return TooFew(
+        f"split {split!r} has only {available} distinct prompts, {wanted} were asked for{counts}; "
         "ask for fewer or give the task more words, lengths or a larger share (discovery pairs may "
         "come again: evaluation.discovery_repeats)"
     )

@@ -19,6 +19,20 @@ from harness.spec.types import Ablation
 Params = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What the cost of a search depends on, beside its params.
+
+    Elements and writers of the model's space, its layers, prompt pairs, and circuits asked for.
+    """
+
+    elements: int
+    writers: int
+    layers: int
+    pairs: int
+    circuits: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodInfo:
     """What can be known of a method before it runs.
@@ -34,6 +48,8 @@ class MethodInfo:
     whole model alone, where a distance to that model has no gradient.
     `per_token`: whether it can score the elements of each position on its own.
     `post_norms`: whether it runs on models that normalise what a layer's heads add together.
+    `passes`: about how many plain forward+backwards of all pairs it takes, with params (defaults
+    filled in) on a model and pairs of some extent; plans say from it how long a run takes.
     `trains_masks`: whether it learns masks by gradient descent; it then is a
     `harness.discovery.masks.settings.MaskMethod`.
     """
@@ -48,6 +64,7 @@ class MethodInfo:
     per_token: bool = True
     post_norms: bool = True
     trains_masks: bool = False
+    passes: Callable[[Params, Extent], float] | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:

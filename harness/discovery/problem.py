@@ -6,6 +6,7 @@ Needs no torch by itself, so that methods can import it and still be read quickl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES, LOSSES
+from harness.progress import Stage, stage
 from harness.spec.types import Metric, Objective
 
 if TYPE_CHECKING:
@@ -71,6 +73,10 @@ class Problem:
             )
         return self.patchable
 
+    def stage(self, title: str, total: int, unit: str = "step") -> AbstractContextManager[Stage]:
+        """Progress of a search, shown with the time left: `advance()` it inside the block."""
+        return stage(title, total, unit)
+
     @property
     def n_pairs(self) -> int:
         """Prompt pairs in all batches."""
@@ -128,7 +134,8 @@ class Discovery:
     `additive`: the score of an edge into keys or values that heads share is the sum of what edges
     into those of each head would score (attribution, to first order), not a rank of its own (a
     probability, a threshold, a share). `notes` are numbers about the search, for the record.
-    `earlier_seconds`: spent before the search was resumed.
+    `earlier_seconds`, `earlier_processor_seconds`: spent before the search was resumed; without
+    the latter, processor time counts in the proportion that it has after the stop.
     """
 
     scores: Tensor
@@ -137,6 +144,7 @@ class Discovery:
     additive: bool = False
     notes: Mapping[str, float] = field(default_factory=dict)
     earlier_seconds: float = 0.0
+    earlier_processor_seconds: float | None = None
 
 
 class DiscoveryMethod(Protocol):

@@ -9,6 +9,7 @@ package is imported only when a spec names its method.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -104,9 +105,24 @@ def make_method(kind: str, params: Mapping[str, Any]) -> DiscoveryMethod:
     else:
         raise NotFound(f"unknown method kind {kind!r}; known: {', '.join(kinds())}")
     try:
-        return cast("DiscoveryMethod", make(**params))
-    except TypeError as error:
+        method = make(**params)
+    except (TypeError, ValueError) as error:
         raise HarnessError(f"method {kind!r} does not take these params: {error}") from error
+    if not callable(getattr(method, "discover", None)) and dataclasses.is_dataclass(method):
+        raise HarnessError(
+            f"method {kind!r} cannot be used: {type(method).__name__} has no method `discover`"
+        )
+    return cast("DiscoveryMethod", method)
+
+
+def params_of_plug_in(kind: str) -> type | None:
+    """The dataclass of a package's method, whose fields are its params; None for all others."""
+    point = None if kind in built_in() else _plug_ins().get(kind)
+    if point is None:
+        return None
+    loaded = _loaded(kind, point)
+    cls = loaded.method if isinstance(loaded, MethodInfo) else loaded
+    return cls if isinstance(cls, type) and dataclasses.is_dataclass(cls) else None
 
 
 # ---------------------------------------------------------------- installed packages

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,11 +64,16 @@ def _nearest(discovery: Discovery, n: int) -> int:
     return min(discovery.rankings, key=lambda size: abs(math.log(size / max(n, 1))))
 
 
-def checked(discovery: Discovery, space: Space, method: str) -> Discovery:
+def checked(discovery: Any, space: Space, method: str) -> Discovery:
     """The same on the CPU in double precision.
 
-    Raises `HarnessError` for tensors of a wrong shape or scores that are not finite.
+    Raises `HarnessError` for anything but a `Discovery`, tensors of a wrong shape or scores that
+    are not finite.
     """
+    if not isinstance(discovery, Discovery):
+        raise HarnessError(
+            f"method {method!r}: discover must return a Discovery, got {type(discovery).__name__}"
+        )
 
     def finite(scores: Tensor) -> Tensor:
         _check_shape(scores, space, method, "scores")
@@ -89,6 +95,11 @@ def checked(discovery: Discovery, space: Space, method: str) -> Discovery:
 
 
 def _check_shape(tensor: Tensor, space: Space, method: str, what: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise HarnessError(
+            f"method {method!r}: {what} of a Discovery must be a tensor of {len(space)} numbers, "
+            f"one for each of the {space.unit}; got {type(tensor).__name__}"
+        )
     if tensor.shape != (len(space),):
         raise HarnessError(
             f"method {method!r} gave {what} of shape {tuple(tensor.shape)}; the model has "

@@ -22,6 +22,7 @@ from harness.evaluation.knockout import Floats, Part, gaps_of, sample
 from harness.evaluation.setup import Setup
 from harness.metrics import LOSSES
 from harness.models.precision import single
+from harness.progress import through
 
 _LEARNING_RATE = 0.2
 _START = 0.0
@@ -50,7 +51,7 @@ def greedy_knockout(
     worst = chosen = Part("nothing", torch.zeros_like(kept))
     highest = float(incompleteness(gaps_of(setup, kept, [chosen.elements]))[0])
     left = list(parts)
-    for _ in range(min(steps, len(left))):
+    for _ in through(range(min(steps, len(left))), "searching the worst knock-out", "part"):
         tried = sample(left, width, generator)
         scores = incompleteness(gaps_of(setup, kept, [chosen.elements | p.elements for p in tried]))
         best = int(scores.argmax())
@@ -86,7 +87,7 @@ def learned_knockout(setup: Setup, kept: Tensor, learner: Learner, seed: int) ->
     a = torch.full((len(place),), _START, device=like.device, dtype=like.dtype).requires_grad_()
     optimiser = torch.optim.Adam([a], lr=_LEARNING_RATE)
     outside = (~inside).to(like.dtype)
-    for step in range(learner.steps):
+    for step in through(range(learner.steps), "learning a knock-out", "step"):
         z = hard_concrete.draw(a, generator)
         circuit = torch.zeros_like(outside).index_copy(0, place, z)
         batch = _some(setup.batches[step % len(setup.batches)], learner.pairs, generator)

@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
+from harness.progress import stage
 
 Floats = NDArray[np.float64]
 
@@ -64,20 +65,22 @@ def evaluate_circuits(
     masks = torch.stack(unique)
     # The last row is the model's own.
     table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in measures.names}
-    for batch, counterfactual, whole in references or References(setup):
-        rows = batch.rows.cpu().numpy()
-        numbers = patchable.numbers(batch.clean.numel()) + LOGIT_COPIES * whole.numel()
-        chunk = max(1, BUFFER // numbers)
+    with stage("evaluation", len(masks) * len(setup.batches), "run") as shown:
+        for batch, counterfactual, whole in references or References(setup):
+            rows = batch.rows.cpu().numpy()
+            numbers = patchable.numbers(batch.clean.numel()) + LOGIT_COPIES * whole.numel()
+            chunk = max(1, BUFFER // numbers)
 
-        def fill(start: int, logits: Tensor) -> None:
-            for name, value in measures.read(logits, whole, batch).items():  # noqa: B023
-                some = slice(start, start + len(logits))
-                table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
+            def fill(start: int, logits: Tensor) -> None:
+                for name, value in measures.read(logits, whole, batch).items():  # noqa: B023
+                    some = slice(start, start + len(logits))
+                    table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023
 
-        for start in range(0, len(masks), chunk):
-            part = masks[start : start + chunk].to(whole.device)
-            fill(start, patchable.logits(batch, part, counterfactual))
-        fill(len(masks), whole[None])
+            for start in range(0, len(masks), chunk):
+                part = masks[start : start + chunk].to(whole.device)
+                fill(start, patchable.logits(batch, part, counterfactual))
+                shown.advance(len(part))
+            fill(len(masks), whole[None])
     _check_finite(table)
     table = measures.finished(table)
     values = {name: array[place] for name, array in table.items()}

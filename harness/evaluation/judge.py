@@ -38,6 +38,7 @@ from harness.evaluation.minimality import effects, random_effects, squared_effec
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
 from harness.metrics.statistics import estimate, shared_resamples
+from harness.progress import through
 
 TESTS = ("completeness", "minimality", "equivalence", "independence")
 
@@ -86,6 +87,7 @@ def judge(
     if extra := set(tests) - set(TESTS):
         raise ValueError(f"unknown tests {sorted(extra)}; known: {TESTS}")
     setup.check(circuit)
+    chosen = [name for name in TESTS if name in tests]
     judgement = _Judgement(setup, search or setup, circuit.kept, seed, effort or Effort(), learner)
     touched = circuit.space.touched(circuit.kept)
     return {
@@ -102,7 +104,7 @@ def judge(
         "empty": judgement.summary.point(-2),
         "whole": judgement.summary.point(-1),
         "plain": judgement.summary.plain(),
-        **{name: getattr(judgement, name)() for name in TESTS if name in tests},
+        **{name: getattr(judgement, name)() for name in through(chosen, "judge", "test")},
     }
 
 

@@ -47,8 +47,8 @@ class Setup:
         if circuit.space != self.space:
             raise HarnessError(
                 f"the circuit's space is {circuit.space}, the model's is {self.space}: it is a "
-                "circuit of another model, or was found with another `granularity`, `inputs` or "
-                "`positions`, or prompts of another length"
+                "circuit of another model, or was found with another `granularity`, `inputs`, "
+                "`positions` or `key_value_edges`, or prompts of another length"
             )
         width = self.model.config.d_model
         if circuit.d_model not in (0, width):

@@ -22,6 +22,7 @@ from harness.evaluation.curve import Examples, Floats, evaluate_circuits, key_of
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import ROUNDING, faithfulness
+from harness.progress import stage
 from harness.spec.types import CircuitTarget
 
 CircuitOf = Callable[[int], Tensor]
@@ -85,16 +86,17 @@ class TargetSearch:
 
     def smallest(self, targets: Sequence[CircuitTarget]) -> list[int | None]:
         """For each target the smallest n that reaches it; None where not even all elements do."""
-        open_targets = set(targets)
-        while open_targets:
-            brackets = {target: self._bracket(target) for target in open_targets}
-            middles = {
+        brackets = {target: self._bracket(target) for target in targets}
+        widest = max((high - low for low, high in filter(None, brackets.values())), default=0)
+        with stage("search for sizes", max(0, widest - 1).bit_length(), "round") as shown:
+            while middles := {
                 target: (bracket[0] + bracket[1]) // 2
                 for target, bracket in brackets.items()
                 if bracket is not None and bracket[1] - bracket[0] > 1
-            }
-            self._measure(sorted(set(middles.values())))
-            open_targets = set(middles)
+            }:
+                self._measure(sorted(set(middles.values())))
+                brackets = {target: self._bracket(target) for target in middles}
+                shown.advance()
         return self.measured(targets)
 
     def measured(self, targets: Sequence[CircuitTarget]) -> list[int | None]:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from harness.datasets.pairs import PromptPairs
+from harness.datasets.classes import classes_of
+from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.spec.printable import quoted
+
+
+def outputs_problem(config: TransformerConfig, data: TaskData) -> str | None:
+    """Why a task's answers are not the model's outputs, tokens or classes; None if they are."""
+    classes = classes_of(data)
+    if classes is None and config.n_outputs != config.d_vocab:
+        return (
+            f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "
+            "name them in the task's `answers`, in the order of its outputs"
+        )
+    if classes is not None and config.n_outputs != classes.size:
+        return (
+            f"the task names {classes.size} classes in `answers`, and the model has "
+            f"{config.n_outputs} outputs; name one for each"
+        )
+    return None
 
 
 def length_problem(config: TransformerConfig, longest: int) -> str | None:
@@ -26,14 +43,10 @@ def token_problem(
 
     A tokenizer may have more ids than the embedding has rows, as long as none of them is used.
     """
-    largest = max(
-        (
-            int(ids.max(initial=-1))
-            for pairs in drawn
-            for ids in (pairs.clean, pairs.corrupted, pairs.good, pairs.bad)
-        ),
-        default=-1,
-    )
+    used = [ids for pairs in drawn for ids in (pairs.clean, pairs.corrupted)]
+    if config.n_outputs == config.d_vocab:  # else answers are classes
+        used += [ids for pairs in drawn for ids in (pairs.good, pairs.bad)]
+    largest = max((int(ids.max(initial=-1)) for ids in used), default=-1)
     if largest < config.d_vocab:
         return None
     text = "" if tokenizer is None else f" ({quoted(tokenizer.tokens[largest])})"

@@ -15,9 +15,9 @@ def parameter_shapes(config: TransformerConfig) -> dict[str, Shape]:
     if config.positions == "learned":
         shapes["position_embedding"] = (config.n_ctx, config.d_model)
     if not config.tied:
-        shapes["unembedding"] = (config.d_vocab, config.d_model)
+        shapes["unembedding"] = (config.n_outputs, config.d_model)
     if config.unembed_bias:
-        shapes["unembedding_bias"] = (config.d_vocab,)
+        shapes["unembedding_bias"] = (config.n_outputs,)
     block = {**dict(_linears(config)), **dict(_norms(config))}
     for layer in range(config.n_layers):
         shapes |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
@@ -30,9 +30,10 @@ def _linears(config: TransformerConfig) -> Iterator[tuple[str, Shape]]:
     maps = {
         "qkv_map": (config.n_read_maps * config.d_head, config.d_model, config.has_bias("qkv")),
         "out_map": (config.d_model, config.n_heads * config.d_head, config.has_bias("out")),
-        "mlp_in": (hidden, config.d_model, config.has_bias("mlp")),
-        "mlp_out": (config.d_model, config.d_mlp, config.has_bias("mlp")),
     }
+    if config.has_mlp:
+        maps["mlp_in"] = hidden, config.d_model, config.has_bias("mlp")
+        maps["mlp_out"] = config.d_model, config.d_mlp, config.has_bias("mlp")
     for name, (out, into, biased) in maps.items():
         yield f"{name}.weight", (out, into)
         if biased:
@@ -40,7 +41,9 @@ def _linears(config: TransformerConfig) -> Iterator[tuple[str, Shape]]:
 
 
 def _norms(config: TransformerConfig) -> Iterator[tuple[str, Shape]]:
-    widths = {"attention_norm": config.d_model, "mlp_norm": config.d_model}
+    widths = {"attention_norm": config.d_model}
+    if config.has_mlp:
+        widths["mlp_norm"] = config.d_model
     if config.qk_norm:
         widths |= {"query_norm": config.d_head, "key_norm": config.d_head}
     if config.post_norms:

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
@@ -29,6 +28,7 @@ from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
 from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer, random_model
+from harness.progress import Stage, stage
 from harness.spec.types import Training
 
 CHECKPOINT_SECONDS = 15.0
@@ -129,9 +129,7 @@ class Trainer:
             self.log(f"resuming training at step {self.step}")
         saved = time.monotonic()
         seen, started = 0, time.monotonic()
-        with tqdm(
-            total=self.spec.steps, initial=self.step, unit="step", desc="training", disable=None
-        ) as bar:
+        with stage("training", self.spec.steps, "step", self.step) as shown:
             while self.step < self.spec.steps and not self._reached():
                 batch = self.data.training_batch(
                     self.spec.objective, self.spec.batch_size, self.step, self.spec.seed
@@ -139,13 +137,14 @@ class Trainer:
                 loss = self._update(batch)
                 self.step += 1
                 seen += int(batch.lengths.sum())
-                bar.update()
+                shown.advance()
                 if self.step % self.spec.evaluate_every == 0 or self.step == self.spec.steps:
                     speed = seen / (time.monotonic() - started)
-                    self._evaluate(loss, speed, bar)
+                    self._evaluate(loss, speed, shown)
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._check(float(loss))  # never checkpoint a diverged training
                     self._save()
+                    shown.saved()
                     saved = time.monotonic()
         return self.model.requires_grad_(False).eval(), self.history
 
@@ -159,22 +158,17 @@ class Trainer:
         self.optimiser.step()
         return loss.detach()
 
-    def _evaluate(self, loss: Tensor, speed: float, bar: Any) -> None:
+    def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
         held_out = quality(self.model, self.validation, self.device)
         entry = {"step": self.step, "training_loss": float(loss)}
         self._check(entry["training_loss"])
         entry |= {name: float(values.mean()) for name, values in held_out.items()}
         self.history.append(entry)
-        bar.set_postfix_str(
-            f"loss {entry['training_loss']:.3f} acc {entry['accuracy']:.3f} {speed:,.0f} tok/s"
+        shown.advance(
+            0,
+            f"loss {entry['training_loss']:.4f}, held-out accuracy {entry['accuracy']:.4f}, "
+            f"{speed:,.0f} tokens/s",
         )
-        if bar.disable:
-            self.log(
-                f"step {self.step}/{self.spec.steps}  loss {entry['training_loss']:.4f}  "
-                f"held-out accuracy {entry['accuracy']:.4f}  "
-                f"mass {entry['good_mass']:.4f}  "
-                f"{speed:,.0f} tokens/s"
-            )
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError, NotFound, StoreCorrupt
-from harness.reports.leaderboard import DEFAULT_SIZE, nearest_size
+from harness.reports.leaderboard import DEFAULT_SIZE, cell_verdict, nearest_size
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
 from harness.reports.resample import faithfulness_draws as f_of
-from harness.reports.results import sizes_of
+from harness.reports.results import by_score, settled_of, settled_remark, sizes_of
 from harness.runs.store.record import (
     PlannedCell,
     StoredCell,
@@ -25,7 +25,7 @@ from harness.runs.store.record import (
     load_cells,
     runs_root,
 )
-from harness.spec.types import CHOICES
+from harness.spec.types import CHOICES, chosen
 
 Verdict = Literal["A better", "B better", "tie"]
 SHORTEST_ID = 4  # characters of a cell id that can be told from a method's name
@@ -65,6 +65,7 @@ class Comparison:
     tasks: tuple[TaskDifference, ...]
     unpaired: tuple[str, ...]  # points of the grid that only one side has
     damaged: tuple[str, ...] = ()  # cells that are left out, since they are not what was published
+    remarks: tuple[str, ...] = ()  # what makes a difference mean less than it seems to
 
     def count(self, verdict: Verdict) -> int:
         """Number of tasks with this verdict."""
@@ -104,7 +105,9 @@ def _is_run(results: Path, run: str) -> bool:
 
 
 def _done(folder: Path) -> list[StoredCell]:
-    return [cell for cell in load_cells(folder) if cell.status in ("ok", "smoke", "damaged")]
+    """Finished cells, and their circuits cut from scores where their own are not."""
+    done = [cell for cell in load_cells(folder) if cell.status in ("ok", "smoke", "damaged")]
+    return [one for cell in done for one in (cell, by_score(cell)) if one is not None]
 
 
 def _side(name: str, stored: Sequence[StoredCell], otherwise: str) -> Side:
@@ -125,7 +128,7 @@ def compare(a: Side, b: Side, size: float = DEFAULT_SIZE) -> Comparison:
     """Differences A − B per task. Raises `HarnessError` where they cannot be paired."""
     with_method = not (_one_method(a) and _one_method(b))
     groups_a, groups_b = _groups(a, with_method), _groups(b, with_method)
-    differences = []
+    differences, remarks = [], list[str]()
     unpaired = sorted(" ".join(key) for key in groups_a.keys() ^ groups_b.keys())
     for key, seeds_a in groups_a.items():
         seeds_b = groups_b.get(key, {})
@@ -134,14 +137,23 @@ def compare(a: Side, b: Side, size: float = DEFAULT_SIZE) -> Comparison:
             unpaired += [f"{' '.join(key)} seed {s}" for s in sorted(seeds_a.keys() ^ seeds_b)]
         if common:
             pairs = [(seeds_a[seed], seeds_b[seed]) for seed in common]
-            differences.append(_difference(pairs, size))
+            difference, said = _difference(pairs, size)
+            differences.append(difference)
+            remarks += said
     if not differences:
         raise HarnessError(
             f"{a.name!r} and {b.name!r} have no task, model and seed in common; "
             f"only one side has: {'; '.join(unpaired)}"
         )
     damaged = dict.fromkeys(_place(cell.entry) for cell in (*a.damaged, *b.damaged))
-    return Comparison(a.name, b.name, tuple(differences), tuple(unpaired), tuple(damaged))
+    return Comparison(
+        a.name,
+        b.name,
+        tuple(differences),
+        tuple(unpaired),
+        tuple(damaged),
+        tuple(dict.fromkeys(remarks)),
+    )
 
 
 def _place(entry: PlannedCell) -> str:
@@ -170,7 +182,10 @@ def _groups(side: Side, with_method: bool) -> dict[tuple[str, ...], dict[int, St
     return groups
 
 
-def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> TaskDifference:
+def _difference(
+    pairs: Sequence[tuple[StoredCell, StoredCell]], size: float
+) -> tuple[TaskDifference, list[str]]:
+    """The difference, and what has to be said of it."""
     for cell_a, cell_b in pairs:
         _check_comparable(cell_a, cell_b)
     first_a, first_b = pairs[0]
@@ -185,7 +200,8 @@ def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> 
         f_values.append(_minus(point_a["faithfulness"], point_b["faithfulness"]))
         f_draws.append(f_of(data_a)[:, index] - f_of(data_b)[:, index])
     cmd = over_seeds(cmd_values, cmd_draws)
-    return TaskDifference(
+    faults = cell_verdict(first_a).faults
+    difference = TaskDifference(
         task=first_a.entry.task,
         model=first_a.entry.model,
         variant=first_a.entry.variant,
@@ -195,8 +211,13 @@ def _difference(pairs: Sequence[tuple[StoredCell, StoredCell]], size: float) -> 
         cmd=cmd,
         at_size=sizes_of(_result(first_a))[index],
         faithfulness=over_seeds(f_values, f_draws),
-        verdict=_verdict(cmd),
+        verdict="tie" if faults else _verdict(cmd),
     )
+    remarks = [f"{first_a.entry.task} is a tie: {fault}." for fault in faults]
+    for cell in (first_a, first_b):
+        if (circuits := settled_of([_result(cell)])) is not None:
+            remarks.append(settled_remark(cell.entry.method, circuits))
+    return difference, remarks
 
 
 def _minus(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> float | None:
@@ -235,7 +256,7 @@ def _conditions(
     yield "the test data", (_short(a["data_digest"]["test"]), _short(b["data_digest"]["test"]))
     yield "the metric", (a["metric"], b["metric"])
     for name in CHOICES:
-        yield f"the choice of {name}", (a["choices"][name], b["choices"][name])
+        yield f"the choice of {name}", (chosen(a["choices"], name), chosen(b["choices"], name))
     yield "the size grid", (sizes_of(a), sizes_of(b))
 
 

@@ -44,6 +44,7 @@ from harness.reports.results import (
     label_of,
     numeric,
     settled_of,
+    settled_remark,
     size_at_of,
     sizes_of,
     total_of,
@@ -51,7 +52,7 @@ from harness.reports.results import (
 )
 from harness.runs.store.record import PlannedCell, StoredCell
 
-__all__ = ["Board", "Leaderboard", "Line", "leaderboard", "nearest_size", "rank"]
+__all__ = ["Board", "Leaderboard", "Line", "cell_verdict", "leaderboard", "nearest_size", "rank"]
 
 LEVELS = ("0.85", "0.95", "0.99")
 DEFAULT_SIZE = 0.1
@@ -142,9 +143,9 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
     entry = cells[0].entry
     methods = by_method(cells)
     versions = {name: of_one_version(group) for name, group in methods.items()}
-    for name, group in list(versions.items()):
+    for group in list(versions.values()):
         if others := [one for cell in group if (one := by_score(cell)) is not None]:
-            versions[f"{name} by score"] = others
+            versions[others[0].entry.method] = others
     competing = {name: g for name, g in versions.items() if g[0].entry.role == "method"}
     seeds = Seeds.of(competing)
     shown = {name: seeds.of_these(group) for name, group in versions.items()}
@@ -155,7 +156,7 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
         _line(name, group, len(methods.get(name, group)) - len(versions[name]), index)
         for name, group in shown.items()
     ]
-    verdict = _verdict(done[0]) if done else None
+    verdict = cell_verdict(done[0]) if done else None
     remarks = [_version_remark(entry, newest)]
     remarks += [f"Not ranked: {fault}." for fault in (verdict.faults if verdict else ())]
     remarks += [seeds.remark(), _sizes_remark(first), *_settled_remarks(lines)]
@@ -177,7 +178,8 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
     )
 
 
-def _verdict(cell: StoredCell) -> Verdict:
+def cell_verdict(cell: StoredCell) -> Verdict:
+    """Whether a finished cell's task and model have anything to explain."""
     result, data = cell.result, examples(cell)
     assert result is not None
     accuracies = (result["whole"]["accuracy"], result["empty"]["accuracy"])
@@ -207,12 +209,7 @@ def _sizes_remark(result: Result | None) -> str:
 
 
 def _settled_remarks(lines: Sequence[Line]) -> list[str]:
-    return [
-        f"{line.method}: its areas are of the {line.settled} circuits that it settled on, not of "
-        f"one for each size; the row {line.method} by score is cut from its scores like others'."
-        for line in lines
-        if line.settled is not None
-    ]
+    return [settled_remark(line.method, line.settled) for line in lines if line.settled is not None]
 
 
 def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:

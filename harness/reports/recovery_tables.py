@@ -9,7 +9,7 @@ from itertools import compress
 from harness.reports.ground_truth import Recovery, mean_or_none
 from harness.reports.leaderboard import Board, Line
 from harness.reports.results import Result, total_of
-from harness.spec.types import CHOICES
+from harness.spec.types import CHOICES, chosen
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ _CONDITIONS = (*CHOICES, "metric")
 
 
 def _conditions(facts: Result) -> tuple[str, ...]:
-    return (*(facts["choices"][name] for name in CHOICES), facts["metric"])
+    return (*(chosen(facts["choices"], name) for name in CHOICES), facts["metric"])
 
 
 def _table(choices: Mapping[str, str], boards: Sequence[Board]) -> RecoveryTable:

@@ -106,4 +106,13 @@ def by_score(cell: StoredCell) -> StoredCell | None:
         return None
     result = {**cell.result, "curve": settled["curve"], "summary": settled["summary"]}
     cut = result | {"settled": None, "ground_truth": None, "arrays": settled["arrays"]}
-    return replace(cell, result=cut)
+    entry = replace(cell.entry, method=f"{cell.entry.method} by score")
+    return replace(cell, result=cut, entry=entry)
+
+
+def settled_remark(method: str, circuits: int) -> str:
+    """What has to be said of a method's areas where it settled on circuits."""
+    return (
+        f"{method}: its areas are of the {circuits} circuits that it settled on, not of one for "
+        f"each size; {method} by score is cut from its scores like others' circuits."
+    )

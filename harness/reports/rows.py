@@ -16,7 +16,7 @@ from harness.discovery.registry import info_of
 from harness.metrics.per_example import is_of_class
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import ground_truth_of, label_of, total_of, unit_of
+from harness.reports.results import by_score, ground_truth_of, label_of, total_of, unit_of
 from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
@@ -77,10 +77,20 @@ def _classes(result: Mapping[str, Any]) -> list[str]:
 
 
 def rows(cells: Iterable[StoredCell]) -> list[Row]:
-    """Rows of all cells; a cell without a result has one row with its status."""
+    """Rows of all cells; a cell without a result has one row with its status.
+
+    Where a method settled on circuits of its own, those cut from its scores follow, under the name
+    that tables have (`acdc by score`).
+    """
     cells = list(cells)
     names = columns_of(cells)
-    return [row for cell in cells for row in _cell_rows(cell, names)]
+    return [
+        row
+        for cell in cells
+        for one in (cell, by_score(cell))
+        if one is not None
+        for row in _cell_rows(one, names)
+    ]
 
 
 def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:

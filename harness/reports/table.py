@@ -157,7 +157,7 @@ def _grid(board: Board, form: Format, layout: Layout) -> tuple[str, list[str]]:
     text = grid(headings, lines, form, left=left, tight=not layout.wide)
     remarks = []
     if left_out:
-        remarks.append(f"Too wide for {layout.width} columns: {', '.join(left_out)}.")
+        remarks.append(f"Left out to fit {layout.width} columns: {', '.join(left_out)}.")
     if not layout.wide:
         remarks += [f"{x.method}: {', '.join(x.notes)}." for x in board.lines if x.notes]
     return text, remarks

@@ -22,7 +22,7 @@ from harness.spec.key import (
     spec_fields,
     unwrapped,
 )
-from harness.spec.params import completed_params
+from harness.spec.schema.params import completed_params
 from harness.spec.types import Data, Evaluation, Method, Model, ModelLabels, Suite, Task
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from dataclasses import is_dataclass
 from hashlib import sha256
 from typing import Any
 
-from harness.spec.key import spec_fields
+from harness.spec.key import at_default, spec_fields
 
 IDENTITY_VERSION = 1
 
@@ -25,7 +25,7 @@ def identity_fields(spec: Any) -> Any:
         return {
             name: identity_fields(getattr(spec, name))
             for name, one in spec_fields(type(spec)).items()
-            if one.key.part == "identity" and not (one.key.younger and getattr(spec, name) is None)
+            if one.key.part == "identity" and not at_default(one, getattr(spec, name))
         }
     if isinstance(spec, Mapping):
         return {key: identity_fields(value) for key, value in spec.items()}

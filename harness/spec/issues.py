@@ -19,6 +19,8 @@ from harness.errors import SpecError
 from harness.spec.printable import printable, quoted
 
 Format = Literal["text", "json", "github"]
+Level = Literal["error", "warning"]
+"""A warning is no mistake: what it warns of can be run."""
 
 MOST_SHOWN = 20
 _WIDEST_EXCERPT = 100
@@ -38,10 +40,11 @@ class Issue:
     message: str
     excerpt: str = ""
     width: int = 1
+    level: Level = "error"
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
-        head = f"{self.file}:{self.line}:{self.column}: error: {where}{self.message}"
+        head = f"{self.file}:{self.line}:{self.column}: {self.level}: {where}{self.message}"
         return head if not self.excerpt.strip() else f"{head}\n{self._frame()}"
 
     def _frame(self) -> str:
@@ -109,7 +112,7 @@ def listed(names: Sequence[str]) -> str:
 def _annotation(issue: Issue) -> str:
     place = f"file={_property(issue.file)},line={issue.line},col={issue.column}"
     where = f"{issue.where}: " if issue.where else ""
-    return f"::error {place}::{_data(where + issue.message)}"
+    return f"::{issue.level} {place}::{_data(where + issue.message)}"
 
 
 def _data(text: str) -> str:

@@ -2,8 +2,9 @@
 
     steps: Annotated[int, Key("Steps", "Optimiser steps.", [2000], minimum=1)]
 
-Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.generate`), the builder
-(`harness.spec.build`) and identities (`harness.spec.identity`) are all derived from these classes.
+Types and defaults are those of the dataclass. JSON Schemas (`harness.spec.schema.generate`), the
+builder (`harness.spec.build`) and identities (`harness.spec.identity`) are all derived from these
+classes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Key:
 
     `part`: defaults to that of the class. `choice`: faithfulness scores are comparable only if
     they agree in it. `changeable`: a suite may change it. `required`: a file must give it although
-    the class has a default. `younger`: newer than stored ids; where it is None it is in none of
+    the class has a default. `younger`: newer than stored ids; at its default it is in none of
     them. `absent`: None means that the key is left out, and null is refused.
     `only_for`: required with these values of `kind`, refused with all others. `by_granularity`:
     the table of granularities has its legal values. `or_name`: may also be the name or path of a
@@ -144,6 +145,12 @@ def exactly_one(*names: str) -> dict[str, Any]:
     return {"oneOf": one_of, "x-message": f"give exactly one of {', '.join(names)}"}
 
 
+def at_least_one(*names: str) -> dict[str, Any]:
+    """A rule: the mapping has one of these keys or more."""
+    any_of = [{"required": [name]} for name in names]
+    return {"anyOf": any_of, "x-message": f"give {' or '.join(names)}"}
+
+
 def at_most_one(one: str, other: str) -> dict[str, Any]:
     """A rule: the mapping has at most one of these two keys."""
     return {"not": {"required": [one, other]}, "x-message": f"give only one of {one}, {other}"}
@@ -186,6 +193,11 @@ def spec_fields(cls: type) -> Mapping[str, SpecField]:
             None if default is MISSING else default,
         )
     return result
+
+
+def at_default(one: SpecField, value: Any) -> bool:
+    """Whether a field is `younger` and has its default, so that records do not speak of it."""
+    return one.key.younger and bool(value == one.default)
 
 
 def about_of(cls: type) -> About | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from support.tiny_folder import write_model
 
 TASK = """\
 spec_version: 1
@@ -77,10 +78,11 @@ class Place:
         model = f"model: {{kind: load, name: model-{name}, path: brought/{name}}}\n"
         return self.write(f"tasks/{name}.yaml", text[: text.index("model:\n")] + model)
 
-    def bring(self, name: str, *files: str) -> None:
-        """Put files of a model where `brought` looks for them; their content is never read."""
+    def bring(self, name: str, *files: str, **shape: Any) -> None:
+        """Put files of a tiny model where `brought` looks for them; `shape` changes it."""
         for file in files:
             self.write(f"brought/{name}/{file}", file)
+        write_model(self.folder / "brought" / name, files, **shape)
 
     def task(self, name: str, version: str = "1", folder: str = "tasks") -> Path:
         return self.write(f"{folder}/{name}.yaml", TASK.format(name=name, version=version))

@@ -13,6 +13,7 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.files import save_circuit
+from harness.cli.judge import _tests_rows
 from harness.evaluation import judge as evaluation
 from harness.evaluation.completeness import Learner
 from harness.runs.store import CellStore
@@ -159,7 +160,8 @@ def test_the_circuit_of_a_size(measuring: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nothing.json", "--task", "toy"), "neither a circuit file nor a finished cell"),
+        (("nothing.json", "--task", "toy"), "there is no circuit file nothing.json"),
+        (("feed", "--task", "toy"), "'feed' is neither a circuit file nor the beginning of"),
         (("circuit.json",), "does not say which task"),
         (("circuit.json", "--task", "tyo"), "did you mean 'toy'"),
         (("circuit.json", "--task", "toy", "--split", "tset"), "did you mean 'test'"),
@@ -182,3 +184,16 @@ def test_mistakes(harness: Any, arguments: tuple[str, ...], said: str) -> None:
 def test_an_empty_circuit_is_refused(harness: Any) -> None:
     save_circuit(Circuit(SPACE, torch.zeros(EDGES, dtype=torch.bool)), Path("empty.json"))
     assert "keeps nothing" in harness("judge", "empty.json", "--task", "toy", code=2).stderr
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_verdicts_say_what_they_mean(rejected: bool) -> None:
+    """Not the null hypothesis beside the word that denies it."""
+    test = {"null": "never shown", "p": 0.01, "rejected": rejected}
+    report = {"equivalence": test, "independence": test, "minimality": {"test": test}}
+    shown = {name: text for name, _, text in _tests_rows(report)}
+    assert set(shown) == {"equivalence test", "independence test", "minimality test"}
+    assert all(text.startswith("failed: " if rejected else "passed: ") for text in shown.values())
+    wanted = "still follows the model's scores" if rejected else "no sign that what is outside"
+    assert wanted in shown["independence test"]
+    assert "never shown" not in str(shown)

@@ -142,3 +142,10 @@ def test_a_file_that_cannot_be_written_is_the_users_to_mend() -> None:
 
     assert cli._exit_code(denied) == cli.USAGE
     assert cli._exit_code(bug) == cli.BUG
+
+
+def test_help_promises_no_more_than_the_suite_has() -> None:
+    for arguments in (["--help"], ["run", "--help"]):
+        text = CliRunner().invoke(cli.main, arguments).output
+        assert "quickstart" in text
+        assert "every method" not in " ".join(text.split())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.word_tokenizer import write_tokenizer
+from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace
@@ -28,7 +28,8 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """GPT-2 and Qwen in full, of Gemma the tokenizer alone, of Llama nothing."""
     folder = tmp_path / "files"
     for name in ("gpt2", "Qwen2.5-0.5B", "gemma-2-2b"):
-        size = write_tokenizer(folder / "models" / name / "tokenizer.json", words())
+        bos = "<|endoftext|>" if name.startswith("Qwen") else BOS
+        size = write_tokenizer(folder / "models" / name / "tokenizer.json", words(), bos=bos)
     for name, groups in (("gpt2", None), ("Qwen2.5-0.5B", 2)):
         config = TransformerConfig(
             n_layers=2,

@@ -134,7 +134,13 @@ def test_smoke_cells_stand_in_only_where_there_is_nothing_better(harness: Any) -
     ("arguments", "said"),
     [
         (("run:eap",), "one circuit alone"),
-        (("run:nothing", "run:eap"), "neither a circuit file nor a finished cell"),
+        (
+            ("run:nothing", "run:eap"),
+            "run 'run' has neither a method called 'nothing' nor a finished cell whose id begins "
+            "so; it has finished cells of eap",
+        ),
+        (("run:eap", "run:eap", "--task", "tyo"), "called 'eap' with --task tyo"),
+        (("gone.pt", "run:eap"), "there is no circuit file gone.pt"),
         (("walk:eap", "run:eap"), "no run 'walk'"),
         (("deep.json", "run:eap"), "different spaces"),
         (("run:eap", "whole.json", "--size", "0.3"), "no circuit of size 0.3"),

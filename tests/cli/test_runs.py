@@ -1,6 +1,7 @@
 """Verbs about runs: plan, run, status, why, table, compare, plot, verify, doctor."""
 
 import csv
+import errno
 import io
 import json
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.runs.services.forecast import PROCESS_SECONDS
 from harness.runs.store import CellStore
 
 RUN = Path("results/trial")
@@ -112,9 +114,28 @@ def test_fail_fast(harness: Any) -> None:
 def test_an_interrupt_ends_with_130_and_a_clean_store(harness: Any) -> None:
     harness.method("stop", interrupt="true")
     harness.suite("trial", ["toy"], ["good", "stop"])
-    harness("run", "trial", code=130)
+    said = harness("run", "trial", code=130).stderr
     assert list(RUN.glob(".work/*")) == []
     assert len(CellStore(RUN).ids()) == 1
+    stopped = "toy stop seed 0: stopped in training at step 600 of 2,000, step 600 is saved"
+    assert [line for line in said.splitlines() if line][-3:] == [
+        stopped,
+        "finished cells are kept; run the same command to resume",
+        "interrupted",
+    ]
+    assert stopped in (RUN / "run.log").read_text()
+
+
+def test_the_log_has_what_every_run_said_with_times(harness: Any) -> None:
+    said = harness("run", "trial").stderr
+    lines = (RUN / "run.log").read_text().splitlines()
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d ")
+    assert all(stamp.match(line) for line in lines)
+    assert [stamp.sub("", line) for line in lines] == said.splitlines()
+    harness("run", "trial")
+    more = (RUN / "run.log").read_text().splitlines()
+    assert more[: len(lines)] == lines
+    assert "0 computed, 3 reused" in more[-1]
 
 
 def test_progress_is_one_line_per_event(harness: Any) -> None:
@@ -132,6 +153,24 @@ def test_plan_tells_reused_from_new_and_names_models(harness: Any) -> None:
     after = json.loads(harness("plan", "trial", "--json").stdout)[0]
     assert (after["reused"], after["new"], after["models_to_train"]) == (2, 1, [])
     assert "2 cells reused, 1 new" in harness("plan", "trial").stdout
+
+
+def test_plan_says_minutes_and_memory_from_cells_like_stored_ones(harness: Any) -> None:
+    first = harness("plan", "trial").stdout
+    assert "not counting 3 cells whose cost nobody can tell yet" in first  # of a silent package
+    harness("run", "trial")
+    assert "nothing to compute" in harness("plan", "trial").stdout
+    found = json.loads(harness("plan", "trial", "--seeds", "0,1,2", "--json").stdout)[0]
+    expected = found["expected"]
+    assert found["new"] == 6
+    assert expected["unknown_cells"] == []
+    assert expected["seconds"] == pytest.approx(6 * 7.5 + PROCESS_SECONDS)
+    assert expected["low"] < expected["seconds"] < expected["high"]
+    assert expected["memory_mib"] >= 64
+    text = harness("plan", "trial", "--seeds", "0,1,2").stdout
+    assert text.splitlines()[-1].startswith("about 49 s (39 s to 62 s) in one process")
+    assert "not counting" not in text
+    assert "6 cells to compute: 39 s to 62 s" in harness("run", "trial", "--seeds", "0,1,2").stderr
 
 
 def skipping(harness: Any, tasks: list[str]) -> None:
@@ -422,9 +461,26 @@ def test_verify_finds_every_fault(harness: Any) -> None:
     assert "2 corrupt" in result.stdout
     assert result.stderr.count("corrupt: ") == 2
     table = harness("table", code=3)
-    assert table.stdout.count("0/1 (1 damaged)") == 2
+    assert table.stdout.count(": 1 damaged.") == 2
     assert table.stdout.count("| 1/1") == 1
     assert table.stderr.count("corrupt: ") == 2
+
+
+def test_a_results_folder_without_locks_is_refused_in_one_line(
+    harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    for arguments in (("run", "trial"), ("run", "trial", "--jobs", "2")):
+        result = harness(*arguments, code=2)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: No locks available: without locks two processes could")
+        assert line.endswith("plan.lock")
+        assert result.stdout == ""
+    assert "No locks available" in harness("doctor", code=1).stdout
+    assert harness.computed() == 0
 
 
 def test_doctor_says_whether_results_can_be_written(harness: Any) -> None:

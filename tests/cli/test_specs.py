@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.spec.shipped import shipped_root
+
 
 # ---------------------------------------------------------------- list, show
 def test_list_shows_own_and_shipped_tasks(harness: Any) -> None:
@@ -76,7 +78,9 @@ def test_new_copies_a_task_that_then_validates(harness: Any) -> None:
     assert result.stdout == "tasks/mine.yaml\n"
     text = (harness.folder / "tasks/mine.yaml").read_text()
     original = (harness.folder / "tasks/toy.yaml").read_text()
-    assert text == original.replace("name: toy\n", "name: mine\n")
+    changed = original.replace("name: toy\n", "name: mine\n").replace("model-toy", "mine-model")
+    assert text.endswith(changed)
+    assert "# mine: a copy of the task toy" in text
     harness("validate", "tasks/mine.yaml")
 
 
@@ -87,13 +91,20 @@ def test_new_keeps_the_comments_of_a_shipped_task(harness: Any) -> None:
     schema = text.splitlines()[0].partition("$schema=")[2]
     assert (harness.folder / "tasks" / schema).is_file()
     assert text.count("#") > 5
+    original = (shipped_root() / "tasks/ioi.yaml").read_text()
+    comments = [line for line in original.splitlines() if "  #" in line]
+    assert all(comment in text for comment in comments)
     harness("validate", "tasks/my_ioi.yaml")
 
 
 def test_new_copies_the_tutorial_by_default(harness: Any) -> None:
     harness("new", "years")
     harness("validate", "tasks/years.yaml")
-    assert "name: years" in (harness.folder / "tasks/years.yaml").read_text()
+    text = (harness.folder / "tasks/years.yaml").read_text()
+    assert "name: years " in text
+    assert "name: years-2l-64\n" in text
+    assert "tutorial task" not in text
+    assert "greater" not in text.split("spec_version")[0].replace("greater_than", "")
 
 
 def test_new_never_overwrites(harness: Any) -> None:
@@ -199,22 +210,22 @@ def test_acdc_on_a_model_that_normalises_heads_is_a_mistake_of_the_suite(harness
     harness.brought("one")
     suite = harness.suite("gemma", ["one"], ["eap", "acdc"])
     harness("validate", str(suite))
-    harness.bring("one", "config.json", "model.safetensors")
-    harness.write("brought/one/config.json", '{"model_type": "gemma2"}')
+    files = ("config.json", "model.safetensors")
+    harness.bring("one", *files, post_norms=True)
     wanted = "acdc cannot be used with models that normalise what the heads of a layer add"
     found = harness("validate", str(suite), code=2).stdout
     assert "gemma.yaml:5:18: error: methods.1: " + wanted in found
     assert found.count("error:") == 1
     assert "one: " + wanted in harness("plan", "gemma", code=2).stderr
     harness("plan", "gemma", "--methods", "eap")
-    harness.write("brought/one/config.json", '{"model_type": "llama"}')
+    harness.bring("one", *files)
     harness("validate", str(suite))
     harness("plan", "gemma")
     model = "kind: load\nname: brought\ntitle: Brought\npath: brought/one\nspec_version: 1\n"
     harness.write("specs/models/brought.yaml", model)
     suite.write_text(suite.read_text().replace("[one]", "[toy]") + "models: [brought]\n")
     harness("validate", str(suite))
-    harness.write("brought/one/config.json", '{"model_type": "gemma3"}')
+    harness.bring("one", *files, post_norms=True)
     assert wanted in harness("validate", str(suite), code=2).stdout
     suite.write_text(suite.read_text() + "exclude: [{method: acdc}]\n")
     harness("validate", str(suite))
@@ -276,13 +287,28 @@ def test_rows_of_a_data_file_that_are_not_used_are_counted(harness: Any) -> None
     rows.append({**rows[0], "corrupted": "c c"})
     harness.write("tasks/pairs.jsonl", "\n".join(map(json.dumps, rows)))
     note = (
-        "tasks/pairs.yaml: note: pairs.jsonl: 1 of 7 rows are left out, for their clean prompt "
+        "pairs.jsonl: 1 of 7 rows are left out, for their clean prompt "
         "stands in an earlier row (pairs.jsonl:7 as pairs.jsonl:1)"
     )
-    assert note in harness("validate", "pairs").stderr
-    assert note in harness("plan", "tasks/pairs.yaml").stderr
+    assert f"warning: data: {note}" in harness("validate", "pairs").stderr
+    assert f"tasks/pairs.yaml: note: {note}" in harness("plan", "tasks/pairs.yaml").stderr
     assert json.loads(harness("show", "pairs", "--json").stdout)["spec_version"] == 1
     rows[6] |= {"good": "y", "bad": "x"}
     harness.write("tasks/pairs.jsonl", "\n".join(map(json.dumps, rows)))
     shown = harness("validate", "pairs", code=2).stdout
     assert "data.path: pairs.jsonl:7: 'y' is a good answer here and a bad one in" in shown
+
+
+def test_validate_of_everything_names_each_missing_folder_once(harness: Any) -> None:
+    for name in ("one", "two", "three", "four"):
+        path = harness.brought(name)
+        path.write_text(path.read_text().replace(f"path: brought/{name}", "path: brought/same"))
+    lines = harness("validate").stderr.splitlines()
+    (line,) = (line for line in lines if line.startswith("brought/same"))
+    assert line == "brought/same is needed by four, one, three and 1 more"
+    places = [line.split(" is needed by ")[0] for line in lines if " is needed by " in line]
+    assert len(places) == len(set(places)) == len(lines) - 2
+    assert "set HARNESS_FILES to the folder that holds them" in lines[-2]
+    assert "need files that are not there" in lines[-1]
+    single = harness("validate", "one").stderr
+    assert "tasks/one.yaml: needs brought/same, which is not below" in single

@@ -118,5 +118,12 @@ def test_a_tokenizer_that_joins_space_and_number_is_refused(tmp_path: Path) -> N
     vocabulary = text["model"]["vocab"]
     vocabulary.update({f" {one}": len(vocabulary) + one for one in range(1000)})
     path.write_text(json.dumps(text))
-    with pytest.raises(HarnessError, match=r"'20' does not stay one token after '10 \+ 10 = '"):
-        opened(path)
+    task = opened(path)
+    for refused in (
+        lambda: task.pairs("test", 2, 0),
+        lambda: task.training_batch("answer", 2, 0, 0),
+    ):
+        with pytest.raises(
+            HarnessError, match=r"answer '\d+' is not how '\d\d \+ \d\d = ' goes on"
+        ):
+            refused()

@@ -294,16 +294,16 @@ def test_solved_expressions_are_not_asked_for() -> None:
 
 def word_level(path: Path, **changes: Any) -> TokenizerSpec:
     """Write a tokenizer that splits at spaces and punctuation, one token a word."""
-    words = sorted({*WORDS, "is", "<s>", "o", "r"})
+    words = sorted({*WORDS, "is", "<s>", "<unk>", "o", "r"})
     spec = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
         "normalizer": None, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None,
         "decoder": None,
         "model": {"type": "WordLevel", "vocab": {word: at for at, word in enumerate(words)},
-                  "unk_token": "<s>"},
+                  "unk_token": "<unk>"},
     }  # fmt: skip
     path.write_text(json.dumps(spec | changes), encoding="utf-8")
-    return TokenizerSpec(kind="file", path=str(path), bos=True)
+    return TokenizerSpec(kind="file", path=str(path), bos="<s>")
 
 
 def test_a_tokenizer_file_gives_the_same_prompts(tmp_path: Path) -> None:
@@ -355,8 +355,17 @@ def test_an_answer_that_joins_the_prompt_is_refused(tmp_path: Path) -> None:
     joined = {"type": "Replace", "pattern": {"String": "'True"}, "content": "' is"}
     spec = word_level(tmp_path / "t.json", normalizer=joined)
     assert open_task(spec).tokenizer.size > 0
-    with pytest.raises(HarnessError, match="the answer 'True' does not stay one token after"):
-        open_task(spec, form="instruction")
+    task = open_task(spec, form="instruction")
+    for refused in (
+        lambda: task.pairs("test", 2, 0),
+        lambda: task.training_batch("answer", 9, 0, 0),
+    ):
+        with pytest.raises(HarnessError, match=r"the answer 'True' is not how .* goes on: "):
+            refused()
+    data = GeneratorData(
+        generator="boolean_expressions", params={"form": "instruction"}, continues=False
+    )
+    assert len(generator("boolean_expressions").open_data(data, spec).pairs("test", 2, 0)) == 2
 
 
 # ------------------------------------------------------------------ parameters

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from harness.cli.check import issues_of
 from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.files.task import open_file
 from harness.datasets.pairs import NO_TARGET
+from harness.datasets.splits import Shares, fitting_shares
 from harness.errors import HarnessError
+from harness.spec.load import Library
 from harness.spec.types import TokenizerSpec
 
 WORDS = TokenizerSpec(kind="words", bos=True)
@@ -231,3 +237,67 @@ def test_rows_that_can_tell_nothing_are_refused(
         open_file(
             FileData(path=write(tmp_path, "d.jsonl", data), columns=DECLARED), WORDS, tmp_path
         )
+
+
+# ------------------------------------------------------------------ shares
+def one_each(n: int) -> list[dict[str, Any]]:
+    """n prompts, each twice."""
+    return [row for row in rows(n) for _ in range(2)]
+
+
+def check_shares(folder: Path, discovery: int, test: int) -> list[Any]:
+    write(folder, "d.jsonl", one_each(60))
+    text = f"""spec_version: 1
+name: toy
+title: Toy
+tokenizer: {{kind: words}}
+data:
+  kind: file
+  path: d.jsonl
+  columns: {{good: answer, bad: wrong}}
+SHARES
+evaluation:
+  ablation: interchange
+  positions: all
+  discovery_pairs: {discovery}
+  test_pairs: {test}
+model:
+  kind: train
+  architecture: {{n_layers: 1, n_heads: 1, d_model: 8}}
+  training: {{objective: answer, steps: 1}}
+"""
+    path = folder / "toy.yaml"
+    path.write_text(text.replace("SHARES\n", ""))
+    issues = issues_of(Library(), path)
+    shares = re.findall(r"`(shares: \{.*?\})`", "".join(one.message for one in issues))
+    if shares:
+        path.write_text(text.replace("SHARES", f"  {shares[0]}"))
+        assert issues_of(Library(), path) == []
+    return issues
+
+
+def test_shares_that_would_do_are_suggested(tmp_path: Path) -> None:
+    (issue,) = check_shares(tmp_path, 20, 30)
+    assert issue.where == "evaluation.test_pairs"
+    assert "the file has 60 distinct prompts in 120 rows: train " in issue.message
+    assert "with `shares: {train: 0." in issue.message
+    assert issue.message.endswith("under `data` there are enough")
+
+
+def test_too_few_prompts_for_any_shares(tmp_path: Path) -> None:
+    issues = check_shares(tmp_path, 40, 30)
+    assert "there are 60 in all, too few for 40 for train and 30 for test" in issues[0].message
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(2, 60))
+def test_suggested_shares_are_enough(seed: int, train: int, test: int) -> None:
+    """By counting; and where there are plenty, some are found."""
+    hashes = np.random.default_rng(seed).integers(0, 2**64, size=80, dtype=np.uint64)
+    shares = fitting_shares(hashes, {"train": train, "test": test})
+    if shares is None:
+        assert train + test > 40
+        return
+    opened = Shares(shares, 0)
+    split = opened.of(hashes)
+    assert (split == opened.index("train")).sum() >= train
+    assert (split == opened.index("test")).sum() >= test

@@ -19,7 +19,7 @@ from harness.datasets.template.read import read_plan
 from harness.spec.build import build_data
 from harness.spec.key import _LIMITS
 from harness.spec.load import Library
-from harness.spec.schema_messages import _limit_words
+from harness.spec.schema.messages import _limit_words
 from harness.spec.yaml.source import read_source
 
 ROOT = Path(__file__).parents[2]

@@ -47,7 +47,23 @@ def test_an_absolute_path_is_looked_for_where_it_says(places: dict[str, Path]) -
     absolute = str(places["second"] / FILE)
     assert find(absolute, places["task"]) == Path(absolute)
     assert find(absolute + "x", places["task"]) is None
-    assert needed(absolute + "x", places["task"]) == f"needs {absolute}x, which does not exist"
+    text = f"needs {absolute}x, which does not exist (did you mean {absolute}?)"
+    assert needed(absolute + "x", places["task"]) == text
+
+
+def test_a_path_that_looks_like_a_typo_is_said_to_be_one(places: dict[str, Path]) -> None:
+    for name in ("models/gpt2/config.json", "models/llama/config.json"):
+        (places["second"] / name).parent.mkdir(parents=True, exist_ok=True)
+        (places["second"] / name).write_text("", encoding="utf-8")
+    task = places["task"]
+    for typo, meant in (
+        ("models/gtp2", "models/gpt2"),
+        ("model/gpt2/config.json", "models/gpt2/config.json"),
+        ("models/lama", "models/llama"),
+    ):
+        assert f"(did you mean {meant}?)" in needed(typo, task)
+    for other in ("models/mistral", "weights/gpt2", "models/gtp2/tokenizer.json"):
+        assert "did you mean" not in needed(other, task)
 
 
 def test_without_the_variable(places: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.split_checks import check_held_out_sentences
-from support.word_tokenizer import write_tokenizer
+from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.datasets.check import check_task, needed_files
 from harness.datasets.locate import VARIABLE
@@ -100,8 +100,11 @@ def words_of(loaded: Loaded[Task]) -> set[str]:
 def tokenizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder with `models/*/tokenizer.json`, all of the same words."""
     words = set().union(*(words_of(Library().task(name)) for name in ("mib_ioi", "mib_mcqa")))
-    for name in FOLDERS.values():
-        write_tokenizer(tmp_path / "models" / name / "tokenizer.json", words, SPLIT_NAMES)
+    for model, name in FOLDERS.items():
+        spec = Library().model(model).spec
+        assert isinstance(spec, LoadModel)
+        path = tmp_path / "models" / name / "tokenizer.json"
+        write_tokenizer(path, words, SPLIT_NAMES, spec.bos or BOS)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     return tmp_path
 

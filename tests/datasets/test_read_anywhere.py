@@ -115,6 +115,21 @@ def test_a_list_of_answers_at_one_of_several_positions(tmp_path):
     assert allowed == [[], sorted([ids["b"], ids["c"]]), [ids["d"]], [], [], []]
 
 
+def test_one_prompt_may_be_read_in_several_rows(tmp_path):
+    """They are pairs of their own, in one split; a row that comes again counts once."""
+    one, other = placed(1, "b", "c"), placed(3, "d", "e")
+    task = one_file(tmp_path, "d.jsonl", one, other, one)
+    pairs = task.pairs("train", 3, 0, at_most=True)
+    assert sorted(pairs.positions[:, 0].tolist()) == [1, 3]
+    many = [placed(at, "b", "c", number) for number in range(30) for at in (0, 1)]
+    data = FileData(path=write(tmp_path, "many.jsonl", many), columns=PLACED)
+    task = open_file(data, WORDS, tmp_path)
+    drawn = [task.pairs(split, 60, 0, at_most=True).clean for split in task.splits]
+    assert sum(map(len, drawn)) == 60
+    prompts = [{tuple(row) for row in split.tolist()} for split in drawn]
+    assert not prompts[0] & (prompts[1] | prompts[2])
+
+
 def test_training_at_the_positions(tmp_path):
     task = one_file(tmp_path, "d.jsonl", placed([0, 3], ["c", "e"], ["b", "d"]))
     ids = {name: index for index, name in enumerate(task.tokenizer.tokens)}
@@ -150,7 +165,7 @@ def test_targets_without_positions_are_those_of_the_last_token():
         (placed(-7, "b", "c"), "position -7 is not in the prompt"),
         (placed([1, -5], ["b", "c"], ["c", "b"]), r"positions \[1, -5\] name a token twice"),
         (placed(1.5, "b", "c"), "column 'at' must be a whole number or a list of them, not 1.5"),
-        (placed(True, "b", "c"), "column 'at' must be a whole number or a list of them, not True"),
+        (placed(True, "b", "c"), "column 'at' must be a whole number or a list of them, not true"),
         (placed([], "b", "c"), r"column 'at' must be a whole number or a list of them, not \[\]"),
         (placed("x", "b", "c"), "column 'at' must be a whole number or a list of them, not 'x'"),
         (placed([1, 2], ["b"], ["c", "d"]), r"column 'good' must list one answer for each of 2"),
@@ -179,10 +194,10 @@ def test_a_position_needs_columns_of_answers(tmp_path):
 def test_rows_given_in_python_may_have_positions(tmp_path):
     task = one_file(tmp_path, "d.jsonl", placed(0, "b", "c"))
     row = {"clean": "a b c", "corrupted": "a c c", "good": "b", "bad": "c"}
-    assert pairs_of_rows([row | {"position": 1}], task.tokenizer).positions.tolist() == [[1]]
-    assert pairs_of_rows([row], task.tokenizer).positions.tolist() == [[3]]
+    assert pairs_of_rows([row | {"position": 1}], task).positions.tolist() == [[1]]
+    assert pairs_of_rows([row], task).positions.tolist() == [[3]]
     with pytest.raises(HarnessError, match="row 1: no column 'position'"):
-        pairs_of_rows([row | {"position": 1}, row], task.tokenizer)
+        pairs_of_rows([row | {"position": 1}, row], task)
 
 
 # ---------------------------------------------------------------- templates
@@ -197,6 +212,39 @@ def test_templates_are_read_at_the_first_token_a_slot_or_the_last():
         usual = default.pairs("train", 40, 0)
         assert np.array_equal(pairs.clean, usual.clean)
         assert (pairs.digest() == usual.digest()) == (read in (None, "last"))
+
+
+def test_a_causal_model_cannot_know_what_comes_later(tmp_path):
+    """It is told where the prompt is read; a model that looks both ways may be read there."""
+    text = TEMPLATE.replace("READ", "first")
+    (told,) = issues(tmp_path, text)
+    assert told.startswith("12:9: no prompt differs from its twin up to where its answers are read")
+    assert issues(tmp_path, text.replace("d_mlp: 0", "causal: false")) == []
+    for read in ("A", "B"):  # B is swapped; A stands before it
+        assert bool(issues(tmp_path, TEMPLATE.replace("READ", read))) == (read == "A")
+
+
+TEMPLATE = """\
+spec_version: 1
+name: verdict
+title: Which letter stands second
+tokenizer: {kind: words, bos: true}
+data:
+  kind: template
+  lists: {letters: [a, b, c, d, e]}
+  slots: {A: letters, B: letters, C: letters}
+  templates: ["{A} {B} {C}"]
+  good: B
+  bad: {word: none}
+  read: READ
+  corruptions: {other: {B: "=x"}}
+  corruption: other
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 2, test_pairs: 2}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8, d_mlp: 0}
+  training: {objective: answer, steps: 5}
+"""
 
 
 def test_a_slot_is_read_where_each_order_has_it():
@@ -360,6 +408,13 @@ def test_marked_answers_may_be_classes(tmp_path):
     spec = TokenizerSpec(kind="file", path="t.json")
     pairs = open_file(data, spec, tmp_path, VERDICT).pairs("train", 1, 0)
     assert (pairs.good.item(), pairs.bad.item(), pairs.lengths.item()) == (1, 0, 2)
+
+
+def test_rows_given_in_python_answer_in_classes(tmp_path):
+    task = open_file(brackets(tmp_path), WORDS, tmp_path, VERDICT)
+    row = {"clean": "( (", "corrupted": "( )", "good": "unbalanced", "bad": "balanced"}
+    pairs = pairs_of_rows([row], task)
+    assert (pairs.good.item(), pairs.bad.item()) == (0, 1)
 
 
 def test_unknown_classes_are_named_by_line(tmp_path):

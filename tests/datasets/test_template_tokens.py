@@ -156,6 +156,7 @@ def glued_years(**changes: Any) -> TemplateData:
         slots={"CC": "centuries", "YY": "years", "CC2": "centuries", "YY2": "years"},
         corruptions={"other": {"CC": "CC2", "YY": "YY2"}},
         corruption="other",
+        continues=False,  # after " 11" comes no "07": 1107 is one token
     )
     return dataclasses.replace(data, **changes)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.word_tokenizer import BOS, write_tokenizer
 
 from harness.datasets.locate import VARIABLE
 from harness.datasets.tokenizers import FileTokenizer, Vocabulary, open_tokenizer, split_words
@@ -75,7 +74,7 @@ def test_single_names_the_pieces() -> None:
 
 
 def test_file_tokenizer(tokenizer_file: Path) -> None:
-    tokenizer = FileTokenizer(tokenizer_file, bos=True)
+    tokenizer = FileTokenizer(tokenizer_file, bos="<s>")
     assert (tokenizer.size, tokenizer.bos) == (5, 1)
     assert tokenizer.prompt("Ann met Bob") == [1, 2, 3, 4]
     assert tokenizer.spans(["met Bob"]) == [([3, 4], [(0, 3), (4, 7)])]
@@ -156,7 +155,7 @@ def test_open_tokenizer_says_how_to_provide_the_file(
     with pytest.raises(NotFound, match=r"needs tokenizer\.json, which is not below .*empty"):
         open_tokenizer("tokenizer.json", True, folder)
     monkeypatch.setenv(VARIABLE, str(tokenizer_file.parent))
-    assert open_tokenizer("tokenizer.json", True, folder).bos == 1
+    assert open_tokenizer("tokenizer.json", "<s>", folder).bos == 1
 
 
 @given(st.text(max_size=12), st.sampled_from(["words", "characters"]))
@@ -167,32 +166,6 @@ def test_spans_of_a_vocabulary_are_where_its_tokens_stand(text: str, kind: str) 
     assert ids == vocabulary.encode(text)
     assert [text[start:end] for start, end in spans] == [vocabulary.tokens[one] for one in ids]
     assert spans == sorted(spans)
-
-
-def test_a_special_token_is_bos_rather_than_a_piece_of_text(tmp_path: Path) -> None:
-    path = tmp_path / "tokenizer.json"
-    write_tokenizer(path, ())
-    document = json.loads(path.read_text())
-    document["model"]["vocab"]["<s>"] = len(document["model"]["vocab"])  # as some word lists have
-    document["added_tokens"][0]["content"] = "<|endoftext|>"
-    document["model"]["vocab"]["<|endoftext|>"] = document["model"]["vocab"].pop(BOS)
-    path.write_text(json.dumps(document))
-    assert FileTokenizer(path, bos=True).bos == 0
-    added = {"id": document["model"]["vocab"]["<s>"], "content": "<s>", "special": False}
-    document["added_tokens"].append({**document["added_tokens"][0], **added})
-    path.write_text(json.dumps(document))
-    assert FileTokenizer(path, bos=True).bos == 0  # added, yet not special
-    document["added_tokens"] = []
-    path.write_text(json.dumps(document))
-    assert FileTokenizer(path, bos=True).bos == document["model"]["vocab"]["<s>"]
-
-
-def test_file_without_bos(tmp_path: Path) -> None:
-    path = tmp_path / "t.json"
-    path.write_text(json.dumps(WORD_LEVEL).replace("<s>", "start"), encoding="utf-8")
-    with pytest.raises(HarnessError, match="none of the BOS tokens"):
-        FileTokenizer(path, bos=True)
-    assert FileTokenizer(path, bos=False).bos is None
 
 
 def test_bad_files(tmp_path: Path) -> None:

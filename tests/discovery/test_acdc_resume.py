@@ -85,6 +85,7 @@ def test_stopped_once(choices, measurements, random_batch, tmp_path, monkeypatch
     # The first measurements are those of the first reader, which is not saved before its end.
     assert (resumed.earlier_seconds > 0) == (measurements > 3)
     assert whole.earlier_seconds == 0
+    assert ((resumed.earlier_processor_seconds or 0) > 0) == (measurements > 3)
 
 
 def test_going_on_costs_one_candidate_per_reader(random_batch, tmp_path, monkeypatch, saves_often):

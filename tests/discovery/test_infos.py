@@ -18,6 +18,7 @@ from harness.discovery.refusals import granularity_problem, objective_problem, p
 from harness.discovery.registry import built_in, info_of, make_method
 from harness.discovery.table import markdown
 from harness.errors import HarnessError
+from harness.spec.granularity import BUILT_IN, GranularityInfo
 from harness.spec.types import Objective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,16 @@ def test_the_documentation_has_their_table() -> None:
     assert section.endswith(f"\n\n{markdown()}")
 
 
+TOY = GranularityInfo("toy", "parts", ("parts",), ("zero",), ("all",), "", "")
+"""A granularity whose elements are no edges."""
+
+
+@pytest.fixture
+def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILT_IN, "toy", f"{__name__}:TOY")
+
+
+@pytest.mark.usefixtures("_toy")
 def test_other_granularities_are_refused_with_the_methods_that_can() -> None:
     assert granularity_problem(built_in(), "edge") is None
     text = granularity_problem(["acdc", "eap", "eap_ig"], "toy")
@@ -137,7 +148,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
 NAMED = MethodInfo(kind="named", title="Named", method=Silent, cost="none", post_norms=False)
 
 
-@pytest.mark.usefixtures("packages")
+@pytest.mark.usefixtures("packages", "_toy")
 def test_a_package_can_tell_what_its_method_can() -> None:
     assert info_of("silent") is None
     assert info_of("telling") is Telling.info

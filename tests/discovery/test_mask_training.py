@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import pytest
 import torch
 from support.problems import problem_of
+from support.shown import Recorder
 from support.slow_reference import small_model
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.masks.training import MaskRun
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
+from harness.progress import shown_by
 
 # a: P(z = 0), P(z = 1), from the published constants by hand, with the digits of that table, some
 # of which are cut and not rounded.
@@ -248,27 +251,16 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     assert all(torch.equal(whole.rankings[n], resumed.rankings[n]) for n in whole.rankings)
     assert whole.notes == resumed.notes
     assert resumed.earlier_seconds > 0
+    assert resumed.earlier_processor_seconds > 0
 
 
-class Bar:
-    """What a progress bar was told to show."""
-
-    shown: list[dict[str, str]]
-
-    def __init__(self, **_):
-        Bar.shown = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def update(self):
-        pass
-
-    def set_postfix(self, values):
-        Bar.shown.append(values)
+def shown(monkeypatch, work):
+    """What stands beside the steps of a training, each time it changes: name to value."""
+    monkeypatch.setattr("harness.progress._MOVE_SECONDS", 0.0)
+    with shown_by(display := Recorder()):
+        result = work()
+    notes = [note for note, _ in groupby(moment.note for moment in display.told) if note]
+    return result, [dict(part.rsplit(" ", 1) for part in note.split(", ")) for note in notes]
 
 
 @pytest.mark.parametrize(
@@ -280,31 +272,32 @@ class Bar:
         ("uniform_gradient_sampling", "kl", ["kl", "sparsity", "saturated"]),
     ],
 )
-def test_the_bar_shows_objective_sparsity_saturation_and_multipliers(
+def test_progress_shows_objective_sparsity_saturation_and_multipliers(
     kind, objective, names, random_batch, monkeypatch
 ):
-    monkeypatch.setattr(mask_training, "tqdm", Bar)
     params = {"steps": 12, "batch_size": 4, "objective": objective}
     params |= {"sparsities": [0.5]} if kind == "edge_pruning" else {"prices": [0.1]}
     problem = problem_of(small_model("gpt2-like", dtype=torch.float32), random_batch())
-    notes = make_method(kind, params).discover(problem).notes
-    assert len(Bar.shown) == 3  # steps 0, 10 and the last
-    assert [list(shown) for shown in Bar.shown] == [names] * 3
+    found, beside = shown(monkeypatch, lambda: make_method(kind, params).discover(problem))
+    notes = found.notes
+    assert len(beside) == 3  # steps 0, 10 and the last
+    assert [list(one) for one in beside] == [names] * 3
     last = {name.partition("/")[2]: value for name, value in notes.items()}
     wanted = {name: last[name] for name in names[1:] if name != "saturated"}
     wanted["saturated"] = 1 - last["undecided"]
     for name, value in wanted.items():
-        assert Bar.shown[-1][name] == f"{value:.3g}"
+        assert beside[-1][name] == f"{value:.3g}"
     if kind == "edge_pruning":  # its masks begin almost surely one
-        assert float(Bar.shown[0]["saturated"]) > 0.9
+        assert float(beside[0]["saturated"]) > 0.9
 
 
 def test_several_sets_are_shown_as_a_range(random_batch, monkeypatch):
-    monkeypatch.setattr(mask_training, "tqdm", Bar)
     method = make_method("edge_pruning", {"steps": 60, "sparsities": [0.1, 0.9]})
-    notes = method.discover(problem_of(small_model("gpt2-like"), random_batch())).notes
+    problem = problem_of(small_model("gpt2-like"), random_batch())
+    found, beside = shown(monkeypatch, lambda: method.discover(problem))
+    notes = found.notes
     low, high = notes["0.1/sparsity"], notes["0.9/sparsity"]
-    assert Bar.shown[-1]["sparsity"] == f"{low:.3g}…{high:.3g}"
+    assert beside[-1]["sparsity"] == f"{low:.3g}…{high:.3g}"
 
 
 @pytest.mark.parametrize(("target", "warned"), [(0.9, True), (1.0, False), (0.005, False)])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.datasets.batch import Batch
+from harness.metrics import LOSSES
 from harness.metrics import logits as of_logits
 
 
@@ -73,3 +74,20 @@ def test_leading_axes_pass_through():
     stacked = torch.stack([LOGITS, -LOGITS])
     assert of_logits.logit_diff(stacked, pair).tolist() == [[5.0], [-5.0]]
     assert of_logits.kl(stacked, LOGITS, pair).shape == (2, 1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_positions_without_an_answer_have_no_gradient(name):
+    """A prompt with fewer answers than another has -1 there: neither its value nor 0/0 counts."""
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 5, generator=draw, dtype=torch.float64).requires_grad_()
+    whole = torch.randn(2, 3, 5, generator=draw, dtype=torch.float64)
+    positions = torch.tensor([[0, 1, -1], [2, -1, -1]])
+    good = torch.where(positions >= 0, 1, -1)[..., None]
+    bad = torch.where(positions >= 0, 2, -1)[..., None]
+    batch = Batch(positions, positions, positions, good, bad, torch.arange(2))
+    total = LOSSES[name](logits[None], whole, batch).sum()
+    (at,) = torch.autograd.grad(total, logits)
+    assert torch.isfinite(at).all()
+    assert (at[positions < 0] == 0).all()
+    assert at[positions >= 0].abs().sum() > 0

@@ -10,9 +10,16 @@ import torch
 from safetensors.numpy import save_file
 from support.lens_in_numpy import folded, logits, random_lens_model
 
+from harness.bench.floors import floors
+from harness.bench.rows import HELD_STEPS
+from harness.circuits.circuit import Circuit
 from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.mib import to_mib
 from harness.circuits.edges.patched.forward import patched_logits
+from harness.circuits.edges.patched.live import LiveNodes
+from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.files import load_circuit, save_circuit
 from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
@@ -150,3 +157,38 @@ def test_a_model_of_attention_alone_has_no_weights_and_sites_of_mlps():
     model = random_model(TransformerConfig(**SHAPE, d_mlp=0), 0)
     assert not [name for name, _ in model.named_parameters() if "mlp" in name]
     assert [site.name for site in sites(model.config)][-3:] == ["a0.out", "a0.stream", "final"]
+
+
+def test_circuits_of_attention_alone_in_files(tmp_path):
+    """They come back from the harness's own forms; MIB's has an MLP in every layer."""
+    space = EdgeSpace(Graph(2, 2, mlps=False))
+    assert space.header() == {**EdgeSpace(Graph(2, 2)).header(), "mlps": False}
+    kept = torch.rand(len(space), generator=torch.Generator().manual_seed(0)) < 0.5
+    circuit = Circuit(space, kept, kept.double(), 8, {})
+    for name in ("c.json", "c.safetensors"):
+        save_circuit(circuit, tmp_path / name)
+        found = load_circuit(tmp_path / name)
+        assert found.space == space
+        assert torch.equal(found.kept, kept)
+    with pytest.raises(HarnessError, match="this circuit's model is attention alone"):
+        to_mib(circuit)
+
+
+def test_floors_of_attention_alone_count_no_mlps():
+    """By hand for one layer of two heads: six maps and two outputs of D·K, mixing of E·D."""
+    config = TransformerConfig(**{**SHAPE, "n_heads": 1, "d_head": 8}, d_mlp=0)
+    graph = Graph.of(config)
+    assert graph.n_edges == 3 + 2
+    found = floors(config, 4, LiveNodes.all(graph))
+    blocks, unembed = 4 * 8 * 8, 8 * 5
+    plain = 3 * (blocks + unembed)
+    assert found["eap"] == pytest.approx((blocks + 2 * (blocks + unembed / 4) + 5 * 8) / plain)
+    groups = 2  # the input and the heads: the stream is read out above each, blocks above one
+    held = (blocks + unembed / 4 * groups) * 2 * HELD_STEPS
+    assert found[f"eap_ig_activations({HELD_STEPS})"] == pytest.approx(
+        (3 * blocks + 5 * 8 + held) / plain
+    )
+    replaced = blocks + 2 * unembed / 4
+    assert found["node_patching"] == pytest.approx((2 * blocks + unembed / 4 + replaced) / plain)
+    reached = 1 + 2  # the input before attention; both writers before the logits
+    assert found["information_flow_routes"] == pytest.approx((blocks + reached * 8) / plain)

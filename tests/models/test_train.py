@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.shown import Recorder
 from support.toy_task import FirstToken
 
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
@@ -23,6 +24,7 @@ from harness.models.checkpoint import load_model, load_state, save_model, save_s
 from harness.models.config import TransformerConfig
 from harness.models.train import Trainer, learning_rate, quality, training_loss
 from harness.models.transformer import random_model
+from harness.progress import shown_by
 from harness.spec.types import Training, TrainingTarget
 
 CONFIG = TransformerConfig(
@@ -48,12 +50,14 @@ def equal(a, b):
 
 
 def test_it_learns_and_says_how_well(tmp_path):
-    lines = []
-    model, history = trainer(tmp_path, log=lines.append).run()
+    with shown_by(display := Recorder()):
+        model, history = trainer(tmp_path).run()
     assert history[-1]["accuracy"] > 0.95
     assert history[-1]["loss"] < history[0]["loss"]
     assert [entry["step"] for entry in history] == [20, 40, 60]
-    assert "held-out accuracy" in lines[-1]
+    (training,) = display.ended
+    assert (training.title, training.done, training.total) == ("training", 60, 60)
+    assert f"held-out accuracy {history[-1]['accuracy']:.4f}" in training.note
     held_out = quality(model, FirstToken().pairs("test", 200, 0))
     assert float(held_out["accuracy"].mean()) > 0.95
     assert not any(p.requires_grad for p in model.parameters())

@@ -213,3 +213,49 @@ def test_smoke_cells_pair_with_smoke_cells_only(tmp_path: Path) -> None:
     save(tmp_path / "run", [cell_of("best", limit=8), cell_of("worse")])
     with pytest.raises(HarnessError, match="in common"):
         compare(*sides(tmp_path, "best", "worse"))
+
+
+# ---------------------------------------------------------------- what a difference cannot say
+def test_a_task_with_nothing_to_explain_is_a_tie(tmp_path: Path) -> None:
+    cells = [cell_of(m) for m in ("best", "worse")]
+    record(tmp_path / "run", Plan("run", tuple(cells)))
+    for cell in cells:
+        computed = output(cell)
+        value = {**computed.result["empty"]["accuracy"], "value": 1.0, "se": 0.0}
+        result = dict(computed.result)
+        result["empty"] = {**result["empty"], "accuracy": value}
+        arrays = dict(computed.tensors["examples.safetensors"])
+        arrays["empty/metric"] = arrays["whole/metric"] - 0.001
+        tensors = {**computed.tensors, "examples.safetensors": arrays}
+        CellStore(tmp_path / "run").publish(
+            cell.id, replace(computed, result=result, tensors=tensors), {}
+        )
+    found = compare(*sides(tmp_path, "best", "worse"))
+    assert found.tasks[0].verdict == "tie"
+    assert found.remarks == (
+        "toy is a tie: the model's accuracy is not above the empty circuit's.",
+    )
+
+
+def test_circuits_of_a_methods_own_can_be_compared_by_its_scores(tmp_path: Path) -> None:
+    cells = [cell_of("settles"), cell_of("best")]
+    record(tmp_path / "run", Plan("run", tuple(cells)))
+    own, cut = output(cells[0], good=0.5), output(cells[0], good=0.99)
+    arrays = dict(own.tensors["examples.safetensors"])
+    for name, values in cut.tensors["examples.safetensors"].items():
+        arrays[name.replace("curve", "by_score")] = values
+    part = {"circuits": 8, "arrays": "by_score"} | {
+        name: cut.result[name] for name in ("curve", "summary")
+    }
+    tensors = {**own.tensors, "examples.safetensors": arrays}
+    store = CellStore(tmp_path / "run")
+    store.publish(
+        cells[0].id, replace(own, result=own.result | {"settled": part}, tensors=tensors), {}
+    )
+    store.publish(cells[1].id, output(cells[1]), {})
+    by_own = compare(*sides(tmp_path, "settles", "best"))
+    assert by_own.tasks[0].verdict == "B better"
+    assert "8 circuits that it settled on" in by_own.remarks[0]
+    by_score = compare(*sides(tmp_path, "settles by score", "best"))
+    assert by_score.tasks[0].verdict == "A better"
+    assert by_score.remarks == ()

@@ -1,5 +1,6 @@
 """The figure is written, and what cannot be drawn is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from support.stored_cells import cell_of, stored
 
 from harness.errors import HarnessError
-from harness.reports.curves import _band, plot
+from harness.reports.curves import _band, _panels, plot
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -16,6 +17,14 @@ def test_a_figure_with_a_panel_per_task(tmp_path: Path, ending: str, magic: byte
     path = tmp_path / f"curves.{ending}"
     plot(stored(tmp_path / "run", done), path)
     assert path.read_bytes().startswith(magic)
+
+
+def test_a_control_that_another_run_has_as_a_method_is_one_curve(tmp_path: Path) -> None:
+    as_method = replace(cell_of("control"), role="method")
+    cells = stored(tmp_path / "a", [as_method, cell_of("best")])
+    cells += stored(tmp_path / "b", [cell_of("control", seed=1)])
+    ((_, methods),) = _panels(cells)
+    assert sorted(methods) == [("control", "control"), ("method", "best")]
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

@@ -303,6 +303,58 @@ def test_a_task_whose_corruption_changes_nothing_is_not_ranked(
     assert board.verdict.moved == pytest.approx(metric)
 
 
+# ---------------------------------------------------------------- circuits of a method's own
+def settled(folder: Path, good: float, by_score: float) -> list[StoredCell]:
+    """`best`, and a method whose own circuits are as faithful as `good` and `by_score` say."""
+    record(folder, Plan("run", (cell := cell_of("settles"), other := cell_of("best"))))
+    own, cut = output(cell, good=good), output(cell, good=by_score)
+    arrays = dict(own.tensors["examples.safetensors"])
+    of_cut = cut.tensors["examples.safetensors"]
+    arrays |= {
+        name.replace("curve", "by_score"): x for name, x in of_cut.items() if "curve" in name
+    }
+    part = {"circuits": 8, "arrays": "by_score"} | {
+        name: cut.result[name] for name in ("curve", "summary")
+    }
+    store = CellStore(folder)
+    tensors = {**own.tensors, "examples.safetensors": arrays}
+    result = own.result | {"settled": part}
+    store.publish(cell.id, replace(own, result=result, tensors=tensors), {})
+    store.publish(other.id, output(other), {})
+    return load_cells(folder)
+
+
+def test_a_row_cut_from_scores_stands_beside_circuits_of_a_methods_own(tmp_path: Path) -> None:
+    """Ranked is what can be compared: ten sizes cut from scores, like those of others."""
+    cells = settled(tmp_path, good=0.5, by_score=0.99)
+    board = leaderboard(cells).boards[0]
+    by_name = {x.method: x for x in board.lines}
+    own, cut, best = by_name["settles"], by_name["settles by score"], by_name["best"]
+    assert (own.rank, cut.rank, best.rank) == (None, 1, 2)
+    result = cells[0].result
+    assert result is not None
+    for one, part in ((own, result), (cut, result["settled"])):
+        assert one.areas is not None
+        stored_cmd = part["summary"]["cmd"]
+        assert one.areas["cmd"].value == stored_cmd["value"]
+        assert (one.areas["cmd"].low, one.areas["cmd"].high) == pytest.approx(
+            (stored_cmd["low"], stored_cmd["high"])
+        )
+    (remark,) = board.remarks
+    assert remark.startswith("settles: its areas are of the 8 circuits that it settled on")
+    assert "settles by score is cut from its scores" in remark
+
+
+def test_rows_have_both_kinds_of_circuits(tmp_path: Path) -> None:
+    from harness.reports.rows import rows
+
+    cells = settled(tmp_path, good=0.5, by_score=0.99)
+    names = [row["method"] for row in rows(cells)]
+    assert names == ["settles"] * 4 + ["settles by score"] * 4 + ["best"] * 4
+    cmd = {row["method"]: row["cmd"] for row in rows(cells)}
+    assert cmd["settles by score"] < cmd["best"] < cmd["settles"]
+
+
 # ---------------------------------------------------------------- cost
 def timed(folder: Path, **timing: float) -> Line:
     cell = cell_of("best")

@@ -99,7 +99,7 @@ def test_the_usual_table_fits(tmp_path: Path, width: int, method: str) -> None:
     cells = stored(tmp_path / "run", [replace(cell, method=replace(cell.method, name=method))])
     text = render(leaderboard(cells), "github", Layout(width=width))
     assert widest(text) <= width
-    assert ("Too wide for" in text) == (width < 100 or len(method) > 25)
+    assert ("Left out to fit" in text) == (width < 100 or len(method) > 25)
     columns = next(line for line in text.splitlines() if line.startswith("| #"))
     assert "CMD ↓" in columns
     assert "f @10% ↑" in columns
@@ -109,7 +109,7 @@ def test_the_table_of_the_headline_methods_keeps_every_usual_column(tmp_path: Pa
     cells = [replace(cell_of("best"), method=a_method("activation_patching", good=0.9))]
     cells += [replace(cell_of("control"), method=a_method("random_paths", good=0.1))]
     text = render(leaderboard(stored(tmp_path / "run", cells)), "github", Layout())
-    assert "Too wide" not in text
+    assert "Left out" not in text
     assert "random_paths (control)" in text
     assert widest(text) <= 100
 

@@ -20,9 +20,11 @@ from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.files import load_circuit
 from harness.datasets import stream
 from harness.datasets.open import open_data
+from harness.discovery.acdc.acdc import Acdc
 from harness.errors import HarnessError
 from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import ModelSource, make_cell
+from harness.runs.plan.identities import task_identity
 from harness.runs.store import CellStore
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.models import ModelStore
@@ -71,6 +73,36 @@ def stored(cell, models, folder):
     store = CellStore(folder)
     store.publish(cell.id, compute(cell, models), {})
     return (folder / "cells" / cell.id / "result.json").read_bytes()
+
+
+def test_circuits_that_a_method_settled_on_stand_beside_those_cut_from_its_scores(
+    models, tmp_path, monkeypatch
+):
+    """The part `settled` of ACDC's result is the result of the same scores without circuits."""
+    cell = a_cell("acdc")
+    result = json.loads(stored(cell, models, tmp_path / "own"))
+    settled = result.pop("settled")
+    assert settled["circuits"] == 8
+
+    discover = Acdc.discover
+    monkeypatch.setattr(
+        Acdc, "discover", lambda self, problem: replace(discover(self, problem), circuits=())
+    )
+    cut = json.loads(stored(cell, models, tmp_path / "cut"))
+    assert "settled" not in cut
+    assert settled["curve"] == cut["curve"]
+    assert settled["summary"] == cut["summary"]
+    assert settled["summary"]["size_at"] == "ranking"
+    assert result["summary"]["size_at"] == "grid"
+    assert settled["summary"]["cmd"] != result["summary"]["cmd"]
+    assert {name: result[name] for name in ("whole", "empty", "plain", "ground_truth")} == {
+        name: cut[name] for name in ("whole", "empty", "plain", "ground_truth")
+    }
+    own, other = (
+        CellStore(tmp_path / run).tensors(cell.id, "examples.safetensors") for run in ("own", "cut")
+    )
+    for name in ("metric", "kl", "accuracy"):
+        assert np.array_equal(own[f"by_score/{name}"], other[f"curve/{name}"])
 
 
 @pytest.mark.parametrize(
@@ -151,6 +183,21 @@ def test_targets_are_reached_by_the_smallest_circuit_and_measured_there(method, 
     # One element less along the ranking does not reach it.
     less = compute(a_cell(method, counts=(first["requested"] - 1,)), models).result["curve"][0]
     assert less["faithfulness"]["value"] < 0.9
+
+
+def test_a_result_says_where_answers_need_not_be_how_prompts_go_on(models, tmp_path):
+    """That changes no number, so the id is the same."""
+    cell = a_cell("random")
+    data = replace(cell.task.spec.data, continues=False)
+    task = replace(cell.task, spec=replace(cell.task.spec, data=data))
+    other = replace(cell, task=task)
+    assert task_identity(task) == task_identity(cell.task)
+    usual, said = (
+        json.loads(stored(one, models, tmp_path / name))
+        for one, name in ((cell, "usual"), (other, "said"))
+    )
+    assert said.pop("continues") is False
+    assert said == usual
 
 
 def test_ids_do_not_know_of_counts_and_targets_where_there_are_none():

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.slow_reference import small_model
 
+from harness.runs.compute import cell as module
 from harness.runs.compute import cost
+from harness.runs.compute.last import Last
+from harness.spec.types import Runtime
 
 
 def allocate_and_touch_64_mib():
@@ -78,7 +82,7 @@ def test_processor_time_counts_all_threads_but_the_one_that_watches_memory():
 def test_costs_are_in_processor_time_where_there_is_one(device, expected):
     """On a busy machine: 10 s of wall time for 2 s of work, beside a plain pass in peace."""
     spent = cost.Cost(seconds=10.0, processor_seconds=2.0, peak_mib=3.0)
-    timing = cost.timing(spent, cost.Times(0.5, 0.5), 0.0, device)
+    timing = cost.timing(spent, cost.Times(0.5, 0.5), device)
     assert timing == {
         "seconds": 10.0,
         "processor_seconds": 2.0,
@@ -90,9 +94,13 @@ def test_costs_are_in_processor_time_where_there_is_one(device, expected):
 
 def test_what_was_spent_before_a_stop_counts():
     spent = cost.Cost(seconds=1.0, processor_seconds=0.5)
-    timing = cost.timing(spent, cost.Times(0.5, 0.25), 3.0, "cpu")
+    plain = cost.Times(0.5, 0.25)
+    timing = cost.timing(spent, plain, "cpu", earlier_seconds=3.0)  # in proportion
     assert (timing["seconds"], timing["processor_seconds"]) == (4.0, 2.0)
     assert (timing["cost_fb"], timing["cost_fb_wall"]) == (8.0, 8.0)
+    timing = cost.timing(spent, plain, "cpu", 3.0, 0.25)  # before the stop it was busy
+    assert (timing["seconds"], timing["processor_seconds"]) == (4.0, 0.75)
+    assert (timing["cost_fb"], timing["cost_fb_wall"]) == (3.0, 8.0)
 
 
 def test_a_plain_pass_leaves_the_model_frozen(random_batch):
@@ -102,14 +110,18 @@ def test_a_plain_pass_leaves_the_model_frozen(random_batch):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_seconds_are_scaled_from_the_largest_batch_by_tokens(random_batch, monkeypatch):
-    model = small_model("gpt2-like")
-    seen = []
+def test_seconds_are_measured_once_and_scaled_from_the_largest_batch(random_batch, monkeypatch):
+    asked = []
     monkeypatch.setattr(
-        cost, "times_of", lambda run, device: seen.append(run) or cost.Times(2.0, 3.0)
+        module, "plain_times", lambda model, batch, device: asked.append(batch) or cost.Times(2, 3)
     )
+    monkeypatch.setattr(module, "_PLAIN", Last())
     large, small = random_batch(n=6, length=6), random_batch(n=3, length=4)
-    wall, processor = cost.plain_times(model, [small, large])
-    assert wall == pytest.approx(2 * (36 + 12) / 36)
-    assert processor == pytest.approx(3 * (36 + 12) / 36)
-    assert len(seen) == 1
+    cell = SimpleNamespace(model_id="m", runtime=Runtime())
+    for batches, share in (([small, large], (36 + 12) / 36), ([large, large], 2.0)):
+        setup = SimpleNamespace(batches=batches, model=None)
+        wall, processor = module._plain(cell, setup)
+        assert (wall, processor) == (pytest.approx(2 * share), pytest.approx(3 * share))
+    assert asked == [large]
+    module._plain(cell, SimpleNamespace(batches=[small], model=None))
+    assert asked == [large, small]  # another shape

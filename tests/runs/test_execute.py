@@ -178,6 +178,17 @@ def test_events_tell_the_story_of_each_cell(bench: Bench) -> None:
     assert "why" in bench.events[-1].text
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_stages_are_told_from_every_worker_and_their_end_too(bench: Bench, jobs: int) -> None:
+    plan = a_plan(TASKS, [a_method("a", search=1)])
+    bench.run(plan, jobs)
+    for cell in plan.cells:
+        told = [x.stages for x in bench.events if (x.kind, x.cell_id) == ("stage", cell.id)]
+        (search,), end = told
+        assert (search.title, search.done, search.total, search.saved) == ("search", 4, 10, 4)
+        assert end == ()
+
+
 def test_workers_start_on_different_models(bench: Bench) -> None:
     from harness.runs.compute.execute import _Session
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from support.fake_cells import SIZES, a_cell, a_method, a_task, output
+from support.stored_cells import cell_of
+from support.stored_cells import stored as stored_run
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
@@ -181,6 +183,14 @@ def test_nothing_is_written_when_something_has_no_mib_form(tmp_path: Path) -> No
     with pytest.raises(HarnessError, match="one writer 'input'"):
         export_mib(cells, "eap", 0, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_smoke_run_is_not_called_unfinished(tmp_path: Path) -> None:
+    cells = stored_run(tmp_path / "run", [cell_of("eap", limit=4)])
+    with pytest.raises(HarnessError, match=r"with seed 0 are of a smoke run .*without --limit"):
+        export_mib(cells, "eap", 0, tmp_path / "out")
+    with pytest.raises(HarnessError, match=r"no finished cell of method 'acdc' with seed 0"):
+        export_mib(cells, "acdc", 0, tmp_path / "out")
 
 
 def test_unknown_methods_and_clashing_folders_are_user_errors(tmp_path: Path) -> None:

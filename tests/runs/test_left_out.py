@@ -38,7 +38,8 @@ def test_tokenizer_and_weights_are_named_until_they_are_there(tmp_path: Path) ->
     assert weights.endswith("m has no model.safetensors")
     put(tmp_path / "models" / "m", "pytorch_model.bin")
     (weights,) = missing_files(task, OWN, tmp_path)
-    assert "pytorch_model.bin is a pickle, which is never opened here" in weights
+    assert "pytorch_model.bin is a pickle, which can run code and is never opened here" in weights
+    assert "save_file" in weights
     put(tmp_path / "models" / "m", "model.safetensors")
     assert missing_files(task, OWN, tmp_path) == ()
 

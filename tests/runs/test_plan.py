@@ -26,6 +26,7 @@ from harness.runs.plan import (
 from harness.runs.plan import cells as planning
 from harness.runs.plan.identities import training_identity
 from harness.spec import types
+from harness.spec.data_kinds import DataSpec
 from harness.spec.identity import digest, identity_fields
 from harness.spec.key import spec_fields
 from harness.spec.types import (
@@ -51,15 +52,15 @@ _HEAD = "name title description spec_version"
 LEFT_OUT: dict[type, str] = {
     types.Task: "title description tags spec_version model",
     types.TrainModel: "name task",
-    types.LoadModel: "name path hub revision format",
+    types.LoadModel: "name path hub revision format bos",
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,
     types.Method: _HEAD,
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
     "runtime",
     types.Exclusion: "task model method evaluation",
-    types.EvaluationChange: "ablation positions inputs head_bias metric sizes counts targets "
-    "discovery_pairs discovery_repeats test_pairs",
+    types.EvaluationChange: "ablation positions inputs head_bias key_value_edges metric sizes "
+    "counts targets discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 
@@ -72,6 +73,7 @@ def test_every_field_but_these_is_part_of_an_identity(cls: Any) -> None:
 
 def samples(kind: Any) -> list[Any]:
     """Two different values of a field's type."""
+    kind = GeneratorData if kind is DataSpec else kind
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return list(arguments)
@@ -99,7 +101,7 @@ def sample(cls: Any) -> Any:
     keys = {name: one.key for name, one in spec_fields(cls).items()}
     return cls(
         **{
-            f.name: None if keys[f.name].younger else samples(hints[f.name])[0]
+            f.name: f.default if keys[f.name].younger else samples(hints[f.name])[0]
             for f in dataclasses.fields(cls)
         }
     )
@@ -234,7 +236,7 @@ def test_a_model_trained_on_the_task_itself_is_its_own_model() -> None:
     assert cells[0].id == cells[1].id
 
 
-def test_how_bos_is_found_in_a_file_is_part_of_the_id(tmp_path: Path) -> None:
+def test_how_the_file_of_a_tokenizer_is_read_is_part_of_the_id(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
 
     def identity(**fields: Any) -> Any:
@@ -242,10 +244,22 @@ def test_how_bos_is_found_in_a_file_is_part_of_the_id(tmp_path: Path) -> None:
         source = ModelSource(a_model(), "m", Path())
         return make_cell(task, source, a_method(), "method", 0, Runtime()).identity["task"]
 
-    found = identity(kind="file", path="tokenizer.json", bos=True)
-    assert found["bos"] == training_identity(found)["bos"] == "special first"
-    assert "bos" not in identity(kind="file", path="tokenizer.json")
+    def part(name: str, **fields: Any) -> Any:
+        whole = identity(kind="file", path="tokenizer.json", **fields)
+        assert whole.get(name) == training_identity(whole).get(name)
+        return whole.get(name)
+
+    plain = identity(kind="file", path="tokenizer.json")
+    assert plain.keys().isdisjoint({"bos", "tokenizer_off"})
     assert "bos" not in identity(kind="words", bos=True)
+    assert part("bos", bos="auto") is None
+    assert part("bos", bos="<s>") is None  # named in the spec
+    assert part("bos", bos=True) == {"rule": "own first", "configured": None}
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": {"content": "<s>"}, "x": 1}')
+    assert part("bos", bos=True) == {"rule": "own first", "configured": "<s>"}
+    text = '{"truncation": {"max_length": 3}, "padding": null, "model": {"dropout": 0.1}}'
+    (tmp_path / "tokenizer.json").write_text(text)
+    assert part("tokenizer_off") == ["truncation", "dropout"]
 
 
 def test_files_of_the_task_to_train_on_are_watched(tmp_path: Path) -> None:
@@ -462,3 +476,25 @@ def test_an_exclusion_that_leaves_out_nothing_or_all_is_refused(
     )
     with pytest.raises(HarnessError, match=message):
         expand(loaded(suite), FakeLibrary(a_task(), a_method()))
+
+
+# ---------------------------------------------------------------- names of models
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (types.LoadModel(hub="openai-community/gpt2"), "gpt2"),
+        (types.LoadModel(hub="gpt2"), "gpt2"),
+        (types.LoadModel(path="../models/my_model"), "my_model"),
+        (types.LoadModel(path="models/my_model/"), "my_model"),
+        (types.LoadModel(path="/models/pythia-70m"), "pythia-70m"),
+        (types.LoadModel(path=".."), "toy"),
+        (types.LoadModel(path="../x", name="mine"), "mine"),
+        (a_model(), "toy"),
+        (replace(a_model(), name="small"), "small"),
+        (types.CompileModel(), "toy"),
+    ],
+)
+def test_an_inline_model_without_a_name_is_called_after_where_it_is_from(
+    model: Any, name: str
+) -> None:
+    assert ModelSource.of(loaded(a_task("toy", model=model))).name == name

@@ -1,5 +1,6 @@
 """The record of a run: what belongs to its tables."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.runs.store import CellStore
 from harness.runs.store.record import (
     by_beginning,
     entries_of,
+    faults_of,
     find_run,
     load_cells,
     record,
@@ -96,6 +98,18 @@ def test_smoke_cells_stand_beside_full_ones(folder: Path) -> None:
     assert [e.limit for e in entries_of(folder)] == [None, 4]
 
 
+def test_a_cell_whose_model_is_called_otherwise_stands_there_once(folder: Path) -> None:
+    cell, other = a_cell(), a_cell(seed=1)
+    record(folder, plan(cell, other))
+    renamed = replace(cell, model_name="gpt2")
+    assert renamed.id == cell.id
+    record(folder, plan(renamed))
+    assert sorted((entry.seed, entry.model) for entry in entries_of(folder)) == [
+        (0, "gpt2"),
+        (1, other.model_name),
+    ]
+
+
 def test_recording_twice_writes_the_same_bytes(folder: Path) -> None:
     record(folder, plan(a_cell()))
     before = (folder / "plan.json").read_bytes()
@@ -144,3 +158,74 @@ def test_a_broken_record_is_named(folder: Path, text: str) -> None:
     (folder / "plan.json").write_text(text)
     with pytest.raises(StoreCorrupt, match=r"plan\.json"):
         entries_of(folder)
+
+
+# ---------------------------------------------------------------- what is written is what is read
+def unsealed(folder: Path, **changes: Any) -> None:
+    """Write the record as it was before there were seals, with changes of its first entry."""
+    path = folder / "plan.json"
+    document = json.loads(path.read_bytes())
+    del document["seal"]
+    document["schema_version"] = 1
+    document["cells"][0] |= changes
+    path.write_text(json.dumps(document))
+
+
+def test_a_record_without_a_seal_is_read_and_gets_one(folder: Path) -> None:
+    cell = a_cell()
+    record(folder, plan(cell))
+    entries, content = entries_of(folder), (folder / "plan.json").read_bytes()
+    CellStore(folder).publish(cell.id, output(cell), {})
+    unsealed(folder)
+    assert entries_of(folder) == entries
+    assert [one.status for one in load_cells(folder)] == ["ok"]
+    record(folder, plan(cell))
+    assert (folder / "plan.json").read_bytes() == content
+
+
+def test_a_record_of_version_2_must_have_its_seal(folder: Path) -> None:
+    record(folder, plan(a_cell()))
+    path = folder / "plan.json"
+    for old, new in (('"seal"', '"zeal"'), ('"eap"', '"eat"'), ("schema_v", "schema_w")):
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new))
+        with pytest.raises(StoreCorrupt, match="run the suite again: finished cells are kept"):
+            entries_of(folder)
+        path.write_text(content)
+    assert len(entries_of(folder)) == 1
+
+
+@pytest.mark.parametrize("changes", [{"seed": 7}, {"limit": 3}, {"id": "0" * 64}])
+def test_old_entries_that_are_not_those_of_their_cells_are_refused(
+    folder: Path, changes: dict[str, Any]
+) -> None:
+    record(folder, plan(a_cell()))
+    unsealed(folder, **changes)
+    with pytest.raises(StoreCorrupt, match="is not the id of its cell"):
+        entries_of(folder)
+
+
+@pytest.mark.parametrize("name", ["task", "model", "method", "model_id"])
+def test_labels_of_an_old_record_are_compared_with_the_result(folder: Path, name: str) -> None:
+    cell = a_cell()
+    record(folder, plan(cell))
+    CellStore(folder).publish(cell.id, output(cell), {})
+    unsealed(folder, **{name: "another"})
+    (one,) = load_cells(folder)
+    assert one.status == "damaged"
+    assert one.result is None
+    (fault,) = faults_of([one])
+    assert f"says that {name} of cell {cell.id[:12]} is 'another'" in fault
+
+
+def test_names_may_change_after_a_cell_was_computed(folder: Path) -> None:
+    """A renamed model gives the same cell; the record, which has a seal, calls it as it is now."""
+    cell = a_cell()
+    record(folder, plan(cell))
+    CellStore(folder).publish(cell.id, output(cell), {})
+    record(folder, plan(replace(cell, model_name="renamed")))
+    (one,) = load_cells(folder)
+    assert (one.status, one.entry.model) == ("ok", "renamed")
+    assert one.result is not None
+    assert one.result["model"] != "renamed"

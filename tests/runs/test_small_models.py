@@ -228,3 +228,54 @@ def test_models_and_tasks_of_other_outputs_are_refused(place):
         "attention_alone", "classifier"
     )
     assert "answers in 2 classes, not in its 6 tokens" in run("classifier", "attention_alone")
+
+
+TRAINED = """\
+spec_version: 1
+name: which
+title: Which letter stands second
+tokenizer: {kind: words, bos: true}
+answers: [d, c, b, a]
+data:
+  kind: template
+  lists: {letters: [a, b, c, d]}
+  slots: {X: letters, Y: letters, Z: letters, OTHER: letters}
+  constraints: ["Y != OTHER", "X != OTHER"]
+  templates: ["{X} {Y} {Z}"]
+  read: first
+  also_read: [{read: Y, good: X, bad: OTHER}]
+  good: Y
+  bad: OTHER
+  corruptions: {swap: {Y: OTHER}}
+  corruption: swap
+  shares: {train: 0.6, validation: 0.2, test: 0.2}
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 8, test_pairs: 4}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 16, d_mlp: 0, causal: false}
+  training: {objective: answer, steps: 120, learning_rate: 0.02, batch_size: 32, warmup_steps: 5}
+"""
+
+
+def test_a_classifier_is_trained_where_it_is_read(tmp_path):
+    """Attention alone, looking both ways: Y is said at BOS, X at Y, in classes of another order."""
+    (tmp_path / "which.yaml").write_text(TRAINED)
+    task = api.load_task(str(tmp_path / "which.yaml"))
+    model = api.load_model(task, results=tmp_path / "results")
+    assert (model.config.n_outputs, model.config.d_vocab) == (4, 5)
+    assert not model.config.has_mlp
+    pairs = task.data.pairs("train", 30, 0, at_most=True)
+    tokens = torch.from_numpy(pairs.clean.astype(np.int64))
+    said = model(tokens).argmax(-1).numpy()
+    names = np.array(["d", "c", "b", "a"])
+    words = np.array(task.data.tokenizer.tokens)
+    right = [
+        (names[said[:, 0]] == words[pairs.clean[:, 2]]).mean(),
+        (names[said[:, 2]] == words[pairs.clean[:, 1]]).mean(),
+    ]
+    assert min(right) > 0.9, right
+    measured = api.evaluate(api.discover(task, model, "eap", size=1.0), task, model)
+    shown = {name.removeprefix("accuracy[").rstrip("]") for name in measured if "accuracy[" in name}
+    assert set("abcd") >= shown != set()
+    assert measured["class_accuracy"].value is not None
+    assert measured["faithfulness"].value == pytest.approx(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from harness.spec.issues import Issue, in_order, render, spec_error
 
@@ -33,6 +34,7 @@ def test_json_has_every_field() -> None:
             "message": "50% wrong\nreally",
             "excerpt": "  k: value",
             "width": 5,
+            "level": "error",
         }
     ]
 
@@ -41,6 +43,12 @@ def test_github_escapes_its_separators() -> None:
     assert render([ONE], "github") == (
         "::error file=a%2Cb%3Ac.yaml,line=3,col=5::model: 50%25 wrong%0Areally"
     )
+
+
+def test_a_warning_is_called_one() -> None:
+    warning = replace(ONE, level="warning")
+    assert str(warning).startswith("a,b:c.yaml:3:5: warning: model: 50% wrong")
+    assert render([warning], "github").startswith("::warning file=")
 
 
 def test_a_long_line_is_cut_around_the_mistake() -> None:

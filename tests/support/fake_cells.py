@@ -21,11 +21,11 @@ import numpy as np
 from harness.datasets.generators.spec import GeneratorData
 from harness.metrics import curve as measures
 from harness.metrics.statistics import estimate, shared_resamples
+from harness.progress import stage
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store import CellOutput, ModelStore
 from harness.spec.load import Loaded
 from harness.spec.types import (
-    CHOICES,
     Architecture,
     Evaluation,
     Method,
@@ -35,6 +35,7 @@ from harness.spec.types import (
     TokenizerSpec,
     Training,
     TrainModel,
+    recorded,
 )
 
 COMPUTE = "support.fake_cells:compute"
@@ -140,12 +141,19 @@ def compute(cell: Cell, models: ModelStore, log: Any) -> CellOutput:
         while not Path(params["wait_for"]).exists():
             time.sleep(0.01)
     time.sleep(params.get("sleep", 0))
+    if "search" in params:
+        with stage("search", 10, "edge") as search:
+            search.advance(4)
+            search.saved()
     if "fail" in params:
         raise RuntimeError(params["fail"])
     if "die" in params:
         os.kill(os.getpid(), int(params["die"]))
     if "interrupt" in params:
-        raise KeyboardInterrupt
+        with stage("training", 2000) as training:
+            training.advance(600)
+            training.saved()
+            raise KeyboardInterrupt
     _note(f"done {cell.id}")
     return output(cell)
 
@@ -188,6 +196,7 @@ def output(cell: Cell, good: float | None = None, header: Mapping[str, Any] | No
             "cost_fb": 1.05,
             "train_seconds": 9.0,
             "evaluation_seconds": 0.5,
+            "cell_seconds": 7.5,
         },
     )
 
@@ -225,7 +234,7 @@ def _numbers(cell: Cell, sizes: list[float], t: dict[str, Any], n: int) -> dict[
     realised = [round(size * EDGES) for size in sizes]
     ones = np.ones(n)
     return {
-        "choices": {name: getattr(cell.task.spec.evaluation, name) for name in CHOICES},
+        "choices": recorded(cell.task.spec.evaluation),
         "metric": "logit_diff",
         "n_examples": n,
         "n_discovery": given,

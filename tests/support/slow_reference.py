@@ -50,11 +50,15 @@ def turned(x: Tensor, rotary: Rotary | None) -> Tensor:
 
 
 class SlowModel:
-    """The same weights, one stream per reader."""
+    """The same weights, one stream per reader.
 
-    def __init__(self, model: Transformer, inputs: str = "token") -> None:
+    `per_head`: heads that share keys and values read them by edges of their own, so that columns
+    of keys and values are counted by head.
+    """
+
+    def __init__(self, model: Transformer, inputs: str = "token", per_head: bool = False) -> None:
         self.c: TransformerConfig = model.config
-        self.inputs = inputs
+        self.inputs, self.per_head = inputs, per_head
         self.w = dict(model.named_parameters())
 
     def norm_of(self, name: str, x: Tensor) -> Tensor:
@@ -150,24 +154,30 @@ class SlowModel:
             block = f"blocks.{layer}"
             heads = []
             shared = c.n_heads // c.n_groups
+            readers = c.n_heads if self.per_head else c.n_groups  # of keys, and of values
             for head in range(c.n_heads):
                 group = head // shared
+                own = head if self.per_head else group
                 q, k, v = (
                     self._linear(
                         f"{block}.qkv_map",
                         self.norm_of(f"{block}.attention_norm", stream(column + reader)),
-                        slice(reader * c.d_head, (reader + 1) * c.d_head),
+                        slice(rows * c.d_head, (rows + 1) * c.d_head),
                     )
-                    for reader in (head, c.n_heads + group, c.n_heads + c.n_groups + group)
+                    for reader, rows in (
+                        (head, head),
+                        (c.n_heads + own, c.n_heads + group),
+                        (c.n_heads + readers + own, c.n_heads + c.n_groups + group),
+                    )
                 )
                 z = self._attention_scores(layer, q, k).softmax(-1) @ v
                 part = self.w[f"{block}.out_map.weight"][:, head * c.d_head : (head + 1) * c.d_head]
                 heads.append(z @ part.T)
-            before = stream(column + c.n_heads + 2 * c.n_groups)
+            before = stream(column + c.n_heads + 2 * readers)
             out += heads
             if f"{block}.out_map.bias" in self.w and not c.post_norms:
                 constant = constant + self.w[f"{block}.out_map.bias"]
-            column += c.n_heads + 2 * c.n_groups
+            column += c.n_heads + 2 * readers
             if c.d_mlp == 0:
                 continue
             x = self.norm_of(f"{block}.mlp_norm", before if c.parallel else stream(column))

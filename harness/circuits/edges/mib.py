@@ -45,7 +45,8 @@ def mib_config(circuit: Circuit) -> dict[str, Any]:
             "the MIB form knows one writer 'input', the token embedding, and keys and values of "
             f"each head; this circuit's graph has inputs {graph.inputs!r}"
             + (f" and {graph.n_groups} key/value groups" if graph.n_groups else "")
-            + "; save it as .json or .safetensors of this harness instead"
+            + "; save it as .json or .safetensors of this harness instead, or find it with "
+            "`inputs: token` and `key_value_edges: per_head`"
         )
     return {
         "n_layers": graph.n_layers,

@@ -32,7 +32,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from harness.circuits.edges.counterfactuals import Activations, Constants, collect, writer_means
 from harness.circuits.edges.graph import Graph
@@ -44,6 +43,7 @@ from harness.datasets.shuffled import Shuffled
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 from harness.models.precision import single
+from harness.progress import through
 from harness.spec.types import Metric
 
 STEPS = 400
@@ -168,9 +168,7 @@ def _train(
 
     optimiser = torch.optim.Adam(theta, lr=LEARNING_RATE, betas=_BETAS)
     parts = _again_and_again(batches, generator)
-    for step in tqdm(
-        range(steps), desc="constants of dropped edges", unit="step", disable=None, leave=False
-    ):
+    for step in through(range(steps), "constants of dropped edges", "step"):
         index, rows = next(parts)
         mask = random_masks(patched.graph, torch.rand(1, generator=generator), generator)
         batch = batches[index].take(rows)

@@ -17,6 +17,7 @@ from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.space import EdgeSpace
+from harness.circuits.edges.ungroup import ungrouped_model
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
 from harness.models.config import TransformerConfig
@@ -113,7 +114,13 @@ def activation_numbers(config: TransformerConfig, tokens: int) -> int:
 
 
 def patchable(model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]) -> EdgeModel:
-    """The edges of a model under a task's choices."""
+    """The edges of a model under a task's choices.
+
+    Where each query head has key and value edges of its own, the model is one in which no head
+    shares them: the same function, in which every head can read a mix of its own.
+    """
+    if choices.key_value_edges == "per_head":
+        model = ungrouped_model(model)
     return EdgeModel(model, _graph(model.config, choices, pairs))
 
 

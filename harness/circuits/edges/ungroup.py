@@ -1,4 +1,6 @@
-"""A circuit over key/value groups as one over heads, for tools that know no groups."""
+"""Key/value groups written out for every head: of a circuit, for tools that know no groups; of a
+model, where each query head has key and value edges of its own (`key_value_edges: per_head`).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,29 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.mib import edges_of
 from harness.circuits.edges.space import EdgeSpace
+from harness.models.transformer import Transformer
+
+
+def ungrouped_model(model: Transformer) -> Transformer:
+    """The same function with maps to keys and values of every head; unchanged if none are shared.
+
+    A group's maps are repeated for each of its heads: (H - G)·2·K·D numbers more in every layer.
+    All other weights are those of `model`, not copies.
+    """
+    config = model.config
+    each = config.n_heads // config.n_groups
+    if each == 1:
+        return model
+    with torch.device("meta"):
+        whole = Transformer(replace(config, n_key_value_heads=None))
+    weights = model.state_dict()
+    for name in weights:
+        if ".qkv_map." in name:
+            maps = weights[name].unflatten(0, (-1, config.d_head))
+            q, shared = maps[: config.n_heads], maps[config.n_heads :]
+            weights[name] = torch.cat([q, shared.repeat_interleave(each, 0)]).flatten(0, 1)
+    whole.load_state_dict(weights, assign=True)
+    return whole.requires_grad_(model.embedding.requires_grad).train(model.training)
 
 
 def ungrouped(circuit: Circuit, *, additive: bool) -> Circuit:

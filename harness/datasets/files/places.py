@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.datasets.files.cells import shown_value
 from harness.datasets.files.limits import MOST_TOKENS
-from harness.datasets.pairs import Ints, padded
+from harness.datasets.pairs import Ints, PromptPairs, padded
+from harness.datasets.splits import hash_rows
 from harness.spec.yaml.strict_json import read_json
 
 
@@ -140,3 +141,17 @@ def too_wide(
         "out the longest rows"
         for at, text in problems
     ]
+
+
+def in_two_splits(examples: Sequence[Example], pairs: PromptPairs) -> list[str]:
+    """Return clean prompts that the split column puts into two splits."""
+    seen: dict[int, Example] = {}
+    problems = []
+    for key, one in zip(hash_rows(pairs.clean, pairs.lengths, 0).tolist(), examples, strict=True):
+        first = seen.setdefault(key, one)
+        if first.split != one.split:
+            problems.append(
+                f"{one.place}: the clean prompt of split {one.split!r} is also in "
+                f"{first.split!r} ({first.place}); splits must not share prompts"
+            )
+    return problems

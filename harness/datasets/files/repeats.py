@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from harness.datasets.pairs import Ids, PromptPairs
-from harness.datasets.splits import hash_rows
+from harness.datasets.splits import Hashes, hash_rows
 
 _SHOWN = 3
 
@@ -43,14 +45,21 @@ class Repeats:
         )
 
 
-def repeats_of(places: Sequence[str], pairs: PromptPairs, tokens: Sequence[str]) -> Repeats:
-    """Find rows whose clean prompt came before; `places` of the pairs, `tokens` to name answers.
+def row_keys(pairs: PromptPairs) -> Hashes:
+    """A hash of the clean prompt of every row and of where it is read."""
+    places = pairs.positions.shape[1]
+    return hash_rows(np.hstack([pairs.positions, pairs.clean]), pairs.lengths + places, 0)
 
+
+def repeats_of(places: Sequence[str], pairs: PromptPairs, tokens: Sequence[str]) -> Repeats:
+    """Find rows whose clean prompt, read alike, came before.
+
+    `places`: of the pairs, for messages; `tokens`: the texts of the answers' ids.
     Two rows contradict each other if an answer is good in one and bad in the other.
     """
     said: dict[int, _Said] = {}
     left_out, contradictions = [], []
-    keys = hash_rows(pairs.clean, pairs.lengths, 0).tolist()
+    keys = row_keys(pairs).tolist()
     for row, (key, place) in enumerate(zip(keys, places, strict=True)):
         group = said.get(key)
         if group is None:

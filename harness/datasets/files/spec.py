@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from harness.spec.key import About, Key
-from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text
+from harness.spec.types.scalars import DEFAULT_SHARES, Continues, DataSeed, Shares, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,7 @@ class FileData:
     ] = Columns()
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+    continues: Continues = None
 
 
 SPEC = FileData

@@ -9,7 +9,7 @@ Answers are read at the last token, or where `columns.position` says. A task tha
 (`answers`) has these as answers, whatever the tokenizer.
 
 Texts are tokenized as they are. With a `tokenizer.json`, answers must carry the space before
-them; a space just before `<predict>` goes to the answer.
+them (`tokenizers.continuation`); a space just before `<predict>` goes to the answer.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.classes import Classes, no_next_token
+from harness.datasets.classes import Classes, classes_of, no_next_token
+from harness.datasets.files.answers import broken_answers, messages
 from harness.datasets.files.cells import answers_of, text_of, unmarked
 from harness.datasets.files.places import (
     Answered,
     Example,
     counted_from_start,
+    in_two_splits,
     misplaced,
     one_each,
     stacked,
     too_wide,
     whole_numbers,
 )
-from harness.datasets.files.repeats import repeats_of
+from harness.datasets.files.repeats import repeats_of, row_keys
 from harness.datasets.files.rows import FileRow, listed, read_rows
 from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.pairs import (
     Ints,
     Objective,
     PromptPairs,
+    TaskData,
     TrainingBatch,
     answer_batch,
     next_token_targets,
@@ -46,15 +49,16 @@ from harness.datasets.pairs import (
     pick_answers,
 )
 from harness.datasets.problems import Problem, share_problems_at
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
+from harness.datasets.tokenizers.continuation import Break
 from harness.errors import HarnessError
 from harness.spec.types import TokenizerSpec
 
 
 class FileTask:
-    """`TaskData` of a file; rows with the same clean prompt count once (the first of them)."""
+    """`TaskData` of a file; of rows with one clean prompt, read alike, the first counts."""
 
     def __init__(
         self,
@@ -63,19 +67,24 @@ class FileTask:
         split: Ints,
         shares: Shares,
         classes: Classes | None = None,
+        *,
+        named: bool = False,
         left_out: str | None = None,
     ) -> None:
         """Take all pairs, the split number of each, and what answers are if not tokens.
 
-        `left_out`: what is to be said of rows that are not used.
+        `named`: a column says each split, not a hash. `left_out`: what is to be said of rows that
+        are not used.
         """
         self.tokenizer, self.classes, self.left_out = tokenizer, classes, left_out
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
         self._pairs = pairs
-        keys = hash_rows(pairs.clean, pairs.lengths, 0)
+        keys = row_keys(pairs)
         first = np.sort(np.unique(keys, return_index=True)[1])
+        self._n_rows = len(keys)
+        self._prompts = None if named else hash_rows(pairs.clean, pairs.lengths, shares.seed)[first]
         self._members = [first[split[first] == index] for index in range(len(self.splits))]
 
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
@@ -84,9 +93,19 @@ class FileTask:
         if at_most:
             n = min(n, len(members))
         if not 1 <= n <= len(members):
-            raise too_few(split, len(members), n)
+            raise too_few(split, len(members), n, self._counts())
         rng = pair_rng(self._shares, split, seed)
         return self._pairs.take(rng.permutation(members)[:n]).narrowed()
+
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts that shares divide; None if a column does."""
+        return self._prompts
+
+    def _counts(self) -> str:
+        counts = zip(self.splits, map(len, self._members), strict=True)
+        each = ", ".join(f"{split} {count}" for split, count in counts)
+        total = sum(map(len, self._members))
+        return f" (the file has {total} distinct prompts in {self._n_rows} rows: {each})"
 
     def training_batch(
         self, objective: Objective, size: int, step: int, seed: int
@@ -120,7 +139,7 @@ def open_file(
     texts = [text for one in examples for text in (one.clean, one.corrupted)]
     if classes is None:
         texts += [text for one in examples for text in one.answer_texts]
-    tokenizer = tokenizer_for(spec, folder, texts)
+    tokenizer = tokenizer_for(spec, folder, texts, data.continues is not False)
     pairs, problems = _encode(examples, tokenizer, classes)
     if problems:
         raise HarnessError(listed(problems))
@@ -133,12 +152,13 @@ def open_file(
     shares = Shares(data.shares, data.seed, extra)
     if named:
         split = np.array([shares.names.index(name) for name in named])
-        problems = _shared_prompts(examples, pairs)
+        problems = in_two_splits(examples, pairs)
         if problems:
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares, classes, repeats.note(data.path))
+    note = repeats.note(data.path)
+    return FileTask(tokenizer, pairs, split, shares, classes, named=bool(named), left_out=note)
 
 
 def file_problems(
@@ -162,18 +182,19 @@ def file_notes(
     return [] if note is None else [note]
 
 
-def pairs_of_rows(rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> PromptPairs:
+def pairs_of_rows(rows: Sequence[Mapping[str, Any]], task: TaskData) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
-    With `position` in a row, all must have it. Raises HarnessError with everything that is wrong,
-    by the number of the row.
+    In the tokens and answers of `task`. With `position` in a row, all must have it. Raises
+    HarnessError with everything that is wrong, by the number of the row.
     """
+    tokenizer = task.tokenizer
     placed = any(isinstance(row, Mapping) and "position" in row for row in rows)
     columns = Columns(good="good", bad="bad", position="position" if placed else None)
     numbered = [_numbered(f"row {number}", row) for number, row in enumerate(rows)]
     examples, problems = read_examples(numbered, columns, spaced=tokenizer.kind == "file")
     if not problems:
-        pairs, problems = _encode(examples, tokenizer)
+        pairs, problems = _encode(examples, tokenizer, classes_of(task))
     if problems:
         raise HarnessError(listed(problems))
     return pairs.narrowed()
@@ -252,9 +273,17 @@ def _encode(
 ) -> tuple[PromptPairs, list[str]]:
     answers = tokenizer if classes is None else classes
     clean, corrupted, good, bad = [], [], [], []
+    broken: list[Break] = []
+    failure: HarnessError | None = None
+    try:
+        broken = [] if classes is not None else broken_answers(examples, tokenizer)
+    except HarnessError as error:  # the tokenizer fails at a text: at which one is found below
+        failure = error
+    problems, broken_rows = messages(broken), {one.asked.place for one in broken}
     places: list[list[int]] = []
-    problems: list[str] = []
     for one in examples:
+        if one.place in broken_rows:
+            continue
         try:
             clean.append(tokenizer.prompt(one.clean))
             corrupted.append(tokenizer.prompt(one.corrupted))
@@ -276,6 +305,8 @@ def _encode(
         if any(set(ours) <= set(theirs) or set(theirs) <= set(ours) for ours, theirs in sides):
             problems.append(f"{one.place}: good and bad answers must differ both ways")
         problems += [f"{one.place}: {text}" for text in misplaced(places[-1], sizes[0])]
+    if failure is not None and not problems:
+        raise failure
     problems = problems or too_wide(examples, clean, (good, bad))
     if problems:
         return PromptPairs(*[np.zeros((0, 0), dtype=np.int64)] * 6), problems
@@ -288,17 +319,3 @@ def _encode(
         good=stacked(good),
         bad=stacked(bad),
     ), []
-
-
-def _shared_prompts(examples: Sequence[Example], pairs: PromptPairs) -> list[str]:
-    """Return clean prompts that the split column puts into two splits."""
-    seen: dict[int, Example] = {}
-    problems = []
-    for key, one in zip(hash_rows(pairs.clean, pairs.lengths, 0).tolist(), examples, strict=True):
-        first = seen.setdefault(key, one)
-        if first.split != one.split:
-            problems.append(
-                f"{one.place}: the clean prompt of split {one.split!r} is also in "
-                f"{first.split!r} ({first.place}); splits must not share prompts"
-            )
-    return problems

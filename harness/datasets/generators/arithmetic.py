@@ -11,7 +11,7 @@ each result (Llama 3's) do not join it to a space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +27,7 @@ from harness.datasets.pairs import (
 )
 from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
 from harness.datasets.splits import Shares, hash_rows
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer, Vocabulary
 from harness.errors import HarnessError
 
 Operation = Literal["addition", "subtraction"]
@@ -81,7 +81,7 @@ class Arithmetic:
         self._tokens = _prompts(self.tokenizer, texts)
         ids = {word: self.tokenizer.single(word) for word in dict.fromkeys(words)}
         self._answers = np.array([ids[word] for word in words], dtype=np.int64)
-        _check_joint(self.tokenizer, texts[0], words[0])
+        self._texts, self._words = texts, words
         self.longest = self._tokens.shape[1]
 
     def draw(self, rng: np.random.Generator, n: int, split: str, paired: bool) -> Rows:
@@ -95,6 +95,8 @@ class Arithmetic:
             "lengths": np.full(len(clean), self.longest, dtype=np.int64),
             "good": self._answers[clean],
             "bad": self._answers[twin],
+            "clean": clean,
+            "twin": twin,
         }
         if paired:
             rows["corrupted"] = self._tokens[twin]
@@ -107,6 +109,13 @@ class Arithmetic:
     def pairs(self, rows: Rows) -> PromptPairs:
         """Return rows as pairs read at the last token."""
         return last_token_pairs(rows)
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterator[Asked]:
+        """Yield what is asked in each row (see `stream.TextSource`)."""
+        for clean, twin in zip(rows["clean"].tolist(), rows["twin"].tolist(), strict=True):
+            both = (clean, twin) if paired else (clean,)
+            for prompt in both:
+                yield from (Asked(self._texts[prompt], self._words[one]) for one in both)
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows with the result as target of the last token, or every next token."""
@@ -131,9 +140,3 @@ def _prompts(tokenizer: Tokenizer, texts: Sequence[str]) -> Ints:
             "operands of one length, or another tokenizer"
         )
     return np.array(ids, dtype=np.int64)
-
-
-def _check_joint(tokenizer: Tokenizer, text: str, word: str) -> None:
-    """Refuse a tokenizer that reads a result after its prompt otherwise than on its own."""
-    if tokenizer.encode(text + word) != [*tokenizer.encode(text), tokenizer.single(word)]:
-        raise HarnessError(f"the answer {word!r} does not stay one token after {text!r}")

@@ -39,6 +39,7 @@ class Generator:
     `tokenizer`: the kind a task of this generator names. `open(params, bos, shares)`: the task's
     data; `shares.seed` is the data seed. `open_file(params, tokenizer, shares)`, if there is one,
     makes the same prompts over a `tokenizer.json`; then kinds `file` and `model` are allowed too.
+    Its source says what is asked after its prompts (see `stream.TextSource`).
     """
 
     params: type[Any]
@@ -67,7 +68,8 @@ class Generator:
             raise HarnessError("\n".join(messages))
         shares = Shares(data.shares, data.seed)
         if self.open_file is not None and is_file(tokenizer):
-            return self.open_file(params, file_tokenizer(tokenizer, folder), shares)
+            file = file_tokenizer(tokenizer, folder, data.continues is not False)
+            return self.open_file(params, file, shares)
         return self.open(params, tokenizer.bos is True, shares)
 
 

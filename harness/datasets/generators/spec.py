@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from harness.spec.key import About, Key
-from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text
+from harness.spec.types.scalars import DEFAULT_SHARES, Continues, DataSeed, Shares, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,7 @@ class GeneratorData:
     ] = field(default_factory=dict)
     seed: DataSeed = 0
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
+    continues: Continues = None
 
 
 SPEC = GeneratorData

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from harness.datasets.classes import Classes
 from harness.datasets.pairs import Ints
 from harness.datasets.template.plan import Answer, TemplatePlan
+from harness.datasets.template.tables import keep_rows
 from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError
 
@@ -32,8 +33,7 @@ def leave_out_words(plan: TemplatePlan, tokenizer: Tokenizer) -> list[str]:
     """Drop the words that the rules `one_token` forbid from the lists; return what is wrong."""
     problems: list[str] = []
     for name in sorted(plan.token_rules.one):
-        words = plan.lists[name]
-        plan.lists[name] = tuple(word for word in words if _is_one(word, tokenizer))
+        keep_rows(plan, name, [_is_one(word, tokenizer) for word in plan.lists[name]])
         if not plan.lists[name]:
             problems.append(f"no word of list {name!r} is one token")
     return problems
@@ -94,11 +94,14 @@ class AnswerTokens:
         answers: list[Answer] = [getattr(frame.answered[number], side) for frame in plan.frames]
         vocabulary = answer_vocabulary(plan, tokenizer)
         self._glued = np.array([int(frame.glued) for frame in plan.frames])
+        self._texts: dict[tuple[int, int], str] = {}  # by (glued, token)
         # Tokens by [glued, word id], and of the word that always answers by [glued].
         self._tokens = np.full((2, len(word_ids)), -1, dtype=np.int64)
         fixed = np.full(2, -1, dtype=np.int64)
         for word, glued in answering_words(plan, side, number):
-            token = vocabulary.single(answer_text(word, glued, vocabulary))
+            text = answer_text(word, glued, vocabulary)
+            token = vocabulary.single(text)
+            self._texts.setdefault((int(glued), token), text)
             fixed[int(glued)] = token
             if word in word_ids:
                 self._tokens[int(glued), word_ids[word]] = token
@@ -113,7 +116,8 @@ class AnswerTokens:
         self._up_to = np.array([column(answer.up_to) for answer in answers])
         self._list: Ints | None = None
         if answers[0].list is not None:
-            self._list = np.array([word_ids[word] for word in plan.lists[answers[0].list]])
+            listed = dict.fromkeys(plan.lists[answers[0].list])  # columns may repeat words
+            self._list = np.array([word_ids[word] for word in listed])
             self._place = np.full(len(word_ids), -1, dtype=np.int64)
             self._place[self._list] = np.arange(len(self._list))
 
@@ -138,6 +142,15 @@ class AnswerTokens:
             shown = words[np.arange(len(frames)), self._slot[frames]]
             answers = self._tokens[self._glued[frames], shown]
         return answers[:, None]
+
+    def texts(self, frames: Ints, words: Ints) -> list[list[str]]:
+        """Return the answers as text, each with what joins it to the prompt."""
+        return [
+            [self._texts[glued, token] for token in row if token >= 0]
+            for glued, row in zip(
+                self._glued[frames].tolist(), self.of(frames, words).tolist(), strict=True
+            )
+        ]
 
     def _range(self, frames: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Return the first and one past the last place in the list; one place without a list."""

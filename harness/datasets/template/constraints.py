@@ -19,7 +19,8 @@ from harness.datasets.pairs import Ints
 
 _COMPARISON = re.compile(r"\s*(\w+)\s*(!=|<=|>=|<|>)\s*(\w+)\s*")
 _DISTINCT = re.compile(r"\s*distinct\s*\(([\w\s,]*)\)\s*")
-_TOKENS = re.compile(r"\s*(whole_tokens|one_token)\s*\(([\w\s,]*)\)\s*")
+_TOKENS = re.compile(r"\s*(whole_tokens|one_token)\s*\(([\w\s,.]*)\)\s*")
+_NAME = re.compile(r"\w+(\.\d+)?")  # of a slot or a list, or a column of a table
 
 _ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
@@ -85,7 +86,7 @@ def parse_constraint(text: str) -> list[Relation] | TokenRules:
 def _names(text: str) -> list[str]:
     """Return the names between commas; none if one of them is no name."""
     names = [name.strip() for name in text.split(",")]
-    return names if all(re.fullmatch(r"\w+", name) for name in names) else []
+    return names if all(map(_NAME.fullmatch, names)) else []
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ class TemplatePlan:
 
     frames: list[Frame] = field(default_factory=list)
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    table_of: dict[str, str] = field(default_factory=dict)  # list that is a column -> its table
     free: dict[str, str] = field(default_factory=dict)  # slot that is drawn -> its list
+    follows: dict[str, str] = field(default_factory=dict)  # free slot -> that whose row it has
     origin: dict[str, str] = field(default_factory=dict)  # every slot -> the free slot it copies
     rules: list[Rule] = field(default_factory=list)
     token_rules: TokenRules = field(default_factory=TokenRules)

@@ -15,6 +15,7 @@ from harness.datasets.template.constraints import Rule, TokenRules, parse_constr
 from harness.datasets.template.frames import read_frames, slot_names
 from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
 from harness.datasets.template.spec import AnswerRule, TemplateData
+from harness.datasets.template.tables import column, has_repeats, read_tables, tie_slots
 from harness.datasets.template.word_lists import MOST_WORDS, read_words
 from harness.spec.issues import unknown
 
@@ -32,6 +33,7 @@ def read_plan(
     plan, problems = TemplatePlan(classes=classes), []
     problems += [(("data", "shares"), text) for text in share_problems(data.shares)]
     problems += _read_lists(plan, data, folder)
+    problems += read_tables(plan, data)
     problems += _read_slots(plan, data)
     problems += _read_aliases(plan, data)
     problems += _read_rules(plan, data)
@@ -56,6 +58,7 @@ def _read_lists(plan: TemplatePlan, data: TemplateData, folder: Path) -> list[Pr
         problems += [(("data", "lists", name), text) for text in mistakes]
         words += len(plan.lists[name])
         if words > MOST_WORDS:
+            plan.lists |= {other: () for other in data.lists if other not in plan.lists}
             text = f"up to here the lists have more than {MOST_WORDS:,} words together"
             return [*problems, (("data", "lists", name), text)]
     return problems
@@ -72,10 +75,18 @@ def _read_slots(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
         elif source in plan.origin:
             plan.origin[slot] = plan.origin[source]
         else:
-            names = [*plan.lists, *plan.origin]
-            problems.append((place, unknown("list or earlier slot", source, names)))
+            problems.append((place, _unknown_source(plan, data, source)))
             plan.origin[slot] = slot  # known by name, so that it is reported once
+    tie_slots(plan)
     return problems
+
+
+def _unknown_source(plan: TemplatePlan, data: TemplateData, source: str) -> str:
+    rows = (data.tables or {}).get(source)
+    if rows:
+        names = f"{column(source, 0)} … {column(source, len(rows[0]) - 1)}"
+        return f"{source!r} is a table; name one of its columns, {names}"
+    return unknown("list or earlier slot", source, [*plan.lists, *plan.origin])
 
 
 def _read_aliases(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
@@ -186,6 +197,9 @@ def _check_answers(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
                 continue
             if rule.list is None:
                 problems.append(((*place, key), f"{key} needs a list"))
+            elif rule.list in plan.lists and has_repeats(plan, rule.list):
+                text = f"{key} needs a list in which each word stands once, unlike {rule.list!r}"
+                problems.append(((*place, key), text))
             if slot not in names:
                 problems.append(((*place, key), unknown("slot", slot, names)))
     return problems

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.datasets.pairs import Ints, padded
 from harness.datasets.template.align import Piece, Prompt, misaligned
 from harness.datasets.template.plan import Frame, FramePart, TemplatePlan
-from harness.datasets.tokenizers import FileTokenizer, Spans, Vocabulary
+from harness.datasets.tokenizers import FileTokenizer, Spans, Vocabulary, after_bos
 from harness.errors import HarnessError
 
 Side = Literal["clean", "corrupted"]
@@ -133,14 +133,17 @@ class TextRenderer:
 
     def render(self, side: Side, frames: Ints, words: Ints) -> tuple[Ints, Ints]:
         """Return tokens [n, T] and lengths [n]."""
-        texts = ["".join(one.text for one in row) for row in self._pieces(side, frames, words)]
-        bos = [] if self._tokenizer.bos is None else [self._tokenizer.bos]
-        ids = [bos + tokens for tokens, _ in self._spans(texts)]
+        texts = self.texts(side, frames, words)
+        ids = [after_bos(self._tokenizer, tokens) for tokens, _ in self._spans(texts)]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         if lengths.max(initial=0) > self.longest:
             longest = texts[int(lengths.argmax())]
             raise HarnessError(f"more than {self.longest} tokens, the most expected: {longest!r}")
         return padded(ids, 0, self.longest), lengths
+
+    def texts(self, side: Side, frames: Ints, words: Ints) -> list[str]:
+        """Return the prompts as text, without BOS."""
+        return ["".join(one.text for one in row) for row in self._pieces(side, frames, words)]
 
     def ends(self, frames: Ints, words: Ints, number: int) -> Ints:
         """Return the last token [n] of the slot where answer `number` of each prompt is read.

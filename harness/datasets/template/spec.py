@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, at_most_one, exactly_one
-from harness.spec.types.scalars import DEFAULT_SHARES, DataSeed, Shares, Text, Word
+from harness.spec.key import About, Key, at_least_one, at_most_one, exactly_one
+from harness.spec.types.scalars import DEFAULT_SHARES, Continues, DataSeed, Shares, Text, Word
 
 # A file of a megabyte can ask for any amount of work; these are far above what tasks have.
 LONGEST_TEXT = 4_000
@@ -177,6 +177,14 @@ class AlsoRead:
     ]
 
 
+ListName = Annotated[
+    str,
+    Key(
+        pattern=r"^\w+(\.[0-9]+)?$(?!\n)",
+        message="must be the name of a list, or a table's with the number of a column: facts.0",
+    ),
+]
+Row = Annotated[tuple[Text, ...], Key(min_items=2)]
 Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1, max_keys=MOST_NAMES)]
 
 
@@ -184,7 +192,7 @@ Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1, max_keys=MOST_NAME
 class TemplateData:
     """A task written in YAML alone: frames, slots, constraints, a corruption by slot."""
 
-    ABOUT: ClassVar = About("Data made from templates")
+    ABOUT: ClassVar = About("Data made from templates", rules=(at_least_one("lists", "tables"),))
 
     kind: Literal["template"] = "template"
     templates: Annotated[
@@ -201,7 +209,8 @@ class TemplateData:
         Mapping[Word, Text],
         Key(
             "Slots",
-            "Each slot draws a word from the named list, or copies the word of an earlier slot.",
+            "Each slot draws a word from the named list, or copies the word of an earlier slot. Of "
+            "a table, `facts.0` is column 0; slots of its columns have the words of one row.",
             [{"A": "letters", "B": "letters", "A2": "A"}],
             min_keys=1,
             max_keys=MOST_NAMES,
@@ -213,10 +222,23 @@ class TemplateData:
             "Lists",
             "Words by name: inline, from a text file, or a range of numbers.",
             [{"letters": ["a", "b", "c"]}],
+            max_keys=MOST_NAMES,
+        ),
+    ] = field(default_factory=dict)
+    tables: Annotated[
+        Mapping[Word, Annotated[tuple[Row, ...], Key(min_items=1)]] | None,
+        Key(
+            "Tables",
+            "Rows of words that belong together, by name. Column k of the table `facts` is the "
+            "list `facts.k`; the first slots that draw from its columns have one row, the second "
+            "slots another, and so on.",
+            [{"facts": [["France", "Paris"], ["Norway", "Oslo"]]}],
+            absent=True,
+            younger=True,
             min_keys=1,
             max_keys=MOST_NAMES,
         ),
-    ]
+    ] = None
     good: Annotated[
         AnswerRule,
         Key("Good answers", "The correct answers.", ["B", {"list": "digits", "after": "YY"}]),
@@ -280,7 +302,7 @@ class TemplateData:
     held_out: Annotated[
         Mapping[
             Word,
-            Mapping[Word, Annotated[tuple[Text, ...], Key(min_items=1, unique=True)]],
+            Mapping[ListName, Annotated[tuple[Text, ...], Key(min_items=1, unique=True)]],
         ],
         Key(
             "Held-out words",
@@ -290,6 +312,7 @@ class TemplateData:
     ] = field(default_factory=dict)
     shares: Shares = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: DataSeed = 0
+    continues: Continues = None
 
 
 SPEC = TemplateData

@@ -9,10 +9,11 @@ token is refused; with the constraint `aligned` it is never drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import compress, cycle
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.datasets.classes import Classes, no_next_token
 from harness.datasets.pairs import (
@@ -27,7 +28,7 @@ from harness.datasets.pairs import (
 )
 from harness.datasets.problems import listed
 from harness.datasets.rows import Rows, first_of_each, join, take
-from harness.datasets.splits import SPLITS, Shares, hash_rows
+from harness.datasets.splits import Hashes, Shares, hash_rows
 from harness.datasets.stream import LARGEST_DRAW, StreamData, pair_rng, too_few
 from harness.datasets.template.answers import (
     SIDES,
@@ -36,11 +37,12 @@ from harness.datasets.template.answers import (
     leave_out_words,
 )
 from harness.datasets.template.constraints import satisfied
+from harness.datasets.template.fillings import Fillings
 from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
 from harness.datasets.template.read import read_plan
-from harness.datasets.template.render import Renderer, TextRenderer, WordRenderer
+from harness.datasets.template.render import Renderer, Side, TextRenderer, WordRenderer
 from harness.datasets.template.spec import TemplateData
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer, Vocabulary, tokenizer_for
 from harness.errors import HarnessError
 from harness.spec.types import TokenizerSpec
 
@@ -57,7 +59,7 @@ class Templates:
     ) -> None:
         """Take the spec, its plan and the tokenizer made by `template_tokenizer`."""
         self.tokenizer: Tokenizer = tokenizer
-        self._data, self._plan = data, plan
+        self._plan = plan
         texts = list(dict.fromkeys(word for words in plan.lists.values() for word in words))
         self._word = {text: index for index, text in enumerate(texts)}
         self._renderer = self._make_renderer(tokenizer, texts)
@@ -65,63 +67,37 @@ class Templates:
         # Most fillings that `everything` is used for; rendering text is some 50 times slower.
         most = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
         self.countable = min(most, LISTED_TOKENS // self.longest)
-        self._lists = [
-            np.array([self._word[word] for word in plan.lists[name]]) for name in plan.free.values()
-        ]
         self._good, self._bad = (
             [AnswerTokens(plan, side, self._word, tokenizer, at) for at in range(plan.places)]
             for side in SIDES
         )
-        self._shown = self._shown_slots()
-        self._frame_split: list[str | None] = [frame.split for frame in plan.frames]
-        self._holder: list[str | None] = [None] * len(texts)
-        for split, lists in data.held_out.items():
-            for words in lists.values():
-                for word in words:
-                    if word in self._word:  # a rule `one_token` may have left it out
-                        self._holder[self._word[word]] = split
+        self.fillings = Fillings(data, plan, self._word)
 
     def draw(self, rng: np.random.Generator, n: int, split: str, paired: bool) -> Rows:
         """Return at most n random fillings that fit `split`; those breaking a rule are dropped."""
-        candidates, allowed = self._frames_of(split), self._allowed(split)
+        candidates, allowed = self.fillings.frames_of(split), self.fillings.allowed(split)
         if not len(candidates) or not all(len(places) for places in allowed):
             nothing = np.zeros((0, len(allowed)), dtype=np.int64)
             return self._rows(rng, candidates[:0], nothing, paired)
         frames = candidates[rng.integers(len(candidates), size=n)]
-        places = np.stack([one[rng.integers(len(one), size=n)] for one in allowed], axis=1)
-        words = self._words(places)
+        places = self.fillings.draw(rng, n, allowed)
+        words = self.fillings.words(places)
         keep = satisfied(self._plan.rules, places, words)
         keep[keep] = self._renderer.keep(frames[keep], words[keep], paired)
         return self._rows(rng, frames[keep], words[keep], paired)
 
-    def count_fillings(self, split: str) -> int:
-        """Return how many fillings of shown slots there are, before rules and splits."""
-        sizes = np.array([len(places) for places in self._allowed(split)], dtype=np.float64)
-        counts = [np.prod(sizes[self._shown[frame]]) for frame in self._frames_of(split)]
-        return int(min(sum(counts), 2.0**62))
-
     def everything(self, rng: np.random.Generator, split: str) -> Rows:
         """Return every filling of shown slots that fits `split`; hidden slots are drawn."""
-        allowed = self._allowed(split)
+        allowed = self.fillings.allowed(split)
         parts = [self.draw(rng, 0, split, paired=True)]  # the right arrays, without rows
         if all(len(places) for places in allowed):
-            parts += [self._fill_frame(rng, frame, allowed) for frame in self._frames_of(split)]
+            frames = self.fillings.frames_of(split)
+            parts += [self._fill_frame(rng, frame, allowed) for frame in frames]
         return join(parts)
 
     def split_of(self, rows: Rows, shares: Shares) -> Ints:
         """Return the split of each row; -1 if its words are held out for different splits."""
-        index = {name: number for number, name in enumerate(shares.names)}
-        index_of = [-1 if name is None else index[name] for name in self._holder]
-        holder = np.array(index_of or [-1])[rows["words"]]
-        shown = self._shown[rows["frame"]]
-        own = np.where(shown, holder, -1).max(axis=1, initial=-1)
-        frame = np.array([-1 if name is None else index[name] for name in self._frame_split])
-        split = shares.of(hash_rows(rows["tokens"], rows["lengths"], shares.seed))
-        split = np.where(own >= 0, own, split)
-        split = np.where(frame[rows["frame"]] >= 0, frame[rows["frame"]], split)
-        clash = (holder >= 0) & (holder != split[:, None])
-        split[clash.any(axis=1)] = -1
-        return split
+        return self.fillings.split_of(rows, shares)
 
     def pairs(self, rows: Rows) -> PromptPairs:
         """Return rows as pairs, read where the task says; HarnessError if twins are not aligned."""
@@ -135,6 +111,31 @@ class Templates:
             good=_stacked([answers.of(frames, words) for answers in self._good]),
             bad=_stacked([answers.of(frames, words) for answers in self._bad]),
         )
+
+    def template_of(self, frame: int) -> int:
+        """Return the number of the template that a frame is made from."""
+        return self._plan.frames[frame].template
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterator[Asked]:
+        """Yield what is asked at the end of each row (see `stream.TextSource`), by its template.
+
+        What is read elsewhere, or is a class, is no next token.
+        """
+        if not isinstance(self._renderer, TextRenderer) or self._plan.classes is not None:
+            return
+        frames, words = rows["frame"], rows["words"]
+        sides: tuple[Side, ...] = ("clean", "corrupted") if paired else ("clean",)
+        prompts = [self._renderer.texts(side, frames, words) for side in sides]
+        read_last = [one.where == LAST for one in self._plan.frames[0].answered]
+        tokens = compress([*self._good, *self._bad] if paired else self._good, cycle(read_last))
+        texts_of = [one.texts(frames, words) for one in tokens]
+        answers = [[text for texts in row for text in texts] for row in zip(*texts_of, strict=True)]
+        answers = answers or [[] for _ in frames]
+        for index, asked, texts in zip(
+            frames.tolist(), answers, zip(*prompts, strict=True), strict=True
+        ):
+            place = f"data.templates[{self.template_of(index)}]"
+            yield from (Asked(text, one, place, joined=True) for text in texts for one in asked)
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows as a batch; several good answers are soft targets of `answer`."""
@@ -169,49 +170,9 @@ class Templates:
             return WordRenderer(self._plan, tokenizer, ids)
         return TextRenderer(self._plan, tokenizer, texts)
 
-    def _shown_slots(self) -> NDArray[np.bool_]:
-        """Return which free slots the clean prompt of each frame shows, bool [frames, slots]."""
-        columns = {slot: index for index, slot in enumerate(self._plan.free)}
-        shown = np.zeros((len(self._plan.frames), len(columns)), dtype=np.bool_)
-        for index, frame in enumerate(self._plan.frames):
-            for part in frame.clean:
-                if part.slot is not None:
-                    shown[index, columns[self._plan.origin[part.slot]]] = True
-        return shown
-
-    def _frames_of(self, split: str) -> Ints:
-        """Return the frames whose prompts can be in `split`."""
-        shares = self._data.shares
-        shared = shares[split] > 0 if split in shares else not shares and split in SPLITS
-        open_to_all = shared or split in self._data.held_out
-        return np.array(
-            [
-                index
-                for index, own in enumerate(self._frame_split)
-                if own == split or (own is None and open_to_all)
-            ],
-            dtype=np.int64,
-        )
-
-    def _allowed(self, split: str) -> list[Ints]:
-        """Return for each free slot the places of its list that `split` may use."""
-        return [
-            np.array(
-                [place for place, word in enumerate(words) if self._holder[word] in (None, split)],
-                dtype=np.int64,
-            )
-            for words in self._lists
-        ]
-
-    def _words(self, places: Ints) -> Ints:
-        return np.stack(
-            [words[places[:, column]] for column, words in enumerate(self._lists)], axis=1
-        )
-
     def _fill_frame(self, rng: np.random.Generator, frame: int, allowed: list[Ints]) -> Rows:
         """Return every filling of the slots that one frame shows; rules are kept."""
-        shown = np.flatnonzero(self._shown[frame]).tolist()
-        hidden = [column for column in range(len(allowed)) if column not in shown]
+        shown, hidden = self.fillings.drawn_in(frame)
         grids = np.meshgrid(*(allowed[column] for column in shown), indexing="ij")
         n = math.prod(len(allowed[column]) for column in shown)
         places = np.zeros((n, len(allowed)), dtype=np.int64)
@@ -223,13 +184,14 @@ class Templates:
             for column in hidden:
                 draws = rng.integers(len(allowed[column]), size=len(pending))
                 places[pending, column] = allowed[column][draws]
-            words = self._words(places[pending])
+            self.fillings.tie(places)
+            words = self.fillings.words(places[pending])
             ok = satisfied(self._plan.rules, places[pending], words)
             ok[ok] = self._renderer.keep(np.full(ok.sum(), frame), words[ok], paired=True)
             pending = pending[~ok]
             if not len(pending):
                 break
-        words = self._words(np.delete(places, pending, axis=0))
+        words = self.fillings.words(np.delete(places, pending, axis=0))
         return self._rows(rng, np.full(len(words), frame), words, paired=True)
 
     def _rows(self, rng: np.random.Generator, frames: Ints, words: Ints, paired: bool) -> Rows:
@@ -262,10 +224,19 @@ class TemplateTask(StreamData):
 
     source: Templates
 
+    def shared_prompts(self) -> Hashes | None:
+        """Return hashes of the distinct prompts, where they are few and only shares divide them."""
+        fillings = self.source.fillings
+        if fillings.count("train") > self.source.countable or not fillings.only_shares:
+            return None
+        rows = self.source.everything(pair_rng(self.shares, "train", 0), "train")
+        rows = take(rows, first_of_each(rows))
+        return hash_rows(rows["tokens"], rows["lengths"], self.shares.seed)
+
     def pairs(self, split: str, n: int, seed: int, *, at_most: bool = False) -> PromptPairs:
         """Return n pairs of `split` with distinct clean prompts (see `TaskData`)."""
         index = self.shares.index(split)
-        if self.source.count_fillings(split) > self.source.countable:
+        if self.source.fillings.count(split) > self.source.countable:
             return super().pairs(split, n, seed, at_most=at_most)
         rng = pair_rng(self.shares, split, seed)
         rows = self.source.everything(rng, split)
@@ -276,7 +247,7 @@ class TemplateTask(StreamData):
             raise too_few(split, available, n)
         chosen = rng.permutation(available)[:n]
         parts = [chosen[at : at + LARGEST_DRAW] for at in range(0, len(chosen), LARGEST_DRAW)]
-        return join_pairs([self.source.pairs(take(rows, part)).narrowed() for part in parts])
+        return join_pairs([self.checked_pairs(take(rows, part)) for part in parts])
 
 
 def template_splits(data: TemplateData) -> tuple[str, ...]:
@@ -286,10 +257,10 @@ def template_splits(data: TemplateData) -> tuple[str, ...]:
 
 
 def template_tokenizer(
-    plan: TemplatePlan, spec: TokenizerSpec, folder: Path
+    plan: TemplatePlan, spec: TokenizerSpec, folder: Path, continues: bool
 ) -> Vocabulary | FileTokenizer:
     """Return the vocabulary of all frames and lists, or the tokenizer file of the spec."""
-    return tokenizer_for(spec, folder, [*plan.literals, *plan.vocabulary])
+    return tokenizer_for(spec, folder, [*plan.literals, *plan.vocabulary], continues)
 
 
 def open_template(
@@ -299,7 +270,7 @@ def open_template(
     plan, problems = read_plan(data, folder, classes)
     if problems:
         raise HarnessError(listed(problems))
-    tokenizer = template_tokenizer(plan, spec, folder)
+    tokenizer = template_tokenizer(plan, spec, folder, data.continues is not False)
     if lacking := leave_out_words(plan, tokenizer):
         raise HarnessError("\n".join(f"data.constraints: {text}" for text in lacking))
     shares = Shares(data.shares, data.seed, template_splits(data))

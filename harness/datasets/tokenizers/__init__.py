@@ -11,18 +11,20 @@ from harness.datasets.tokenizers.choose import (
     tokenizer_for,
     without_model,
 )
-from harness.datasets.tokenizers.file import BOS_NAMES, FileTokenizer, open_tokenizer
-from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, Tokenizer
+from harness.datasets.tokenizers.continuation import Asked
+from harness.datasets.tokenizers.file import FileTokenizer, open_tokenizer
+from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, Tokenizer, after_bos
 from harness.datasets.tokenizers.vocabulary import Vocabulary, split_words
 
 __all__ = [
     "BOS",
-    "BOS_NAMES",
+    "Asked",
     "FileTokenizer",
     "Kind",
     "Spans",
     "Tokenizer",
     "Vocabulary",
+    "after_bos",
     "file_tokenizer",
     "is_file",
     "needs_model",

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.datasets.locate import locate
+from harness.datasets.tokenizers.bos import bos_token
 from harness.datasets.tokenizers.guarded import load_guarded
-from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, only_token
+from harness.datasets.tokenizers.settings import switch_off
+from harness.datasets.tokenizers.tokenizer import Kind, Spans, after_bos, only_token
 from harness.errors import HarnessError
-
-# BOS tokens that published `tokenizer.json` files use, in the order they are looked for.
-BOS_NAMES = (BOS, "<|begin_of_text|>", "<s>", "<|endoftext|>", "[CLS]")
-_ANY_TEXT = "The"
 
 
 class FileTokenizer:
-    """A `tokenizer.json`, read by the `tokenizers` library (optional dependency)."""
+    """A `tokenizer.json`, read by the `tokenizers` library (optional dependency).
+
+    Only its vocabulary and its splitting of text are used: never its truncation, padding or
+    dropout, and of what it puts around a text at most BOS.
+    """
 
     kind: Kind = "file"
 
-    def __init__(self, path: Path, bos: bool | Literal["auto"]) -> None:
+    def __init__(self, path: Path, bos: bool | str, continues: bool = True) -> None:
         """Read `path`; HarnessError if the file or the library is missing, or BOS unknown.
 
-        `bos` "auto": the token that the file itself puts before every text, if it puts one.
+        `bos`: see `bos.bos_token`. `continues`: answers have to be how prompts go on (see
+        `continuation`).
         """
         self._tokenizer = _load(path)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        if not vocabulary:
+            raise HarnessError(f"tokenizer file {path} has no tokens")
         self.size = max(vocabulary.values()) + 1
-        self.bos: int | None = None
-        if bos == "auto":
-            self.bos = _own_bos(self._tokenizer, path)
-        elif bos:
-            self.bos = _bos(self._tokenizer, vocabulary, path)
+        self.bos = bos_token(self._tokenizer, path, bos)
+        self.continues = continues
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
@@ -46,9 +48,14 @@ class FileTokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, as `encode` does."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
     def prompt(self, text: str) -> list[int]:
-        """Return the ids of `text` after BOS (if the task has one)."""
-        return ([] if self.bos is None else [self.bos]) + self.encode(text)
+        """Return the ids of `text` after BOS (if the task has one); see `after_bos`."""
+        return after_bos(self, self.encode(text))
 
     def spans(self, texts: Sequence[str]) -> list[Spans]:
         """Return for every text its ids and the characters [start, end) of each token.
@@ -67,54 +74,53 @@ class FileTokenizer:
         """Return the id of a text that continues a prompt and must be exactly one token.
 
         Llama's tokenizer puts a space before every text, so " Mary" alone is two tokens. After
-        a line break it is what it is after any word. HarnessError if it is not one token.
+        a line break it is what it is after any word. HarnessError if it is not one token, or the
+        token for unknown text.
         """
         head, ids = self.encode("\n"), self.encode("\n" + text)
         if ids[: len(head)] != head:
             raise HarnessError(f"{text!r} cannot go on from other text: it joins a line break")
-        return only_token(self, text, ids[len(head) :])
+        token = only_token(self, text, ids[len(head) :])
+        if token == self._unknown and text.strip() != self.tokens[token]:
+            raise HarnessError(f"{text!r} is unknown to the tokenizer: {self.tokens[token]!r}")
+        return token
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        """The id that stands for text the vocabulary lacks, if there is one."""
+        model = self._tokenizer.model
+        name = getattr(model, "unk_token", None)
+        index: int | None
+        if name is None:
+            index = getattr(model, "unk_id", None)
+        else:
+            index = self._tokenizer.token_to_id(name)
+        return index
 
 
-def open_tokenizer(path: str, bos: bool | Literal["auto"], folder: Path) -> FileTokenizer:
+def open_tokenizer(
+    path: str, bos: bool | str, folder: Path, continues: bool = True
+) -> FileTokenizer:
     """Return the tokenizer that a task in `folder` names; NotFound says how to provide it."""
-    return FileTokenizer(locate(path, folder), bos)
+    return FileTokenizer(locate(path, folder), bos, continues)
 
 
 def _load(path: Path) -> Any:
     try:
-        return load_guarded(path)
+        import tokenizers  # noqa: F401
     except ImportError as error:
         raise HarnessError(
             "a tokenizer of kind `file` needs the `tokenizers` package; "
             "install it with: pip install 'circuit-harness[tokenizers]'"
         ) from error
+    return load_guarded(path, _parsed)
 
 
-def _bos(tokenizer: Any, vocabulary: dict[str, int], path: Path) -> int:
-    """The id of BOS: a special token if there is one, since "<s>" may also be a piece of text."""
-    added = tokenizer.get_added_tokens_decoder().values()
-    special = {token.content for token in added if token.special}
-    for names in (special, vocabulary):
-        for name in BOS_NAMES:
-            if name in names:
-                return vocabulary[name]
-    raise HarnessError(
-        f"tokenizer file {path} has none of the BOS tokens {', '.join(BOS_NAMES)}; set `bos: false`"
-    )
+@lru_cache(maxsize=2)  # a task is opened several times while it is checked
+def _parsed(text: str) -> Any:
+    """The tokenizer of a file's text, without the settings that do more than split a text."""
+    import tokenizers
 
-
-def _own_bos(tokenizer: Any, path: Path) -> int | None:
-    """The id that the file's post-processor puts before a text; None if it puts nothing there."""
-    plain = tokenizer.encode(_ANY_TEXT, add_special_tokens=False).ids
-    whole = tokenizer.encode(_ANY_TEXT, add_special_tokens=True).ids
-    if not plain:
-        raise HarnessError(
-            f"tokenizer file {path} has no tokens for {_ANY_TEXT!r}, so its BOS cannot be told; "
-            "set `bos` to true or false"
-        )
-    places = (at for at in range(len(whole)) if whole[at : at + len(plain)] == plain)
-    before = next(places, None)
-    if before is None or before > 1:
-        puts = "other tokens in place of" if before is None else f"{before} tokens before"
-        raise HarnessError(f"tokenizer file {path} puts {puts} a text; set `bos` to true or false")
-    return int(whole[0]) if before else None
+    tokenizer = tokenizers.Tokenizer.from_str(text)
+    switch_off(tokenizer)
+    return tokenizer

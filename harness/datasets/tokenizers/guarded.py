@@ -8,7 +8,7 @@ then raises bare exceptions, or panics, which is not even an `Exception`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ _LONGEST_REASON = 300
 _PROBE = "The Ａ\u0301 7\n.."  # what most parts of a broken file fail on
 
 
-def load_guarded(path: Path) -> Any:
-    """The tokenizer of a file, guarded. Raises `HarnessError` if it is none or has odd ids."""
-    import tokenizers
+def load_guarded(path: Path, parsed: Callable[[str], Any]) -> Any:
+    """The tokenizer of a file, guarded; `parsed` makes the library's of its text.
 
+    Raises `HarnessError` if it is none or has odd ids.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)
@@ -38,7 +39,7 @@ def load_guarded(path: Path) -> Any:
         raise HarnessError(f"tokenizer file {path} is larger than {LARGEST >> 20} MiB")
     with _quiet():
         try:
-            guarded = GuardedTokenizer(tokenizers.Tokenizer.from_str(text), path)
+            guarded = GuardedTokenizer(parsed(text), path)
         except BaseException as error:
             raise _harness_error(error, f"tokenizer file {path} is not a tokenizer.json") from error
         _refuse_panic(guarded)

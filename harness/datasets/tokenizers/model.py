@@ -21,18 +21,22 @@ if TYPE_CHECKING:
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def with_model_tokenizer(task: Loaded[Task], model_folder: Path) -> Loaded[Task]:
+def with_model_tokenizer(
+    task: Loaded[Task], model_folder: Path, bos: str | None = None
+) -> Loaded[Task]:
     """Return the task over the tokenizer of the model in a folder, BOS as the task asks for it.
 
-    A task with a tokenizer of its own is returned as it is. Raises NotFound if the folder has no
-    `tokenizer.json`.
+    A task with a tokenizer of its own is returned as it is. `bos`: the token that is BOS of this
+    model, if its spec says so. Raises NotFound if the folder has no `tokenizer.json`.
     """
     if not needs_model(task.spec.tokenizer):
         return task
     file = model_folder / TOKENIZER_FILE
     if not file.is_file():
         raise NotFound(_lacks(model_folder))
-    tokenizer = replace(task.spec.tokenizer, path=str(file.absolute()))
+    asked = task.spec.tokenizer.bos
+    named = bos if asked is True and bos is not None else asked
+    tokenizer = replace(task.spec.tokenizer, path=str(file.absolute()), bos=named)
     return replace(task, spec=replace(task.spec, tokenizer=tokenizer))
 
 
@@ -56,7 +60,7 @@ def on_this_machine(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Ta
     place = _local_folder(model, folder)
     if place is None or not (place / TOKENIZER_FILE).is_file():
         return task
-    return with_model_tokenizer(task, place)
+    return with_model_tokenizer(task, place, model.bos if isinstance(model, LoadModel) else None)
 
 
 def missing_tokenizer(model: Model, folder: Path) -> str | None:

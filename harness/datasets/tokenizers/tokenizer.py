@@ -61,3 +61,18 @@ def only_token(tokenizer: Tokenizer, text: str, ids: list[int]) -> int:
             f"{text!r} must be exactly one token but is {len(ids)}: {pieces or 'nothing'}"
         )
     return ids[0]
+
+
+def after_bos(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """Return the ids of a prompt after BOS, if the task has one.
+
+    HarnessError if the prompt begins with BOS itself: it would stand there twice.
+    """
+    if tokenizer.bos is None:
+        return ids
+    if ids[:1] == [tokenizer.bos]:
+        raise HarnessError(
+            f"the prompt begins with BOS ({tokenizer.tokens[tokenizer.bos]!r}), and `bos` puts it "
+            "before every prompt; leave it out of the prompts, or set `bos: false`"
+        )
+    return [tokenizer.bos, *ids]

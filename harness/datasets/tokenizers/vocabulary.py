@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, only_token
+from harness.datasets.tokenizers.tokenizer import BOS, Kind, Spans, after_bos, only_token
 from harness.errors import HarnessError
 
 _PIECES = re.compile(r"\w+|[^\w\s]")
@@ -55,7 +55,7 @@ class Vocabulary:
 
     def prompt(self, text: str) -> list[int]:
         """Return the ids of `text` after BOS (if the task has one)."""
-        return ([] if self.bos is None else [self.bos]) + self.encode(text)
+        return after_bos(self, self.encode(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the tokens of `ids`: joined by spaces, or directly for characters."""

@@ -30,12 +30,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from harness.discovery.fields import Minimised
-from harness.discovery.info import MethodInfo
+from harness.discovery.info import Extent, MethodInfo, Params
 from harness.discovery.problem import Discovery, Problem
+from harness.discovery.spent import Spent
 from harness.errors import HarnessError
+from harness.progress import stage
 from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
@@ -117,37 +120,31 @@ class Acdc:
         else:
             counts = sizes_to_counts(tuple(self.sizes), len(space))
             circuits = [self._reach(problem, n, searched) for n in sorted(set(counts))]
+        earlier = reduce(Spent.plus, (result.earlier for result in searched.values()), Spent())
         return Discovery(
             space.flat(ranked(searched)),
             circuits=tuple(space.flat(kept) for kept in circuits),
             notes=notes_of(searched),
-            earlier_seconds=sum(result.earlier_seconds for result in searched.values()),
+            earlier_seconds=earlier.wall,
+            earlier_processor_seconds=earlier.processor,
         )
 
     def search(self, problem: Problem, threshold: float) -> SearchResult:
         """One search with its progress; it resumes where a stopped one was."""
-        from tqdm import tqdm
-
         from harness.discovery.acdc.resume import checkpoint_of
         from harness.discovery.acdc.search import Search
 
         checkpoint = checkpoint_of(problem, self.objective, threshold, self.speculate)
         at = checkpoint.load()
-        earlier = checkpoint.earlier_seconds
+        earlier = checkpoint.earlier
         if at is not None and at.readers == problem.edges.graph.n_readers:
-            return replace(at.result, earlier_seconds=earlier)
-        with tqdm(
-            total=len(problem.space),
-            unit="edge",
-            desc=f"acdc at {threshold:.3g}",
-            disable=None,
-            leave=False,
-        ) as bar:
+            return replace(at.result, earlier=earlier)
+        done = 0 if at is None else at.result.tally.tested + at.result.tally.untested
+        with stage(f"acdc at {threshold:.3g}", len(problem.space), "edge", done) as shown:
             search = Search(problem, self.objective, threshold, self.speculate)
             if at is not None:
                 search.resume(at)
-                bar.update(search.tally.tested + search.tally.untested)
-            return replace(search.run(bar, checkpoint.save), earlier_seconds=earlier)
+            return replace(search.run(shown, checkpoint.save), earlier=earlier)
 
     def _reach(self, problem: Problem, n: int, searched: dict[float, SearchResult]) -> Tensor:
         """The largest circuit [W, R] with at most n edges, after a bisection for it."""
@@ -187,6 +184,13 @@ def next_threshold(sizes: Mapping[float, int], n: int) -> float | None:
     return math.sqrt(above * below) if above > _APART * below else None
 
 
+def _passes(params: Params, extent: Extent) -> float:
+    """About 0.05 for each edge and search; half of the searches that a size may need."""
+    sizes = params["sizes"]
+    searches = len(params["thresholds"]) if sizes is None else len(sizes) * RUNS / 2
+    return searches * (2 + 0.05 * extent.elements)
+
+
 INFO = MethodInfo(
     kind="acdc",
     title="Automatic circuit discovery: removes edges one by one, from the logits down",
@@ -196,4 +200,5 @@ INFO = MethodInfo(
     objective="minimised",
     per_token=False,
     post_norms=False,
+    passes=_passes,
 )

@@ -19,6 +19,7 @@ import torch
 from harness.discovery.acdc.search import Partway, Search, SearchResult, Tally
 from harness.discovery.fingerprint import fingerprint
 from harness.discovery.problem import Problem
+from harness.discovery.spent import Spent
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.spec.types import Objective
 
@@ -31,8 +32,9 @@ class Checkpoint:
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
         self.path, self.identity = path, identity
-        self.earlier_seconds = 0.0
-        self._began = self._saved = time.monotonic()
+        self.earlier = Spent()
+        self._began = Spent.now()
+        self._saved = time.monotonic()
 
     def load(self) -> Partway | None:
         """What was saved; its seconds are then the earlier ones."""
@@ -40,29 +42,30 @@ class Checkpoint:
         if checkpoint is None:
             return None
         tensors, state = checkpoint
-        self.earlier_seconds = float(state["seconds"])
+        self.earlier = Spent.of(state)
         result = SearchResult(
             tensors["kept"], tensors["growth"], state["objective"], Tally(**state["tally"])
         )
         return Partway(result, state["readers"], state["share"])
 
-    def save(self, search: Search) -> None:
-        """Keep what has been decided, if it is time or the last reader is done."""
+    def save(self, search: Search) -> bool:
+        """Keep what has been decided, if it is time or the last reader is done; True if kept."""
         now = time.monotonic()
         due = search.finished or now - self._saved > SAVE_SECONDS
         if self.path is None or not due:
-            return
+            return False
         result, readers, share = search.partway()
         note = {
             "readers": readers,
             "share": share,
             "objective": result.objective,
             "tally": asdict(result.tally),
-            "seconds": self.earlier_seconds + now - self._began,
+            **self.earlier.plus(Spent.now().since(self._began)).note(),
         }
         tensors = {"kept": result.kept, "growth": result.growth}
         save_state(tensors, note, self.path, self.identity)
         self._saved = now
+        return True
 
 
 def checkpoint_of(

@@ -26,7 +26,9 @@ from harness.discovery.acdc.order import readers_in_order, writers_in_order
 from harness.discovery.acdc.plan import ALL, READ, Needs, ReaderPlan
 from harness.discovery.acdc.state import BUFFER, BatchState
 from harness.discovery.problem import Problem
+from harness.discovery.spent import Spent
 from harness.errors import HarnessError
+from harness.progress import Stage
 from harness.spec.types import Objective
 
 NEAR = 1e-6
@@ -77,7 +79,7 @@ class Tally:
 @dataclass(frozen=True)
 class SearchResult:
     """Kept edges bool [W, R]; growth of the objective when each kept or removed edge was tested
-    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done; seconds
+    (float64 [W, R], NaN where it was not); the objective of the circuit; what was done; what was
     spent before the search was resumed.
     """
 
@@ -85,7 +87,7 @@ class SearchResult:
     growth: Tensor
     objective: float
     tally: Tally = field(default_factory=Tally)
-    earlier_seconds: float = 0.0
+    earlier: Spent = field(default_factory=Spent)
 
 
 class Partway(NamedTuple):
@@ -124,15 +126,21 @@ class Search:
         """Whether every reader has been decided."""
         return self.readers == self.graph.n_readers
 
-    def run(self, bar: Any, save: Callable[[Search], None] = lambda _: None) -> SearchResult:
-        """Visit every reader that is left; `bar` counts edges, `save` is called after each."""
+    def run(self, shown: Stage, save: Callable[[Search], bool] = lambda _: False) -> SearchResult:
+        """Visit every reader that is left; `shown` counts edges.
+
+        `save` is called after each reader, and says whether it kept what is decided.
+        """
         for column in islice(readers_in_order(self.graph), self.readers, None):
             before = self.tally.tested + self.tally.untested
             self.visit(column)
             self.readers += 1
-            bar.update(self.tally.tested + self.tally.untested - before)
-            bar.set_postfix(kept=int(self.kept.sum()), objective=f"{self.current:.4g}")
-            save(self)
+            shown.advance(
+                self.tally.tested + self.tally.untested - before,
+                f"kept {int(self.kept.sum()):,}, objective {self.current:.4g}",
+            )
+            if save(self):
+                shown.saved()
         return self.result()
 
     def result(self) -> SearchResult:

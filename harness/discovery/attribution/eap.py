@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +43,7 @@ class Eap:
 
         problem.refuse_distance("eap", self.objective)
         total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "eap", "batch"):
             total -= self._growth(problem, batch)
         return Discovery(total / problem.n_pairs, additive=True)
 
@@ -65,4 +66,5 @@ INFO = MethodInfo(
     cost="0.8, whatever the number of edges",
     objective="attributed",
     at_model=lambda params, ablation: True,
+    passes=lambda params, extent: 0.85,
 )

@@ -32,8 +32,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from harness.discovery.fields import Attributed
-from harness.discovery.info import MethodInfo
+from harness.discovery.info import Extent, MethodInfo, Params
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class EapIg:
 
         scores_of, runs = self._runs(problem)
         total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "eap_ig", "batch"):
             total -= problem.edges.space.flat(scores_of(batch)).double().cpu()
         return Discovery(total / (problem.n_pairs * runs), additive=True)
 
@@ -100,6 +101,14 @@ class EapIg:
         return partial(path_scores, problem, objective=objective, points=points), len(points)
 
 
+def _passes(params: Params, extent: Extent) -> float:
+    if params["variant"] == "clean_corrupted":
+        return 1.0
+    if params["variant"] == "activations":
+        return 0.7 + float(params["steps"]) * (2 * extent.layers + 1) / 3
+    return 0.4 + 0.53 * float(params["steps"])
+
+
 INFO = MethodInfo(
     kind="eap_ig",
     title="EAP with integrated gradients: the gradient averaged over several runs",
@@ -110,4 +119,5 @@ INFO = MethodInfo(
     at_model=lambda params, ablation: (
         params.get("steps") == 1 and params.get("variant") == "inputs" and ablation == "zero"
     ),
+    passes=_passes,
 )

@@ -21,6 +21,7 @@ from typing import ClassVar
 from harness.discovery.fields import NO_PARAMS
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class InformationFlowRoutes:
 
         graph = problem.edges.graph
         total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "information_flow_routes", "batch"):
             total += shares(problem, batch).double().cpu()
         return Discovery(problem.edges.space.flat(total / problem.n_pairs))
 
@@ -49,4 +50,5 @@ INFO = MethodInfo(
     cost="⅓, and 2 · layers + 1 passes over all writers",
     needs="edges",
     per_token=False,
+    passes=lambda params, extent: 1 / 3 + 0.05 * (2 * extent.layers + 1),
 )

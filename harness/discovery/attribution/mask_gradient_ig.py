@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class MaskGradientIg:
         import torch
 
         total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "mask_gradient_ig", "batch"):
             total -= self._gradients(problem, batch).double().cpu()
         return Discovery(total / (problem.n_pairs * self.steps), additive=True)
 
@@ -76,4 +77,5 @@ INFO = MethodInfo(
     method=MaskGradientIg,
     cost="0.2 + 0.7 · steps",
     objective="attributed",
+    passes=lambda params, extent: 0.2 + 0.7 * params["steps"],
 )

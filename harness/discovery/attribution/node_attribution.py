@@ -24,6 +24,7 @@ from typing import Annotated, ClassVar
 from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import through
 from harness.spec.key import About, Key
 
 
@@ -56,7 +57,7 @@ class NodeAttribution:
         if points == (1.0,):
             problem.refuse_distance("node_attribution", self.objective)
         total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
-        for batch in problem.batches:
+        for batch in through(problem.batches, "node_attribution", "batch"):
             total -= path_scores(problem, batch, self.objective, points).double().sum(1).cpu()
         scores = total / (problem.n_pairs * len(points))
         return Discovery(scores[problem.edges.space.owners])
@@ -71,4 +72,5 @@ INFO = MethodInfo(
     objective="attributed",
     at_model=lambda params, ablation: params.get("steps", 1) == 1,
     per_token=False,
+    passes=lambda params, extent: 0.4 + 0.53 * params["steps"],
 )

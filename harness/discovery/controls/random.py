@@ -31,4 +31,5 @@ INFO = MethodInfo(
     title="Uniform random scores: the floor that every method has to beat",
     method=Random,
     cost="0",
+    passes=lambda params, extent: 0.0,
 )

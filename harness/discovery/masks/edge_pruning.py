@@ -34,7 +34,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from harness.discovery.fields import Minimised
 from harness.discovery.info import MethodInfo
-from harness.discovery.masks.settings import BatchSize, Draws, LearningRate, MaskTraining, Steps
+from harness.discovery.masks.settings import (
+    BatchSize,
+    Draws,
+    LearningRate,
+    MaskTraining,
+    Steps,
+    mask_passes,
+)
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
 from harness.spec.types.names import MIB_SIZES
@@ -212,4 +219,5 @@ INFO = MethodInfo(
     cost="per target and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
     trains_masks=True,
+    passes=lambda params, extent: mask_passes(params, extent, "sparsities"),
 )

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness.discovery.spent import Spent
 from harness.models.checkpoint import load_state, save_state
 
 if TYPE_CHECKING:
     from harness.discovery.masks.training import MaskRun
 
 
-def save(run: MaskRun, step: int, seconds: float, path: Path, problem: Mapping[str, Any]) -> None:
-    """Write a checkpoint: `step` is the next to do, `seconds` were spent on those before.
+def save(run: MaskRun, step: int, spent: Spent, path: Path, problem: Mapping[str, Any]) -> None:
+    """Write a checkpoint: `step` is the next to do, `spent` what those before took.
 
     `problem`: see `fingerprint`.
     """
@@ -26,17 +27,17 @@ def save(run: MaskRun, step: int, seconds: float, path: Path, problem: Mapping[s
         tensors[f"{index}"] = parameter
         for name, value in run.optimiser.state[parameter].items():
             tensors[f"{index}.{name}"] = value
-    save_state(tensors, {"step": step, "seconds": seconds}, path, _purpose(run, problem))
+    save_state(tensors, {"step": step, **spent.note()}, path, _purpose(run, problem))
 
 
-def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tuple[int, float]:
-    """The first step still to do, and the seconds spent before.
+def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tuple[int, Spent]:
+    """The first step still to do, and what was spent before.
 
     A checkpoint of another run is deleted: the training starts anew.
     """
     checkpoint = load_state(path, _purpose(run, problem)) if path else None
     if checkpoint is None:
-        return 0, 0.0
+        return 0, Spent()
     tensors, state = checkpoint
     for index, parameter in enumerate(_parameters(run.optimiser)):
         parameter.data.copy_(tensors[f"{index}"])
@@ -46,7 +47,7 @@ def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tupl
             for name, value in tensors.items()
             if name.startswith(prefix)
         }
-    return int(state["step"]), float(state["seconds"])
+    return int(state["step"]), Spent.of(state)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

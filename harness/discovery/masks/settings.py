@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+from harness.discovery.info import Extent, Params
 from harness.spec.key import Key
 from harness.spec.types import Objective
 
@@ -90,6 +91,17 @@ class MaskTraining:
     warmup: float = 0.0
     draws: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
+
+
+def mask_passes(params: Params, extent: Extent, levels: str) -> float:
+    """Plain forward+backwards of all pairs that trainings take: half of a step is the whole model.
+
+    `levels`: the parameter with a target or price for each training; null is one for each circuit.
+    """
+    trainings = extent.circuits if params[levels] is None else len(params[levels])
+    step = 0.5 + 0.67 * float(params["draws"])
+    pairs = min(params["batch_size"], extent.pairs)
+    return trainings * step * float(params["steps"] * pairs) / extent.pairs
 
 
 class MaskMethod(Protocol):

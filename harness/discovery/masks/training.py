@@ -30,16 +30,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from harness.discovery.fingerprint import fingerprint
 from harness.discovery.masks.objective import StepObjective
 from harness.discovery.masks.resume import restore, save
 from harness.discovery.masks.settings import MaskDistribution, MaskMethod, MaskTraining
 from harness.discovery.problem import Discovery, Problem
+from harness.discovery.spent import Spent
 from harness.errors import HarnessError
 from harness.metrics import NEGATED
 from harness.models.checkpoint import SAVE_SECONDS
+from harness.progress import stage
 
 SETS_BUFFER = 2**24
 """Numbers in the writers of all sets that are trained side by side."""
@@ -60,7 +61,7 @@ def train_masks(
     seed = int(torch.randint(2**30, (), generator=problem.generator))
     objective = StepObjective(problem, training, seed)
     identity = fingerprint(problem) if problem.scratch else {}
-    at_once, sets, earlier = _sets_at_once(problem, training), list[_Set](), 0.0
+    at_once, sets, earlier = _sets_at_once(problem, training), list[_Set](), Spent()
     for start in range(0, len(levels), at_once):
         some = levels[start : start + at_once]
         distribution = method.distribution(problem, some)
@@ -68,7 +69,8 @@ def train_masks(
         path = problem.scratch / name if problem.scratch else None
         run = MaskRun(distribution, training, objective, seed + start, problem.device, some)
         shown = f"{title} {', '.join(f'{level:.4g}' for level in some)}"
-        earlier += run.finish(shown, path, problem.resolved(training.objective), identity)
+        before = run.finish(shown, path, problem.resolved(training.objective), identity)
+        earlier = earlier.plus(before)
         sets += _sets(distribution)
     return Discovery(
         sets[len(sets) // 2].scores,
@@ -78,7 +80,8 @@ def train_masks(
             for label, one in zip(labels, sets, strict=True)
             for name, value in one.report.items()
         },
-        earlier_seconds=earlier,
+        earlier_seconds=earlier.wall,
+        earlier_processor_seconds=earlier.processor,
     )
 
 
@@ -146,26 +149,28 @@ class MaskRun:
         path: Path | None = None,
         objective: str = "objective",
         problem: Mapping[str, Any] = MappingProxyType({}),
-    ) -> float:
+    ) -> Spent:
         """Take all steps, the distribution's parameters moving in place.
 
-        Resumes from the checkpoint at `path` if there is one; returns the seconds spent before.
-        `objective` is the loss's name, for the progress bar; `problem` the `fingerprint` that a
+        Resumes from the checkpoint at `path` if there is one; returns what was spent before.
+        `objective` is the loss's name, as progress shows it; `problem` the `fingerprint` that a
         checkpoint must have.
         """
         first, earlier = restore(self, path, problem)
-        began = saved = time.monotonic()
+        began, saved = Spent.now(), time.monotonic()
         last = self.training.steps - 1
-        with tqdm(total=self.training.steps, initial=first, **_bar(title)) as bar:
+        with stage(title, self.training.steps, "step", first) as shown:
             for step in range(first, self.training.steps):
                 loss = self.step(step)
-                bar.update()
+                shown.advance()
                 if step % _SHOW_EVERY == 0 or step == last:
                     _check_finite(loss, step)
-                    bar.set_postfix(_shown(objective, loss, self.distribution))
+                    shown.advance(0, _note(objective, loss, self.distribution))
                 now = time.monotonic()
                 if path and (now - saved > SAVE_SECONDS or step == last):
-                    save(self, step + 1, earlier + now - began, path, problem)
+                    spent = earlier.plus(Spent.now().since(began))
+                    save(self, step + 1, spent, path, problem)
+                    shown.saved()
                     saved = now
         return earlier
 
@@ -192,19 +197,15 @@ def _check_finite(loss: Tensor, step: int) -> None:
 
 
 # ---------------------------------------------------------------- progress
-def _bar(title: str) -> dict[str, Any]:
-    return {"desc": title, "unit": "step", "disable": None, "leave": False}
+def _note(objective: str, loss: Tensor, distribution: MaskDistribution) -> str:
+    """What stands beside the steps: the objective by its name, and the distribution's report.
 
-
-def _shown(objective: str, loss: Tensor, distribution: MaskDistribution) -> dict[str, str]:
-    """What the progress bar says: the objective by its name, and the distribution's report.
-
-    The bar has the share of masks that are saturated, the record that of the others.
+    Shown is the share of masks that are saturated, the record that of the others.
     """
     values = {f"-{objective}" if objective in NEGATED else objective: loss}
     for name, value in distribution.report().items():
         values |= {"saturated": 1 - value} if name == "undecided" else {name: value}
-    return {name: _range(value) for name, value in values.items()}
+    return ", ".join(f"{name} {_range(value)}" for name, value in values.items())
 
 
 def _range(values: Tensor) -> str:

@@ -31,6 +31,7 @@ from harness.discovery.masks.settings import (
     MaskTraining,
     Price,
     Steps,
+    mask_passes,
 )
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
@@ -93,4 +94,5 @@ INFO = MethodInfo(
     cost="per price and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
     trains_masks=True,
+    passes=lambda params, extent: mask_passes(params, extent, "prices"),
 )

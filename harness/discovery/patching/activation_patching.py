@@ -20,6 +20,7 @@ from typing import ClassVar
 from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import stage
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,20 @@ class ActivationPatching:
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges by running the model with each of them replaced."""
         import torch
-        from tqdm import tqdm
 
         from harness.discovery.patching.edges import Patcher
 
         model, graph = problem.model, problem.edges.graph
         total = torch.zeros(graph.allowed.shape, dtype=torch.float64)
-        with tqdm(
-            total=graph.n_edges * len(problem.batches),
-            unit="edge",
-            desc="activation patching",
-            disable=None,
-            leave=False,
-        ) as bar:
+        edges = graph.n_edges * len(problem.batches)
+        with stage("activation patching", edges, "edge") as shown:
             for batch in problem.batches:
-                patcher = Patcher(problem, batch, problem.loss(self.objective, batch))
+                loss = problem.loss(self.objective, batch)
+                patcher = Patcher(problem, batch, loss, shown.advance)
                 for layer in range(model.config.n_layers):
                     patcher.attention(layer, total)
                     patcher.mlp(layer, total)
-                    at_one = model.config.n_read_maps * graph.before_attention(layer)
-                    at_one += graph.before_mlp(layer) if graph.mlps else 0
-                    bar.update(graph.n_places * at_one)
                 patcher.logits(total)
-                bar.update(graph.n_places * graph.n_writers)
         scores = problem.edges.space.flat(total / problem.n_pairs)
         return Discovery(scores, additive=True)
 
@@ -67,4 +59,5 @@ INFO = MethodInfo(
     cost="0.12 per edge",
     needs="edges",
     objective="attributed",
+    passes=lambda params, extent: 0.12 * extent.elements,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -21,11 +21,25 @@ _Index = tuple[slice | Tensor, ...]
 Reads = tuple[Tensor, Tensor, Tensor]
 
 
+def _ignore(_edges: int) -> None:
+    """Nobody wants to know."""
+
+
 class Patcher:
-    """The clean run of one batch, and the loss after replacing single edges."""
+    """The clean run of one batch, and the loss after replacing single edges.
+
+    `done` is told how many more edges have been replaced.
+    """
 
     @torch.no_grad()
-    def __init__(self, problem: Problem, batch: Batch, loss: Loss) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        batch: Batch,
+        loss: Loss,
+        done: Callable[[int], object] = _ignore,
+    ) -> None:
+        self.done = done
         self.patched, self.batch, self.loss = problem.edges.patched, batch, loss
         self.model, self.graph = problem.model, problem.edges.graph
         self.run = collect(self.model, batch.clean, self.graph.inputs)
@@ -63,6 +77,7 @@ class Patcher:
             new = self.new_reads(layer, removed)
             for reader in range(self.model.config.n_read_maps):
                 total[*scores, first + reader] += self.at_reader(layer, reader, clean, new)
+                self.done(len(removed))
 
     @torch.no_grad()
     def clean_reads(self, layer: int) -> Reads:
@@ -109,6 +124,7 @@ class Patcher:
             return
         for scores, removed in self.edges(self.graph.before_mlp(layer)):
             total[*scores, self.graph.mlp_column(layer)] += self.at_mlp(layer, removed)
+            self.done(len(removed))
 
     @torch.no_grad()
     def at_mlp(self, layer: int, removed: Tensor) -> Tensor:
@@ -122,6 +138,7 @@ class Patcher:
         """All edges into the logits."""
         for scores, removed in self.edges(self.graph.n_writers):
             total[*scores, self.graph.logits_column] += self.at_logits(removed)
+            self.done(len(removed))
 
     @torch.no_grad()
     def at_logits(self, removed: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import ClassVar
 from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
+from harness.progress import stage
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,12 @@ class NodePatching:
 
         from harness.discovery.patching.nodes import NodePatcher
 
-        total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
-        for batch in problem.batches:
-            total += NodePatcher(problem, batch, problem.loss(self.objective, batch)).all()
+        writers = problem.edges.graph.n_writers
+        total = torch.zeros(writers, dtype=torch.float64)
+        with stage("node patching", writers * len(problem.batches), "writer") as shown:
+            for batch in problem.batches:
+                loss = problem.loss(self.objective, batch)
+                total += NodePatcher(problem, batch, loss, shown.advance).all()
         return Discovery((total / problem.n_pairs)[problem.edges.space.owners])
 
 
@@ -47,4 +51,5 @@ INFO = MethodInfo(
     needs="edges",
     objective="attributed",
     per_token=False,
+    passes=lambda params, extent: extent.writers / 6,
 )

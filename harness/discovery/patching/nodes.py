@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,16 @@ _CHUNK = 2**21
 
 
 class NodePatcher:
-    """The clean run of one batch, and the loss gained when writers are replaced in it."""
+    """The clean run of one batch, and the loss gained when writers are replaced in it.
+
+    `done` is told how many more writers have been replaced.
+    """
 
     @torch.no_grad()
-    def __init__(self, problem: Problem, batch: Batch, loss: Loss) -> None:
+    def __init__(
+        self, problem: Problem, batch: Batch, loss: Loss, done: Callable[[int], object]
+    ) -> None:
+        self.done = done
         self.model, self.graph = problem.model, problem.edges.graph
         self.batch, self.loss = batch, loss
         self.blocks = list(self.model.layers())
@@ -61,6 +69,7 @@ class NodePatcher:
             for block in self.blocks[layer:]:
                 flat = block(flat)
             gained.append((self._losses(flat.view(x.shape)) - self.whole).sum(-1))
+            self.done(len(x))
         return torch.cat(gained)
 
     def _losses(self, streams: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ _HARMLESS = """
     gradient_checkpointing torchscript use_bfloat16 tf_legacy_loss xla_device pretraining_tp
     is_decoder chunk_size_feed_forward cross_attention_hidden_size reorder_and_upcast_attn
     cache_implementation unsloth_fixed unsloth_version max_sequence_length
+    model_max_length tie_last_hidden_states
     initializer_range attention_dropout hidden_dropout classifier_dropout resid_pdrop embd_pdrop
     attn_pdrop dropout bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id
     unk_token_id tokenizer_class prefix task_specific_params finetuning_task problem_type

@@ -10,7 +10,13 @@ from harness.errors import HarnessError
 from harness.spec.types import LoadModel
 
 # No pickles, and not the second copy of all weights that some repositories hold.
-DOWNLOADED = ("config.json", "tokenizer.json", "model*.safetensors", "model.safetensors.index.json")
+DOWNLOADED = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)
 
 
 def checkpoint_folder(spec: LoadModel, folder: Path) -> Path:

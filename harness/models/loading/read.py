@@ -33,7 +33,7 @@ _READERS: Mapping[Format, Callable[[Fields, Collection[str]], Translation]] = {
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredModel:
     """A model that can be loaded: its tensors on disk, and how they become our parameters."""
 
     translation: Translation
@@ -45,7 +45,7 @@ class Checkpoint:
         return self.translation.config
 
 
-def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> Checkpoint:
+def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
     """Read all of a model's folder but the weights; see `harness.models.loading`.
 
     `kind` says whose `config.json` it is (`auto`: by its keys). Raises `NotFound` for a missing
@@ -53,15 +53,16 @@ def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> Checkpoint:
     """
     model_files(folder)  # all are there
     config = read_config(folder)
+    form = _format(config, kind)
+    own = _own_config(config, folder) if form == "harness" else None
     stored = stored_tensors(weight_files(folder), index_of(folder))
-    reader = _READERS.get(_format(config, kind))
-    if reader is None:
-        translation = _own(config, folder, len(stored))
+    if own is not None:
+        translation = _own(own, folder, len(stored))
     else:
         fields = Fields(config, folder / CONFIG, most_layers=len(stored))
-        translation = _placed(lambda: reader(fields, stored.keys()), folder)
+        translation = _placed(lambda: _READERS[form](fields, stored.keys()), folder)
     check_fit(translation, stored)
-    return Checkpoint(translation, stored)
+    return StoredModel(translation, stored)
 
 
 def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerConfig:
@@ -104,9 +105,8 @@ def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:
         raise HarnessError(f"{folder / CONFIG}: {error}") from error
 
 
-def _own(config: dict[str, Any], folder: Path, tensors: int) -> Translation:
+def _own(shape: TransformerConfig, folder: Path, tensors: int) -> Translation:
     """The translation of what `save_model` wrote: every parameter under its own name."""
-    shape = _own_config(config, folder)
     if shape.n_layers > tensors:
         raise HarnessError(
             f"{folder / CONFIG}: n_layers is {shape.n_layers}, and the weights are {tensors} "

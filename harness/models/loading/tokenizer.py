@@ -25,4 +25,4 @@ def on_model(task: Loaded[Task], model: Model, folder: Path) -> Loaded[Task]:
         raise HarnessError(f"task {task.spec.name!r}: tokenizer: {no_tokenizer(model)}")
     if lacking := missing_tokenizer(model, folder):
         raise NotFound(lacking)
-    return with_model_tokenizer(task, checkpoint_folder(model, folder))
+    return with_model_tokenizer(task, checkpoint_folder(model, folder), model.bos)

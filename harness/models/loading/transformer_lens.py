@@ -141,7 +141,7 @@ def _config(fields: Fields, tensors: Collection[str]) -> TransformerConfig:
     gated = fields.flag("gated_mlp", False) and not alone
     d_vocab = fields.count("d_vocab")
     norm: NormKind = "none"
-    if fields.has("normalization_type"):
+    if not fields.is_null("normalization_type"):
         norm = fields.choice("normalization_type", _NORMS)
         if _has_norms(tensors) and fields.data["normalization_type"].endswith("Pre"):
             fields.refuse("normalization_type", (), "the norms have weights, which these have not")
@@ -181,6 +181,8 @@ def _positions(fields: Fields, kind: str, d_head: int) -> dict[str, Any]:
         fields.ignore(["rotary_base", "rotary_dim", "rotary_scaling_factor"])
         return {"positions": kind}
     base, n = fields.number("rotary_base", 10_000.0), fields.count("rotary_dim", d_head)
+    if n > d_head:
+        fields.refuse("rotary_dim", (), f"a head has {d_head} coordinates")
     return {"positions": kind, "rotary": Rotary(base=base, n_rotated=n if n < d_head else None)}
 
 

@@ -31,7 +31,7 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
-from harness.runs.compute.cost import Cost, measured, plain_times, timing
+from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
@@ -43,12 +43,18 @@ from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
-from harness.spec.types import CHOICES, CompileModel
+from harness.spec.types import CompileModel, Task, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
 
+BY_SCORE = "by_score"
+"""Where `examples.safetensors` has what circuits cut from scores give, beside `curve`."""
+
+Arrays = dict[str, np.ndarray[Any, np.dtype[np.float64]]]
+
 _QUALITY: Last[dict[str, Any]] = Last()
+_PLAIN: Last[Times] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
 """The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
@@ -61,6 +67,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
+    started = time.perf_counter()
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     answers = cell.task.spec.answers
     prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
@@ -75,12 +82,15 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
     sizes_at = ladder.sizes_at(circuits, summary)
+    chosen = with_classes(choices.measures, answers)
+    settled, arrays = _settled(ladder, chosen)
     evaluation_seconds = time.perf_counter() - began
     notes = {**test.counterfactuals.notes, **discovery.notes}
     result = _result(cell, prepared, summary, circuits, data) | {
         "summary": summary.areas() | sizes_at,
         "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
         "notes": {name: float(value) for name, value in notes.items()},
+        **settled,
     }
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     return CellOutput(
@@ -88,18 +98,18 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         {
             "circuit.safetensors": to_safetensors(stored),
             "circuits.safetensors": pack([one.kept for one in circuits], test.space),
-            "examples.safetensors": _example_arrays(
-                examples, with_classes(choices.measures, answers)
-            ),
+            "examples.safetensors": _example_arrays(examples, chosen) | arrays,
         },
         {
             **timing(
                 cost,
-                plain_times(model, prepared.discovery.batches, device),
-                discovery.earlier_seconds,
+                _plain(cell, prepared.discovery),
                 device,
+                discovery.earlier_seconds,
+                discovery.earlier_processor_seconds,
             ),
             "evaluation_seconds": evaluation_seconds,
+            "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
         },
     )
 
@@ -120,6 +130,18 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
     with measured(cell.runtime.device) as cost:
         discovery = method.discover(problem)
     return checked(discovery, setup.space, cell.method.name), cost
+
+
+def _plain(cell: Cell, setup: Setup) -> Times:
+    """Seconds of one plain forward+backward over a set-up's batches.
+
+    Measured on the largest batch, once for a model and shape, and scaled by the number of tokens.
+    """
+    largest = max(setup.batches, key=lambda batch: batch.clean.numel())
+    key = cell.model_id, cell.runtime, largest.clean.shape
+    one = _PLAIN.of(key, lambda: plain_times(setup.model, largest, cell.runtime.device))
+    tokens = sum(batch.clean.numel() for batch in setup.batches)
+    return one.scaled(tokens / largest.clean.numel())
 
 
 def _ground_truth(
@@ -186,10 +208,9 @@ def _result(
 ) -> dict[str, Any]:
     choices, space = prepared.test.choices, prepared.test.space
     discovery = prepared.drawn.discovery
-    points = zip(shares(choices, circuits, len(space)), circuits, strict=True)
     return {
         **cell.header(),
-        "choices": {name: getattr(choices, name) for name in CHOICES},
+        "choices": recorded(choices),
         "metric": choices.metric,
         "n_examples": summary.n,
         "n_discovery": len(discovery),
@@ -200,20 +221,59 @@ def _result(
         "plain": summary.plain(),
         "whole": summary.point(-1),
         "empty": summary.point(-2),
-        "curve": [
-            {
-                "size_requested": share,
-                "requested": one.n,
-                "target": one.target,
-                "size": one.size,
-                "counts": dict(space.counts(one.kept)),
-                "sparsity": sparsity(one.size, len(space)),
-                **summary.point(index),
-            }
-            for index, (share, one) in enumerate(points)
-        ],
+        "curve": _curve(prepared.test, circuits, summary),
         "data_digest": prepared.digests,
+        **_not_continued(cell.task.spec),
     }
+
+
+def _curve(setup: Setup, circuits: Sequence[Requested], summary: Summary) -> list[dict[str, Any]]:
+    """A point for each circuit."""
+    space = setup.space
+    points = zip(shares(setup.choices, circuits, len(space)), circuits, strict=True)
+    return [
+        {
+            "size_requested": share,
+            "requested": one.n,
+            "target": one.target,
+            "size": one.size,
+            "counts": dict(space.counts(one.kept)),
+            "sparsity": sparsity(one.size, len(space)),
+            **summary.point(index),
+        }
+        for index, (share, one) in enumerate(points)
+    ]
+
+
+def _settled(ladder: Ladder, chosen: Sequence[str]) -> tuple[dict[str, Any], Arrays]:
+    """Where a method settled on circuits: what its scores give, as those of others do.
+
+    `chosen`: measures that the task adds. The part of the result, and the per-example values;
+    both empty for other methods.
+    """
+    if (cut := ladder.by_score) is None:
+        return {}, {}
+    setup, circuits = cut.setup, cut.requested()
+    examples = cut.measure(circuits)
+    summary = Summary(examples, grid(setup.choices, circuits, cut.total))
+    part = {
+        "circuits": len(ladder.discovery.circuits),
+        "arrays": BY_SCORE,
+        "curve": _curve(setup, circuits, summary),
+        "summary": summary.areas() | cut.sizes_at(circuits, summary),
+    }
+    arrays = _example_arrays(examples, chosen)
+    curve = {
+        f"{BY_SCORE}/{name.removeprefix('curve/')}": values
+        for name, values in arrays.items()
+        if name.startswith("curve/")
+    }
+    return {"settled": part}, curve
+
+
+def _not_continued(task: Task) -> dict[str, bool]:
+    """That answers need not be how prompts go on, where the task says so."""
+    return {"continues": False} if getattr(task.data, "continues", None) is False else {}
 
 
 def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
@@ -238,9 +298,7 @@ def _measured_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[st
     return by_split
 
 
-def _example_arrays(
-    examples: Examples, chosen: Sequence[str]
-) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+def _example_arrays(examples: Examples, chosen: Sequence[str]) -> Arrays:
     """Per-example values, for paired comparison and intervals over seeds."""
     metric, names = examples.values["metric"], ("metric", "kl", "accuracy", *chosen)
     return {

@@ -38,11 +38,15 @@ class Requested:
 
 @dataclass(frozen=True)
 class Ladder:
-    """What a method found, and how circuits of n elements are cut from it."""
+    """What a method found, and how circuits of n elements are cut from it.
+
+    `shared`: the references of the same set-up's batches, if they were made before.
+    """
 
     discovery: Discovery
     setup: Setup
     selection: Selection
+    shared: References | None = None
 
     @property
     def total(self) -> int:
@@ -52,7 +56,17 @@ class Ladder:
     @cached_property
     def references(self) -> References:
         """What all circuits are run against."""
-        return References(self.setup)
+        return self.shared or References(self.setup)
+
+    @property
+    def by_score(self) -> Ladder | None:
+        """Circuits cut from the scores of a method that settled on circuits; None for others.
+
+        None for targets too, which are no sizes to compare at.
+        """
+        if not self.discovery.circuits or self.setup.choices.targets is not None:
+            return None
+        return replace(self, discovery=replace(self.discovery, circuits=()), shared=self.references)
 
     @property
     def is_one_ranking(self) -> bool:

@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,29 +165,32 @@ def times_of(run: Callable[[], object], repeats: int = 3, device: str = "cpu") -
     return Times(statistics.median(walls), statistics.median(processors))
 
 
-def plain_times(model: Transformer, batches: Sequence[Batch], device: str = "cpu") -> Times:
-    """Seconds of one plain forward+backward over all batches.
-
-    Measured on the largest batch and scaled by the number of tokens.
-    """
-    largest = max(batches, key=lambda batch: batch.clean.numel())
-    one = times_of(lambda: plain_forward_backward(model, largest.clean), device=device)
+def plain_times(model: Transformer, batch: Batch, device: str = "cpu") -> Times:
+    """Seconds of one plain forward+backward over a batch."""
+    times = times_of(lambda: plain_forward_backward(model, batch.clean), device=device)
     model.zero_grad(set_to_none=True)
-    tokens = sum(batch.clean.numel() for batch in batches)
-    return one.scaled(tokens / largest.clean.numel())
+    return times
 
 
-def timing(cost: Cost, plain: Times, earlier_seconds: float, device: str) -> dict[str, float]:
+def timing(
+    cost: Cost,
+    plain: Times,
+    device: str,
+    earlier_seconds: float = 0.0,
+    earlier_processor_seconds: float | None = None,
+) -> dict[str, float]:
     """What `timing.json` says of a discovery.
 
     seconds, processor_seconds  wall and processor time
     cost_fb                     processor time (on CUDA wall time) in those of `plain`
     cost_fb_wall                wall time in those of `plain`
-    Of a search that was resumed, `earlier_seconds` of wall time come from before the stop; their
-    processor time is not kept, and counts in the proportion that it has after the stop.
+    `earlier_seconds`, `earlier_processor_seconds`: of a search that was resumed, from before the
+    stop; processor time that is not told counts in the proportion that it has after the stop.
     """
     wall = cost.seconds + earlier_seconds
     processor = cost.processor_seconds * wall / cost.seconds
+    if earlier_processor_seconds is not None:
+        processor = cost.processor_seconds + earlier_processor_seconds
     by_clock = wall / plain.wall
     return {
         "seconds": wall,

@@ -200,7 +200,7 @@ class _Pool:
             self._end_all()
 
     def _start(self, share: int) -> None:
-        # Threads that spin while they wait would take the cores from the other workers.
+        # As `harness/__init__.py` does, also where torch was imported before the harness.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         context = get_context("spawn")
         mine, theirs = context.Pipe()

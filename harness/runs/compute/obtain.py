@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.compile.assemble import Compiled, compile_program
 from harness.models.config import TransformerConfig
-from harness.models.fit import length_problem
+from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.train import Trainer
@@ -89,17 +89,8 @@ def require_fit(model: Transformer, data: TaskData) -> None:
 
 def require_outputs(model: Transformer, data: TaskData) -> None:
     """Refuse a task whose answers are not the model's outputs (`HarnessError`)."""
-    classes, config = classes_of(data), model.config
-    if classes is None and config.n_outputs != config.d_vocab:
-        raise HarnessError(
-            f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "
-            "name them in the task's `answers`, in the order of its outputs"
-        )
-    if classes is not None and config.n_outputs != classes.size:
-        raise HarnessError(
-            f"the task names {classes.size} classes in `answers`, and the model has "
-            f"{config.n_outputs} outputs; name one for each"
-        )
+    if problem := outputs_problem(model.config, data):
+        raise HarnessError(problem)
 
 
 def _training_data(cell: Cell, data: TaskData) -> TaskData:

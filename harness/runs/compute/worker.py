@@ -19,11 +19,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
+from harness.progress import Moment, Stage, shown_by
+from harness.runs.compute.plug_in_frames import described
 from harness.runs.plan import Cell
 from harness.runs.store import CellOutput, CellStore, ModelStore, provenance
 
 Compute = Callable[[Cell, ModelStore, Callable[[str], None]], CellOutput]
-Kind = Literal["reused", "start", "busy", "log", "done", "failed", "end"]
+Kind = Literal["reused", "start", "busy", "log", "stage", "done", "failed", "end"]
+
+STAGE_SECONDS = 0.5
+"""Time between two events about the stages of one cell."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Event:
     cell_id: str = ""
     text: str = ""  # a log line, or why the cell failed
     seconds: float = 0.0  # of computing, for `done` and `failed`
+    stages: tuple[Moment, ...] = ()  # of `stage`: those that are open, the outermost first
 
 
 Tell = Callable[[Event], None]
@@ -113,7 +119,8 @@ class _Worker:
         self.tell(Event("start", cell.id))
         begin = time.perf_counter()
         try:
-            output = self.compute(cell, self.models, self._logger(cell.id))
+            with shown_by(_Told(self.tell, cell.id)):
+                output = self.compute(cell, self.models, self._logger(cell.id))
             self.store.publish(cell.id, output, provenance.collect(cell.runtime))
             self.models.forget_scratch(cell.id)
         except Exception as error:
@@ -125,12 +132,47 @@ class _Worker:
                 return
             # One failing cell never stops the others; its traceback is kept in the store.
             self.store.fail(cell.id, cell.labels(), error)
+            text = described(error)
             self.tell(Event("failed", cell.id, text, time.perf_counter() - begin))
         else:
             self.tell(Event("done", cell.id, "", time.perf_counter() - begin))
 
     def _logger(self, cell_id: str) -> Callable[[str], None]:
         return lambda text: self.tell(Event("log", cell_id, text))
+
+
+class _Told:
+    """Shows the stages of a cell by telling of them, now and then."""
+
+    def __init__(self, tell: Tell, cell_id: str) -> None:
+        self.tell, self.cell_id = tell, cell_id
+        self._open: list[Stage] = []
+        self._last = time.monotonic()
+        self._saved: int | None = None
+        self._showing = False
+
+    def begin(self, stage: Stage) -> None:
+        """Tell of it when it moves."""
+        self._open.append(stage)
+
+    def move(self, stage: Stage) -> None:
+        """Tell of all open stages if it is time, and of everything that was saved."""
+        now = time.monotonic()
+        if now - self._last >= STAGE_SECONDS or stage.kept not in (None, self._saved):
+            self._last, self._saved = now, stage.kept
+            self._tell()
+
+    def end(self, stage: Stage, *, finished: bool) -> None:
+        """Forget it; after an error or an interrupt, what was told last stays."""
+        while stage in self._open:
+            self._open.pop()
+        if finished and self._showing:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._showing = bool(self._open)
+        moments = tuple(stage.moment for stage in self._open)
+        self.tell(Event("stage", self.cell_id, stages=moments))
 
 
 def worker_process(job: Job, pipe: Connection) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from harness.errors import HarnessError
@@ -110,6 +110,23 @@ class ModelSource:
     folder: Path
     trained_on: Loaded[Task] | None = None
 
+    @classmethod
+    def of(cls, task: Loaded[Task]) -> ModelSource:
+        """A task's own model: by its name; else one that is loaded is called after its folder or
+        its place on the hub, and another one after the task.
+        """
+        own = task.spec.model
+        name = own.name or task.spec.name
+        if own.name is None and isinstance(own, LoadModel):
+            name = _last_part(own.hub or own.path) or name
+        return cls(own, name, task.folder, task.trained_on)
+
+
+def _last_part(place: str | None) -> str:
+    """The last part of a path or of an id on the hub, that is not the folder itself."""
+    parts = PurePath(place or "").parts
+    return next((part for part in reversed(parts) if part not in (".", "..", "/")), "")
+
 
 def make_cell(
     task: Loaded[Task],
@@ -140,7 +157,7 @@ def make_cell(
     training = own if other is None else training_identity(task_identity(other))
     # A training moves in its last digits with the threads, but it is not worth doing again: what
     # another number of threads made is used, and its record says with how many.
-    made_with = identity_fields(replace(runtime, threads=Runtime().threads))
+    training_runtime = identity_fields(replace(runtime, threads=Runtime().threads))
     identity = {
         **shared,
         "task": task_part,
@@ -152,7 +169,7 @@ def make_cell(
     }
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, "runtime": made_with, **training, "model": model_part}),
+        model_id=digest({**shared, "runtime": training_runtime, **training, "model": model_part}),
         identity=identity,
         task=task,
         model=source.spec,

@@ -1,12 +1,14 @@
 """Whether a task can be run with a model, as far as files tell before anything is computed.
 
 Of a model that is loaded, `config.json` and the headers of its weights are read; of a task, the
-prompts that its evaluation draws. Nothing here imports torch, and nothing is fetched.
+prompts that its evaluation draws. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.datasets.locate import find
 from harness.datasets.open import open_data
@@ -15,10 +17,14 @@ from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.model import on_this_machine
 from harness.errors import HarnessError, NotFound
 from harness.models.config import TransformerConfig
-from harness.models.fit import length_problem, token_problem
+from harness.models.fit import length_problem, outputs_problem, token_problem
+from harness.models.loading.location import checkpoint_folder
 from harness.models.loading.read import read_checkpoint
 from harness.spec.load import Loaded
 from harness.spec.types import Evaluation, LoadModel, Model, Task
+
+if TYPE_CHECKING:
+    from harness.runs.plan import Cell
 
 _OF_LENGTHS = ("resample", "mean_positional")
 """Ablations that ask something of the lengths of prompts."""
@@ -45,12 +51,36 @@ def fit_problem(task: Loaded[Task], model: Model, folder: Path) -> str | None:
         config = _config(model, folder)
     except HarnessError as error:
         return str(error)
-    data = None if config is None else _opened(on_this_machine(task, model, folder))
-    if config is None or data is None:
+    return None if config is None else _misfit(config, on_this_machine(task, model, folder))
+
+
+def refuse_unfit(cells: Iterable[Cell]) -> None:
+    """Refuse cells that cannot be run with their model of the hub, which is fetched by now.
+
+    Raises `HarnessError`. Models in local folders are checked with the specs, nothing fetched.
+    """
+    hub = [cell for cell in cells if isinstance(cell.model, LoadModel) and cell.model.hub]
+    distinct = {
+        (cell.model_id, cell.task.spec.name, cell.task.spec.evaluation): cell for cell in hub
+    }
+    for cell in distinct.values():
+        assert isinstance(cell.model, LoadModel)
+        place = checkpoint_folder(cell.model, cell.model_folder)
+        config = read_checkpoint(place, cell.model.format).config
+        if problem := _misfit(config, cell.task):
+            raise HarnessError(f"{cell.task.spec.name} on {cell.model_name}: {problem}")
+
+
+def _misfit(config: TransformerConfig, task: Loaded[Task]) -> str | None:
+    """Why the task's prompts and answers do not suit a model, if that can be told."""
+    data = _opened(task)
+    if data is None:
         return None
     drawn = _drawn(data, task.spec.evaluation)
-    return length_problem(config, data.longest) or token_problem(
-        config, *drawn, tokenizer=data.tokenizer
+    return (
+        outputs_problem(config, data)
+        or length_problem(config, data.longest)
+        or token_problem(config, *drawn, tokenizer=data.tokenizer)
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
+from harness.runs.plan.fit import refuse_unfit
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.unable import refuse_unable
 from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
@@ -92,6 +93,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     if not cells:
         raise _no_cells(spec.name, skipped)
     refuse_unable(cells.values())
+    refuse_unfit(cells.values())
     places = {
         (varied.spec.name, variant) for group in varied_tasks.values() for variant, varied in group
     }
@@ -154,8 +156,7 @@ def _models(
 ) -> Iterator[tuple[str | None, ModelSource]]:
     """Each model that a task is run with, by how the suite names it; None for the task's own."""
     if not spec.models:
-        own = task.spec.model
-        yield None, ModelSource(own, own.name or task.spec.name, task.folder, task.trained_on)
+        yield None, ModelSource.of(task)
     for ref in spec.models:
         model = library.model(_reference(ref, folder))
         name = model.spec.name or Path(ref).stem

@@ -20,7 +20,6 @@ from harness.spec.types import (
     Method,
     Model,
     Task,
-    TokenizerSpec,
 )
 
 
@@ -36,7 +35,7 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
         **part,
         "files": dict(content_digests(task)),
         "order": _order(task.spec.data),
-        **_bos_rule(task.spec.tokenizer),
+        **_tokenizer_rules(task),
         **plug_in_identity(task.spec.data),
         **_granularity_identity(task.spec.evaluation),
     }
@@ -48,9 +47,26 @@ def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
     return {} if origin is None else {"granularity_plug_in": origin}
 
 
-def _bos_rule(tokenizer: TokenizerSpec) -> dict[str, str]:
-    """How the BOS of a file is determined: earlier versions treated special tokens as words."""
-    return {"bos": "special first"} if tokenizer.path is not None and tokenizer.bos is True else {}
+def _tokenizer_rules(task: Loaded[Task]) -> dict[str, Any]:
+    """How a tokenizer's file is read, where earlier versions read it otherwise.
+
+    BOS was the first of a list of names, and settings that cut or fill up texts were obeyed. What
+    the tokenizer's config says of BOS counts where it may be asked.
+    """
+    from harness.datasets.locate import locate
+    from harness.datasets.tokenizers.bos import configured_bos
+    from harness.datasets.tokenizers.settings import settings_of
+
+    tokenizer = task.spec.tokenizer
+    if tokenizer.path is None:
+        return {}
+    file = locate(tokenizer.path, task.folder)
+    rules: dict[str, Any] = {}
+    if tokenizer.bos is True:
+        rules["bos"] = {"rule": "own first", "configured": configured_bos(file)[1]}
+    if off := settings_of(file):
+        rules["tokenizer_off"] = list(off)
+    return rules
 
 
 def _order(data: Data) -> dict[str, list[str]]:
@@ -64,7 +80,7 @@ def _order(data: Data) -> dict[str, list[str]]:
 
 def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a task that affects training: not the corruption, which training never sees."""
-    names = ("data", "tokenizer", "files", "order", "bos", "plug_in")
+    names = ("data", "tokenizer", "files", "order", "bos", "tokenizer_off", "plug_in")
     picked = {name: task_part[name] for name in names if name in task_part}
     data = {name: value for name, value in picked["data"].items() if name != "corruption"}
     return {**picked, "data": data}

@@ -25,7 +25,8 @@ class Skipped:
 
     def line(self) -> str:
         """One line for messages."""
-        return f"left out {self.task} on {self.model}: {'; '.join(self.needs)}"
+        needs = "; ".join(one.partition("\n")[0] for one in self.needs)
+        return f"left out {self.task} on {self.model}: {needs}"
 
 
 def missing_files(

@@ -117,7 +117,7 @@ def _by_folder(cells: Sequence[StoredCell], method: str, seed: int) -> dict[str,
         if cell.entry.method == method and cell.entry.seed == seed and cell.status == "ok"
     ]
     if not chosen:
-        raise HarnessError(f"no finished cell of method {method!r} with seed {seed}; {_has(cells)}")
+        raise HarnessError(_missing(cells, method, seed))
     named: dict[str, StoredCell] = {}
     for cell in chosen:
         name = folder_name(cell.entry.task, cell.entry.model)
@@ -178,6 +178,16 @@ def folder_name(task: str, model: str) -> str:
     return "_".join(name.replace("_", "-") for name in names)
 
 
-def _has(cells: Sequence[StoredCell]) -> str:
+def _missing(cells: Sequence[StoredCell], method: str, seed: int) -> str:
+    """Why there is nothing to write of a method and seed, and what there is."""
+    wanted = f"method {method!r} with seed {seed}"
+    if any(
+        (one.entry.method, one.entry.seed, one.status) == (method, seed, "smoke") for one in cells
+    ):
+        return (
+            f"the cells of {wanted} are of a smoke run (--limit), whose circuits are not exported; "
+            "run again without --limit"
+        )
     finished = sorted({f"{c.entry.method} seed {c.entry.seed}" for c in cells if c.status == "ok"})
-    return f"there are: {', '.join(finished)}" if finished else "the run has no finished cell"
+    has = f"there are: {', '.join(finished)}" if finished else "the run has none of any method"
+    return f"no finished cell of {wanted}; {has}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.circuits.patchable import self_check
+from harness.datasets.classes import classes_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError
@@ -22,13 +23,12 @@ from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
 from harness.runs.compute.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
 from harness.runs.plan import Cell, ModelSource, make_cell
-from harness.runs.services.lookup import NamedCircuit
+from harness.runs.services.lookup import NamedCircuit, evaluation_of
 from harness.runs.services.overlap import overlap_with
 from harness.runs.store.models import ModelStore
-from harness.spec.build import build
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import CHOICES, Evaluation, Method, Runtime, Task
+from harness.spec.types import Evaluation, Method, Runtime, Task, recorded
 
 _LABEL = Method(name="judge", title="A named circuit", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -122,7 +122,13 @@ def _data(request: Request, cell: Cell) -> TaskData:
     data = open_data(on_model(request.measured, cell.model, cell.model_folder))
     if request.on is None:
         return data
-    here, there = open_data(cell.task).tokenizer, data.tokenizer
+    own = open_data(cell.task)
+    if classes_of(own) != classes_of(data):
+        raise HarnessError(
+            f"task {request.on.spec.name!r} has other `answers` than task "
+            f"{request.task.spec.name!r}, whose model this is"
+        )
+    here, there = own.tokenizer, data.tokenizer
     if here.tokens != there.tokens or here.bos != there.bos:
         raise HarnessError(
             f"task {request.on.spec.name!r} has other tokens than task "
@@ -141,9 +147,7 @@ def _cell(request: Request) -> tuple[Cell, Evaluation]:
     choices = task.spec.evaluation
     if entry is not None and entry.task == task.spec.name:
         # A suite may change the choices of the task.
-        stored = entry.identity["task"]["evaluation"]
-        # No sizes: counts or targets say how large circuits are.
-        choices = build(Evaluation, {name: x for name, x in stored.items() if x or name != "sizes"})
+        choices = evaluation_of(entry)
     if entry is not None and entry.limit is not None and request.pairs is None:
         choices = replace(
             choices,
@@ -181,5 +185,5 @@ def _place(request: Request, cell: Cell, choices: Evaluation) -> dict[str, Any]:
         "model": cell.model_name,
         "model_id": cell.model_id,
         "same_model": None if entry is None else entry.model_id == cell.model_id,
-        "choices": {name: getattr(choices, name) for name in CHOICES},
+        "choices": recorded(choices),
     }

@@ -164,6 +164,9 @@ def _merge(
     asked = grid | {(entry.task, entry.variant) for entry in new}
     again = {task for task, _ in asked}
     kept = [e for e in old if e.task not in again or (e.task, e.variant) in asked]
+    # One cell under two names (models are called otherwise than before): the new one counts.
+    named = {entry.id: entry.point for entry in new}
+    kept = [e for e in kept if named.get(e.id, e.point) == e.point]
     # A dict keeps the place of a point that is replaced; sorting keeps each task together. Where
     # entries of another version stay, what was asked for last comes last: tables rank that one.
     points = {entry.point: entry for entry in (*_last_is_newest(kept, new), *new)}

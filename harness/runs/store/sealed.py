@@ -20,6 +20,7 @@ from harness.runs.store.atomic import json_bytes, parsed, write
 MANIFEST = "manifest.json"
 SEAL = "seal"
 _NO_SEAL = "0" * 64
+_CHANGED = f"is not what was published ({MANIFEST} has another digest)"
 
 
 def folder_digests(folder: Path) -> Mapping[str, str]:
@@ -60,7 +61,7 @@ class SealedFolder:
         path, noted = self._noted(name)
         content = self._content(path)
         if sha256(content).hexdigest() != noted:
-            raise self.fault(path, "is not what was published")
+            raise self.fault(path, _CHANGED)
         return content
 
     def json(self, name: str) -> Any:
@@ -71,7 +72,7 @@ class SealedFolder:
         """The path of a file, after checking its digest block by block."""
         path, noted = self._noted(name)
         if self._digest(path) != noted:
-            raise self.fault(path, "is not what was published")
+            raise self.fault(path, _CHANGED)
         return path
 
     def check(self) -> None:

@@ -5,8 +5,8 @@ key, add a field to its class; then `make schemas` writes the JSON Schemas in `s
 """
 
 from harness.spec.types.architecture import Architecture
+from harness.spec.types.choices import CHOICES, chosen, recorded
 from harness.spec.types.evaluation import (
-    CHOICES,
     HOW_LARGE,
     CircuitTarget,
     Evaluation,
@@ -27,6 +27,7 @@ from harness.spec.types.names import (
     ExtraMeasure,
     HeadBias,
     Inputs,
+    KeyValueEdges,
     Metric,
     ModelFormat,
     Objective,
@@ -53,6 +54,7 @@ __all__ = [
     "ExtraMeasure",
     "HeadBias",
     "Inputs",
+    "KeyValueEdges",
     "LoadModel",
     "Method",
     "Metric",
@@ -69,4 +71,6 @@ __all__ = [
     "TrainModel",
     "Training",
     "TrainingTarget",
+    "chosen",
+    "recorded",
 ]

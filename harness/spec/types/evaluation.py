@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, at_most_one, exactly_one, spec_fields
+from harness.spec.key import About, Key, at_most_one, exactly_one
 from harness.spec.types.names import (
     MIB_SIZES,
     Ablation,
@@ -14,6 +14,7 @@ from harness.spec.types.names import (
     ExtraMeasure,
     HeadBias,
     Inputs,
+    KeyValueEdges,
     Metric,
 )
 
@@ -171,6 +172,19 @@ class Evaluation:
             changeable=True,
         ),
     ] = "unattached"
+    key_value_edges: Annotated[
+        KeyValueEdges,
+        Key(
+            "Key and value edges",
+            "Where heads share keys and values in groups: `grouped`: the heads of a group read "
+            "them by the same edges; `per_head`: each query head has key and value edges of its "
+            "own, as in MIB's graph. Without shared heads both are the same.",
+            ["per_head"],
+            choice=True,
+            changeable=True,
+            younger=True,
+        ),
+    ] = "grouped"
     metric: Annotated[
         Metric,
         Key(
@@ -272,10 +286,6 @@ class Evaluation:
             object.__setattr__(self, "sizes", ())
 
 
-CHOICES = tuple(name for name, one in spec_fields(Evaluation).items() if one.key.choice)
-"""What has to be equal for two faithfulness numbers to mean the same (Miller et al. 2024)."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationChange:
     """What a suite changes in its tasks' evaluation; None leaves the task's own choice.
@@ -296,6 +306,7 @@ class EvaluationChange:
     positions: EdgePositions | None = None
     inputs: Inputs | None = None
     head_bias: HeadBias | None = None
+    key_value_edges: KeyValueEdges | None = None
     metric: Metric | None = None
     sizes: Annotated[
         tuple[Size, ...] | None,

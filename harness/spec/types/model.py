@@ -127,6 +127,18 @@ class LoadModel:
             part="content",
         ),
     ] = "auto"
+    # A task that puts BOS before its prompts holds this in its own identity.
+    bos: Annotated[
+        Text | None,
+        Key(
+            "BOS",
+            "The token that is BOS for tasks with the tokenizer of this model and `bos: true`; "
+            "needed where the folder does not say which one it is.",
+            ["<|endoftext|>"],
+            absent=True,
+            part="content",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,3 +88,17 @@ DataSeed = Annotated[
     SeedNumber,
     Key("Seed", "Decides the splits and everything drawn from the data.", [0, 7]),
 ]
+# Only says what is refused: where both are accepted, the numbers are the same.
+Continues = Annotated[
+    bool | None,
+    Key(
+        "Answers go on",
+        "Whether every answer has to be how its prompt goes on in a text (left out: yes). With a "
+        "tokenizer.json, the tokens of both together are those of the prompt, then the answer's. "
+        "`false` takes answers that are not; results say so.",
+        [False],
+        absent=True,
+        part="label",
+        younger=True,
+    ),
+]

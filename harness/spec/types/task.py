@@ -26,7 +26,7 @@ class TokenizerSpec:
 
     `path` is for kind `file` (a `tokenizer.json`). Kind `model` is the file of the model that
     a cell uses: its `path` is filled in when a model is chosen, never in a spec. `bos: auto` puts
-    BOS where the file itself does.
+    BOS where the file itself does; any other text names the token.
     """
 
     ABOUT: ClassVar = About("Tokenizer", "How text becomes tokens.", name="tokenizer")
@@ -41,12 +41,13 @@ class TokenizerSpec:
         ),
     ]
     bos: Annotated[
-        Literal[True, False, "auto"],
+        bool | Text,
         Key(
             "BOS",
-            "Whether every prompt begins with a fixed token; `auto`, for kinds `file` and "
-            "`model`: as the tokenizer.json itself begins a text.",
-            [False, "auto"],
+            "Whether every prompt begins with a fixed token. For kinds `file` and `model` also "
+            "`auto`, as the tokenizer.json itself begins a text, or the token's own text, where "
+            "the file and the tokenizer_config.json beside it do not say which one is BOS.",
+            [False, "auto", "<|startoftext|>"],
         ),
     ] = False
     path: Annotated[

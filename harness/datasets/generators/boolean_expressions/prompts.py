@@ -10,8 +10,7 @@ import numpy as np
 
 from harness.datasets.generators.boolean_expressions.trees import WORDS
 from harness.datasets.pairs import Ints, padded
-from harness.datasets.tokenizers import FileTokenizer, Vocabulary
-from harness.errors import HarnessError
+from harness.datasets.tokenizers import FileTokenizer, Vocabulary, after_bos
 
 FormName = Literal["plain", "few_shot", "instruction", "brief_few_shot", "brief_instruction"]
 Wording = Literal["plain", "few_shot", "instruction", "both", "both_few_shot", "both_instruction"]
@@ -130,29 +129,22 @@ class TextWriter:
     """Whole prompts as text, for a `tokenizer.json`."""
 
     def __init__(self, form: Form, tokenizer: FileTokenizer) -> None:
-        """HarnessError if an answer is not one token that follows the prompt."""
+        """HarnessError if an answer is not one token."""
         self._form = form
         self._tokenizer = tokenizer
-        self._bos = [] if tokenizer.bos is None else [tokenizer.bos]
-        self.answers = np.array([self._answer(word) for word in ANSWERS])
+        self.answer_texts = [form.space + word for word in ANSWERS]
+        self.answers = np.array([tokenizer.single(text) for text in self.answer_texts])
 
     def tokens(self, words: Ints) -> tuple[Ints, Ints]:
         """Return tokens [n, T] and lengths [n] (see `Writer`)."""
-        texts = [self._prompt(row) for row in words]
-        ids = [self._bos + tokens for tokens, _ in self._tokenizer.spans(texts)]
+        spans = self._tokenizer.spans(self.texts(words))
+        ids = [after_bos(self._tokenizer, tokens) for tokens, _ in spans]
         return padded(ids, 0), np.array([len(row) for row in ids], dtype=np.int64)
 
-    def _prompt(self, words: Ints) -> str:
-        expression = " ".join(WORDS[word] for word in words if word >= 0)
-        return f"{self._form.before}{expression}{self._form.after}"
-
-    def _answer(self, word: str) -> int:
-        text = self._form.space + word
-        token = self._tokenizer.single(text)
-        prompt = self._prompt(np.array([WORDS.index("True")]))
-        if self._tokenizer.encode(prompt + text) != [*self._tokenizer.encode(prompt), token]:
-            raise HarnessError(f"the answer {text!r} does not stay one token after {prompt!r}")
-        return token
+    def texts(self, words: Ints) -> list[str]:
+        """Return the prompts of expressions [n, W] as text, without BOS."""
+        inside = [" ".join(WORDS[word] for word in row if word >= 0) for row in words]
+        return [f"{self._form.before}{one}{self._form.after}" for one in inside]
 
 
 def vocabulary(forms: Sequence[Form], bos: bool) -> Vocabulary:

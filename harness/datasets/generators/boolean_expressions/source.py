@@ -22,6 +22,7 @@ the same seed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -55,9 +56,9 @@ from harness.datasets.pairs import (
     TrainingBatch,
     padded,
 )
-from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
+from harness.datasets.rows import Rows, last_token_batch, last_token_pairs, take
 from harness.datasets.splits import Shares, hash_rows
-from harness.datasets.tokenizers import FileTokenizer, Tokenizer
+from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer
 from harness.errors import HarnessError
 from harness.spec.key import About, Key
 
@@ -201,6 +202,7 @@ class BooleanExpressions:
         rows = self._rows(clean[keep], form, (value ^ swap)[keep])
         if paired:
             rows["corrupted"] = self._twins(rows, corrupted[keep], form)
+            rows["corrupted_words"] = corrupted[keep]
         return rows
 
     def split_of(self, rows: Rows, shares: Shares) -> Ints:
@@ -213,6 +215,18 @@ class BooleanExpressions:
     def pairs(self, rows: Rows) -> PromptPairs:
         """Return rows as pairs read at the last token."""
         return last_token_pairs(rows)
+
+    def continuations(self, rows: Rows, paired: bool) -> Iterator[Asked]:
+        """Yield what is asked in each row (see `stream.TextSource`)."""
+        for number, writer in enumerate(self._writers):
+            if not isinstance(writer, TextWriter):
+                continue
+            own = take(rows, rows["form"] == number)
+            names = ("words", "corrupted_words") if paired else ("words",)
+            for prompts in (writer.texts(own[name]) for name in names):
+                for prompt, value in zip(prompts, own["value"].tolist(), strict=True):
+                    answers = writer.answer_texts if paired else [writer.answer_texts[value]]
+                    yield from (Asked(prompt, answer) for answer in answers)
 
     def batch(self, rows: Rows, objective: Objective) -> TrainingBatch:
         """Return rows with the value as target of the last token, or every next token."""
@@ -229,6 +243,8 @@ class BooleanExpressions:
         answers = np.stack([writer.answers for writer in self._writers])
         return {
             "words": words,
+            "form": form,
+            "value": value.astype(np.int64),
             "tokens": tokens,
             "lengths": lengths,
             "good": answers[form, value.astype(np.int64)],

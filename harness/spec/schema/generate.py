@@ -49,6 +49,15 @@ def schemas(methods: Params, generators: Params) -> dict[str, Schema]:
     }
 
 
+def property_schema(cls: type, one: SpecField) -> tuple[Schema, Mapping[str, Schema]]:
+    """The schema of one field of a class, and the definitions that it refers to.
+
+    Raises `TypeError` for a type that no spec has.
+    """
+    parts = _Parts({})
+    return parts._property(cls, one), parts.definitions
+
+
 def _generated(generators: Params) -> dict[type, tuple[str, Params]]:
     """The classes of data that registered code makes, with the key that names that code."""
     keys = {cls: about.params_of for cls in data_classes() if (about := about_of(cls))}
@@ -211,9 +220,11 @@ class _Parts:
     def _value(self, hint: Any, outer: Key) -> Schema:
         """The schema of a type under the limits of the annotations around it."""
         hint, inner, _ = unwrapped(hint)
-        if members_of(hint)[1]:
+        members, nullable = members_of(hint)
+        if nullable:
             return _or_null(self._value(_without_none(hint), outer))
-        schema = self._plain(hint) | inner.limits() | outer.limits()
+        typed = self._either(members) if len(members) > 1 else self._plain(hint)
+        schema = typed | inner.limits() | outer.limits()
         if "const" in schema or "enum" in schema:
             schema.pop("type", None)
         return schema
@@ -240,6 +251,12 @@ class _Parts:
             names.pop("type")
             return schema | ({"propertyNames": names} if names else {})
         raise TypeError(f"no schema for the type {hint}")
+
+    def _either(self, members: tuple[Any, ...]) -> Schema:
+        """Values of several plain types; the limits of each concern that type alone."""
+        parts = [self._value(one, Key()) for one in members]
+        types = [part.pop("type") for part in parts]
+        return {"type": types} | {name: one for part in parts for name, one in part.items()}
 
     def _defined(self, cls: type) -> str:
         """The name of a class's definition, which is added if it does not exist."""

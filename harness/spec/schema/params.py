@@ -1,7 +1,7 @@
 """Fills in the defaults of `params` of built-in methods and generators, as the schemas say.
 
 The classes of params live beside the code that they belong to, often in higher layers; the
-generated schemas (`harness.spec.generate`) have their defaults and types.
+generated schemas (`harness.spec.schema.generate`) have their defaults and types.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The JSON Schemas of all specs: loading them, and checking a file against one.
 
 The schemas are the public contract: editors and other languages use the same files. All but that
-of results are generated (`harness.spec.generate`). Besides the standard keywords they have two of
-ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the key that
-a value written short is given to (`harness.spec.build`).
+of results are generated (`harness.spec.schema.generate`). Besides the standard keywords they have
+two of ours: `x-message` is shown when that part of the schema fails, and `x-short-for` names the
+key that a value written short is given to (`harness.spec.build`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harness.spec.granularity import (
 )
 from harness.spec.issues import Issue, in_order
 from harness.spec.rules import check_rules
-from harness.spec.schema_messages import issues_of
+from harness.spec.schema.messages import issues_of
 from harness.spec.shipped import shipped_root
 from harness.spec.yaml.source import Source
 
@@ -49,15 +49,24 @@ def validator(kind: SpecKind) -> Any:
 
 
 def _validator(kind: SpecKind, schemas: Mapping[SpecKind, dict[str, Any]]) -> Any:
+    return _checker(schemas[kind], list(schemas.values()))
+
+
+def _checker(schema: dict[str, Any], others: list[dict[str, Any]]) -> Any:
     # Imported here: this takes longer than reading and checking all shipped specs.
     from jsonschema import Draft202012Validator, validators
     from referencing import Registry, Resource
 
-    resources = [(one["$id"], Resource.from_contents(one)) for one in schemas.values()]
+    resources = [(one["$id"], Resource.from_contents(one)) for one in others]
     registry: Any = Registry().with_resources(resources)
     extend: Any = validators.extend
     checker = extend(Draft202012Validator, {"uniqueItems": _unique_items})
-    return checker(schemas[kind], registry=registry)
+    return checker(schema, registry=registry)
+
+
+def check_against(source: Source, schema: dict[str, Any]) -> list[Issue]:
+    """All mistakes of a file by a schema that stands for itself, such as one of a plug-in."""
+    return in_order(issues_of(_checker(schema, []), source))
 
 
 def _with_plug_ins(kind: SpecKind) -> Any:

@@ -1,0 +1,62 @@
+"""`harness circuit`: what is in a circuit, and what two differ in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from harness.cli import options
+
+
+@click.command("circuit")
+@click.argument("circuits", nargs=-1, required=True, metavar="CIRCUIT [OTHER]")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Edges to list."
+)
+@options.circuit_size
+@click.option(
+    "--known",
+    "reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A circuit file whose edges are marked (default: the true ones of a compiled program).",
+)
+@options.results("-o")
+@options.include
+@options.as_json
+def command(
+    circuits: tuple[str, ...],
+    top: int,
+    size: float | None,
+    reference: Path | None,
+    results: Path,
+    include: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Show CIRCUIT: its strongest edges, its nodes by layer, and which known edges it keeps.
+
+    With OTHER also what the two differ in. Each is a circuit file, the beginning of a cell's id,
+    or RUN:CELL.
+    """
+    from harness.circuits.files import load_circuit
+    from harness.cli.choose import log
+    from harness.reports.screens.circuits import circuits_text
+    from harness.runs.services.describe import as_named, describe
+    from harness.runs.services.lookup import NamedCircuit, find_circuit
+    from harness.runs.services.true_circuit import true_circuit_of
+    from harness.runs.store.record import model_store
+    from harness.spec.load import Library
+
+    if len(circuits) > 2:
+        raise click.UsageError("one circuit is shown, or two and their difference")
+    named = [find_circuit(results, one, size) for one in circuits]
+    marked = None if reference is None else NamedCircuit(load_circuit(reference), str(reference))
+    entry = named[0].entry
+    if marked is None and entry is not None:
+        truth = true_circuit_of(entry, Library(include), model_store(results), log)
+        if truth is not None:
+            marked = as_named(truth.kept, named[0].circuit, "the true circuit of the program")
+    report = describe(named, top, marked)
+    text = json.dumps(report, indent=1, allow_nan=False)
+    click.echo(text if as_json else circuits_text(report, options.window()))

@@ -1,0 +1,1 @@
+"""Screens for the terminal: plain data to lines of a given width."""

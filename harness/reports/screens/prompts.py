@@ -1,0 +1,99 @@
+"""Prompt pairs token by token: where twins differ, where answers are read, what a model expects."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.reports.screens.columns import blocks, token
+from harness.spec.printable import printable
+
+DIFFERS, READ = "≠", "▲"
+MARKS = {"right": "✓", "wrong": "✗", None: ""}
+_MOST_ANSWERS = 8
+_TWINS = ("clean", "corrupted")
+
+Data = Mapping[str, Any]
+
+
+def prompts_text(report: Data, width: int) -> str:
+    """The report of `harness.runs.services.look` as lines at most `width` wide."""
+    verdict = [printable(f"{report['verdict']['text']}.")] if report["verdict"] else []
+    lines = [
+        _head(report),
+        *verdict,
+        f"{DIFFERS} differs from its twin   {READ} the answer is read here",
+    ]
+    for pair in report["pairs"]:
+        lines += ["", *_pair(pair, report, width)]
+    return "\n".join(lines)
+
+
+def _head(report: Data) -> str:
+    model = f", model {report['model']}" if report["model_id"] else ""
+    shown = len(report["pairs"])
+    return printable(
+        f"{report['task']}, split {report['split']}: {shown} of {report['n_pairs']} pairs{model}"
+    )
+
+
+def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:
+    tokens, reads = len(pair["clean"]), pair["reads"]
+    differ = len(pair["differ"])
+    twins = "twins do not differ" if not differ else f"twins differ at {differ}"
+    yield f"pair {pair['row']}: {tokens} tokens, {twins}"
+    read = {one["at"] for one in reads}
+    places = range(tokens)
+    marks = [
+        (DIFFERS if at in pair["differ"] else "") + (READ if at in read else "") for at in places
+    ]
+    rows = [
+        [str(at) for at in places],
+        [token(one) for one in pair["clean"]],
+        [token(one) for one in pair["corrupted"]],
+        marks,
+    ]
+    for lines in blocks(rows, ["  at", "  clean", "  corrupted", ""], width):
+        yield from (line for line in lines if line)
+    for one in reads:
+        if report["answers_are_numbers"]:
+            numbers = [f"{name} {one[name]['number']:.4f}" for name in _TWINS if name in one]
+            yield f"  read at {one['at']}: {'   '.join(numbers) or 'a number'}"
+            continue
+        yield from _wrapped(f"  read at {one['at']}: {_answers(one)}", width)
+        for name in _TWINS:
+            if name in one:
+                yield from _wrapped(f"    {name:<10} {_expected(one[name])}", width)
+
+
+def _answers(read: Data) -> str:
+    bad = f"   wrong {_some(read['bad'])}" if read["bad"] else ""
+    return f"right {_some(read['good'])}{bad}"
+
+
+def _some(answers: Sequence[str]) -> str:
+    more = len(answers) - _MOST_ANSWERS
+    listed = " ".join(token(one) for one in answers[:_MOST_ANSWERS])
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def _expected(guess: Data) -> str:
+    top = "  ".join(
+        f"{token(one['token'])}{MARKS[one['answer']]} {one['probability']:.1%}"
+        for one in guess["top"]
+    )
+    return f"{top}   (right: {guess['probability']:.1%}, rank {guess['rank']})"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    indent = " " * 15
+    return textwrap.wrap(
+        text,
+        max(width, 40),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )

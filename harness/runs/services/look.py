@@ -1,0 +1,237 @@
+"""What a task asks, pair by pair, and what its model answers: as plain JSON data.
+
+The pairs are the first of those that a cell of the task is measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.circuits.patchable import plain_logits
+from harness.datasets.batch import Batches
+from harness.datasets.kinds import numeric_answers
+from harness.datasets.open import open_data
+from harness.datasets.pairs import PromptPairs, TaskData
+from harness.datasets.program import CARRIER
+from harness.datasets.tokenizers import Tokenizer
+from harness.errors import HarnessError, NotFound
+from harness.evaluation.verdict import verdict
+from harness.models.loading.tokenizer import on_model
+from harness.models.transformer import Transformer
+from harness.runs.compute.machine import use_runtime
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.compute.prepare import (
+    TEST_SEED,
+    Drawn,
+    check_lengths,
+    discovery_pairs,
+    prepare,
+)
+from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.store.models import ModelStore
+from harness.spec.issues import unknown
+from harness.spec.load import Loaded
+from harness.spec.types import Method, Runtime, Task, TrainModel
+
+_LABEL = Method(name="look", title="Prompts alone", kind="random")
+"""A cell needs a method; the model and the pairs do not depend on it."""
+
+GUESSES = 5
+"""Tokens that are shown of what a model expects."""
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class View:
+    """What to look at: the first `pairs` of a split, with the model of `source`.
+
+    `train`: train a model that is not there yet; else the pairs are shown without one.
+    """
+
+    task: Loaded[Task]
+    source: ModelSource
+    runtime: Runtime
+    split: str = "test"
+    pairs: int = 3
+    train: bool = False
+
+
+def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
+    """Tokens, differences, read positions and answers of each pair, and the model's guesses.
+
+    Raises `HarnessError` for an unknown split, and all that opening the task or loading its model
+    may raise; a model that is not there is logged.
+    """
+    loaded = on_model(view.task, view.source.spec, view.source.folder)
+    cell = make_cell(loaded, view.source, _LABEL, "method", 0, view.runtime)
+    data = open_data(loaded)
+    if view.split not in data.splits:
+        raise HarnessError(unknown("split", view.split, data.splits))
+    choices = loaded.spec.evaluation
+    drawn = data.pairs(view.split, choices.test_pairs, TEST_SEED, at_most=True)
+    shown = drawn.take(slice(view.pairs))
+    numbers = numeric_answers(loaded.spec.data)
+    outputs = Outputs(data.tokenizer, loaded.spec.answers)
+    pairs = [_pair(shown, row, outputs) for row in range(len(shown))]
+    report = {
+        "schema_version": 1,
+        "task": loaded.spec.name,
+        "split": view.split,
+        "n_pairs": len(drawn),
+        "answers_are_numbers": numbers,
+        "model": view.source.name,
+        "model_id": None,
+        "verdict": None,
+        "pairs": pairs,
+    }
+    model = _model(view, cell, data, models, log)
+    if model is not None:
+        report["model_id"] = cell.model_id
+        _add_guesses(pairs, shown, model, outputs, numbers=numbers)
+        report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
+    return report
+
+
+def _model(
+    view: View, cell: Cell, data: TaskData, models: ModelStore, log: Log
+) -> Transformer | None:
+    """The model, unless it would have to be trained or brought first."""
+    use_runtime(cell.runtime)
+    if isinstance(cell.model, TrainModel) and not (view.train or models.exists(cell.model_id)):
+        log(
+            f"model {cell.model_name} is not trained yet, so its answers are not shown; --train "
+            "trains and keeps it, as `harness run` does"
+        )
+        return None
+    try:
+        return obtain_model(cell, data, models, log)
+    except NotFound as error:
+        log(f"the answers of model {cell.model_name} are not shown: {error}")
+        return None
+
+
+def _verdict(
+    model: Transformer, data: TaskData, drawn: PromptPairs, task: Task, log: Log
+) -> dict[str, Any] | None:
+    """Whether there is anything to explain, on all pairs of the split; None where it is unknown."""
+    choices, device = task.evaluation, model.embedding.device.type
+    try:
+        discovery = discovery_pairs(data, choices, choices.discovery_pairs, 0, at_most=True)
+        both = Drawn(discovery, drawn)
+        check_lengths(choices, both)
+        setup = prepare(model, choices, both, device=device, seed=0, classes=task.answers).test
+        judged = verdict(setup, numbers=numeric_answers(task.data))
+    except HarnessError as error:
+        log(f"what the ablation does is not known: {error}")
+        return None
+    return {
+        "text": str(judged),
+        "metric": judged.metric,
+        "moved": judged.moved,
+        "low": judged.low,
+        "high": judged.high,
+        "faults": list(judged.faults),
+    }
+
+
+# ---------------------------------------------------------------- pairs
+@dataclass(frozen=True)
+class Outputs:
+    """What the outputs of a task's models are called: tokens, or the classes that it names."""
+
+    tokenizer: Tokenizer
+    classes: tuple[str, ...] | None
+
+    def name(self, output: int) -> str:
+        """A model may have more outputs than its tokenizer has tokens."""
+        if self.classes is not None:
+            return self.classes[output]
+        return token_text(self.tokenizer, output) if output < self.tokenizer.size else f"<{output}>"
+
+
+def _pair(pairs: PromptPairs, row: int, outputs: Outputs) -> dict[str, Any]:
+    tokenizer = outputs.tokenizer
+    length = int(pairs.lengths[row])
+    clean, corrupted = pairs.clean[row, :length], pairs.corrupted[row, :length]
+    return {
+        "row": row,
+        "clean": [token_text(tokenizer, int(one)) for one in clean],
+        "corrupted": [token_text(tokenizer, int(one)) for one in corrupted],
+        "differ": [int(at) for at in (clean != corrupted).nonzero()[0]],
+        "reads": [
+            {
+                "at": int(at),
+                "good": [outputs.name(int(one)) for one in good if one >= 0],
+                "bad": [outputs.name(int(one)) for one in bad if one >= 0],
+            }
+            for at, good, bad in zip(
+                pairs.positions[row], pairs.good[row], pairs.bad[row], strict=True
+            )
+            if at >= 0
+        ],
+    }
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """A token as it reads, with the space before it; as in the file where it is no text alone."""
+    written = tokenizer.tokens[token]
+    if tokenizer.kind != "file" or token == tokenizer.bos:
+        return written
+    text = tokenizer.decode([token])
+    if not text or "\N{REPLACEMENT CHARACTER}" in text:
+        return written
+    return f" {text}" if written[:1] in ("Ġ", "▁") and not text.startswith(" ") else text
+
+
+# ---------------------------------------------------------------- the model's guesses
+@torch.no_grad()
+def _add_guesses(
+    shown: list[dict[str, Any]],
+    pairs: PromptPairs,
+    model: Transformer,
+    outputs: Outputs,
+    *,
+    numbers: bool,
+) -> None:
+    """Put `clean` and `corrupted` into every read of the pairs: what the model expects there."""
+    for batch in Batches(pairs, len(pairs), model.embedding.device.type):
+        good, bad, used = batch.good.cpu(), batch.bad.cpu(), batch.read.cpu()
+        for name, corrupted in (("clean", False), ("corrupted", True)):
+            logits = plain_logits(model, batch, corrupted=corrupted).double().cpu()
+            for place, row in enumerate(batch.rows.tolist()):
+                slots = used[place].nonzero().flatten().tolist()
+                for read, slot in zip(shown[row]["reads"], slots, strict=True):
+                    at, right, wrong = logits[place, slot], good[place, slot], bad[place, slot]
+                    read[name] = (
+                        {"number": float(at[CARRIER])}
+                        if numbers
+                        else _guesses(at, right, wrong, outputs)
+                    )
+
+
+def _guesses(logits: Tensor, good: Tensor, bad: Tensor, outputs: Outputs) -> dict[str, Any]:
+    """The most probable tokens of logits [V]; rank and probability of the right answers.
+
+    `rank` is that of the best right answer, `probability` that of all of them.
+    """
+    shares, right = logits.softmax(-1), good[good >= 0]
+    top = shares.topk(min(GUESSES, len(shares)))
+    answers = {**dict.fromkeys(bad.tolist(), "wrong"), **dict.fromkeys(right.tolist(), "right")}
+    return {
+        "top": [
+            {
+                "token": outputs.name(one),
+                "probability": share,
+                "answer": answers.get(one),
+            }
+            for one, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        ],
+        "rank": int((shares > shares[right].max()).sum()) + 1,
+        "probability": float(shares[right].sum()),
+    }
