@@ -7,15 +7,17 @@
 
 The MIB forms know edges alone (`harness.circuits.edges.mib`). Everything a file says is checked
 against the space it declares: an unknown element, a missing field or a score that is no number is
-an error, not a silent zero. Files of version 1, which had edges as matrices, are read too.
+an error, not a silent zero. Files of version 1, which had edges as matrices, are read too. How
+large files and their spaces may be stands in `untrusted`.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,17 @@ from torch import Tensor
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.mib import from_mib, from_mib_tensors, to_mib, to_mib_tensors
 from harness.circuits.edges.space import EdgeSpace
-from harness.circuits.rows import check_shape, filled
+from harness.circuits.rows import check_scores, check_shape, filled
 from harness.circuits.space import Space, space_of
+from harness.circuits.untrusted import (
+    check_expansion,
+    check_graph_size,
+    check_notes,
+    read_circuit_json,
+)
 from harness.errors import HarnessError
+from harness.spec.printable import printable
+from harness.spec.yaml.strict_json import read_json
 
 FORMAT = "circuit-harness/circuit/2"
 FORMAT_1 = "circuit-harness/circuit/1"
@@ -42,10 +52,14 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     RuntimeError,
-    RecursionError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
     SafetensorError,
     zlib.error,
+    zipfile.BadZipFile,
 )
+_LONGEST_REASON = 500
 
 
 def save_circuit(circuit: Circuit, path: Path, *, mib: bool = False) -> None:
@@ -65,30 +79,41 @@ def save_circuit(circuit: Circuit, path: Path, *, mib: bool = False) -> None:
 def load_circuit(path: Path) -> Circuit:
     """Read any of the forms above. Raises `HarnessError` that names the file and the fault."""
     try:
-        if path.suffix == ".safetensors":
-            return _load_safetensors(path)
-        if path.suffix == ".pt":
-            return from_mib_tensors(_load_pt(path))
-        if path.name.endswith((".json", ".json.gz")):
-            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            data = json.loads(raw)
-            read: Callable[[Any], Circuit] = from_mib if "cfg" in data else from_json
-            return read(data)
+        return check_notes(_load(path))
     except HarnessError as error:
-        raise HarnessError(f"{path}: {error}") from error
+        raise HarnessError(f"{path}: {_short(error)}") from error
     except KeyError as error:
-        raise HarnessError(f"{path}: not a circuit: {error} is missing") from error
+        raise HarnessError(f"{path}: not a circuit: {_short(error)} is missing") from error
     except _UNREADABLE as error:
-        raise HarnessError(f"{path}: cannot be read as a circuit: {error}") from error
-    raise _unknown_suffix(path)
+        raise HarnessError(f"{path}: cannot be read as a circuit: {_short(error)}") from error
+
+
+def _load(path: Path) -> Circuit:
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    if path.suffix == ".pt":
+        return from_mib_tensors(_load_pt(path))
+    if path.name.endswith((".json", ".json.gz")):
+        data = read_circuit_json(path)
+        return from_mib(data) if "cfg" in data else from_json(data)
+    raise HarnessError("circuits are .safetensors, .json, .json.gz or .pt files")
+
+
+def _short(error: Exception) -> str:
+    """What is wrong, safe to be printed; a name in a broken file can have a megabyte."""
+    text = printable(str(error)) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
 def _load_pt(path: Path) -> dict[str, Any]:
+    check_expansion(path)
     try:
-        data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        data: Any = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # the unpickler raises anything at all on a broken file
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise HarnessError(f"not a file of tensors: {first}") from error
+    if not isinstance(data, dict):
+        raise HarnessError("not a circuit: it holds no dictionary")
     return data
 
 
@@ -111,8 +136,18 @@ def space_header(space: Space) -> dict[str, Any]:
     return {"granularity": space.granularity, "space": space.header()}
 
 
-def read_space(header: Mapping[str, Any]) -> Space:
-    """The space of a file's header, of either version."""
+def read_space(header: Mapping[str, Any], held: int = 0) -> Space:
+    """The space of a file's header, of either version; `held`: elements that the file must list.
+
+    Raises `HarnessError` for a space far larger than the file can mean.
+    """
+    space = _declared_space(header)
+    if isinstance(space, EdgeSpace):
+        check_graph_size(space.graph, held)
+    return space
+
+
+def _declared_space(header: Mapping[str, Any]) -> Space:
     if "graph" in header:  # version 1
         if header.get("granularity", "edge") != "edge":
             raise HarnessError(
@@ -144,17 +179,23 @@ def to_json(circuit: Circuit) -> dict[str, Any]:
 def from_json(data: dict[str, Any]) -> Circuit:
     """Inverse of `to_json`."""
     _check_format(data)
-    rows = [(name, score, kept) for name, score, kept in _rows(data)]
+    rows = _rows(data)
     space = read_space(data)
     kept, scores = filled(space, rows)
     scored = any(score is not None for _, score, _ in rows)
     return Circuit(space, kept, scores if scored else None, data["d_model"], data["source"])
 
 
-def _rows(data: Mapping[str, Any]) -> list[Any]:
+def _rows(data: Mapping[str, Any]) -> list[tuple[str, float | None, bool]]:
     """The elements; version 1 calls them edges."""
-    rows: list[Any] = data["edges" if data["format"] == FORMAT_1 else "elements"]
-    return rows
+    name = "edges" if data["format"] == FORMAT_1 else "elements"
+    rows = data[name]
+    if not isinstance(rows, list):
+        raise HarnessError(f"{name} is not a list")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list) or len(row) != 3:
+            raise HarnessError(f"item {number} of {name} is not [name, score, kept]")
+    return [(one, score, kept) for one, score, kept in rows]
 
 
 # ---------------------------------------------------------------- safetensors
@@ -170,16 +211,20 @@ def to_safetensors(circuit: Circuit) -> bytes:
 
 def _load_safetensors(path: Path) -> Circuit:
     with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {})["circuit"])
-        kept = torch.as_tensor(file.get_tensor("kept")).bool()
+        header = read_json((file.metadata() or {})["circuit"])
+        kept = torch.as_tensor(file.get_tensor("kept"))
         scores = torch.as_tensor(file.get_tensor("scores")) if "scores" in file.keys() else None  # noqa: SIM118
+    if not isinstance(header, dict):
+        raise HarnessError("not a circuit: its header is no JSON object")
     _check_format(header)
-    space = read_space(header)
+    if kept.dtype not in (torch.uint8, torch.bool):
+        raise HarnessError(f"kept is of type {kept.dtype}, not uint8")
+    space = read_space(header, kept.numel())
     read = _flat_of_version_1 if header["format"] == FORMAT_1 else _flat
     return Circuit(
         space,
-        read(space, "kept", kept),
-        None if scores is None else read(space, "scores", scores),
+        read(space, "kept", kept).bool(),
+        None if scores is None else check_scores("scores", read(space, "scores", scores)),
         header["d_model"],
         header["source"],
     )

@@ -42,7 +42,7 @@ def unpack(path: Path) -> tuple[Space, list[Tensor]]:
             f"{path}: not circuits; its form is {note.get('format')!r}, this version reads "
             f"{FORMAT!r}"
         )
-    space = read_space(note)
+    space = read_space(note, 8 * packed.shape[-1])
     if packed.shape[1:] != (-(-len(space) // 8),):
         raise HarnessError(
             f"{path}: kept has shape {packed.shape}, which is not a bit for each of {len(space)} "

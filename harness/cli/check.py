@@ -50,6 +50,17 @@ def needs_of(library: Library, path: Path, kind: SpecKind | None = None) -> list
     return list(missing_files(task, task.spec.model, task.folder, task.trained_on))
 
 
+def notes_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[str]:
+    """What should be said of the data of a sound task, though it is no mistake."""
+    from harness.datasets.check import task_notes
+
+    try:
+        sound = (kind or spec_kind(path)) == "task" and not library.issues(path, "task")
+        return task_notes(library.task(str(path))) if sound else []
+    except HarnessError:
+        return []  # reported as mistakes
+
+
 def check_suite(suite: Loaded[Suite], library: Library) -> None:
     """Refuse a suite with mistakes in its specs, or in a task with a model: raises `SpecError`."""
     spec = suite.spec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from harness.cli.check import check_methods, check_suite, issues_of
+from harness.cli.check import check_methods, check_suite, issues_of, notes_of
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
@@ -68,6 +68,7 @@ def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> 
     suites = [_suite(ref, library) for ref in (specs or (DEFAULT_SUITE,))]
     for suite in suites:
         check_suite(suite, library)
+        _note_data(suite, library)
     check_methods(changes.methods or (), library)
     expanded = [expand(suite, library, changes) for suite in suites]
     names = [plan.name for plan in expanded]
@@ -149,6 +150,16 @@ def note_skipped(skipped: Iterable[Skipped]) -> None:
 
     for one in skipped:
         click.echo(printable(one.line()), err=True)
+
+
+def _note_data(suite: Loaded[Suite], library: Library) -> None:
+    """Print to stderr what is to be said of the data of a suite's tasks."""
+    from harness.spec.printable import printable, shown_path
+
+    for ref in suite.spec.tasks:
+        path = library.find("task", ref, suite.folder)
+        for note in notes_of(library, path, "task"):
+            click.echo(f"{shown_path(path)}: note: {printable(note)}", err=True)
 
 
 def run_folders(runs: Sequence[str], results: Path) -> list[Path]:

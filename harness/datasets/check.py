@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from harness.spec.load import Loaded
     from harness.spec.yaml.source import Source
 
+MOST_TOKENS = 1 << 27
+"""Of the pairs that a task asks for, each padded to the longest prompt."""
+
 
 def check_task(loaded: Loaded[Task]) -> list[Issue]:
     """Return the mistakes in the task's data and tokenizer, in the order they were found.
@@ -66,13 +69,25 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     return [_issue(loaded.source, place, text) for place, text in problems]
 
 
+def task_notes(loaded: Loaded[Task]) -> list[str]:
+    """Return what should be said of the data of a sound task; nothing where files are absent."""
+    loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
+    if _without_file(loaded):
+        return []
+    kind = kind_of(loaded.spec.data)
+    return list(kind.notes(*kind.arguments(loaded.spec, loaded.folder)))
+
+
 def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
     """Return what is no mistake of a task without mistakes, but makes its numbers mean nothing."""
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
-    if _without_file(loaded) or (text := unchanged_answers(open_data(loaded))) is None:
+    if _without_file(loaded):
         return []
-    place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
-    return [replace(loaded.source.issue(place, text), level="warning")]
+    texts: list[Problem] = [(("data",), note) for note in task_notes(loaded)]
+    if (text := unchanged_answers(open_data(loaded))) is not None:
+        place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
+        texts.append((place, text))
+    return [replace(loaded.source.issue(place, text), level="warning") for place, text in texts]
 
 
 def needed_files(loaded: Loaded[Task]) -> list[str]:
@@ -161,6 +176,10 @@ def _opened_problems(task: Task, opened: Callable[[], TaskData]) -> list[Problem
     }
     for split in data.splits:
         n, place = wanted.get(split, (1, ("data", "shares")))
+        if n * data.longest > MOST_TOKENS:
+            many = f"{n:,} pairs of up to {data.longest:,} tokens"
+            problems.append((place, f"{many} are too many to be held at once; ask for fewer"))
+            continue
         try:
             pairs = data.pairs(split, n, 0, at_most=repeats and split == "train")
         except HarnessError as error:

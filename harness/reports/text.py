@@ -24,6 +24,7 @@ FORMATS: tuple[Format, ...] = ("github", "latex", "csv", "json", "html")
 _MARKDOWN = str.maketrans(
     {c: "\\" + c for c in "\\|`*[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
+_FORMULA = ("=", "+", "-", "@")
 _LATEX = str.maketrans(
     {c: "\\" + c for c in "&%$#_{}"}
     | {
@@ -124,10 +125,13 @@ def _html_grid(headers: Sequence[str], lines: Sequence[Sequence[str]], align: Se
 
 
 def csv_text(headers: Sequence[str], records: Sequence[Mapping[str, object]]) -> str:
-    """CSV with full precision; null is an empty field."""
+    """CSV with full precision; null is an empty field.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(headers)
+    writer.writerow([_csv_field(name) for name in headers])
     for record in records:
         writer.writerow([_csv_field(record.get(name)) for name in headers])
     return buffer.getvalue()
@@ -138,7 +142,11 @@ def _csv_field(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return printable(value) if isinstance(value, str) else repr(value)
+    return _no_formula(printable(value)) if isinstance(value, str) else repr(value)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def number(value: float | None, digits: int) -> str:

@@ -208,8 +208,12 @@ def about_of(cls: type) -> About | None:
 
 def unwrapped(hint: Any) -> tuple[Any, Key, Kinds | None]:
     """A type without its outer `Annotated`, all keys in that taken together, and its kinds."""
-    if get_origin(hint) is not Annotated:
-        return hint, Key(), None
+    return _annotated(hint) if get_origin(hint) is Annotated else (hint, Key(), None)
+
+
+@cache
+def _annotated(hint: Any) -> tuple[Any, Key, Kinds | None]:
+    """Asked for every value of a spec, and a list of words has thousands."""
     inner, *notes = get_args(hint)
     merged = Key()
     for note in notes:

@@ -101,6 +101,7 @@ class Library:
             if not folder.is_dir():
                 raise NotFound(f"no folder {shown_path(folder)} to include")
         self._checked: dict[tuple[Path, SpecKind], _Checked] = {}
+        self._listed: dict[SpecKind, list[SpecFile]] = {}
 
     # ------------------------------------------------------------------ lists
     def entries(self, kind: SpecKind) -> list[Entry]:
@@ -192,7 +193,9 @@ class Library:
                 return path
             raise NotFound(f"no {kind} file {quoted(ref)}" + _beside(folder))
         folders = search_folders(kind, self._include)
-        files = all_files(folders)
+        if kind not in self._listed:  # a suite can name a thousand specs
+            self._listed[kind] = all_files(folders)
+        files = self._listed[kind]
         matches = matching(ref, files)
         if len(matches) == 1:
             return matches[0].path

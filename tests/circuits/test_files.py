@@ -126,7 +126,7 @@ def test_sizes():
     [
         (lambda d: d["edges"].update({"m9->logits": {"score": 1, "in_graph": True}}), "no edge"),
         (lambda d: d["edges"]["input->m0"].pop("score"), "'score' is missing"),
-        (lambda d: d["edges"]["input->m0"].update(score="x"), "cannot be read"),
+        (lambda d: d["edges"]["input->m0"].update(score="x"), "score of .* is 'x', not a"),
         (lambda d: d["cfg"].pop("n_heads"), "'n_heads' is missing"),
         (lambda d: d.pop("edges"), "'edges' is missing"),
         (lambda d: d["edges"]["input->m0"].update(score=None), "score of input->m0 is null"),

@@ -262,6 +262,43 @@ def test_validate_of_what_is_not_there(harness: Any) -> None:
     assert "no .yaml file below empty" in harness("validate", "empty", code=2).stderr
 
 
+FILE_TASK = """\
+spec_version: 1.0
+name: pairs
+title: Pairs of a file
+tokenizer: {kind: words, bos: true}
+data: {kind: file, path: pairs.jsonl, columns: {good: good, bad: bad, split: split}}
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 2, test_pairs: 2}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8}
+  training: {objective: answer, steps: 1}
+"""
+
+
+def test_rows_of_a_data_file_that_are_not_used_are_counted(harness: Any) -> None:
+    """Also: a spec of version `1.0` is one of version 1."""
+    harness.write("tasks/pairs.yaml", FILE_TASK)
+    rows = [
+        {"clean": f"{word} {split}", "corrupted": "b b", "good": "x", "bad": "y", "split": split}
+        for word in ("a", "d")
+        for split in ("train", "validation", "test")
+    ]
+    rows.append({**rows[0], "corrupted": "c c"})
+    harness.write("tasks/pairs.jsonl", "\n".join(map(json.dumps, rows)))
+    note = (
+        "pairs.jsonl: 1 of 7 rows are left out, for their clean prompt "
+        "stands in an earlier row (pairs.jsonl:7 as pairs.jsonl:1)"
+    )
+    assert f"warning: data: {note}" in harness("validate", "pairs").stderr
+    assert f"tasks/pairs.yaml: note: {note}" in harness("plan", "tasks/pairs.yaml").stderr
+    assert json.loads(harness("show", "pairs", "--json").stdout)["spec_version"] == 1
+    rows[6] |= {"good": "y", "bad": "x"}
+    harness.write("tasks/pairs.jsonl", "\n".join(map(json.dumps, rows)))
+    shown = harness("validate", "pairs", code=2).stdout
+    assert "data.path: pairs.jsonl:7: 'y' is a good answer here and a bad one in" in shown
+
+
 def test_validate_of_everything_names_each_missing_folder_once(harness: Any) -> None:
     for name in ("one", "two", "three", "four"):
         path = harness.brought(name)

@@ -165,7 +165,7 @@ def test_targets_without_positions_are_those_of_the_last_token():
         (placed(-7, "b", "c"), "position -7 is not in the prompt"),
         (placed([1, -5], ["b", "c"], ["c", "b"]), r"positions \[1, -5\] name a token twice"),
         (placed(1.5, "b", "c"), "column 'at' must be a whole number or a list of them, not 1.5"),
-        (placed(True, "b", "c"), "column 'at' must be a whole number or a list of them, not True"),
+        (placed(True, "b", "c"), "column 'at' must be a whole number or a list of them, not true"),
         (placed([], "b", "c"), r"column 'at' must be a whole number or a list of them, not \[\]"),
         (placed("x", "b", "c"), "column 'at' must be a whole number or a list of them, not 'x'"),
         (placed([1, 2], ["b"], ["c", "d"]), r"column 'good' must list one answer for each of 2"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.edges.flow import touched_nodes
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace
-from harness.circuits.rows import check_shape, filled
+from harness.circuits.rows import check_scores, check_shape, filled
+from harness.circuits.untrusted import check_graph_size, read_graph
 from harness.errors import HarnessError
 
 
@@ -55,7 +57,9 @@ def mib_config(circuit: Circuit) -> dict[str, Any]:
 
 
 def _space(config: dict[str, Any]) -> EdgeSpace:
-    graph = Graph(config["n_layers"], config["n_heads"], bool(config["parallel_attn_mlp"]))
+    keys = {"n_layers": "n_layers", "n_heads": "n_heads", "parallel": "parallel_attn_mlp"}
+    graph = read_graph({ours: config[theirs] for ours, theirs in keys.items()})
+    check_graph_size(graph)
     return EdgeSpace(graph)
 
 
@@ -78,13 +82,20 @@ def to_mib(circuit: Circuit) -> dict[str, Any]:
 
 def from_mib(data: dict[str, Any]) -> Circuit:
     """Read `importances.json`; edges it leaves out have score 0 and are not kept."""
-    space = _space(data["cfg"])
-    rows = [(name, edge["score"], edge["in_graph"]) for name, edge in data["edges"].items()]
+    space = _space(_mapping("cfg", data["cfg"]))
+    edges = _mapping("edges", data["edges"])
+    rows = [(name, edge["score"], edge["in_graph"]) for name, edge in edges.items()]
     for name, score, _ in rows:
         if score is None:
             raise HarnessError(f"the score of {name} is null")
     kept, scores = filled(space, rows)
     return Circuit(space, kept, scores, data["cfg"]["d_model"], {"format": "mib"})
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise HarnessError(f"{name} is not a mapping")
+    return value
 
 
 def to_mib_tensors(circuit: Circuit) -> dict[str, Any]:
@@ -102,20 +113,25 @@ def to_mib_tensors(circuit: Circuit) -> dict[str, Any]:
     }
 
 
+def _matrix(data: dict[str, Any], name: str, graph: Graph) -> Tensor:
+    values = data[name]
+    if not isinstance(values, Tensor) or values.layout != torch.strided:
+        raise HarnessError(f"{name} is not a dense tensor")
+    check_shape(name, values, tuple(graph.allowed.shape))
+    return values
+
+
 def from_mib_tensors(data: dict[str, Any]) -> Circuit:
     """Read the dictionary of `importances.pt`.
 
     Edges that the model cannot have are dropped: node-level files mark whole rows.
     """
-    space = _space(data["cfg"])
+    space = _space(_mapping("cfg", data["cfg"]))
     graph = space.graph
     for name, wanted in (("src_nodes", graph.writers), ("dst_nodes", graph.readers)):
         if tuple(data[name]) != wanted:
             raise HarnessError(f"{name} are not the nodes of its cfg, in their order")
-    kept, scores = data["edges_in_graph"].bool(), data["edges_scores"].float()
-    check_shape("edges_in_graph", kept, tuple(graph.allowed.shape))
-    check_shape("edges_scores", scores, tuple(graph.allowed.shape))
-    flat = space.flat(scores)
-    if not torch.isfinite(flat).all():
-        raise HarnessError("edges_scores hold values that are not numbers")
+    kept, scores = (_matrix(data, name, graph) for name in ("edges_in_graph", "edges_scores"))
+    flat = check_scores("edges_scores", space.flat(scores.float()))
+    kept = kept.bool()
     return Circuit(space, space.flat(kept), flat, data["cfg"]["d_model"], {"format": "mib"})

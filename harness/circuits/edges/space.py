@@ -16,9 +16,9 @@ from torch import Tensor
 from harness.circuits.edges.flow import touched_nodes
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.paths import Walks
-from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.select import grow, prune
 from harness.circuits.space import RandomWalks
+from harness.circuits.untrusted import read_graph
 from harness.spec.types import Ablation
 
 
@@ -154,12 +154,8 @@ class EdgeSpace:
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> EdgeSpace:
-        """Inverse of `header`."""
-        positions = header.get("positions")
-        if positions is None:
-            return cls(Graph(**header))
-        read = tuple(positions["read"])
-        return cls(Graph(**{**header, "positions": Positions(**{**positions, "read": read})}))
+        """Inverse of `header`. Raises as `untrusted.read_graph` does."""
+        return cls(read_graph(header))
 
 
 @dataclass(frozen=True)

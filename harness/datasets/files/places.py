@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.datasets.files.cells import shown_value
+from harness.datasets.files.limits import MOST_TOKENS
 from harness.datasets.pairs import Ints, PromptPairs, padded
 from harness.datasets.splits import hash_rows
+from harness.spec.yaml.strict_json import read_json
 
 
 class Answered(NamedTuple):
@@ -63,19 +65,22 @@ def whole_numbers(value: Any, column: str) -> int | list[int]:
         return value
     if isinstance(value, list) and value and all(type(one) is int for one in value):
         return list(value)
-    raise ValueError(f"column {column!r} must be a whole number or a list of them, not {value!r}")
+    raise ValueError(
+        f"column {column!r} must be a whole number or a list of them, not {shown_value(value)}"
+    )
 
 
 def one_each(value: Any, column: str, count: int) -> list[Any]:
     """The cells of answers at each of several positions; in CSV the column is a JSON list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
+            value = read_json(value)
+        except ValueError as error:
             raise ValueError(f"column {column!r} is not a JSON list: {error}") from error
     if not isinstance(value, list) or len(value) != count:
         raise ValueError(
-            f"column {column!r} must list one answer for each of {count} positions, not {value!r}"
+            f"column {column!r} must list one answer for each of {count} positions, not "
+            f"{shown_value(value)}"
         )
     return value
 
@@ -107,6 +112,35 @@ def stacked(answers: Sequence[Sequence[Sequence[int]]]) -> Ints:
         for place, ids in enumerate(row):
             out[index, place, : len(ids)] = ids
     return out
+
+
+def too_wide(
+    examples: Sequence[Example],
+    prompts: Sequence[Sequence[int]],
+    sides: Sequence[Sequence[Sequence[Sequence[int]]]],
+) -> list[str]:
+    """Why rows cannot be arrays: one is so long that all others padded to it fill the memory.
+
+    `sides`: good and bad answers, by row and place.
+    """
+    if not prompts:
+        return []
+    n, rows = len(prompts), range(len(prompts))
+    problems = []
+    longest = max(rows, key=lambda at: len(prompts[at]))
+    if n * len(prompts[longest]) > MOST_TOKENS:
+        problems.append((longest, f"{len(prompts[longest]):,} tokens, and all {n:,} prompts"))
+    for answers in sides:
+        width = max(len(ids) for row in answers for ids in row)
+        most = max(rows, key=lambda at: len(answers[at]) * max(map(len, answers[at])))
+        if n * max(map(len, answers)) * width > MOST_TOKENS:
+            count = sum(map(len, answers[most]))
+            problems.append((most, f"{count:,} answers, and those of all {n:,} rows"))
+    return [
+        f"{examples[at].place}: {text} padded to so many have more than {MOST_TOKENS:,}; leave "
+        "out the longest rows"
+        for at, text in problems
+    ]
 
 
 def in_two_splits(examples: Sequence[Example], pairs: PromptPairs) -> list[str]:

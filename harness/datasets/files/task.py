@@ -14,8 +14,7 @@ them (`tokenizers.continuation`); a space just before `<predict>` goes to the an
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from harness.datasets.classes import Classes, classes_of, no_next_token
 from harness.datasets.files.answers import broken_answers, messages
+from harness.datasets.files.cells import answers_of, text_of, unmarked
 from harness.datasets.files.places import (
     Answered,
     Example,
@@ -31,8 +31,10 @@ from harness.datasets.files.places import (
     misplaced,
     one_each,
     stacked,
+    too_wide,
     whole_numbers,
 )
+from harness.datasets.files.repeats import repeats_of, row_keys
 from harness.datasets.files.rows import FileRow, listed, read_rows
 from harness.datasets.files.spec import Columns, FileData
 from harness.datasets.pairs import (
@@ -50,10 +52,9 @@ from harness.datasets.problems import Problem, share_problems_at
 from harness.datasets.splits import SPLITS, Hashes, Shares, hash_rows
 from harness.datasets.stream import pair_rng, too_few, training_rng
 from harness.datasets.tokenizers import Tokenizer, is_file, tokenizer_for
+from harness.datasets.tokenizers.continuation import Break
 from harness.errors import HarnessError
 from harness.spec.types import TokenizerSpec
-
-_MARKED = re.compile(r"(.*)<predict>(.*)</predict>(.*)", re.DOTALL)
 
 
 class FileTask:
@@ -68,18 +69,19 @@ class FileTask:
         classes: Classes | None = None,
         *,
         named: bool = False,
+        left_out: str | None = None,
     ) -> None:
         """Take all pairs, the split number of each, and what answers are if not tokens.
 
-        `named`: a column says each split, not a hash.
+        `named`: a column says each split, not a hash. `left_out`: what is to be said of rows that
+        are not used.
         """
-        self.tokenizer, self.classes = tokenizer, classes
+        self.tokenizer, self.classes, self.left_out = tokenizer, classes, left_out
         self.longest = pairs.clean.shape[1]
         self.splits = shares.names
         self._shares = shares
         self._pairs = pairs
-        places = pairs.positions.shape[1]
-        keys = hash_rows(np.hstack([pairs.positions, pairs.clean]), pairs.lengths + places, 0)
+        keys = row_keys(pairs)
         first = np.sort(np.unique(keys, return_index=True)[1])
         self._n_rows = len(keys)
         self._prompts = None if named else hash_rows(pairs.clean, pairs.lengths, shares.seed)[first]
@@ -129,11 +131,11 @@ def open_file(
 ) -> FileTask:
     """Return the task of a data file; HarnessError lists bad rows by file and line."""
     rows = read_rows(folder / data.path, data.path, data.format)
-    if not rows:
-        raise HarnessError(f"{data.path}: no rows")
     examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
     if problems:
         raise HarnessError(listed(problems))
+    if not examples:
+        raise HarnessError(f"{data.path}: no rows")
     texts = [text for one in examples for text in (one.clean, one.corrupted)]
     if classes is None:
         texts += [text for one in examples for text in one.answer_texts]
@@ -141,6 +143,10 @@ def open_file(
     pairs, problems = _encode(examples, tokenizer, classes)
     if problems:
         raise HarnessError(listed(problems))
+    names = tokenizer.tokens if classes is None else classes.names
+    repeats = repeats_of([one.place for one in examples], pairs, names)
+    if repeats.contradictions:
+        raise HarnessError(listed(list(repeats.contradictions)))
     named = [one.split for one in examples if one.split is not None]
     extra = tuple(name for name in dict.fromkeys(named) if name not in SPLITS)
     shares = Shares(data.shares, data.seed, extra)
@@ -151,7 +157,8 @@ def open_file(
             raise HarnessError(listed(problems))
     else:
         split = shares.of(hash_rows(pairs.clean, pairs.lengths, data.seed))
-    return FileTask(tokenizer, pairs, split, shares, classes, named=bool(named))
+    note = repeats.note(data.path)
+    return FileTask(tokenizer, pairs, split, shares, classes, named=bool(named), left_out=note)
 
 
 def file_problems(
@@ -165,6 +172,14 @@ def file_problems(
     except HarnessError as error:
         return [(("data", "path"), str(error))]
     return []
+
+
+def file_notes(
+    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
+) -> list[str]:
+    """Return what is to be said of a sound data file: how many rows are not used, and why."""
+    note = open_file(data, spec, folder, classes).left_out
+    return [] if note is None else [note]
 
 
 def pairs_of_rows(rows: Sequence[Mapping[str, Any]], task: TaskData) -> PromptPairs:
@@ -192,7 +207,7 @@ def _numbered(place: str, row: object) -> FileRow:
 
 
 def read_examples(
-    rows: Sequence[FileRow], columns: Columns, *, spaced: bool
+    rows: Iterable[FileRow], columns: Columns, *, spaced: bool
 ) -> tuple[list[Example], list[str]]:
     """Return the rows as examples and what is wrong with the others, by place.
 
@@ -212,17 +227,17 @@ def _example(row: FileRow, columns: Columns, spaced: bool) -> Example:
         raise ValueError(row.error)
     if columns.position is not None:
         return _placed(row, columns, columns.position)
-    clean, marked_good = _unmark(_text(row, columns.clean), spaced)
-    corrupted, marked_bad = _unmark(_text(row, columns.corrupted), spaced)
-    good = _answers(row, columns.good) if columns.good else marked_good
-    bad = _answers(row, columns.bad) if columns.bad else marked_bad
+    clean, marked_good = unmarked(text_of(row, columns.clean), spaced)
+    corrupted, marked_bad = unmarked(text_of(row, columns.corrupted), spaced)
+    good = answers_of(row, columns.good) if columns.good else marked_good
+    bad = answers_of(row, columns.bad) if columns.bad else marked_bad
     if not good:
         raise ValueError("no good answer: mark it <predict>…</predict> or set columns.good")
     if not bad:
         raise ValueError(
             "no bad answer: mark one <predict>…</predict> in corrupted or set columns.bad"
         )
-    split = _text(row, columns.split) if columns.split else None
+    split = text_of(row, columns.split) if columns.split else None
     return Example(row.place, clean, corrupted, good, bad, split)
 
 
@@ -230,70 +245,27 @@ def _placed(row: FileRow, columns: Columns, column: str) -> Example:
     """A row that says where its answers are read."""
     if columns.good is None or columns.bad is None:
         raise ValueError("columns.position needs columns.good and columns.bad beside it")
-    clean, corrupted = _text(row, columns.clean), _text(row, columns.corrupted)
+    clean, corrupted = text_of(row, columns.clean), text_of(row, columns.corrupted)
     if "<predict>" in clean + corrupted:
         raise ValueError("<predict> and a position both say where the answer is read: drop one")
-    at = row.values[column] if column in row.values else _text(row, column)
+    at = row.values[column] if column in row.values else text_of(row, column)
     places = whole_numbers(at, column)
     if isinstance(places, int):
-        answered = [Answered(places, _answers(row, columns.good), _answers(row, columns.bad))]
+        answered = [Answered(places, answers_of(row, columns.good), answers_of(row, columns.bad))]
     else:
         good, bad = (
             [
-                _answers(FileRow(row.place, {name: cell}), name)
+                answers_of(FileRow(row.place, {name: cell}), name)
                 for cell in one_each(row.values.get(name), name, len(places))
             ]
             for name in (columns.good, columns.bad)
         )
         answered = list(map(Answered, places, good, bad))
-    split = _text(row, columns.split) if columns.split else None
+    split = text_of(row, columns.split) if columns.split else None
     first, *further = answered
     return Example(
         row.place, clean, corrupted, first.good, first.bad, split, first.at, tuple(further)
     )
-
-
-def _text(row: FileRow, column: str) -> str:
-    if column not in row.values:
-        raise ValueError(f"no column {column!r}; there are: {', '.join(row.values) or 'none'}")
-    value = row.values[column]
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"column {column!r} must be a text, not {value!r}")
-    return _unicode(value)
-
-
-def _answers(row: FileRow, column: str) -> tuple[str, ...]:
-    value: Any = row.values.get(column)
-    if isinstance(value, str) and value:
-        return (_unicode(value),)
-    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
-        return tuple(dict.fromkeys(_unicode(one) for one in value))
-    if column not in row.values:
-        return (_text(row, column),)  # names the columns there are
-    raise ValueError(f"column {column!r} must be a text or a list of texts, not {value!r}")
-
-
-def _unicode(text: str) -> str:
-    """Return the text; ValueError if it holds half a character, as JSON escapes can."""
-    text.encode("utf-8")
-    return text
-
-
-def _unmark(text: str, spaced: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the prompt and the answer marked in it, if any."""
-    if "<predict>" not in text and "</predict>" not in text:
-        return text, ()
-    match = _MARKED.fullmatch(text)
-    if not match or "predict>" in match[1] + match[2]:
-        raise ValueError("exactly one <predict>…</predict> is understood")
-    prompt, answer, rest = match.groups()
-    if rest.strip():
-        raise ValueError(f"text after </predict> would never be read: {rest.strip()!r}")
-    if spaced and prompt.endswith(" "):
-        prompt, answer = prompt[:-1], " " + answer
-    if not prompt.strip() or not answer.strip():
-        raise ValueError("<predict> needs a prompt before it and an answer in it")
-    return prompt, (answer,)
 
 
 def _encode(
@@ -301,7 +273,12 @@ def _encode(
 ) -> tuple[PromptPairs, list[str]]:
     answers = tokenizer if classes is None else classes
     clean, corrupted, good, bad = [], [], [], []
-    broken = [] if classes is not None else broken_answers(examples, tokenizer)
+    broken: list[Break] = []
+    failure: HarnessError | None = None
+    try:
+        broken = [] if classes is not None else broken_answers(examples, tokenizer)
+    except HarnessError as error:  # the tokenizer fails at a text: at which one is found below
+        failure = error
     problems, broken_rows = messages(broken), {one.asked.place for one in broken}
     places: list[list[int]] = []
     for one in examples:
@@ -328,6 +305,9 @@ def _encode(
         if any(set(ours) <= set(theirs) or set(theirs) <= set(ours) for ours, theirs in sides):
             problems.append(f"{one.place}: good and bad answers must differ both ways")
         problems += [f"{one.place}: {text}" for text in misplaced(places[-1], sizes[0])]
+    if failure is not None and not problems:
+        raise failure
+    problems = problems or too_wide(examples, clean, (good, bad))
     if problems:
         return PromptPairs(*[np.zeros((0, 0), dtype=np.int64)] * 6), problems
     lengths = np.array([len(row) for row in clean], dtype=np.int64)

@@ -174,7 +174,8 @@ def outside_list(plan: TemplatePlan, side: Side, number: int = 0) -> list[tuple[
             if slot is None or answer.list is None:
                 continue
             words = plan.lists[plan.free[plan.origin[slot]]]
-            absent = [word for word in words if word not in plan.lists[answer.list]]
+            listed = set(plan.lists[answer.list])
+            absent = [word for word in words if word not in listed]
             if absent:
                 text = (
                     f"list {answer.list!r} does not have {', '.join(absent[:5])} of slot {slot!r}"

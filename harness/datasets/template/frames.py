@@ -23,6 +23,8 @@ from harness.spec.issues import unknown
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _BLANK = "{}"  # at the end of a template: where the answer stands
+MOST_CHARACTERS = 4_000_000
+MOST_PROBLEMS = 100  # after so many, templates are read no further
 
 
 def slot_names(plan: TemplatePlan, data: TemplateData) -> list[str]:
@@ -34,11 +36,21 @@ def slot_names(plan: TemplatePlan, data: TemplateData) -> list[str]:
 def read_frames(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
     """Add the frames of all templates, and their texts, to the plan; return what is wrong."""
     problems: list[Problem] = []
+    longest = max((len(template.text) for template in data.templates), default=0)
+    maps = max(1, len(data.aliases))
+    if longest * len(data.templates) * maps > MOST_CHARACTERS:
+        text = (
+            f"{len(data.templates):,} templates of up to {longest:,} characters, under each map "
+            f"of aliases ({maps}), have more than {MOST_CHARACTERS:,}"
+        )
+        return [(("data", "templates"), text)]
     seen: dict[tuple[FramePart, ...], int] = {}
     for index, template in enumerate(data.templates):
         place = ("data", "templates", index)
         mistakes = _template_problems(template, slot_names(plan, data))
         problems += [(place, text) for text in mistakes]
+        if len(problems) > MOST_PROBLEMS:
+            return problems
         if mistakes:
             continue
         # Without placeholders of the aliases all maps give the same frame.
@@ -69,7 +81,8 @@ def prompt_text(text: str) -> tuple[str, bool]:
 
 def _template_problems(template: Template, names: list[str]) -> list[str]:
     text, _ = prompt_text(template.text)
-    problems = [unknown("slot", name, names) for name in _SLOT.findall(text) if name not in names]
+    wrong = [name for name in dict.fromkeys(_SLOT.findall(text)) if name not in names]
+    problems = [unknown("slot", name, names) for name in wrong[:MOST_PROBLEMS]]
     if re.search(r"[{}]", _SLOT.sub("", text)):
         problems.append("a brace that is not part of a {SLOT} ({}, the answer, ends a template)")
     if not text.strip():

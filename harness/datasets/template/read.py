@@ -16,8 +16,10 @@ from harness.datasets.template.frames import read_frames, slot_names
 from harness.datasets.template.plan import FIRST, LAST, TemplatePlan
 from harness.datasets.template.spec import AnswerRule, TemplateData
 from harness.datasets.template.tables import column, has_repeats, read_tables, tie_slots
-from harness.datasets.template.word_lists import read_words
+from harness.datasets.template.word_lists import MOST_WORDS, read_words
 from harness.spec.issues import unknown
+
+MOST_RULES = 5_000  # relations between two slots; each is looked at for every prompt
 
 
 def read_plan(
@@ -50,9 +52,15 @@ def read_plan(
 
 def _read_lists(plan: TemplatePlan, data: TemplateData, folder: Path) -> list[Problem]:
     problems: list[Problem] = []
+    words = 0
     for name, spec in data.lists.items():
         plan.lists[name], mistakes = read_words(spec, folder)
         problems += [(("data", "lists", name), text) for text in mistakes]
+        words += len(plan.lists[name])
+        if words > MOST_WORDS:
+            plan.lists |= {other: () for other in data.lists if other not in plan.lists}
+            text = f"up to here the lists have more than {MOST_WORDS:,} words together"
+            return [*problems, (("data", "lists", name), text)]
     return problems
 
 
@@ -125,6 +133,8 @@ def _read_rules(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
                     )
                 )
             plan.rules.append(Rule(columns[left], one.sign, columns[right]))
+        if len(plan.rules) > MOST_RULES:
+            return [*problems, (place, f"up to here there are more than {MOST_RULES:,} relations")]
     return problems
 
 
@@ -242,9 +252,10 @@ def _check_held_out(plan: TemplatePlan, data: TemplateData) -> list[Problem]:
             if name not in plan.lists:
                 problems.append((place, unknown("list", name, plan.lists)))
                 continue
-            absent = [word for word in words if word not in plan.lists[name]]
+            listed = set(plan.lists[name])
+            absent = [word for word in words if word not in listed]
             if absent:
-                problems.append((place, f"not in list {name!r}: {', '.join(absent)}"))
+                problems.append((place, f"not in list {name!r}: {', '.join(absent[:10])}"))
             for word in words:
                 if owner.setdefault(word, split) != split:
                     problems.append((place, f"{word!r} is also held out for {owner[word]!r}"))

@@ -9,6 +9,12 @@ from typing import Annotated, ClassVar, Literal
 from harness.spec.key import About, Key, at_least_one, at_most_one, exactly_one
 from harness.spec.types.scalars import DEFAULT_SHARES, Continues, DataSeed, Shares, Text, Word
 
+# A file of a megabyte can ask for any amount of work; these are far above what tasks have.
+LONGEST_TEXT = 4_000
+MOST_TEMPLATES = 2_000
+MOST_CONSTRAINTS = 200
+MOST_NAMES = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
@@ -26,6 +32,7 @@ class Template:
             "a tokenizer.json, `{}` at the end says how: right after the text in `to {CC}{}`, "
             "after a space in `to {}`, which may be left out.",
             ["When {X} and {Y} went to the {PLACE}, {S2} gave a drink to"],
+            max_length=LONGEST_TEXT,
         ),
     ]
     split: Annotated[
@@ -178,7 +185,7 @@ ListName = Annotated[
     ),
 ]
 Row = Annotated[tuple[Text, ...], Key(min_items=2)]
-Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1)]
+Replacements = Annotated[Mapping[Word, Text], Key(min_keys=1, max_keys=MOST_NAMES)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +202,7 @@ class TemplateData:
             "Sentence frames with slots in braces.",
             [["{A} then {B} then {A} then"]],
             min_items=1,
+            max_items=MOST_TEMPLATES,
         ),
     ]
     slots: Annotated[
@@ -205,6 +213,7 @@ class TemplateData:
             "a table, `facts.0` is column 0; slots of its columns have the words of one row.",
             [{"A": "letters", "B": "letters", "A2": "A"}],
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ]
     lists: Annotated[
@@ -213,6 +222,7 @@ class TemplateData:
             "Lists",
             "Words by name: inline, from a text file, or a range of numbers.",
             [{"letters": ["a", "b", "c"]}],
+            max_keys=MOST_NAMES,
         ),
     ] = field(default_factory=dict)
     tables: Annotated[
@@ -226,6 +236,7 @@ class TemplateData:
             absent=True,
             younger=True,
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ] = None
     good: Annotated[
@@ -261,6 +272,7 @@ class TemplateData:
             "after '=', a word.",
             [{"swap": {"A": "B", "B": "A"}}, {"fixed": {"YY": "=01"}}],
             min_keys=1,
+            max_keys=MOST_NAMES,
         ),
     ]
     corruption: Annotated[Text, Key("Corruption", "Which of the corruptions is used.", ["swap"])]
@@ -270,6 +282,7 @@ class TemplateData:
             "Aliases",
             "Maps from placeholders in templates to slots; every template is used under each map.",
             [[{"X": "A", "Y": "B"}, {"X": "B", "Y": "A"}]],
+            max_items=MOST_NAMES,
         ),
     ] = ()
     constraints: Annotated[
@@ -283,6 +296,7 @@ class TemplateData:
             "space).",
             [["A != B", "distinct(A, B, C)"], ["aligned"]],
             unique=True,
+            max_items=MOST_CONSTRAINTS,
         ),
     ] = ()
     held_out: Annotated[

@@ -47,6 +47,7 @@ from harness.errors import HarnessError
 from harness.spec.types import TokenizerSpec
 
 HIDDEN_ROUNDS = 200  # tries to fill the slots that a prompt does not show
+LISTED_TOKENS = 1 << 25  # of all fillings that are held at once
 TEXT_ROUNDS = 20  # ... where every try has to be tokenized
 
 
@@ -64,7 +65,8 @@ class Templates:
         self._renderer = self._make_renderer(tokenizer, texts)
         self.longest = self._renderer.longest
         # Most fillings that `everything` is used for; rendering text is some 50 times slower.
-        self.countable = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
+        most = 1 << (18 if isinstance(self._renderer, WordRenderer) else 13)
+        self.countable = min(most, LISTED_TOKENS // self.longest)
         self._good, self._bad = (
             [AnswerTokens(plan, side, self._word, tokenizer, at) for at in range(plan.places)]
             for side in SIDES

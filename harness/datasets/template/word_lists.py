@@ -8,6 +8,8 @@ from pathlib import Path
 from harness.datasets.template.spec import WordList
 
 LONGEST_RANGE = 100_000
+LARGEST_FILE = 1 << 24  # bytes
+MOST_WORDS = 300_000  # of all lists of a task
 MOST_DIGITS = 20
 
 
@@ -40,11 +42,17 @@ def read_words(spec: WordList, folder: Path) -> tuple[tuple[str, ...], list[str]
 
 def _from_file(path: Path, shown: str) -> tuple[tuple[str, ...], list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+        lines = raw.decode("utf-8-sig").splitlines()
     except OSError as error:
         return (), [f"word file {shown}: {error.strerror or error}"]
     except UnicodeDecodeError as error:
         return (), [f"word file {shown} is not UTF-8: {error.reason} at byte {error.start}"]
+    except ValueError as error:  # a path with a NUL
+        return (), [f"word file {shown}: {error}"]
+    if len(raw) > LARGEST_FILE:
+        return (), [f"word file {shown} is larger than {LARGEST_FILE >> 20} MiB"]
     return tuple(line.strip() for line in lines if line.strip()), []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.datasets.locate import locate
 from harness.datasets.tokenizers.bos import bos_token
+from harness.datasets.tokenizers.guarded import load_guarded
 from harness.datasets.tokenizers.settings import switch_off
 from harness.datasets.tokenizers.tokenizer import Kind, Spans, after_bos, only_token
 from harness.errors import HarnessError
@@ -112,14 +113,7 @@ def _load(path: Path) -> Any:
             "a tokenizer of kind `file` needs the `tokenizers` package; "
             "install it with: pip install 'circuit-harness[tokenizers]'"
         ) from error
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"tokenizer file {path}: {error}") from error
-    try:
-        return _parsed(text)
-    except Exception as error:  # the library raises bare Exception for a malformed file
-        raise HarnessError(f"tokenizer file {path} is not a tokenizer.json: {error}") from error
+    return load_guarded(path, _parsed)
 
 
 @lru_cache(maxsize=2)  # a task is opened several times while it is checked

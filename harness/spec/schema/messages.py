@@ -100,6 +100,7 @@ def _limit_words(keyword: str, limit: Any, value: Any) -> str:
         "minItems": f"needs at least {_items(limit)}",
         "maxItems": f"takes at most {_items(limit)}",
         "minProperties": f"needs at least {_items(limit, 'key')}",
+        "maxProperties": f"takes at most {_items(limit, 'key')}",
         "uniqueItems": f"{_short(value)} is listed twice",
     }
     if keyword not in words:  # a schema of ours uses a keyword that has no words yet: a bug

@@ -17,7 +17,7 @@ FileStem = Annotated[
         message="must be lower-case letters, digits, '_' or '-', starting with a letter or digit",
     ),
 ]
-References = Annotated[tuple[Text, ...], Key(unique=True)]
+References = Annotated[tuple[Text, ...], Key(unique=True, max_items=1_000)]
 SeedNumber = Annotated[int, Key(minimum=0, maximum=2**32 - 1)]
 
 # ---------------------------------------------------------------- the head of a spec file
