@@ -83,6 +83,38 @@ def test_files_that_fail(
     assert capfd.readouterr().err == ""
 
 
+def template(ids: list[int]) -> dict[str, Any]:
+    single = [
+        {"SpecialToken": {"id": "<s>", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
+    tokens = {"<s>": {"id": "<s>", "ids": ids, "tokens": ["<s>"] * len(ids)}} if ids else {}
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [],
+        "special_tokens": tokens,
+    }
+
+
+@pytest.mark.parametrize("bos", [True, "auto"])
+def test_a_bos_that_is_no_token_is_refused(tmp_path: Path, bos: Any) -> None:
+    """It would be looked up beyond the rows of the embedding."""
+    path = written(tmp_path, {"post_processor": template([0])})
+    assert FileTokenizer(path, bos=bos).prompt("Ann") == [0, 1]
+    path = written(tmp_path, {"post_processor": template([77])})
+    with pytest.raises(HarnessError, match="puts id 77 before a text, which is no token of it"):
+        FileTokenizer(path, bos=bos)
+    assert FileTokenizer(path, bos=False).prompt("Ann") == [1]
+
+
+def test_a_template_that_panics(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, {"post_processor": template([])})
+    with pytest.raises(HarnessError, match="tokenizer file"):
+        FileTokenizer(path, bos=True)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_failure_at_one_text_is_a_mistake_of_its_line(tmp_path: Path) -> None:
     model = {"type": "Unigram", "unk_id": None, "vocab": [["A", -1.0], ["n", -1.0], ["▁", -1.0]]}
     written(tmp_path, {"model": model})

@@ -36,6 +36,11 @@ class FileTokenizer:
             raise HarnessError(f"tokenizer file {path} has no tokens")
         self.size = max(vocabulary.values()) + 1
         self.bos = bos_token(self._tokenizer, path, bos)
+        if self.bos is not None and self._tokenizer.id_to_token(self.bos) is None:
+            raise HarnessError(
+                f"tokenizer file {path} puts id {self.bos} before a text, which is no token of it; "
+                "name BOS in `bos`, or set `bos: false`"
+            )
         self.continues = continues
 
     @cached_property
