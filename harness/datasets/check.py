@@ -84,7 +84,9 @@ def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
     if _without_file(loaded):
         return []
     texts: list[Problem] = [(("data",), note) for note in task_notes(loaded)]
-    if (text := unchanged_answers(open_data(loaded))) is not None:
+    # A program says what is right after every prompt, so that its twins differ in that.
+    has_program = kind_of(loaded.spec.data).program is not None
+    if not has_program and (text := unchanged_answers(open_data(loaded))) is not None:
         place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
         texts.append((place, text))
     return [replace(loaded.source.issue(place, text), level="warning") for place, text in texts]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from harness.datasets.pairs import PromptPairs, TaskData
 
-DRAWN = 1024
+DRAWN = 256
 """Pairs of each split that are looked at."""
 
 LEAST = 5
