@@ -14,7 +14,6 @@ from typing import Any, Literal
 from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.reports.leaderboard import DEFAULT_SIZE, cell_verdict, nearest_size
 from harness.reports.resample import Estimate, area_draws, examples, over_seeds
-from harness.reports.resample import faithfulness_draws as f_of
 from harness.reports.results import by_score, settled_of, settled_remark, sizes_of
 from harness.runs.store.record import (
     PlannedCell,
@@ -198,7 +197,7 @@ def _difference(
         cmd_draws.append(area_draws(data_a)["cmd"] - area_draws(data_b)["cmd"])
         point_a, point_b = result_a["curve"][index], result_b["curve"][index]
         f_values.append(_minus(point_a["faithfulness"], point_b["faithfulness"]))
-        f_draws.append(f_of(data_a)[:, index] - f_of(data_b)[:, index])
+        f_draws.append(data_a.faithfulness_draws[:, index] - data_b.faithfulness_draws[:, index])
     cmd = over_seeds(cmd_values, cmd_draws)
     faults = cell_verdict(first_a).faults
     difference = TaskDifference(

@@ -33,7 +33,6 @@ from harness.reports.resample import (
     mean_draws,
     over_seeds,
 )
-from harness.reports.resample import faithfulness_draws as f_draws
 from harness.reports.results import (
     Result,
     SizeAt,
@@ -270,7 +269,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         reach_from=size_at_of(results),
         size=size,
         bits=None if size is None else bits(size, total_of(results[0])),
-        faithfulness=at_size("faithfulness", [f_draws(d)[:, index] for d in data]),
+        faithfulness=at_size("faithfulness", [d.faithfulness_draws[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),
         chosen={

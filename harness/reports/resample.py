@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,14 @@ class StoredExamples:
     accuracy: Array  # [K, n]
     chosen: Mapping[str, Array]  # [K, n] by name: what the task's `measures` say
 
+    @cached_property
+    def faithfulness_draws(self) -> Array:
+        """[draws, K] faithfulness of each circuit when the examples are resampled."""
+        weights = _weights(self.curve.shape[1])
+        whole, empty = weights @ self.whole, weights @ self.empty
+        draws: Array = faithfulness(weights @ self.curve.T, empty[:, None], whole[:, None])
+        return draws
+
 
 def chosen_measures(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Measures that the task's `evaluation.measures` and its `answers` add to rows and tables.
@@ -89,14 +97,6 @@ def _weights(n: int) -> Array:
     return shared_resamples(n)
 
 
-def faithfulness_draws(cell: StoredExamples) -> Array:
-    """[draws, K] faithfulness of each circuit when the examples are resampled."""
-    weights = _weights(cell.curve.shape[1])
-    whole, empty = weights @ cell.whole, weights @ cell.empty
-    result: Array = faithfulness(weights @ cell.curve.T, empty[:, None], whole[:, None])
-    return result
-
-
 def mean_draws(values: Array) -> Array:
     """[draws, …] mean over resampled examples of per-example `values` [n, …]."""
     mean: Array = _weights(len(values)) @ values
@@ -120,7 +120,7 @@ def curve_draws(cell: StoredCell, measure: str) -> Array:
     """
     assert cell.result is not None
     if measure == "faithfulness":
-        return faithfulness_draws(examples(cell))
+        return examples(cell).faithfulness_draws
     tensors = cell.store.tensors(cell.entry.id, "examples.safetensors")
     kept = "metric" if measure == cell.result["metric"] else measure
     return mean_draws(tensors[f"curve/{kept}"].T)
@@ -128,7 +128,7 @@ def curve_draws(cell: StoredCell, measure: str) -> Array:
 
 def area_draws(cell: StoredExamples) -> dict[str, Array]:
     """[draws] of each area under the faithfulness curve, by its name."""
-    curve = faithfulness_draws(cell)
+    curve = cell.faithfulness_draws
     steps = np.diff(cell.sizes)
     if not len(steps) or not (steps > 0).all():  # one circuit, or those of targets: no grid
         return {name: np.full(len(curve), np.nan) for name in AREAS}

@@ -53,10 +53,12 @@ def digest(value: Any) -> str:
 def _refuse_odd_keys(value: Any) -> None:
     # json would turn 1, True and None into strings, so two values could share one digest.
     if isinstance(value, dict):
-        for key, item in value.items():
+        for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"key {key!r} is not a string")
-            _refuse_odd_keys(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return
+    for item in value:
+        if isinstance(item, (dict, list, tuple)):
             _refuse_odd_keys(item)

@@ -10,7 +10,6 @@ from harness.reports.resample import (
     area_draws,
     bounds,
     examples,
-    faithfulness_draws,
     over_seeds,
     resample_seeds,
 )
@@ -27,7 +26,7 @@ def test_one_seed_gives_the_interval_of_the_result(tmp_path: Path) -> None:
             (stated["value"], stated["low"], stated["high"]), abs=1e-12
         )
     point = cell.result["curve"][1]["faithfulness"]
-    assert bounds(faithfulness_draws(data)[:, 1]) == pytest.approx((point["low"], point["high"]))
+    assert bounds(data.faithfulness_draws[:, 1]) == pytest.approx((point["low"], point["high"]))
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
