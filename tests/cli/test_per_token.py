@@ -113,7 +113,7 @@ def test_a_cell_is_judged_and_has_no_mib_form(
     text = TASK.replace("per_token", "all").replace("name: meeting", "name: shared")
     harness.write("tasks/shared.yaml", text)
     refused = harness("judge", result["cell"], "--task", "shared", code=2)
-    assert "another `granularity`, `inputs` or `positions`" in refused.stderr
+    assert "another `granularity`, `inputs`, `positions` or `key_value_edges`" in refused.stderr
 
 
 @pytest.mark.slow

@@ -152,6 +152,8 @@ class World:
         self.stages, self.calls = [root / "0"], []
         shutil.copytree(self.here, self.stages[0])
         for place in range(len(CELLS)):
+            assert self.run(place).exit_code == 0  # what is memoised is read from no file again
+            self.restore(place)
             self.faults.arm()
             with self.faults.watching():
                 assert self.run(place).exit_code == 0
@@ -166,10 +168,14 @@ class World:
         record(self.store.folder, plan)
         return LocalExecutor(1).run(plan, self.store, Settings(models=self.models))
 
-    def strike(self, place: int, at: int, fault: str) -> None:
-        """One call fails, at a time when the earlier cells are there; then all must be well."""
+    def restore(self, place: int) -> None:
+        """The folder as it was before this cell."""
         shutil.rmtree(self.here)
         shutil.copytree(self.stages[place], self.here)
+
+    def strike(self, place: int, at: int, fault: str) -> None:
+        """One call fails, at a time when the earlier cells are there; then all must be well."""
+        self.restore(place)
         with self.faults.watching():
             if fault == "kill":
                 self.faults.kill(lambda: self.run(place), at)
