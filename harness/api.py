@@ -283,10 +283,7 @@ def _source(task: OpenTask, model: str | None) -> ModelSource:
     """The model of a name or path, or the task's own."""
     if model is None:
         return ModelSource.of(task.loaded)
-    other = task.library.model(model)
-    return ModelSource(
-        other.spec, other.spec.name or Path(model).stem, other.folder, other.trained_on
-    )
+    return ModelSource.named(task.library.model(model), model)
 
 
 def _prepared(

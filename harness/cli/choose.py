@@ -127,9 +127,7 @@ def model_source(library: Library, task: Loaded[Task], model: str | None) -> Mod
 
     if model is None:
         return ModelSource.of(task)
-    named = library.model(model)
-    name = named.spec.name or Path(model).stem
-    return ModelSource(named.spec, name, named.folder, named.trained_on)
+    return ModelSource.named(library.model(model), model)
 
 
 def default_runtime(library: Library) -> Runtime:
@@ -146,20 +144,18 @@ def log(text: str) -> None:
 
 def note_skipped(skipped: Iterable[Skipped]) -> None:
     """Print to stderr, one line each, what a suite leaves out because files are missing."""
-    from harness.spec.printable import printable
-
     for one in skipped:
-        click.echo(printable(one.line()), err=True)
+        log(one.line())
 
 
 def _note_data(suite: Loaded[Suite], library: Library) -> None:
     """Print to stderr what is to be said of the data of a suite's tasks."""
-    from harness.spec.printable import printable, shown_path
+    from harness.spec.printable import shown_path
 
     for ref in suite.spec.tasks:
         path = library.find("task", ref, suite.folder)
         for note in notes_of(library, path, "task"):
-            click.echo(f"{shown_path(path)}: note: {printable(note)}", err=True)
+            log(f"{shown_path(path)}: note: {note}")
 
 
 def run_folders(runs: Sequence[str], results: Path) -> list[Path]:
@@ -201,8 +197,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[StoredCell], list[str]]:
 def note_faults(faults: Sequence[str]) -> int:
     """Print what is damaged to stderr, one line each; the exit code that says so, or 0."""
     from harness.errors import StoreCorrupt
-    from harness.spec.printable import printable
 
     for fault in faults:
-        click.echo(printable(f"corrupt: {fault}"), err=True)
+        log(f"corrupt: {fault}")
     return StoreCorrupt.exit_code if faults else 0

@@ -121,6 +121,12 @@ class ModelSource:
             name = _last_part(own.hub or own.path) or name
         return cls(own, name, task.folder, task.trained_on)
 
+    @classmethod
+    def named(cls, model: Loaded[Model], ref: str) -> ModelSource:
+        """A model that was asked for as `ref`: by its name, else called after its file."""
+        name = model.spec.name or PurePath(ref).stem
+        return cls(model.spec, name, model.folder, model.trained_on)
+
 
 def _last_part(place: str | None) -> str:
     """The last part of a path or of an id on the hub, that is not the folder itself."""

@@ -158,9 +158,7 @@ def _models(
     if not spec.models:
         yield None, ModelSource.of(task)
     for ref in spec.models:
-        model = library.model(_reference(ref, folder))
-        name = model.spec.name or Path(ref).stem
-        yield ref, ModelSource(model.spec, name, model.folder, model.trained_on)
+        yield ref, ModelSource.named(library.model(_reference(ref, folder)), ref)
 
 
 def _reference(ref: str, folder: Path) -> str:
