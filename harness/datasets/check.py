@@ -74,8 +74,8 @@ def task_notes(loaded: Loaded[Task]) -> list[str]:
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
     if _without_file(loaded):
         return []
-    kind = kind_of(loaded.spec.data)
-    return list(kind.notes(*kind.arguments(loaded.spec, loaded.folder)))
+    notes = kind_of(loaded.spec.data).notes
+    return [] if notes is None else list(notes(open_data(loaded)))
 
 
 def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
@@ -83,10 +83,15 @@ def warnings_of_task(loaded: Loaded[Task]) -> list[Issue]:
     loaded = on_this_machine(loaded, loaded.spec.model, loaded.folder)
     if _without_file(loaded):
         return []
-    texts: list[Problem] = [(("data",), note) for note in task_notes(loaded)]
+    kind = kind_of(loaded.spec.data)
     # A program says what is right after every prompt, so that its twins differ in that.
-    has_program = kind_of(loaded.spec.data).program is not None
-    if not has_program and (text := unchanged_answers(open_data(loaded))) is not None:
+    has_program = kind.program is not None
+    if has_program and kind.notes is None:
+        return []
+    opened = open_data(loaded)
+    notes = () if kind.notes is None else kind.notes(opened)
+    texts: list[Problem] = [(("data",), note) for note in notes]
+    if not has_program and (text := unchanged_answers(opened)) is not None:
         place = ("data", "corruption") if hasattr(loaded.spec.data, "corruption") else ("data",)
         texts.append((place, text))
     return [replace(loaded.source.issue(place, text), level="warning") for place, text in texts]

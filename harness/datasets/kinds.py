@@ -27,10 +27,6 @@ def _no_files(data: Any) -> Sequence[str]:
     return ()
 
 
-def _no_notes(*arguments: Any) -> Sequence[str]:
-    return ()
-
-
 def _own_code(data: Any) -> str | None:
     return None
 
@@ -42,18 +38,18 @@ class DataKind:
     `open(data, tokenizer, folder)`: the task's data; `HarnessError` with all that is wrong.
     `problems(data, tokenizer, folder)`: all that is wrong, by place in the task's file.
     `problems_without_tokens`: those of them that can be told where the tokenizer's file is absent.
-    `notes(data, tokenizer, folder)`: what is no mistake but should be said, such as rows not used.
+    `notes(opened)`: what is no mistake of opened data but should be said, such as rows not used.
     `files(data)`: paths beside the task that its data are made from; a cell's id has their digests.
     `plug_in(data)`: package and version of code of others that makes the data, None for ours.
     `program(data)`: the program behind the answers, where models can be compiled from the data.
-    `in_classes`: tasks of this kind may answer in classes: the first three, and `notes`, then take
-    them as a fourth argument.
+    `in_classes`: tasks of this kind may answer in classes: the first three then take them as a
+    fourth argument.
     """
 
     open: Callable[..., TaskData]
     problems: Callable[..., list[Problem]]
     problems_without_tokens: Callable[..., list[Problem]]
-    notes: Callable[..., Sequence[str]] = _no_notes
+    notes: Callable[[Any], Sequence[str]] | None = None
     files: Callable[[Any], Sequence[str]] = _no_files
     plug_in: Callable[[Any], str | None] = _own_code
     program: Callable[[Any], Program] | None = None

@@ -174,14 +174,6 @@ def file_problems(
     return []
 
 
-def file_notes(
-    data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
-) -> list[str]:
-    """Return what is to be said of a sound data file: how many rows are not used, and why."""
-    note = open_file(data, spec, folder, classes).left_out
-    return [] if note is None else [note]
-
-
 def pairs_of_rows(rows: Sequence[Mapping[str, Any]], task: TaskData) -> PromptPairs:
     """Return prompt pairs of rows with `clean`, `corrupted`, `good` and `bad`, as a file has them.
 
