@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.data_files import write
 
 from harness.cli.check import issues_of
 from harness.datasets.files.spec import Columns, FileData
@@ -37,17 +36,6 @@ def rows(n: int = 30) -> list[dict[str, Any]]:
         }
         for number in range(n)
     ]
-
-
-def write(folder: Path, name: str, data: list[dict[str, Any]]) -> str:
-    path = folder / name
-    if name.endswith(".csv"):
-        polars.DataFrame(data).write_csv(path)
-    elif name.endswith(".parquet"):
-        polars.DataFrame(data).write_parquet(path)
-    else:
-        path.write_text("\n".join(json.dumps(row) for row in data), encoding="utf-8")
-    return name
 
 
 @pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.parquet"])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars
 import pytest
+from support.data_files import write
 from support.fake_cells import a_task, loaded
 from support.template_task import ioi
 from support.word_tokenizer import write_tokenizer
@@ -34,17 +34,6 @@ HERE = Path()
 WORDS = TokenizerSpec(kind="words", bos=True)
 PLACED = Columns(good="good", bad="bad", position="at")
 VERDICT = Classes(("unbalanced", "balanced"))
-
-
-def write(folder: Path, name: str, data: list[dict[str, Any]]) -> str:
-    path = folder / name
-    if name.endswith(".csv"):
-        polars.DataFrame(data).write_csv(path)
-    elif name.endswith(".parquet"):
-        polars.DataFrame(data).write_parquet(path)
-    else:
-        path.write_text("\n".join(json.dumps(row) for row in data), encoding="utf-8")
-    return name
 
 
 # ---------------------------------------------------------------- files
