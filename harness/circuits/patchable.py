@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from harness.circuits.background import Background
+from harness.circuits.baseline import Baseline
 from harness.circuits.space import Space
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
@@ -24,6 +26,10 @@ from harness.spec.types import Ablation, Evaluation
 OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
 """Ablations whose counterfactual is one run of the model on other prompts, so that a part of the
 model which sees nothing but the counterfactual computes the counterfactual."""
+
+
+TRAINING_MEANS: Ablation = "mean_training"
+"""Means over what the model was trained on, which prompts alone do not tell."""
 
 
 class Counterfactual(Protocol):
@@ -118,21 +124,35 @@ class MakePatchable(Protocol):
     """What the `patchable` of a `GranularityInfo` names."""
 
     def __call__(
-        self, model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]
+        self,
+        model: Transformer,
+        choices: Evaluation,
+        pairs: Sequence[PromptPairs],
+        *background: Any,
     ) -> PatchableModel:
-        """The patchable model under a task's choices; `pairs` are all that it will be run on."""
+        """The patchable model under a task's choices; `pairs` are all that it will be run on.
+
+        Where the granularity has the ablation `mean_training`, a fourth argument is the
+        `Background` that this takes means over, a `Baseline` that has them, or None.
+        """
         ...
 
 
 def make_patchable(
-    model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]
+    model: Transformer,
+    choices: Evaluation,
+    pairs: Sequence[PromptPairs],
+    background: Background | Baseline | None = None,
 ) -> PatchableModel:
     """The patchable model of the granularity that the choices name.
 
-    Raises `NotFound` for an unknown granularity.
+    `background`: what the model was trained on, or means over it from a circuit's file. Raises
+    `NotFound` for an unknown granularity.
     """
-    make: MakePatchable = named(granularity(choices.granularity).patchable)
-    return make(model, choices, pairs)
+    info = granularity(choices.granularity)
+    make: MakePatchable = named(info.patchable)
+    extra = (background,) if TRAINING_MEANS in info.ablations else ()
+    return make(model, choices, pairs, *extra)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
+from harness.runs.compute.background import background_of
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
@@ -70,7 +71,15 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     started = time.perf_counter()
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     answers = cell.task.spec.answers
-    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
+    prepared = prepare(
+        model,
+        choices,
+        drawn,
+        device=device,
+        seed=cell.seed,
+        classes=answers,
+        background=background_of(cell, data),
+    )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)
