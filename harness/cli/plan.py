@@ -76,7 +76,7 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
                 "seconds": ahead.trainings[model_id].seconds,
             }
             for model_id, group in plan.by_model.items()
-            if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
+            if model_id in needed and group[0].trains and not models.exists(model_id)
         ],
         "expected": {
             "seconds": ahead.seconds,
