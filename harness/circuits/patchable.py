@@ -43,7 +43,8 @@ class Counterfactual(Protocol):
 class Counterfactuals(Protocol):
     """Makes the counterfactual of any batch under one ablation.
 
-    `notes`: numbers about how it was found, for the record.
+    `notes`: numbers about how it was found, for the record. Where the counterfactual is a constant
+    that files should keep, it has a `baseline` too (`baseline_of`).
     """
 
     @property
@@ -59,6 +60,12 @@ class Counterfactuals(Protocol):
     def of(self, batch: Batch) -> Any:
         """The `Counterfactual` of a batch, as the patchable model that made this takes it."""
         ...
+
+
+def baseline_of(counterfactuals: Counterfactuals) -> Baseline | None:
+    """The constants that dropped elements carry, where these are such as a file can keep."""
+    baseline: Baseline | None = getattr(counterfactuals, "baseline", None)
+    return baseline
 
 
 class PatchableModel(Protocol):

@@ -291,6 +291,11 @@ def test_parts_of_the_model_by_hand():
     kept[space.index("a0.q.9")] = kept[space.index("m1.in.0")] = True  # heads are 4 wide
     touched = zip(space.components, space.touched(kept).tolist(), strict=True)
     assert [name for name, used in touched if used] == ["a0.h2", "m1"]
+    alone = Case("gpt2-like", "zero").gated.space
+    heads = [name for name in alone.components if name.startswith("a1.")]
+    number = list(alone.components).index(heads[0])
+    inside = {alone.name(one).rsplit(".", 1)[0] for one in alone.elements_of(number).nonzero()}
+    assert (heads[0], inside) == ("a1.h0", {"a1.q", "a1.k", "a1.v"})
 
 
 # ---------------------------------------------------------------- codes with a rest
@@ -315,7 +320,7 @@ def featured(rest: str, ablation: str) -> tuple[Case, GatedModel]:
     """A model with a code of 5 features where attention and MLP of layer 1 write."""
     case = Case("gpt2-like", ablation)
     width = case.model.config.d_model
-    gates = [Gates(name, 5, None, rest, width) for name in ("a1", "m1")]
+    gates = [Gates(name, 5, rest=rest, width=width) for name in ("a1", "m1")]
     codes = {f"{one.name}.out": Rotated(width + place, 5) for place, one in enumerate(gates)}
     codes = {site: Rotated(width, 5) for site in codes}
     space = GatedSpace.of("feature", "features", gates)

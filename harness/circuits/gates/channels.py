@@ -35,7 +35,10 @@ def patchable(
 ) -> GatedModel:
     """The channels of a model under a task's choices; all positions share a channel's mask."""
     gated = [site for site in sites(model.config) if site.kind in GATED[choices.component]]
-    gates = [Gates(site.name, site.width, site.heads) for site in gated]
+    gates = [
+        Gates(site.name, site.width, site.heads, site.heads not in (None, model.config.n_heads))
+        for site in gated
+    ]
     wiring = Wiring.of(model) if choices.component == "channels" else None
     space = GatedSpace.of(INFO.name, INFO.unit, gates, wiring)
     return GatedModel(model, space, {site.name: Channels() for site in gated}, background)

@@ -36,7 +36,7 @@ class GatedModel:
     """A frozen model whose sites `codes` are gated; implements `PatchableModel`.
 
     `codes` has a code for each of `space.gates`, in that order. `background` gives means over what
-    the model was trained on, or has them; None where neither is known.
+    the model was trained on; one of a circuit's file is used for the ablation that it is of.
     """
 
     model: Transformer
@@ -53,6 +53,8 @@ class GatedModel:
         """
         kind = choices.ablation
         plain = GatedCounterfactuals(self.model, self.space, self.codes, kind)
+        if isinstance(self.background, Baseline) and self.background.ablation == kind:
+            return replace(plain, baseline=self.background)
         if kind == TRAINING_MEANS:
             return replace(plain, baseline=self._of_training())
         if kind in ("mean", "mean_positional"):
@@ -63,10 +65,8 @@ class GatedModel:
         return plain
 
     def _of_training(self) -> Baseline:
-        """The means over the training data: those at hand, else taken now."""
-        if isinstance(self.background, Baseline):
-            return self.background
-        if self.background is None:
+        """The means over the training data."""
+        if self.background is None or isinstance(self.background, Baseline):
             raise HarnessError(
                 "ablation 'mean_training' takes means over what the model was trained on, and of "
                 "this model that is not known: choose `ablation: mean` (over discovery pairs), "

@@ -28,7 +28,7 @@ MOST_ELEMENTS = 1 << 26
 class Gates:
     """The elements of one site: `size` of them, called `{name}.0`, `{name}.1`, ….
 
-    `heads`: how many heads or groups of heads they divide into, in order. `rest`: what becomes of
+    `heads`: how many heads they divide into, in order, or groups of heads (`shared`). `rest`: what becomes of
     the part of the site's value that no element carries: there is none, it is always there, never
     there, or an element `{name}.error`; `width`: its numbers.
     """
@@ -36,6 +36,7 @@ class Gates:
     name: str
     size: int
     heads: int | None = None
+    shared: bool = False
     rest: Rest = "none"
     width: int = 0
 
@@ -60,13 +61,12 @@ class Gates:
 
         Groups of heads that share keys and values are parts of their own.
         """
-        part, _, kind = self.name.partition(".")
+        part = self.name.partition(".")[0]
         if self.heads is None:
             yield from [part] * self.elements
             return
-        letter = "h" if kind in ("q", "z") else "g"
         for head in range(self.heads):
-            yield from [f"{part}.{letter}{head}"] * (self.size // self.heads)
+            yield from [f"{part}.{'g' if self.shared else 'h'}{head}"] * (self.size // self.heads)
 
 
 @dataclass(frozen=True, repr=False)

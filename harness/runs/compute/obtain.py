@@ -53,7 +53,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
     elif cell.model.weights is not None:
-        _training_data(cell, data)  # refuses a task that the model was not trained for
+        training_data(cell, data)  # refuses a task that the model was not trained for
         model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
         require_fit(model, data)
     else:
