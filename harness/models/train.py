@@ -55,7 +55,7 @@ def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict
     require_tokens(model.config, pairs)
     values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
-        logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
+        logits = model.unembed(batch.at_positions(model.stream(batch.clean)), batch.read_tokens())
         for name, measure in QUALITY.items():
             values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
     return values
@@ -76,7 +76,7 @@ def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu")
     targets = torch.from_numpy(batch.targets).to(device)
     lengths = torch.from_numpy(batch.lengths).to(device)
     rows = targets >= 0
-    logits = model.unembed(model.stream(tokens, lengths)[rows])
+    logits = model.unembed(model.stream(tokens, lengths)[rows], tokens[rows])
     if batch.allowed is None:
         return F.cross_entropy(logits, targets[rows])
     allowed = torch.from_numpy(batch.allowed).to(device)[rows]
