@@ -191,6 +191,7 @@ def cell_verdict(cell: StoredCell) -> Verdict:
         data.whole,
         data.empty,
         None if numeric(result) else accuracies,
+        unit_of(result),
     )
 
 
