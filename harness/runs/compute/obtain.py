@@ -21,7 +21,8 @@ from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
-from harness.models.train import Trainer
+from harness.models.training.data import HeldOutPairs
+from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.runs.plan.shipped import weights_folder
@@ -125,7 +126,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         config,
         spec.training,
         data,
-        data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+        HeldOutPairs(data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True)),
         scratch=models.scratch(cell.model_id),
         log=log,
         device=cell.runtime.device,

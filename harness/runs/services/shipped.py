@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.models.loading.folder import CONFIG, WEIGHTS
-from harness.models.train import quality
+from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model

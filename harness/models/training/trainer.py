@@ -1,4 +1,4 @@
-"""Train the one transformer on a task's own data: AdamW, warm-up, cosine decay, early stop.
+"""Train the one transformer: AdamW, warm-up, cosine decay, early stop.
 
 Everything random is drawn from generators seeded by the spec: weights from `seed`, the batch of
 step s from (seed, s). A training that was killed therefore resumes from its last checkpoint and
@@ -20,54 +20,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.datasets.batch import Batches
-from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+from harness.datasets.pairs import TrainingBatch
 from harness.errors import HarnessError
-from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
-from harness.models.fit import require_tokens
+from harness.models.training.data import HeldOut, TrainingData
+from harness.models.training.schedule import learning_rate
 from harness.models.transformer import Transformer, random_model
 from harness.progress import Stage, stage
+from harness.spec.key import at_default, spec_fields
 from harness.spec.types import Training
 
 CHECKPOINT_SECONDS = 15.0
-EVALUATION_BATCH = 256
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Log = Callable[[str], None]
-
-
-QUALITY = {
-    "accuracy": accuracy,
-    "good_mass": good_mass,
-    "loss": cross_entropy,
-}
-
-
-@torch.no_grad()
-def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
-    """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
-
-    One float64 [n] per name in `QUALITY`, in the order of the pairs. Raises `HarnessError` for
-    tokens that the model does not know.
-    """
-    require_tokens(model.config, pairs)
-    values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
-    for batch in Batches(pairs, EVALUATION_BATCH, device):
-        logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
-        for name, measure in QUALITY.items():
-            values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
-    return values
-
-
-def learning_rate(spec: Training, step: int) -> float:
-    """Rate at a step: linear warm-up to `learning_rate`, cosine down to its final share."""
-    if step < spec.warmup_steps:
-        return spec.learning_rate * (step + 1) / spec.warmup_steps
-    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
-    floor = spec.final_learning_rate
-    return spec.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu") -> Tensor:
@@ -91,15 +58,15 @@ class Trainer:
         self,
         config: TransformerConfig,
         spec: Training,
-        data: TaskData,
-        validation: PromptPairs,
+        data: TrainingData,
+        held_out: HeldOut,
         *,
         scratch: Path,
         log: Log,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.config, self.spec, self.data, self.validation = config, spec, data, validation
+        self.config, self.spec, self.data, self.held_out = config, spec, data, held_out
         self.device, self.dtype, self.log = device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
         self.model = random_model(config, spec.seed).to(device, dtype)
@@ -159,15 +126,13 @@ class Trainer:
         return loss.detach()
 
     def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
-        held_out = quality(self.model, self.validation, self.device)
         entry = {"step": self.step, "training_loss": float(loss)}
         self._check(entry["training_loss"])
-        entry |= {name: float(values.mean()) for name, values in held_out.items()}
+        entry |= self.held_out.measure(self.model, self.device)
         self.history.append(entry)
         shown.advance(
             0,
-            f"loss {entry['training_loss']:.4f}, held-out accuracy {entry['accuracy']:.4f}, "
-            f"{speed:,.0f} tokens/s",
+            f"loss {entry['training_loss']:.4f}, held-out {_judged(entry)}, {speed:,.0f} tokens/s",
         )
 
     def _check(self, loss: float) -> None:
@@ -181,10 +146,13 @@ class Trainer:
         target = self.spec.target
         if target is None or not self.history:
             return False
-        last = self.history[-1]
-        if target.metric == "accuracy":
-            return last["accuracy"] >= target.value
-        return last["loss"] <= target.value
+        last = self.history[-1].get(target.metric)
+        if last is None:
+            raise HarnessError(
+                f"training.target is an {target.metric}, and what is held out has no answers; "
+                "give a loss"
+            )
+        return last >= target.value if target.metric == "accuracy" else last <= target.value
 
     # ------------------------------------------------------------ checkpoints
     @cached_property
@@ -194,10 +162,10 @@ class Trainer:
             self.spec.objective, self.spec.batch_size, 0, self.spec.seed
         )
         return {
-            "config": self.config.to_dict(),
-            "spec": asdict(self.spec),
+            "config": _config_of(self.config),
+            "spec": _training_of(self.spec),
             "first_batch": sha256(first.tokens.tobytes() + first.targets.tobytes()).hexdigest(),
-            "validation": self.validation.digest(),
+            "validation": self.held_out.digest(),
             "dtype": str(self.dtype),
             "torch": torch.__version__,
         }
@@ -224,3 +192,25 @@ class Trainer:
                 self.optimiser.state[parameter] = {"step": count, **moments}
         self.step, self.history = state["step"], state["history"]
         return True
+
+
+_YOUNGER_CONFIG = ("attention_sink", "bigram_table", "activation_sparsity")
+"""Fields of a configuration that older checkpoints do not have."""
+
+
+def _config_of(config: TransformerConfig) -> dict[str, Any]:
+    """A configuration as checkpoints hold it: younger fields only where they are set."""
+    held = config.to_dict()
+    return {name: held[name] for name in held if name not in _YOUNGER_CONFIG or held[name]}
+
+
+def _training_of(spec: Training) -> dict[str, Any]:
+    """A training as checkpoints hold it: a younger key only where it is not at its default."""
+    held, keys = asdict(spec), spec_fields(Training)
+    return {name: held[name] for name in held if not at_default(keys[name], getattr(spec, name))}
+
+
+def _judged(entry: dict[str, float]) -> str:
+    """What an evaluation says of held-out data, in a word and a number."""
+    name = "accuracy" if "accuracy" in entry else "loss"
+    return f"{name} {entry[name]:.4f}"
