@@ -65,7 +65,7 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
         "models_to_train": [
             {"model": group[0].model_name, "model_id": model_id}
             for model_id, group in plan.by_model.items()
-            if model_id in needed and group[0].model.kind == "train" and not models.exists(model_id)
+            if model_id in needed and group[0].trains and not models.exists(model_id)
         ],
         "expected": {
             "seconds": ahead.seconds,
