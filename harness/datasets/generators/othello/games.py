@@ -60,7 +60,7 @@ class BoardStates:
     @property
     def black_to_move(self) -> NDArray[np.bool_]:
         """Whether black plays next, where anybody does: bool [n, plies]."""
-        return self.black == self.passed
+        return np.equal(self.black, self.passed)
 
     def seen_by_next(self) -> tuple[Bits, Bits]:
         """`mine` and `theirs` of the player who moves next, the other convention in use."""
