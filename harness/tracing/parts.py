@@ -76,14 +76,14 @@ class Explicit:
 
 
 @dataclass(frozen=True)
-class Neurons:
+class NeuronParts:
     """The hidden layer of an MLP: an identity dictionary, too large to be written out."""
 
     units: Tensor
     mlp: FrozenMLP
 
     @classmethod
-    def of(cls, mlp: FrozenMLP) -> Neurons:
+    def of(cls, mlp: FrozenMLP) -> NeuronParts:
         """Units that are exactly 0 at a token are no parts there."""
         length, width = mlp.hidden.shape
         every = torch.arange(width, device=mlp.hidden.device).expand(length, -1)

@@ -22,7 +22,7 @@ from harness.models.transformer import Transformer
 from harness.tracing.freeze import Frozen, freeze
 from harness.tracing.frozen.attention import FrozenAttention
 from harness.tracing.frozen.mlps import FrozenMLP
-from harness.tracing.parts import Explicit, Neurons, PartKind, Parts
+from harness.tracing.parts import Explicit, NeuronParts, PartKind, Parts
 from harness.tracing.readings import HeadReading, ModuleReading, NeuronReading, features_of
 from harness.tracing.writers import Reading, StreamWriter
 
@@ -170,7 +170,7 @@ def _writers(
         elif hidden in codes:
             yield _coded(f"m{layer}", read, mlp, codes[hidden], values[hidden], of_hidden=True)
         elif mlps == "neurons":
-            yield _whole(f"m{layer}", "neuron", read, Neurons.of(mlp), NeuronReading(mlp), mlp)
+            yield _whole(f"m{layer}", "neuron", read, NeuronParts.of(mlp), NeuronReading(mlp), mlp)
         else:
             part = values[site] - mlp.bias_part()
             module = Explicit.whole(part[:, None])
