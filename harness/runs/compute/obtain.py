@@ -1,4 +1,4 @@
-"""Obtain the model of a cell: trained (once, then cached), loaded or compiled."""
+"""Obtain the model of a cell: trained (once, then cached, or shipped), loaded or compiled."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from harness.models.training.data import HeldOutPairs
 from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
+from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
 from harness.spec.types import CompileModel, LoadModel, TrainModel
 
@@ -51,6 +52,10 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
         require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
+    elif cell.model.weights is not None:
+        _training_data(cell, data)  # refuses a task that the model was not trained for
+        model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
+        require_fit(model, data)
     else:
         taught = _training_data(cell, data)
         with models.lock(cell.model_id):
