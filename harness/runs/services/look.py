@@ -36,7 +36,7 @@ from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task
+from harness.spec.types import Method, Runtime, Task, TrainModel
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
