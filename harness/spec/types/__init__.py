@@ -33,6 +33,7 @@ from harness.spec.types.names import (
     Objective,
 )
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
+from harness.spec.types.sparsity import Anneal, Sparsity
 from harness.spec.types.suite import Exclusion, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
@@ -44,6 +45,7 @@ __all__ = [
     "MIB_SIZES",
     "Ablation",
     "ActivationSparsity",
+    "Anneal",
     "Architecture",
     "CircuitTarget",
     "CompileModel",
@@ -66,6 +68,7 @@ __all__ = [
     "Runtime",
     "Selection",
     "SparseSite",
+    "Sparsity",
     "SplitShares",
     "Suite",
     "Task",
