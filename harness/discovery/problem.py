@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
@@ -123,6 +123,16 @@ class Problem:
             raise HarnessError(problem)
 
 
+class ActiveSet(NamedTuple):
+    """A ranking that holds for its `size` strongest elements alone: it knows nothing of the others.
+
+    `scores` float [E], 0 or more.
+    """
+
+    scores: Tensor
+    size: int
+
+
 @dataclass(frozen=True)
 class Discovery:
     """What a method found.
@@ -131,6 +141,8 @@ class Discovery:
     sums over pairs. `rankings` are further scores, each for circuits of about that many
     elements: a circuit is cut from the nearest one. `circuits` bool [E] are what the method itself
     settled on; where there are any, a circuit of n elements is the largest of them with at most n.
+    `active`: where there are any, every circuit is cut inside one of these sets: one of n elements
+    from the smallest that has so many, or it is the largest of them whole.
     `additive`: the score of an edge into keys or values that heads share is the sum of what edges
     into those of each head would score (attribution, to first order), not a rank of its own (a
     probability, a threshold, a share). `notes` are numbers about the search, for the record.
@@ -141,6 +153,7 @@ class Discovery:
     scores: Tensor
     rankings: Mapping[int, Tensor] = field(default_factory=dict)
     circuits: tuple[Tensor, ...] = ()
+    active: tuple[ActiveSet, ...] = ()
     additive: bool = False
     notes: Mapping[str, float] = field(default_factory=dict)
     earlier_seconds: float = 0.0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.circuits.select import select
 from harness.circuits.space import Space
-from harness.discovery.problem import Discovery
+from harness.discovery.problem import ActiveSet, Discovery
 from harness.errors import HarnessError
 from harness.spec.types import Ablation, Selection
 
@@ -27,12 +27,17 @@ def circuit_of(
 ) -> Tensor:
     """A circuit of at most n elements, the ablation's dead ends removed (`Space.prune`): bool [E].
 
-    Where the method settled on circuits, the largest of them with at most n elements; the empty one
-    if none is that small. Else the scores' strongest elements, from the ranking made for a number
-    of elements nearest to n (in ratio). All elements are the whole model for every method.
+    Where the method learned active sets, the strongest of the smallest one that has n elements, or
+    the largest one whole. Where it settled on circuits, the largest of them with at most n
+    elements; the empty one if none is that small. Else the scores' strongest elements, from the
+    ranking made for a number of elements nearest to n (in ratio). All elements are the whole model
+    for every method.
     """
     if n >= len(space):
         return torch.ones(len(space), dtype=torch.bool)
+    if discovery.active:
+        chosen = _active_set(discovery, n)
+        return select(chosen.scores, space, min(n, chosen.size), selection, ablation)
     if discovery.circuits:
         alive = [space.prune(kept, ablation) for kept in discovery.circuits]
         fitting = [kept for kept in alive if int(kept.sum()) <= n]
@@ -43,6 +48,8 @@ def circuit_of(
 
 def ranking_for(discovery: Discovery, n: int) -> Tensor:
     """The scores that circuits of n elements are cut from."""
+    if discovery.active:
+        return _active_set(discovery, n).scores
     return discovery.rankings[_nearest(discovery, n)] if discovery.rankings else discovery.scores
 
 
@@ -52,11 +59,21 @@ SCORES = "scores"
 
 def cut_from(discovery: Discovery, n: int, unit: str) -> str:
     """In words, what circuits of n elements come from: `scores` if circuits of all sizes do."""
+    if discovery.active:
+        return f"an active set of {_active_set(discovery, n).size} {unit}"
     if discovery.circuits:
         return "circuits that the method settled on"
     if discovery.rankings:
         return f"scores made for about {_nearest(discovery, n)} {unit}"
     return SCORES
+
+
+def _active_set(discovery: Discovery, n: int) -> ActiveSet:
+    """The smallest active set with n elements; the largest where none has so many."""
+    large_enough = [one for one in discovery.active if one.size >= n]
+    if large_enough:
+        return min(large_enough, key=lambda one: one.size)
+    return max(discovery.active, key=lambda one: one.size)
 
 
 def _nearest(discovery: Discovery, n: int) -> int:
@@ -91,6 +108,7 @@ def checked(discovery: Any, space: Space, method: str) -> Discovery:
         scores=finite(discovery.scores),
         rankings={size: finite(scores) for size, scores in discovery.rankings.items()},
         circuits=tuple(kept.cpu().bool() for kept in discovery.circuits),
+        active=tuple(one._replace(scores=finite(one.scores)) for one in discovery.active),
     )
 
 

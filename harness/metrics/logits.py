@@ -70,6 +70,49 @@ def logit_diff(logits: Tensor, batch: Answers) -> Tensor:
     )
 
 
+def _odds(logits: Tensor, batch: Answers) -> Tensor:
+    """Log odds of the good answers against the bad ones at each position: [..., B, P]."""
+    good, bad = _set_weights(batch)
+    return _log_sum_exp(logits, batch.good, good, batch) - _log_sum_exp(
+        logits, batch.bad, bad, batch
+    )
+
+
+def _log_sum_exp(logits: Tensor, ids: Tensor, members: Tensor, batch: Answers) -> Tensor:
+    """log Σ exp over the members of ids [B, P, ·]; not a number where there are none.
+
+    Positions that a prompt does not use give 0, so that their gradient is 0 too.
+    """
+    values = _single(_gather(logits, ids))
+    counted = members | ~batch.read[..., None]
+    total = values.masked_fill(~counted, float("-inf")).logsumexp(-1)
+    return total.where(members.any(-1), float("nan")).where(batch.read, 0)
+
+
+def log_odds(logits: Tensor, batch: Answers) -> Tensor:
+    """log p(good) - log p(bad) of the sets of answers, in nats: logsumexp over each.
+
+    Answers in both sets are left out. With one answer in each it is `logit_diff`.
+    """
+    return over_positions(_odds(logits, batch), batch)
+
+
+def task_loss(logits: Tensor, batch: Answers) -> Tensor:
+    """-log p(good | good or bad answers), in nats; ln 2 is chance (Gao et al. 2025).
+
+    The cross-entropy of a choice between the two sets alone, softplus(-log odds). A mean over
+    prompts is per sequence: half of what is summed over both prompts of a pair.
+    """
+    from torch.nn.functional import softplus
+
+    return over_positions(softplus(-_odds(logits, batch)), batch)
+
+
+def p_correct(logits: Tensor, batch: Answers) -> Tensor:
+    """p(good | good or bad answers) = sigmoid(log odds); ½ is chance (Gao et al. 2025)."""
+    return over_positions(_odds(logits, batch).sigmoid(), batch)
+
+
 def prob_diff(logits: Tensor, batch: Answers) -> Tensor:
     """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023).
 
@@ -162,6 +205,39 @@ MEASURES = (
         cross_entropy,
         unit="nats",
         roles=frozenset({"objective"}),
+    ),
+    Measure(
+        "task_loss",
+        "task loss",
+        "down",
+        "-log p(good answers | good or bad ones): a choice between two sets; ln 2 is chance",
+        "Gao et al. 2025",
+        "logits",
+        task_loss,
+        unit="nats",
+        roles=frozenset({"objective", "extra"}),
+    ),
+    Measure(
+        "p_correct",
+        "p(correct)",
+        "up",
+        "p(good answers | good or bad ones), ½ is chance",
+        "Gao et al. 2025",
+        "logits",
+        p_correct,
+        roles=frozenset({"extra"}),
+    ),
+    Measure(
+        "log_odds",
+        "log odds",
+        "up",
+        "log of the probability of all good answers over that of all bad ones (answers in both "
+        "left out)",
+        "standard",
+        "logits",
+        log_odds,
+        unit="nats",
+        roles=frozenset({"extra"}),
     ),
     Measure(
         "kl",

@@ -15,8 +15,8 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.select import top_n
 from harness.discovery.masks.edge_pruning import EdgePruning
-from harness.discovery.problem import Discovery
-from harness.discovery.sizing import checked, circuit_of, ranking_for
+from harness.discovery.problem import ActiveSet, Discovery
+from harness.discovery.sizing import checked, circuit_of, cut_from, ranking_for
 from harness.errors import HarnessError
 from harness.spec.types import Selection
 
@@ -72,6 +72,22 @@ def test_settled_circuits_are_taken_whole_and_never_exceed_the_size():
         assert torch.equal(circuit_of(found, SPACE, n, TOP, RUN), small)
     assert torch.equal(circuit_of(found, SPACE, int(large.sum()), TOP, RUN), large)
     assert not circuit_of(found, SPACE, int(small.sum()) - 1, TOP, RUN).any()
+
+
+def test_circuits_are_never_cut_beyond_an_active_set():
+    """[16] Of n elements from the smallest set that has so many; the largest whole beyond all."""
+    small, large = ActiveSet(scores(1), 12), ActiveSet(scores(2), 30)
+    found = Discovery(scores(0), active=(large, small))
+    for n, one, cut in ((5, small, 5), (12, small, 12), (13, large, 13), (33, large, 30)):
+        wanted = SPACE.prune(top_n(one.scores, cut), RUN)
+        assert torch.equal(circuit_of(found, SPACE, n, TOP, RUN), wanted)
+        assert torch.equal(ranking_for(found, n), one.scores)
+        assert cut_from(found, n, "edges") == f"an active set of {one.size} edges"
+    assert circuit_of(found, SPACE, len(SPACE), TOP, RUN).all()
+    bad = scores(0)
+    bad[3] = torch.inf
+    with pytest.raises(HarnessError, match="not finite"):
+        checked(Discovery(scores(0), active=(small, ActiveSet(bad, 3))), SPACE, "mine")
 
 
 def test_all_edges_are_the_whole_model_for_every_method():

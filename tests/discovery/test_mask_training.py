@@ -42,7 +42,12 @@ TABLE = {
     -2.0: ("0.60", "0.026"),
     -5.0: ("0.968", "0.001"),
 }
-LEARNED = ("edge_pruning", "subnetwork_probing", "uniform_gradient_sampling")
+LEARNED = (
+    "edge_pruning",
+    "subnetwork_probing",
+    "uniform_gradient_sampling",
+    "heaviside_masks",
+)
 ALL_KINDS = pytest.mark.parametrize("kind", LEARNED)
 
 
@@ -229,6 +234,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     params = {"steps": 20, "batch_size": 4}
     if kind == "edge_pruning":
         params["sparsities"] = [0.5, 0.7]
+    if kind == "heaviside_masks":
+        params |= {"trials": 2, "objective": "kl"}
     monkeypatch.setattr(mask_training, "SETS_BUFFER", 1)  # one training after the other
     method = make_method(kind, params)
     whole = method.discover(problem_of(model, batch))
@@ -250,6 +257,9 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
     assert whole.rankings.keys() == resumed.rankings.keys()
     assert all(torch.equal(whole.rankings[n], resumed.rankings[n]) for n in whole.rankings)
     assert whole.notes == resumed.notes
+    for one, other in zip(whole.active, resumed.active, strict=True):
+        assert one.size == other.size
+        assert torch.equal(one.scores, other.scores)
     assert resumed.earlier_seconds > 0
     assert resumed.earlier_processor_seconds > 0
 

@@ -91,3 +91,35 @@ def test_positions_without_an_answer_have_no_gradient(name):
     assert torch.isfinite(at).all()
     assert (at[positions < 0] == 0).all()
     assert at[positions >= 0].abs().sum() > 0
+
+
+def test_the_task_loss_chooses_between_good_and_bad_answers_alone():
+    pair = batch([[[1]], [[3]]], [[[3]], [[1]]])
+    logits = LOGITS.expand(2, -1, -1)
+    wanted = [math.log1p(math.exp(-5.0)), math.log1p(math.exp(5.0))]
+    assert of_logits.task_loss(logits, pair).tolist() == pytest.approx(wanted, rel=1e-6)
+    p = [1 / (1 + math.exp(-5.0)), 1 / (1 + math.exp(5.0))]
+    assert of_logits.p_correct(logits, pair).tolist() == pytest.approx(p, rel=1e-6)
+    assert of_logits.log_odds(logits, pair).tolist() == [5, -5]
+    assert of_logits.task_loss(0 * logits, pair).tolist() == pytest.approx([math.log(2)] * 2)
+    # No other token's logit plays a part, unlike in the cross-entropy.
+    others = logits.clone()
+    others[..., [0, 2]] += 7
+    assert torch.equal(of_logits.task_loss(others, pair), of_logits.task_loss(logits, pair))
+
+
+def test_the_task_loss_of_sets_adds_up_probabilities_and_leaves_out_what_is_in_both():
+    """Good {0, 1}, bad {1, 2, 3}: p(0) against p(2) + p(3)."""
+    sets = batch([[[0, 1, -1]]], [[[1, 2, 3]]])
+    p = LOGITS.double().softmax(-1)[0, 0]
+    good, bad = float(p[0]), float(p[2] + p[3])
+    assert of_logits.log_odds(LOGITS, sets).item() == pytest.approx(math.log(good / bad))
+    assert of_logits.task_loss(LOGITS, sets).item() == pytest.approx(-math.log(good / (good + bad)))
+    nothing_bad = batch([[[0, 1]]], [[[-1, 1]]])
+    assert math.isnan(of_logits.task_loss(LOGITS, nothing_bad).item())
+
+
+def test_the_task_loss_stays_exact_where_the_answer_is_sure():
+    sure = torch.tensor([[[0.0, 60.0, 0.0, 0.0]]])
+    pair = batch([[[1]]], [[[3]]])
+    assert of_logits.task_loss(sure, pair).item() == pytest.approx(math.exp(-60), rel=1e-5)

@@ -31,6 +31,7 @@ class StepObjective:
     ) -> None:
         self.patchable, self.device = problem.patchable, problem.device.type
         self.loss = LOSSES[problem.resolved(training.objective)]
+        self.exact_zeros = not training.zeros_learn
         self.prompts = StepPrompts(problem, training.batch_size, seed, training.steps, budget)
 
     def __call__(self, masks: Tensor, step: int) -> Tensor:
@@ -43,7 +44,7 @@ class StepObjective:
         for rows in torch.arange(count).split(at_once):
             some = prompts if len(rows) == count else prompts.take(rows)
             logits = self.patchable.masked_logits(
-                some.batch, leaf, some.counterfactual, exact_zeros=True
+                some.batch, leaf, some.counterfactual, exact_zeros=self.exact_zeros
             )
             loss = self.loss(logits, some.whole, some.batch).sum(-1) / count
             gradient += torch.autograd.grad(loss.sum(), leaf)[0]

@@ -51,7 +51,10 @@ class MaskDistribution(Protocol):
         ...
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """One mask per set and element [S, E], differentiable; without a gradient where it is 0."""
+        """One mask per set and element [S, E], differentiable.
+
+        Without a gradient where it is 0, unless the training's `zeros_learn` says otherwise.
+        """
         ...
 
     def pressure(self, drawn: Tensor, step: int) -> Tensor:
@@ -66,7 +69,7 @@ class MaskDistribution(Protocol):
         ...
 
     def kept(self) -> Tensor:
-        """P(mask > 0) of each set and element [S, E]: what elements are ranked by."""
+        """What elements are ranked by, mostly P(mask > 0), of each set and element [S, E]."""
         ...
 
     def report(self) -> Mapping[str, Tensor]:
@@ -83,6 +86,8 @@ class MaskTraining:
     """How long, on how many prompts at a time, and for what.
 
     `warmup`: share of steps with a rising learning rate. `draws`: masks of each step.
+    `zeros_learn`: whether masks that are exactly 0 have a gradient, so that elements without it
+    must be run too.
     """
 
     steps: int
@@ -91,6 +96,7 @@ class MaskTraining:
     warmup: float = 0.0
     draws: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
+    zeros_learn: bool = False
 
 
 def mask_passes(params: Params, extent: Extent, levels: str) -> float:

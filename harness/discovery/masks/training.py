@@ -57,11 +57,36 @@ def train_masks(
     masks are expected to keep; of two that keep equally many, the later level's. `labels` name the
     levels in the notes. Raises `HarnessError` if an objective stops being finite.
     """
+    sets = train_sets(problem, method, levels, labels, title)
+    return Discovery(
+        sets.scores[len(sets.scores) // 2],
+        {max(1, round(float(scores.sum()))): scores for scores in sets.scores},
+        notes=sets.notes,
+        earlier_seconds=sets.earlier.wall,
+        earlier_processor_seconds=sets.earlier.processor,
+    )
+
+
+class TrainedSets(NamedTuple):
+    """What elements are ranked by [E] (`MaskDistribution.kept`) in each trained set, the last
+    reports of all by label and name, and what was spent before the search was resumed.
+    """
+
+    scores: list[Tensor]
+    notes: dict[str, float]
+    earlier: Spent
+
+
+def train_sets(
+    problem: Problem, method: MaskMethod, levels: Sequence[float], labels: Sequence[str], title: str
+) -> TrainedSets:
+    """Train a set of masks for each level. Raises as `train_masks`."""
     training = method.training()
     seed = int(torch.randint(2**30, (), generator=problem.generator))
     objective = StepObjective(problem, training, seed)
     identity = fingerprint(problem) if problem.scratch else {}
-    at_once, sets, earlier = _sets_at_once(problem, training), list[_Set](), Spent()
+    at_once, scores, earlier = _sets_at_once(problem, training), list[Tensor](), Spent()
+    notes: dict[str, float] = {}
     for start in range(0, len(levels), at_once):
         some = levels[start : start + at_once]
         distribution = method.distribution(problem, some)
@@ -71,35 +96,11 @@ def train_masks(
         shown = f"{title} {', '.join(f'{level:.4g}' for level in some)}"
         before = run.finish(shown, path, problem.resolved(training.objective), identity)
         earlier = earlier.plus(before)
-        sets += _sets(distribution)
-    return Discovery(
-        sets[len(sets) // 2].scores,
-        {max(1, round(float(one.scores.sum()))): one.scores for one in sets},
-        notes={
-            f"{label}/{name}": value
-            for label, one in zip(labels, sets, strict=True)
-            for name, value in one.report.items()
-        },
-        earlier_seconds=earlier.wall,
-        earlier_processor_seconds=earlier.processor,
-    )
-
-
-class _Set(NamedTuple):
-    """P(mask > 0) of one trained set's elements [E], whose sum is the size it is expected to have;
-    its distribution's last report.
-    """
-
-    scores: Tensor
-    report: dict[str, float]
-
-
-def _sets(distribution: MaskDistribution) -> list[_Set]:
-    kept, report = distribution.kept().detach().cpu().double(), distribution.report()
-    return [
-        _Set(scores, {name: float(x[index]) for name, x in report.items()})
-        for index, scores in enumerate(kept)
-    ]
+        scores += distribution.kept().detach().cpu().double().unbind()
+        report = distribution.report()
+        for index, label in enumerate(labels[start : start + at_once]):
+            notes |= {f"{label}/{name}": float(x[index]) for name, x in report.items()}
+    return TrainedSets(scores, notes, earlier)
 
 
 def _sets_at_once(problem: Problem, training: MaskTraining) -> int:

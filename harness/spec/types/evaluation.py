@@ -38,7 +38,7 @@ class CircuitTarget:
         "Target",
         "What the smallest circuit is searched for: a faithfulness, or a loss not to exceed.",
         name="circuit_target",
-        rules=(exactly_one("faithfulness", "kl", "cross_entropy", "squared_error"),),
+        rules=(exactly_one("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss"),),
     )
 
     faithfulness: Annotated[
@@ -57,6 +57,16 @@ class CircuitTarget:
         float | None,
         Key("Squared error", "Largest mean squared distance of the logits.", [0.01], minimum=0),
     ] = None
+    task_loss: Annotated[
+        float | None,
+        Key(
+            "Task loss",
+            "Largest mean loss of the choice between good and bad answers, in nats.",
+            [0.15],
+            younger=True,
+            minimum=0,
+        ),
+    ] = None
 
     def __repr__(self) -> str:
         """As titles of cells and tables show it: `kl 0.1`."""
@@ -74,7 +84,7 @@ class CircuitTarget:
 
     @property
     def _said(self) -> tuple[str, float]:
-        names = ("faithfulness", "kl", "cross_entropy", "squared_error")
+        names = ("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss")
         return next((n, x) for n in names if (x := getattr(self, n)) is not None)
 
 
