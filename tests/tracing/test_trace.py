@@ -66,9 +66,7 @@ def test_chance_is_a_share_of_what_other_prompts_contribute():
     assert KeepRule("null", 0.05).kept(one, chance).tolist() == [[True, True, False, True, False]]
 
 
-@pytest.mark.parametrize(
-    "text", ["rel", "rel:x", "rel:2", "topk:0", "topk:1.5", "null:0"]
-)
+@pytest.mark.parametrize("text", ["rel", "rel:x", "rel:2", "topk:0", "topk:1.5", "null:0"])
 def test_other_rules_are_refused(text):
     with pytest.raises(HarnessError, match="no rule to keep contributions"):
         KeepRule.parse(text)
