@@ -52,6 +52,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
             cell.model.format,
             dtype=getattr(torch, runtime.dtype),
             device=runtime.device,
+            without_tokens=cell.model.without_tokens or (),
         )
         require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
