@@ -1,4 +1,4 @@
-"""Train the one transformer: AdamW, warm-up, cosine decay, early stop.
+"""Train the one transformer: the loop, its evaluations, early stop and checkpoints.
 
 Everything random is drawn from generators seeded by the spec: weights from `seed`, the batch of
 step s from (seed, s). A training that was killed therefore resumes from its last checkpoint and
@@ -24,17 +24,21 @@ from harness.datasets.pairs import TrainingBatch
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
+from harness.models.training.counts import dead_neurons, nonzeros
 from harness.models.training.data import HeldOut, TrainingData
-from harness.models.training.schedule import learning_rate
+from harness.models.training.optimiser import Optimiser
 from harness.models.transformer import Transformer, random_model
 from harness.progress import Stage, stage
 from harness.spec.key import at_default, spec_fields
-from harness.spec.types import Training
+from harness.spec.types import Sparsity, Training
 
 CHECKPOINT_SECONDS = 15.0
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Log = Callable[[str], None]
+Entry = dict[str, Any]
+"""An evaluation: `step`, `training_loss`, what the held-out data measures (with its `entropy` also
+`excess`, the loss above it), and of a sparse model `nonzeros` in all, of its `tensors` and its
+`dead_neurons`."""
 
 
 def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu") -> Tensor:
@@ -63,37 +67,28 @@ class Trainer:
         *,
         scratch: Path,
         log: Log,
+        sparsity: Sparsity | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config, self.spec, self.data, self.held_out = config, spec, data, held_out
-        self.device, self.dtype, self.log = device, dtype, log
+        self.sparsity, self.device, self.dtype, self.log = sparsity, device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
         self.model = random_model(config, spec.seed).to(device, dtype)
-        self.optimiser = self._optimiser()
+        self.optimiser = Optimiser(self.model, spec, sparsity)
         self.step = 0
-        self.history: list[dict[str, float]] = []
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        spec = self.spec
-        parameters = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.AdamW(
-            groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), fused=True
-        )
+        self.history: list[Entry] = []
 
     # ------------------------------------------------------------ the loop
-    def run(self) -> tuple[Transformer, list[dict[str, float]]]:
+    def run(self) -> tuple[Transformer, list[Entry]]:
         """Train to the target or the last step, resuming from a checkpoint if there is one.
 
         Returns the model, frozen and in evaluation mode, and one entry per evaluation.
         """
         if self._resume():
             self.log(f"resuming training at step {self.step}")
+        elif text := self.optimiser.reserved():
+            self.log(text)
         saved = time.monotonic()
         seen, started = 0, time.monotonic()
         with stage("training", self.spec.steps, "step", self.step) as shown:
@@ -116,19 +111,22 @@ class Trainer:
         return self.model.requires_grad_(False).eval(), self.history
 
     def _update(self, batch: TrainingBatch) -> Tensor:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.spec, self.step)
         loss = training_loss(self.model, batch, self.device)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.clear()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
-        self.optimiser.step()
+        self.optimiser.update(self.step)
         return loss.detach()
 
     def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
-        entry = {"step": self.step, "training_loss": float(loss)}
+        entry: Entry = {"step": self.step, "training_loss": float(loss)}
         self._check(entry["training_loss"])
         entry |= self.held_out.measure(self.model, self.device)
+        if "entropy" in entry:
+            entry["excess"] = entry["loss"] - entry["entropy"]
+        if self.sparsity is not None:
+            tensors = nonzeros(self.model, self.optimiser.budgets)
+            entry |= {"nonzeros": sum(tensors.values()), "tensors": tensors}
+            entry["dead_neurons"] = dead_neurons(self.model)
         self.history.append(entry)
         shown.advance(
             0,
@@ -144,9 +142,9 @@ class Trainer:
 
     def _reached(self) -> bool:
         target = self.spec.target
-        if target is None or not self.history:
+        if target is None or not self.history or not self.optimiser.is_final(self.step):
             return False
-        last = self.history[-1].get(target.metric)
+        last: float | None = self.history[-1].get(target.metric)
         if last is None:
             raise HarnessError(
                 f"training.target is an {target.metric}, and what is held out has no answers; "
@@ -168,14 +166,12 @@ class Trainer:
             "validation": self.held_out.digest(),
             "dtype": str(self.dtype),
             "torch": torch.__version__,
+            **({} if self.sparsity is None else {"sparsity": asdict(self.sparsity)}),
         }
 
     def _save(self) -> None:
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"model.{name}"] = parameter
-            for key in _MOMENTS:
-                tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
+        weights = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
+        tensors = weights | self.optimiser.state()
         note = {"step": self.step, "history": self.history}
         save_state(tensors, note, self.checkpoint, self._purpose)
 
@@ -187,9 +183,7 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-                moments = {key: tensors[f"{key}.{name}"].to(parameter) for key in _MOMENTS}
-                count = torch.tensor(float(state["step"]), device=self.device)
-                self.optimiser.state[parameter] = {"step": count, **moments}
+        self.optimiser.restore(tensors, state["step"])
         self.step, self.history = state["step"], state["history"]
         return True
 
@@ -210,7 +204,11 @@ def _training_of(spec: Training) -> dict[str, Any]:
     return {name: held[name] for name in held if not at_default(keys[name], getattr(spec, name))}
 
 
-def _judged(entry: dict[str, float]) -> str:
-    """What an evaluation says of held-out data, in a word and a number."""
+def _judged(entry: Entry) -> str:
+    """What an evaluation says of held-out data, and of a sparse model's weights."""
     name = "accuracy" if "accuracy" in entry else "loss"
-    return f"{name} {entry[name]:.4f}"
+    parts = [f"{name} {entry[name]:.4f}"]
+    parts += [f"{entry['excess']:.4f} above the entropy"] if "excess" in entry else []
+    if "nonzeros" in entry:
+        parts.append(f"{entry['nonzeros']:,} weights, {entry['dead_neurons']:,} dead neurons")
+    return ", ".join(parts)

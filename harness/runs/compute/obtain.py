@@ -137,6 +137,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         ),
         scratch=models.scratch(cell.model_id),
         log=log,
+        sparsity=spec.sparsity,
         device=cell.runtime.device,
         dtype=at_least_single(getattr(torch, cell.runtime.dtype)),
     )
@@ -149,6 +150,10 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         "history": history,
         "threads": cell.runtime.threads,
     }
+    if spec.sparsity is not None:
+        note["budgets"] = {
+            name: budget.at(spec.sparsity, 1) for name, budget in trainer.optimiser.budgets.items()
+        }
     _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.
     _note(folder / "timing.json", {"seconds": seconds})

@@ -16,6 +16,7 @@ from harness.spec.types.scalars import (
     Text,
     Title,
 )
+from harness.spec.types.sparsity import Sparsity
 from harness.spec.types.training import Training
 
 ModelName = Annotated[
@@ -82,6 +83,16 @@ class TrainModel:
         Training,
         Key("Training", "How the weights are found.", [{"objective": "answer", "steps": 2000}]),
     ]
+    sparsity: Annotated[
+        Sparsity | None,
+        Key(
+            "Sparsity",
+            "Keeps most weights zero; without it all weights are trained.",
+            [{"nonzero_fraction": 0.0625}],
+            absent=True,
+            younger=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
