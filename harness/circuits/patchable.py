@@ -139,7 +139,7 @@ def make_patchable(
 def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -> Tensor:
     """Logits [B, P, V] of the whole model at the read positions."""
     tokens = batch.corrupted if corrupted else batch.clean
-    return model.unembed(batch.at_positions(model.stream(tokens)))
+    return model.unembed(batch.at_positions(model.stream(tokens)), batch.read_tokens(tokens))
 
 
 def mask_gradient(

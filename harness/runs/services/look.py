@@ -33,10 +33,11 @@ from harness.runs.compute.prepare import (
     prepare,
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.plan.shipped import TRAINING, shipped_weights
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task
+from harness.spec.types import Method, Runtime, Task, TrainModel
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -125,7 +126,11 @@ def _training(cell: Cell, models: ModelStore) -> dict[str, Any] | None:
     """
     if not isinstance(cell.model, TrainModel):
         return None
-    note = models.read(cell.model_id).json("training.json")
+    shipped = cell.model.weights is not None
+    folder = (
+        shipped_weights(cell.model, cell.model_folder) if shipped else models.read(cell.model_id)
+    )
+    note = folder.json(TRAINING)
     last = {name: value for name, value in note["history"][-1].items() if name != "tensors"}
     if "budgets" in note:
         last["entries"] = sum(budget["entries"] for budget in note["budgets"].values())
