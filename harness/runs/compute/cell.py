@@ -30,7 +30,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.train import quality
 from harness.models.transformer import Transformer
-from harness.runs.compute.circuits import Ladder, Requested, grid, shares
+from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
@@ -57,7 +57,8 @@ _QUALITY: Last[dict[str, Any]] = Last()
 _PLAIN: Last[Times] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
-"""The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
+"""The circuit that is stored is the smallest measured one this faithful, else the whole graph; or
+that of the first target which is a task loss and is reached, where there are any."""
 
 
 def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> CellOutput:
@@ -77,7 +78,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
-    ladder = Ladder(discovery, test, cell.method.selection)
+    on_discovery = prepared.discovery if choices.searched_on == "discovery" else None
+    ladder = Ladder(discovery, test, cell.method.selection, pairs=on_discovery)
     circuits = ladder.requested()
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
@@ -180,22 +182,25 @@ def _stored_circuit(
     """The stored circuit, with the scores that circuits of its size are cut from."""
     space, curve = test.space, result["curve"]
     faithful = [
-        (one.size, one.n, one.kept)
+        one
         for one, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
-    whole = (len(space), len(space), torch.ones(len(space), dtype=torch.bool))
-    _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
-    scores = ranking_for(discovery, requested)
+    pruned = [one for one in circuits if one.is_for_task_loss]
+    everything = torch.ones(len(space), dtype=torch.bool)
+    whole = Requested(len(space), everything)
+    one = pruned[0] if pruned else min(faithful, key=lambda one: one.size, default=whole)
+    scores = ranking_for(discovery, one.n) if one.cut is None else one.cut.scores
+    origin = one.cut and one.cut.origin
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
-        "cut_from": cut_from(discovery, requested, space.unit),
+        "cut_from": origin or cut_from(discovery, one.n, space.unit),
         "scores": ADDITIVE if discovery.additive else RANKS,
     }
-    return Circuit(space, kept, scores, test.model.config.d_model, source)
+    return Circuit(space, one.kept, scores, test.model.config.d_model, source)
 
 
 # ---------------------------------------------------------------- result
@@ -235,11 +240,11 @@ def _curve(setup: Setup, circuits: Sequence[Requested], summary: Summary) -> lis
         {
             "size_requested": share,
             "requested": one.n,
-            "target": one.target,
+            "target": verified(one.target, measured_at := summary.point(index)),
             "size": one.size,
             "counts": dict(space.counts(one.kept)),
             "sparsity": sparsity(one.size, len(space)),
-            **summary.point(index),
+            **measured_at,
         }
         for index, (share, one) in enumerate(points)
     ]
