@@ -33,6 +33,11 @@ MODEL_HELP = (
     metavar="N,N,...",
     help="Measure with N prompts of --task each, in place of one batch: does the cost grow?",
 )
+@click.option(
+    "--games",
+    type=click.IntRange(min=1),
+    help="Play so many random games of Othello instead, with and without their boards.",
+)
 @click.option("--task", default="ioi_t1", show_default=True, help="Task of --prompts.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
@@ -54,6 +59,7 @@ def bench(
     batch: int,
     length: int,
     prompts: str | None,
+    games: int | None,
     task: str,
     threads: int,
     repeats: int,
@@ -64,8 +70,16 @@ def bench(
 ) -> None:
     """Measure methods in units of one plain forward+backward, beside their floors.
 
-    With --prompts: the cost of a prompt, and memory, as prompts become more.
+    With --prompts: the cost of a prompt, and memory, as prompts become more. With --games: random
+    games of Othello in a second.
     """
+    if games is not None:
+        _check_options(context, (*ON_A_BATCH, *ON_PROMPTS, "methods", "prompts", "threads"), None)
+        from harness.bench.games import bench_games
+
+        played = bench_games(games, repeats)
+        click.echo(json.dumps(played) if as_json else _games_table(played))
+        return
     _check_options(context, ON_A_BATCH if prompts else ON_PROMPTS, bool(prompts))
     rows = _rows(methods, OF_PROMPTS if prompts else NAMES)
     if prompts:
@@ -91,10 +105,12 @@ def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:
     return every if ALL in named else named
 
 
-def _check_options(context: click.Context, unused: tuple[str, ...], prompts: bool) -> None:
-    """Refuse options that would make no difference."""
+def _check_options(context: click.Context, unused: tuple[str, ...], prompts: bool | None) -> None:
+    """Refuse options that would make no difference; `prompts` is None with --games."""
     for name in unused:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            if prompts is None:
+                raise click.UsageError(f"--{name} does not go with --games")
             how = "does not go with" if prompts else "needs"
             raise click.UsageError(f"--{name} {how} --prompts")
 
@@ -144,6 +160,14 @@ def _prompts_table(report: dict[str, Any]) -> str:
         f"{report['task']} ({report['distinct']:,} distinct prompts), {report['model']}, "
         f"{report['edges']} edges, random weights, threads: {report['threads']}\n\n"
         + _table(report["rows"], headers, keys, ("", ",", ".2f", ".4f", ".2f", ".0f", ".1f"))
+    )
+
+
+def _games_table(report: dict[str, Any]) -> str:
+    headers = ["board", "row", "games/s ↑", "games per CPU second ↑"]
+    keys = ("board", "row", "games_per_second", "games_per_cpu_second")
+    return f"{report['games']:,} random games of Othello, one thread\n\n" + _table(
+        report["rows"], headers, keys, ("", "", ",.0f", ",.0f")
     )
 
 

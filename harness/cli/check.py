@@ -87,24 +87,28 @@ def _check(library: Library, files: Iterable[tuple[SpecKind, Path]]) -> None:
 
 def _task_issues(task: Loaded[Task]) -> list[Issue]:
     from harness.datasets.check import check_task
-    from harness.runs.plan.fit import fit_problem, lengths_problem
+    from harness.runs.plan.fit import fit_problem, lengths_problem, weights_problem
 
     if issues := check_task(task):
         return issues
     model = ("model", "path") if task.spec.model.kind == "load" else ("model",)
     problems = [
         (model, fit_problem(task, task.spec.model, task.folder)),
+        (model, weights_problem(task.spec.model, task.folder, task.trained_on or task)),
         (("evaluation", "ablation"), lengths_problem(task)),
     ]
     return [task.source.issue(place, text) for place, text in problems if text]
 
 
 def _model_issues(model: Loaded[Model]) -> list[Issue]:
-    """Why a model's folder cannot be loaded, if it is there."""
-    from harness.runs.plan.fit import model_problem
+    """Why a model's folder cannot be loaded, or holds weights of another spec, if it is there."""
+    from harness.runs.plan.fit import model_problem, weights_problem
 
-    text = model_problem(model.spec, model.folder)
-    return [] if text is None else [model.source.issue(("path",), text)]
+    problems = [
+        (("path",), model_problem(model.spec, model.folder)),
+        (("weights",), weights_problem(model.spec, model.folder, model.trained_on)),
+    ]
+    return [model.source.issue(place, text) for place, text in problems if text]
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:

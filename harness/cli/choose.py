@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,7 +31,7 @@ def overrides(
     seeds: str | None = None,
     limit: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
-    threads: int | None = None,
+    threads: int | Literal["auto"] | None = None,
 ) -> Overrides:
     """What the options of `options.grid` change in a suite."""
     from harness.runs.plan import Overrides
@@ -61,16 +62,23 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> list[Plan]:
-    """A plan per suite or task named (default: the quickstart suite)."""
+    """A plan per suite or task named (default: the quickstart suite).
+
+    A task that is run by itself chooses its threads by the size of its model.
+    """
     from harness.runs.plan import expand
+    from harness.runs.plan.threads import AUTO
 
     library = Library(include)
     suites = [_suite(ref, library) for ref in (specs or (DEFAULT_SUITE,))]
-    for suite in suites:
+    own_threads = replace(changes, threads=changes.threads or AUTO)
+    for suite, _ in suites:
         check_suite(suite, library)
         _note_data(suite, library)
     check_methods(changes.methods or (), library)
-    expanded = [expand(suite, library, changes) for suite in suites]
+    expanded = [
+        expand(suite, library, changes if is_suite else own_threads) for suite, is_suite in suites
+    ]
     names = [plan.name for plan in expanded]
     for name in names:
         if names.count(name) > 1:
@@ -80,8 +88,10 @@ def plans(specs: Sequence[str], include: Sequence[Path], changes: Overrides) -> 
     return expanded
 
 
-def _suite(ref: str, library: Library) -> Loaded[Suite]:
-    """The suite of that name or path, or one that holds the one task of that name or path."""
+def _suite(ref: str, library: Library) -> tuple[Loaded[Suite], bool]:
+    """The suite of that name or path, or one that holds the one task of that name or path; and
+    whether there is such a suite.
+    """
     from harness.runs.plan import single_task
 
     if is_path(ref):
@@ -93,8 +103,8 @@ def _suite(ref: str, library: Library) -> Loaded[Suite]:
             # Neither: report both kinds, with similar names of both.
             raise NotFound(f"{_reason(library, 'suite', ref)}\n{_reason(library, 'task', ref)}")
     if is_suite:
-        return library.suite(ref)
-    return single_task(library.task(ref), library.suite(DEFAULT_SUITE), ref)
+        return library.suite(ref), True
+    return single_task(library.task(ref), library.suite(DEFAULT_SUITE), ref), False
 
 
 def _kind(library: Library, ref: str) -> SpecKind:

@@ -31,6 +31,7 @@ VERBS = {
     "check": "Try a method on a tiny model, in seconds.",
     "plan": "Show what a run would compute, reuse and train.",
     "run": "Run a suite or a task and print the leaderboard.",
+    "train": "Train a model spec, and write weights to ship beside it.",
     "status": "Show which cells of a run are done.",
     "why": "Show what a cell's id is made of.",
     "table": "Print the leaderboard or the result rows.",

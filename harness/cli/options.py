@@ -23,6 +23,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+class Threads(click.IntRange):
+    """A positive number, or `auto`."""
+
+    name = "N|auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the word."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def results(*short: str) -> Callable[[F], F]:
     """`--results` (and a short form): where runs are kept."""
     return click.option(
@@ -112,7 +125,12 @@ def grid(function: F) -> F:
                 help="Smoke run: at most this many pairs. Its numbers are never ranked.",
             ),
             click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Compute there."),
-            click.option("--threads", type=click.IntRange(min=1), help="Threads per process."),
+            click.option(
+                "--threads",
+                type=Threads(),
+                help="Threads per process; `auto`, the default for a task, takes one for a small "
+                "model.",
+            ),
         )
     ):
         function = option(function)

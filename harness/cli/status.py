@@ -69,12 +69,14 @@ def _text(data: dict[str, Any]) -> str:
     from harness.reports.text import grid
     from harness.spec.printable import printable
 
-    varied = ("variant",) if any(cell["variant"] for cell in data["cells"]) else ()
-    columns = ("task", *varied, "model", "method", "seed", "limit", "status", "reason")
+    every = ("task", "variant", "model", "method", "seed", "limit", "status", "reason")
+    columns = [
+        name for name in every if any(cell[name] not in ("", None) for cell in data["cells"])
+    ]
     lines = [
         [cell["cell"][:12], *("" if cell[name] is None else str(cell[name]) for name in columns)]
         for cell in data["cells"]
     ]
     counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items() if count)
     head = printable(f"{data['run']}: {counts or 'no cells'}")
-    return f"{head}\n\n{grid(['cell', *columns], lines, 'github')}\n"
+    return f"{head}\n\n{grid(['cell', *columns], lines, 'github', tight=True)}\n"

@@ -14,17 +14,21 @@ from harness.cli import options
 @click.command("verify")
 @click.argument("run", required=False)
 @options.results("-o")
-def command(run: str | None, results: Path) -> int:
+@options.include
+def command(run: str | None, results: Path, include: tuple[Path, ...]) -> int:
     """Check schema and digests of every cell of RUN, and of the models that the runs share.
 
-    Models include their true circuits, runs their record and why cells failed.
+    Models include their true circuits and the weights that lie beside specs; runs their record and
+    why cells failed.
 
     Without RUN, of all runs in the results folder. All faults are listed; exit 3 if any.
     """
     from harness.cli.choose import note_faults, run_folders
     from harness.errors import StoreCorrupt
+    from harness.runs.services.shipped import all_shipped
     from harness.runs.store import CellStore
     from harness.runs.store.record import entries_of, model_store
+    from harness.spec.load import Library
 
     faults: list[str] = []
     stores = [CellStore(folder) for folder in run_folders((run,) if run else (), results)]
@@ -35,6 +39,7 @@ def command(run: str | None, results: Path) -> int:
         checks += [partial(store.failure, cell_id) for cell_id in store.failed_ids()]
     for models in (model_store(results), model_store(results).truths):
         checks += [partial(models.verify, model_id) for model_id in models.ids()]
+    checks += [sealed.check for sealed in all_shipped(Library(include))]
     for check in checks:
         try:
             check()

@@ -150,10 +150,14 @@ def over_seeds(values: Sequence[float | None], draws: Sequence[Array]) -> Estima
 
 def resample_seeds(draws: Sequence[Array]) -> Array:
     """[draws, …] mean over resampled seeds of the seeds' own draws [draws, …]."""
-    rng = np.random.default_rng([BOOTSTRAP_SEED, 1, len(draws)])
-    weights = bootstrap_counts(len(draws), DRAWS, rng)
-    mean: Array = np.einsum("ds,sd...->d...", weights, np.stack(draws))
+    mean: Array = np.einsum("ds,sd...->d...", _seed_weights(len(draws)), np.stack(draws))
     return mean
+
+
+@lru_cache(maxsize=4)
+def _seed_weights(n: int) -> Array:
+    """[draws, n] weights that resample n seeds; the same for every number that is averaged."""
+    return bootstrap_counts(n, DRAWS, np.random.default_rng([BOOTSTRAP_SEED, 1, n]))
 
 
 def bounds(draws: Array) -> tuple[float | None, float | None]:

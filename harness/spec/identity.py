@@ -52,13 +52,14 @@ def digest(value: Any) -> str:
 
 def _refuse_odd_keys(value: Any) -> None:
     # json would turn 1, True and None into strings, so two values could share one digest.
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f"key {key!r} is not a string")
-        value = value.values()
-    elif not isinstance(value, (list, tuple)):
-        return
-    for item in value:
-        if isinstance(item, (dict, list, tuple)):
-            _refuse_odd_keys(item)
+    containers = [value]
+    while containers:
+        items = containers.pop()
+        if isinstance(items, dict):
+            for key in items:
+                if not isinstance(key, str):
+                    raise ValueError(f"key {key!r} is not a string")
+            items = items.values()
+        elif not isinstance(items, (list, tuple)):
+            continue
+        containers += [item for item in items if isinstance(item, (dict, list, tuple))]

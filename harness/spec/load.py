@@ -275,6 +275,8 @@ class Library:
             model["path"] = _moved(model["path"], path.parent, folder)
         if model["kind"] == "train" and is_path(model.get("task", "")):
             model["task"] = _moved(model["task"], path.parent, folder)
+        if model["kind"] == "train" and "weights" in model:
+            model["weights"] = _moved(model["weights"], path.parent, folder)
         return model
 
     def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[SpecFile]) -> str:

@@ -32,11 +32,13 @@ def _name_is_file_name(source: Source) -> Iterator[Issue]:
 
 
 def _task_model_shape(source: Source) -> Iterator[Issue]:
-    return _heads_divide_width(source, ("model", "architecture"))
+    yield from _heads_divide_width(source, ("model", "architecture"))
+    yield from _budgets_suffice(source, ("model",))
 
 
 def _model_shape(source: Source) -> Iterator[Issue]:
-    return _heads_divide_width(source, ("architecture",))
+    yield from _heads_divide_width(source, ("architecture",))
+    yield from _budgets_suffice(source, ())
 
 
 def _heads_divide_width(source: Source, path: tuple[str, ...]) -> Iterator[Issue]:
@@ -51,6 +53,36 @@ def _heads_divide_width(source: Source, path: tuple[str, ...]) -> Iterator[Issue
     if width % heads:
         message = f"{width} is not divisible by n_heads = {heads}; change one, or give d_head"
         yield source.issue((*path, "d_model"), message)
+
+
+def _budgets_suffice(source: Source, path: tuple[str, ...]) -> Iterator[Issue]:
+    """A matrix with `nonzero_fraction` of its entries has that share of d_model per neuron."""
+    model = _at(source.data, *path)
+    sparsity = _at(model, "sparsity")
+    start, end = _from_to(_at(sparsity, "anneal"))
+    if _is_number(start) and _is_number(end) and end < start:
+        message = f"{end} is before the start, {start}"
+        yield source.issue((*path, "sparsity", "anneal", "end"), message)
+    fraction, least = _at(sparsity, "nonzero_fraction"), _at(sparsity, "min_per_neuron")
+    width = _at(model, "architecture", "d_model")
+    if not (_is_number(fraction) and _counts(least) and _counts(width)):
+        return
+    if least > fraction * width:
+        message = (
+            f"{least} entries for each neuron are more than there are: nonzero_fraction leaves "
+            f"{fraction * width:g} of {width} on average"
+        )
+        yield source.issue((*path, "sparsity", "min_per_neuron"), message)
+
+
+def _from_to(anneal: Any) -> tuple[Any, Any]:
+    """Start and end of an anneal with what it leaves out."""
+    if not isinstance(anneal, dict):
+        return None, None
+    from harness.spec.types import Anneal  # imports numpy, which listing does without
+
+    whole = Anneal()
+    return anneal.get("start", whole.start), anneal.get("end", whole.end)
 
 
 def _granularity_loads(source: Source) -> Iterator[Issue]:

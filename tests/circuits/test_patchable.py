@@ -158,6 +158,7 @@ def test_counterfactuals_follow_the_choices(ablation, random_batch):
                 assert torch.equal(one, two)
 
 
+@pytest.mark.slow
 def test_learned_counterfactuals_follow_the_seed_and_the_metric(random_batch):
     case = Case("gpt2-like", random_batch(n=6))
     choices = replace(CHOICES, ablation="optimal")

@@ -178,3 +178,17 @@ def test_all_rows_may_be_asked_for(benched: list[object], asked: list[object]) -
     assert benched == [(Bench(dtype="bfloat16"), NAMES)]
     CliRunner().invoke(main, ["bench", "--methods", "all", "--prompts", "500,4000"])
     assert asked == [(PromptBench((500, 4000)), OF_PROMPTS)]
+
+
+def test_games_of_othello_are_played() -> None:
+    result = CliRunner().invoke(main, ["bench", "--games", "300", "--repeats", "1", "--json"])
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["board"], row["row"]) for row in rows] == [
+        (board, name) for board in ("6×6", "8×8") for name in ("games", "games and boards")
+    ]
+    assert all(row["games_per_cpu_second"] > 0 for row in rows)
+    shown = CliRunner().invoke(main, ["bench", "--games", "300", "--repeats", "1"]).stdout
+    assert "| 8×8     | games and boards |" in shown
+    refused = CliRunner().invoke(main, ["bench", "--games", "300", "--length", "5"])
+    assert refused.exit_code == 2
+    assert "--length does not go with --games" in refused.stderr

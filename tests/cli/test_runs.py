@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import re
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_plan_tells_reused_from_new_and_names_models(harness: Any) -> None:
 
 
 def test_plan_says_minutes_and_memory_from_cells_like_stored_ones(harness: Any) -> None:
-    first = harness("plan", "trial").stdout
+    first = " ".join(harness("plan", "trial").stdout.split())
     assert "not counting 3 cells whose cost nobody can tell yet" in first  # of a silent package
     harness("run", "trial")
     assert "nothing to compute" in harness("plan", "trial").stdout
@@ -168,9 +169,25 @@ def test_plan_says_minutes_and_memory_from_cells_like_stored_ones(harness: Any) 
     assert expected["low"] < expected["seconds"] < expected["high"]
     assert expected["memory_mib"] >= 64
     text = harness("plan", "trial", "--seeds", "0,1,2").stdout
-    assert text.splitlines()[-1].startswith("about 49 s (39 s to 62 s) in one process")
+    assert "\nabout 49 s (39 s to 62 s) in one process" in text
     assert "not counting" not in text
     assert "6 cells to compute: 39 s to 62 s" in harness("run", "trial", "--seeds", "0,1,2").stderr
+
+
+def test_plan_shows_a_row_for_each_method_and_what_there_is_to_train(harness: Any) -> None:
+    harness("run", "trial", "--methods", "good", "--seeds", "1")
+    rows = [
+        [part.strip() for part in line.strip("|").split("|")]
+        for line in harness("plan", "trial", "--seeds", "0,1").stdout.splitlines()
+        if line.startswith("|")
+    ]
+    assert [row[2:5] for row in rows[2:]] == [
+        ["good", "0, 1", "1 new, 1 reused"],
+        ["weak", "0, 1", "new"],
+        ["paths (control)", "0, 1", "1 new, 1 reused"],
+    ]
+    shutil.rmtree("results")
+    assert "(training)" in harness("plan", "trial").stdout.splitlines()[2]
 
 
 def skipping(harness: Any, tasks: list[str]) -> None:

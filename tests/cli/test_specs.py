@@ -299,6 +299,7 @@ def test_rows_of_a_data_file_that_are_not_used_are_counted(harness: Any) -> None
     assert "data.path: pairs.jsonl:7: 'y' is a good answer here and a bad one in" in shown
 
 
+@pytest.mark.slow
 def test_validate_of_everything_names_each_missing_folder_once(harness: Any) -> None:
     for name in ("one", "two", "three", "four"):
         path = harness.brought(name)

@@ -134,6 +134,7 @@ def test_a_new_kind_is_validated_where_it_is_written(place: Path) -> None:
     assert "tasks/bad.yaml:5:25: error: data: unknown key 'way'" in said
 
 
+@pytest.mark.slow
 def test_a_new_kind_runs_and_its_files_are_part_of_the_ids(place: Path) -> None:
     arguments = ("of_a_file", "--methods", "eap", "--seeds", "0", "--limit", "2")
     harness(place, "run", *arguments)

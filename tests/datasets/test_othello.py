@@ -17,7 +17,7 @@ from harness.datasets.pairs import NO_TARGET
 from harness.datasets.splits import Shares
 from harness.datasets.stream import StreamData
 
-PERFT = {8: [4, 12, 56, 244, 1396, 8200, 55092], 6: [4, 12, 56, 244, 1364, 7604, 47740]}
+PERFT = {8: [4, 12, 56, 244, 1396, 8200, 55092, 390216], 6: [4, 12, 56, 244, 1364, 7604, 47740]}
 
 Disc = dict[tuple[int, int], int]
 

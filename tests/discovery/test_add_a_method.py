@@ -115,6 +115,7 @@ def test_specs_and_plans_ask_its_info(place: Path) -> None:
     assert text in harness(place, "plan", "per_token", code=2).stderr
 
 
+@pytest.mark.slow
 def test_it_runs_and_is_ranked_beside_the_others(place: Path) -> None:
     arguments = ("copy_previous", "--seeds", "0", "--limit", "2")
     harness(place, "run", *arguments, "--methods", "by_name,random")

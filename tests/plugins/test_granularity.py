@@ -121,6 +121,7 @@ def test_gradient_methods_agree_on_what_matters(harness):
     assert by_method["mask_gradient_ig"] != by_method["random"]
 
 
+@pytest.mark.slow
 def test_tables_plots_judge_and_overlap(harness):
     table = harness("table", "toy", "--format", "csv")
     assert "mask_gradient_ig" in table

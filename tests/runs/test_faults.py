@@ -26,7 +26,7 @@ from support.faults import ERRORS, Faults
 from harness.datasets.generators.spec import GeneratorData
 from harness.discovery.acdc import resume as acdc_resume
 from harness.discovery.masks import training as mask_training
-from harness.models import train
+from harness.models.training import trainer as train
 from harness.runs.compute import cell as cell_module
 from harness.runs.compute import ground_truth, obtain
 from harness.runs.compute.circuits import Ladder

@@ -25,6 +25,7 @@ from harness.runs.plan import (
 )
 from harness.runs.plan import cells as planning
 from harness.runs.plan.identities import training_identity
+from harness.runs.plan.threads import SMALL_WIDTH, threads_for
 from harness.spec import types
 from harness.spec.data_kinds import DataSpec
 from harness.spec.identity import digest, identity_fields
@@ -51,7 +52,7 @@ CLASSES = [
 _HEAD = "name title description spec_version"
 LEFT_OUT: dict[type, str] = {
     types.Task: "title description tags spec_version model",
-    types.TrainModel: "name task",
+    types.TrainModel: "name task weights",
     types.LoadModel: "name path hub revision format bos",
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,
@@ -364,6 +365,31 @@ def test_overrides_replace_the_suites_choices() -> None:
     plan = plan_of(changes)
     assert {(c.method.name, c.seed, c.limit) for c in plan.cells} == {("b", 3, 5)}
     assert {c.runtime for c in plan.cells} == {Runtime(device="cuda", threads=7)}
+
+
+def a_model_of_width(width: int) -> types.TrainModel:
+    shape = types.Architecture(n_layers=1, n_heads=1, d_model=width)
+    return replace(a_model(), architecture=shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "threads"),
+    [
+        (a_model_of_width(SMALL_WIDTH), 1),
+        (a_model_of_width(SMALL_WIDTH + 1), Runtime().threads),
+        (types.CompileModel(), 1),
+        (LoadModel(path="anywhere"), Runtime().threads),
+    ],
+)
+def test_threads_are_one_where_a_model_is_small(model: types.Model, threads: int) -> None:
+    assert threads_for(model) == threads
+
+
+def test_automatic_threads_stand_in_the_id_as_a_number() -> None:
+    automatic, one = plan_of(Overrides(threads="auto")), plan_of(Overrides(threads=1))
+    assert {cell.runtime.threads for cell in automatic.cells} == {1}
+    assert [cell.id for cell in automatic.cells] == [cell.id for cell in one.cells]
+    assert {cell.runtime.threads for cell in plan_of().cells} == {2}
 
 
 @pytest.mark.parametrize("overrides", [None, Overrides(methods=("a", "b"))])

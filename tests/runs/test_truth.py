@@ -80,6 +80,7 @@ def test_a_second_cell_reuses_it(find, tmp_path):
     assert find(a_cell(), ModelStore(tmp_path / "other"))[1] == 1
 
 
+@pytest.mark.slow
 def test_learned_constants_have_a_truth_for_each_seed_and_metric():
     def key(**choices):
         cell = a_cell(ablation="optimal", **choices)

@@ -19,10 +19,10 @@ Data = Mapping[str, Any]
 
 def prompts_text(report: Data, width: int) -> str:
     """The report of `harness.runs.services.look` as lines at most `width` wide."""
-    verdict = [printable(f"{report['verdict']['text']}.")] if report["verdict"] else []
+    verdict = f"{report['verdict']['text']}." if report["verdict"] else ""
     lines = [
-        _head(report),
-        *verdict,
+        *_wrapped(_head(report), width),
+        *_wrapped(printable(verdict), width),
         f"{DIFFERS} differs from its twin   {READ} the answer is read here",
     ]
     for pair in report["pairs"]:
@@ -41,7 +41,7 @@ def _head(report: Data) -> str:
 def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:
     tokens, reads = len(pair["clean"]), pair["reads"]
     differ = len(pair["differ"])
-    twins = "twins do not differ" if not differ else f"twins differ at {differ}"
+    twins = "twins differ in " + ("none" if not differ else "one" if differ == 1 else str(differ))
     yield f"pair {pair['row']}: {tokens} tokens, {twins}"
     read = {one["at"] for one in reads}
     places = range(tokens)

@@ -28,7 +28,7 @@ from harness.evaluation.summary import Summary
 from harness.metrics.per_example import with_classes
 from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
-from harness.models.train import quality
+from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing

@@ -1,4 +1,4 @@
-"""Obtain the model of a cell: trained (once, then cached), loaded or compiled."""
+"""Obtain the model of a cell: trained (once, then cached, or shipped), loaded or compiled."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
-from harness.models.train import Trainer
+from harness.models.training.data import HeldOutPairs
+from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
+from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
 from harness.spec.types import CompileModel, LoadModel, TrainModel
 
@@ -50,6 +52,10 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
         require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
+    elif cell.model.weights is not None:
+        _training_data(cell, data)  # refuses a task that the model was not trained for
+        model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
+        require_fit(model, data)
     else:
         taught = _training_data(cell, data)
         with models.lock(cell.model_id):
@@ -120,9 +126,10 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         config,
         spec.training,
         data,
-        data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+        HeldOutPairs(data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True)),
         scratch=models.scratch(cell.model_id),
         log=log,
+        sparsity=spec.sparsity,
         device=cell.runtime.device,
         dtype=at_least_single(getattr(torch, cell.runtime.dtype)),
     )
@@ -135,6 +142,10 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         "history": history,
         "threads": cell.runtime.threads,
     }
+    if spec.sparsity is not None:
+        note["budgets"] = {
+            name: budget.at(spec.sparsity, 1) for name, budget in trainer.optimiser.budgets.items()
+        }
     _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.
     _note(folder / "timing.json", {"seconds": seconds})

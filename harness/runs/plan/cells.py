@@ -21,10 +21,11 @@ from harness.runs.plan.identities import (
     task_identity,
     training_identity,
 )
+from harness.runs.plan.shipped import refuse_other_spec
 from harness.runs.plan.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
 from harness.spec.load import Loaded
-from harness.spec.types import LoadModel, Method, Model, Runtime, Task
+from harness.spec.types import LoadModel, Method, Model, Runtime, Task, TrainModel
 
 SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
@@ -61,6 +62,11 @@ class Cell:
         """Task, variant, model, method and seed by name: where tables put the cell."""
         task = self.task.spec.name
         return task, self.variant, self.model_name, self.method.name, self.seed
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model has to be trained where the store does not have it."""
+        return isinstance(self.model, TrainModel) and self.model.weights is None
 
     def labels(self) -> dict[str, Any]:
         """The names by which users know this cell."""
@@ -161,6 +167,8 @@ def make_cell(
     # A loaded model does not depend on the task's data; a trained one is made of it.
     own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
     training = own if other is None else training_identity(task_identity(other))
+    if isinstance(source.spec, TrainModel) and source.spec.weights is not None:
+        refuse_other_spec(source.spec, source.folder, model_part, training)
     # A training moves in its last digits with the threads, but it is not worth doing again: what
     # another number of threads made is used, and its record says with how many.
     training_runtime = identity_fields(replace(runtime, threads=Runtime().threads))
@@ -197,9 +205,9 @@ def check_files(cell: Cell) -> None:
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
     if (training := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
         changed |= dict(content_digests(cell.trained_on)) != training["files"]
-    if isinstance(cell.model, LoadModel):
-        weights = weight_digests(cell.model, cell.model_folder)
-        changed |= weights != cell.identity["model"]["weights"]
+    if (weights := cell.identity["model"].get("weights")) is not None:
+        assert isinstance(cell.model, LoadModel | TrainModel)  # no other model has any
+        changed |= weight_digests(cell.model, cell.model_folder) != weights
     if changed:
         raise HarnessError("a file of the task or model changed since the run was planned; rerun")
 

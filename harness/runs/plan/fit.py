@@ -15,13 +15,15 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem
 from harness.datasets.tokenizers import needs_model
 from harness.datasets.tokenizers.model import on_this_machine
-from harness.errors import HarnessError, NotFound
+from harness.errors import HarnessError, NotFound, StoreCorrupt
 from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem, token_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.loading.read import read_checkpoint
+from harness.runs.plan.identities import model_identity, task_identity, training_identity
+from harness.runs.plan.shipped import refuse_other_spec
 from harness.spec.load import Loaded
-from harness.spec.types import Evaluation, LoadModel, Model, Task
+from harness.spec.types import Evaluation, LoadModel, Model, Task, TrainModel
 
 if TYPE_CHECKING:
     from harness.runs.plan import Cell
@@ -38,6 +40,25 @@ def model_problem(model: Model, folder: Path) -> str | None:
     try:
         _config(model, folder)
     except HarnessError as error:
+        return str(error)
+    return None
+
+
+def weights_problem(model: Model, folder: Path, trained_on: Loaded[Task] | None) -> str | None:
+    """Why the weights beside a spec are not its own; None if they are, or are not there.
+
+    `folder` is that of the model's spec, `trained_on` the task whose data it is trained on.
+    """
+    if not isinstance(model, TrainModel) or model.weights is None or trained_on is None:
+        return None
+    if needs_model(trained_on.spec.tokenizer):
+        return None
+    try:
+        training = training_identity(task_identity(trained_on))
+        refuse_other_spec(model, folder, model_identity(model, folder), training)
+    except NotFound:
+        return None  # reported as missing files
+    except (HarnessError, StoreCorrupt) as error:
         return str(error)
     return None
 

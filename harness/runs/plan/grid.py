@@ -13,22 +13,26 @@ from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
 from harness.runs.plan.fit import refuse_unfit
 from harness.runs.plan.skipped import Skipped, missing_files
+from harness.runs.plan.threads import AUTO, threads_for
 from harness.runs.plan.unable import refuse_unable
 from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
-from harness.spec.types import Method, Runtime, Suite, Task
+from harness.spec.types import Method, Model, Runtime, Suite, Task
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes in a suite; None leaves the suite's own choice."""
+    """What the command line changes in a suite; None leaves the suite's own choice.
+
+    `threads` "auto": one for the cells of a small model (`threads.threads_for`).
+    """
 
     methods: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     limit: int | None = None
     device: Literal["cpu", "cuda"] | None = None
-    threads: int | None = None
+    threads: int | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     """
     overrides = overrides or Overrides()
     spec = suite.spec
-    runtime = _runtime(spec.runtime, overrides)
     methods = _methods(spec, library, overrides, suite.folder)
     seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
     cells: dict[str, Cell] = {}
@@ -84,6 +87,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
             ):
                 skipped.append(Skipped(task.spec.name, source.name, needs))
                 continue
+            runtime = _runtime(spec.runtime, overrides, source.spec)
             for variant, varied, method, role, seed in grid:
                 cell = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
                 cell = replace(cell, variant=variant)
@@ -123,12 +127,13 @@ def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Load
     return replace(grid, spec=spec)
 
 
-def _runtime(runtime: Runtime, overrides: Overrides) -> Runtime:
+def _runtime(runtime: Runtime, overrides: Overrides, model: Model) -> Runtime:
     if overrides.device is not None:
         runtime = replace(runtime, device=overrides.device)
-    if overrides.threads is not None:
-        runtime = replace(runtime, threads=overrides.threads)
-    return runtime
+    threads = overrides.threads
+    if threads == AUTO:
+        threads = threads_for(model)
+    return runtime if threads is None else replace(runtime, threads=threads)
 
 
 def _methods(

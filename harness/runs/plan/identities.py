@@ -20,6 +20,7 @@ from harness.spec.types import (
     Method,
     Model,
     Task,
+    TrainModel,
 )
 
 
@@ -105,8 +106,8 @@ def _data_origin(data: Data) -> str | None:
 
 
 def model_identity(model: Model, folder: Path) -> dict[str, Any]:
-    """The identity of a model whose spec is in `folder`; reads the weights of a loaded one."""
+    """The identity of a model whose spec is in `folder`; reads its weights if it has any."""
     part: dict[str, Any] = identity_fields(model)
-    if isinstance(model, LoadModel):
+    if isinstance(model, LoadModel) or (isinstance(model, TrainModel) and model.weights):
         part["weights"] = weight_digests(model, folder)
     return part

@@ -11,8 +11,9 @@ from pathlib import Path
 from harness.datasets.locate import find
 from harness.errors import NotFound
 from harness.models.loading.folder import CONFIG, WEIGHTS, model_files
+from harness.runs.plan.shipped import shipped_weights
 from harness.spec.load import Loaded
-from harness.spec.types import LoadModel, Model, Task
+from harness.spec.types import LoadModel, Model, Task, TrainModel
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def missing_files(
     from harness.datasets.check import needed_with
 
     needs = needed_with(task, model, folder, trained_on)
+    if isinstance(model, TrainModel) and model.weights is not None:
+        return (*needs, *_missing_weights(model, folder))
     if not isinstance(model, LoadModel) or model.path is None:
         return tuple(needs)
     path = find(model.path, folder)
@@ -51,3 +54,12 @@ def missing_files(
         except NotFound as error:
             needs.append(str(error))
     return tuple(needs)
+
+
+def _missing_weights(model: TrainModel, folder: Path) -> list[str]:
+    """Why the weights of a trained model are not there; nothing if they are."""
+    try:
+        model_files(shipped_weights(model, folder).folder)
+    except NotFound as error:
+        return [str(error)]
+    return []

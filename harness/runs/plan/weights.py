@@ -1,4 +1,4 @@
-"""What identifies a loaded model: the digests of its configuration and weights.
+"""What identifies a model that is read: the digests of its configuration and weights.
 
 Every cell of a model needs them, and files of many gigabytes take minutes to read; so a digest is
 cached while the size and times of the file stay the same, once it is older than clocks may differ.
@@ -12,16 +12,19 @@ from pathlib import Path
 
 from harness.models.loading.folder import model_files
 from harness.models.loading.location import checkpoint_folder
+from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.atomic import file_digest
-from harness.spec.types import LoadModel
+from harness.spec.types import LoadModel, TrainModel
 
 SETTLED_NS = 3 * 10**9
 """A file changed less than this ago may change once more without its times telling."""
 
 
-def weight_digests(spec: LoadModel, folder: Path) -> dict[str, str]:
+def weight_digests(spec: LoadModel | TrainModel, folder: Path) -> dict[str, str]:
     """sha256 of each file of the model by name; `HarnessError` if a file is missing."""
-    return {path.name: _digest(path) for path in model_files(checkpoint_folder(spec, folder))}
+    if isinstance(spec, LoadModel):
+        return {path.name: _digest(path) for path in model_files(checkpoint_folder(spec, folder))}
+    return {path.name: _digest(path) for path in model_files(weights_folder(spec, folder))}
 
 
 def _digest(path: Path) -> str:

@@ -103,7 +103,8 @@ def forecast(cells: Iterable[Cell], results: Path, models: ModelStore) -> Foreca
             unknown.append(cell.id)
         else:
             guesses[cell.id] = guess
-        if isinstance(cell.model, TrainModel) and not models.exists(cell.model_id):
+        if cell.trains and not models.exists(cell.model_id):
+            assert isinstance(cell.model, TrainModel)
             trainings.setdefault(cell.model_id, _training(cell.model, shape, history))
     return Forecast(guesses, trainings, tuple(unknown))
 

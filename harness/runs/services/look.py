@@ -36,7 +36,7 @@ from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task, TrainModel
+from harness.spec.types import Method, Runtime, Task
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -103,7 +103,7 @@ def _model(
 ) -> Transformer | None:
     """The model, unless it would have to be trained or brought first."""
     use_runtime(cell.runtime)
-    if isinstance(cell.model, TrainModel) and not (view.train or models.exists(cell.model_id)):
+    if cell.trains and not (view.train or models.exists(cell.model_id)):
         log(
             f"model {cell.model_name} is not trained yet, so its answers are not shown; --train "
             "trains and keeps it, as `harness run` does"

@@ -108,14 +108,14 @@ class CellStore:
         """The files of a finished cell, each of them checked against its digest as it is read."""
         return SealedFolder(self.cells / cell_id, RECOMPUTE)
 
-    def result(self, cell_id: str) -> dict[str, Any]:
-        """A finished cell's result; `StoreCorrupt` if broken.
+    def result(self, cell_id: str, files: SealedFolder | None = None) -> dict[str, Any]:
+        """A finished cell's result; `StoreCorrupt` if broken. `files`: those of `read`, if at hand.
 
         One of the current version kept its schema when it was published; `verify` checks it anew.
         """
         path = self.cells / cell_id / "result.json"
         try:
-            stored = self.read(cell_id).json(path.name)
+            stored = (files or self.read(cell_id)).json(path.name)
             result = dict(upgraded(stored))
             version, cell = result["schema_version"], result["cell"]
             own = digest(result["identity"])

@@ -267,9 +267,10 @@ def _load(store: CellStore, entry: PlannedCell, sealed: bool) -> StoredCell:
     try:
         if status not in ("ok", "smoke"):
             return StoredCell(entry, status, store, failure=store.failure(entry.id))
-        result, timing = store.result(entry.id), store.timing(entry.id)
+        files = store.read(entry.id)  # its manifest is read once
+        result, timing = store.result(entry.id, files), files.json("timing.json")
         for name in SHOWN:
-            store.artifact(entry.id, name)
+            files.path(name)
         _check_labels(entry, result, store.folder / PLAN, sealed)
         return StoredCell(entry, status, store, result, timing)
     except StoreCorrupt as error:

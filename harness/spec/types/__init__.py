@@ -33,6 +33,7 @@ from harness.spec.types.names import (
     Objective,
 )
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
+from harness.spec.types.sparsity import Anneal, Sparsity
 from harness.spec.types.suite import Exclusion, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
@@ -43,6 +44,7 @@ __all__ = [
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
+    "Anneal",
     "Architecture",
     "CircuitTarget",
     "CompileModel",
@@ -64,6 +66,7 @@ __all__ = [
     "Objective",
     "Runtime",
     "Selection",
+    "Sparsity",
     "SplitShares",
     "Suite",
     "Task",

@@ -16,6 +16,7 @@ from harness.spec.types.scalars import (
     Text,
     Title,
 )
+from harness.spec.types.sparsity import Sparsity
 from harness.spec.types.training import Training
 
 ModelName = Annotated[
@@ -32,7 +33,10 @@ ModelName = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
-    """A model trained on the data of the task that uses it, or of the one that `task` names."""
+    """A model trained on the data of the task that uses it, or of the one that `task` names.
+
+    With `weights` it has been trained before; their digests stand in a cell's identity.
+    """
 
     ABOUT: ClassVar = About("Trained model", name="train")
 
@@ -59,10 +63,33 @@ class TrainModel:
             [{"n_layers": 2, "n_heads": 4, "d_model": 64}],
         ),
     ]
+    weights: Annotated[
+        Text | None,
+        Key(
+            "Weights",
+            "Folder with the weights that this very spec was trained to, as `harness train` writes "
+            "it, relative to this file or a folder of HARNESS_FILES: they are loaded, and nothing "
+            "is trained. Refused where the folder's training.json names another spec.",
+            ["othello6-2l-128"],
+            absent=True,
+            younger=True,
+            part="content",
+        ),
+    ] = None
     training: Annotated[
         Training,
         Key("Training", "How the weights are found.", [{"objective": "answer", "steps": 2000}]),
     ]
+    sparsity: Annotated[
+        Sparsity | None,
+        Key(
+            "Sparsity",
+            "Keeps most weights zero; without it all weights are trained.",
+            [{"nonzero_fraction": 0.0625}],
+            absent=True,
+            younger=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,9 @@ class TrainingTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine or linear decay."""
 
-    ABOUT: ClassVar = About("Training", "AdamW with linear warm-up and cosine decay.")
+    ABOUT: ClassVar = About("Training", "AdamW with linear warm-up and cosine or linear decay.")
 
     objective: Annotated[
         Literal["next_token", "answer"],
@@ -84,7 +84,7 @@ class Training:
         float,
         Key(
             "Final learning rate",
-            "Share of learning_rate that is left at the last step of the cosine.",
+            "Share of learning_rate that is left at the last step of the schedule.",
             [0.1, 0.0],
             minimum=0,
             maximum=1,
@@ -118,8 +118,59 @@ class Training:
         Key("Beta 2", "Decay of AdamW's mean squared gradient.", [0.98, 0.999], minimum=0, below=1),
     ] = 0.98
     clip: Annotated[
-        float, Key("Gradient clipping", "Longest norm of a gradient.", [1.0], above=0)
+        float,
+        Key(
+            "Gradient clipping",
+            "Longest norm of a gradient; with `clip_rms`, its largest root mean square.",
+            [1.0],
+            above=0,
+        ),
     ] = 1.0
+    schedule: Annotated[
+        Literal["cosine", "linear"],
+        Key(
+            "Schedule",
+            "How the learning rate falls after the warm-up.",
+            ["cosine"],
+            younger=True,
+        ),
+    ] = "cosine"
+    epsilon: Annotated[
+        float,
+        Key(
+            "Epsilon",
+            "Added to the root of AdamW's mean squared gradient. Gao et al. use 0.1, with "
+            "gradients divided by their root mean square.",
+            [1e-8, 0.1],
+            above=0,
+            maximum=10,
+            younger=True,
+        ),
+    ] = 1e-8
+    gradient: Annotated[
+        Literal["clip_norm", "divide_by_rms", "clip_rms"],
+        Key(
+            "Gradient",
+            "What happens to the gradient of all parameters together, before AdamW sees it. "
+            "`clip_norm`: one longer than `clip` is shortened to that; `divide_by_rms`: it is "
+            "always divided by its root mean square (plus 1e-5), as the script of Gao et al. does; "
+            "`clip_rms`: only one whose root mean square is above `clip`, as their paper says, "
+            "which hardly ever happens, so that with a large epsilon nothing is learned.",
+            ["clip_norm"],
+            younger=True,
+        ),
+    ] = "clip_norm"
+    decay: Annotated[
+        Literal["before_step", "after_step"],
+        Key(
+            "Decay",
+            "When weight decay is applied: `before_step` as in AdamW, `after_step` after the step "
+            "and, in a sparse model, after the projection, as the script of Gao et al. does. "
+            "Matrices decay, but for the bigram table; biases, norms and attention sinks do not.",
+            ["before_step"],
+            younger=True,
+        ),
+    ] = "before_step"
     seed: Annotated[
         SeedNumber,
         Key("Seed", "Decides the initial weights and the order of the training data.", [0, 7]),

@@ -20,7 +20,11 @@ from harness.datasets.pairs import Ints
 
 Bits = NDArray[np.uint64]
 
+DIRECTIONS = ("right", "left", "down-left", "up-right", "down-right", "up-left", "down", "up")
+"""The eight directions in the order of the bits that `turned` gives; rows go down."""
+
 _ONE = np.uint64(1)
+_EVERY_BYTE = np.uint64(0x0101010101010101)
 _SIDEWAYS = (1, 7, 9)  # shifts that change the column
 _UPRIGHT = (8,)
 _Shift = Callable[..., Bits]  # np.left_shift or np.right_shift
@@ -39,6 +43,7 @@ class OthelloBoard:
         self.black = _bits([8 * low + low + 1, 8 * (low + 1) + low])
         self.white = _bits([8 * low + low, 8 * (low + 1) + low + 1])
         taken = int(self.black | self.white)
+        self.cells = np.array(cells)
         # Cells that can be played, in board order: all but the four in the centre.
         self.playable = np.array([cell for cell in cells if not taken >> cell & 1])
         self.plies = len(self.playable)
@@ -68,6 +73,18 @@ class OthelloBoard:
             total |= line * (end != 0)
         return total
 
+    def turned(self, own: Bits, other: Bits, move: Bits) -> tuple[Bits, NDArray[np.uint8]]:
+        """Return `flips`, and in which of the `DIRECTIONS` from the move they lie: bits [n]."""
+        total = np.zeros_like(move)
+        directions = np.zeros(len(move), dtype=np.uint8)
+        for bit, (ahead, step, line) in enumerate(self._lines(move, other)):
+            end = ahead(line, step)
+            end &= own
+            turned = end != 0
+            total |= np.multiply(line, turned, out=end)
+            directions |= turned.view(np.uint8) << np.uint8(bit)
+        return total, directions
+
     def play(self, own: Bits, other: Bits, move: Bits) -> tuple[Bits, Bits]:
         """Return (own, other) of the next side to move; a zero move is a pass."""
         flips = self.flips(own, other, move)
@@ -83,8 +100,14 @@ class OthelloBoard:
 
     def masks(self, bits: Bits) -> NDArray[np.bool_]:
         """Return bitboards as bool [..., playable cells]."""
-        cells = self.playable.astype(np.uint64)
-        return ((bits[..., None] >> cells) & _ONE).astype(np.bool_)
+        return self._masks(bits, self.playable)
+
+    def cell_masks(self, bits: Bits) -> NDArray[np.bool_]:
+        """Return bitboards as bool [..., all cells], the centre included."""
+        return self._masks(bits, self.cells)
+
+    def _masks(self, bits: Bits, cells: Ints) -> NDArray[np.bool_]:
+        return ((bits[..., None] >> cells.astype(np.uint64)) & _ONE).astype(np.bool_)
 
     def move_ids(self, cells: Ints) -> Ints:
         """Return the place of each cell among the playable ones; -1 stays -1."""
@@ -118,17 +141,22 @@ def _run(ahead: _Shift, step: np.uint64, start: Bits, over: Bits, doubles: int) 
 def random_bit(bits: Bits, counts: NDArray[np.uint8], points: NDArray[np.float64]) -> Ints:
     """Return the index of a uniformly chosen set bit of each row; -1 where there is none.
 
-    `counts` = set bits; `points` in [0, 1) choose. Binary search over halves of the word.
+    `counts` = set bits; `points` in [0, 1) choose. The bit of a rank is in the first byte up to
+    which more bits than that are set; a table has the place in the byte.
     """
     rank = (points * counts).astype(np.uint8)
-    position = np.zeros(len(bits), dtype=np.uint64)
-    for width in (32, 16, 8, 4, 2, 1):
-        low = (bits >> position) & np.uint64((1 << width) - 1)
-        below = np.bitwise_count(low)
-        upper = rank >= below
-        rank -= np.where(upper, below, np.uint8(0))
-        position += upper.astype(np.uint64) * np.uint64(width)
-    return np.where(counts > 0, position.astype(np.int64), -1)
+    # Multiplying sums the counts of all lower bytes in every byte; none exceeds 64.
+    upto = np.bitwise_count(bits.view(np.uint8)).view(np.uint64) * _EVERY_BYTE
+    passed = upto.view(np.uint8).reshape(-1, 8) <= rank[:, None]
+    shift = np.bitwise_count(passed.view(np.uint64).ravel()).astype(np.uint64)
+    np.minimum(shift, np.uint64(7), out=shift)
+    shift <<= np.uint64(3)
+    rank -= ((upto << np.uint64(8)) >> shift).astype(np.uint8)
+    byte = (bits >> shift).astype(np.uint8)
+    position = shift.astype(np.int64)
+    position += _PLACES[byte, rank & np.uint8(7)]
+    position[counts == 0] = -1
+    return position
 
 
 def one_bit(cells: Ints) -> Bits:
@@ -140,3 +168,15 @@ def one_bit(cells: Ints) -> Bits:
 
 def _bits(cells: list[int]) -> np.uint64:
     return np.uint64(sum(1 << cell for cell in cells))
+
+
+def _places() -> NDArray[np.int64]:
+    """The place of the set bit of each rank in each byte [256, 8]; 0 where there is none."""
+    places = np.zeros((256, 8), dtype=np.int64)
+    for byte in range(256):
+        bits = [bit for bit in range(8) if byte >> bit & 1]
+        places[byte, : len(bits)] = bits
+    return places
+
+
+_PLACES = _places()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,30 +31,171 @@ class Games:
     lengths: Ints
 
 
+@dataclass(frozen=True)
+class BoardStates:
+    """What the board shows after each of the moves of n games, all arrays [n, plies].
+
+    The state after move t is what position t of a model sees. `mine` are the discs of the player
+    who has just moved there (He et al. 2024), `theirs` the other's; `theirs` of one move are not
+    always `mine` of the next, since a player may have to pass. `flipped`: discs that the move
+    turned; `directions` uint8: in which of `boards.DIRECTIONS` from it they lie. `legal`: moves of
+    whoever plays next. `black` bool: black has just moved; `passed` bool: the other player has to
+    pass now, so that the same one moves again. After the end all are 0, and `cells` -1.
+    """
+
+    cells: Ints
+    mine: Bits
+    theirs: Bits
+    flipped: Bits
+    directions: NDArray[np.uint8]
+    legal: Bits
+    black: NDArray[np.bool_]
+    passed: NDArray[np.bool_]
+
+    @property
+    def played(self) -> NDArray[np.bool_]:
+        """Where there is a move: bool [n, plies]."""
+        return self.cells >= 0
+
+    @property
+    def black_to_move(self) -> NDArray[np.bool_]:
+        """Whether black plays next, where anybody does: bool [n, plies]."""
+        return np.equal(self.black, self.passed)
+
+    def seen_by_next(self) -> tuple[Bits, Bits]:
+        """`mine` and `theirs` of the player who moves next, the other convention in use."""
+        return np.where(self.passed, self.mine, self.theirs), np.where(
+            self.passed, self.theirs, self.mine
+        )
+
+
+_Choose = Callable[[int, Bits], Ints]
+"""The cells to play at a ply, of the legal moves [n]; -1 where there is none."""
+
+
 def random_games(board: OthelloBoard, rng: np.random.Generator, n: int) -> Games:
     """Return n games in which every legal move is equally likely at every ply."""
-    parts = [_chunk(board, rng, min(CHUNK, n - start)) for start in range(0, n, CHUNK)]
-    return Games(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("cells", "legal", "passed", "lengths")
+    return _joined([_chunk(board, rng, size, None) for size in _chunks(n)])
+
+
+def labelled_games(
+    board: OthelloBoard, rng: np.random.Generator, n: int
+) -> tuple[Games, BoardStates]:
+    """Return the games of `random_games`, and their boards."""
+    records = [_Record(board, size) for size in _chunks(n)]
+    games = [_chunk(board, rng, record.n, record) for record in records]
+    states = [record.states(part) for record, part in zip(records, games, strict=True)]
+    return _joined(games), _joined(states)
+
+
+def states_of(board: OthelloBoard, cells: Ints) -> BoardStates:
+    """Return the boards of games whose moves [n, T] are known, -1 after the end.
+
+    Raises `ValueError` for a move that is not legal.
+    """
+    n, plies = cells.shape
+    record = _Record(board, n, plies)
+
+    def choose(ply: int, moves: Bits) -> Ints:
+        if ply == plies:  # the moves after the last state are asked for alone
+            return np.full(n, -1)
+        chosen = cells[:, ply]
+        illegal = (chosen >= 0) & ((moves & one_bit(chosen)) == 0)
+        if illegal.any():
+            row = int(np.flatnonzero(illegal)[0])
+            raise ValueError(f"game {row}: move {ply}, {board.name(chosen[row])}, is not legal")
+        return chosen
+
+    games = _play(board, n, min(plies + 1, board.plies), choose, record)
+    return record.states(games)
+
+
+def _chunks(n: int) -> list[int]:
+    return [min(CHUNK, n - start) for start in range(0, n, CHUNK)]
+
+
+_Part = TypeVar("_Part", Games, BoardStates)
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    kind = type(parts[0])
+    # A ply's row lies together in memory, as it was filled.
+    columns = [[getattr(part, one.name).T for part in parts] for one in fields(kind)]
+    return kind(*(np.concatenate(column, axis=-1).T for column in columns))
+
+
+def _chunk(board: OthelloBoard, rng: np.random.Generator, n: int, record: _Record | None) -> Games:
+    points = rng.random((board.plies, n))
+
+    def choose(ply: int, moves: Bits) -> Ints:
+        return random_bit(moves, np.bitwise_count(moves), points[ply])
+
+    return _play(board, n, board.plies, choose, record)
+
+
+class _Record:
+    """Boards of games while they are played, a row for each ply."""
+
+    def __init__(self, board: OthelloBoard, n: int, plies: int | None = None) -> None:
+        self.n, self.plies = n, board.plies if plies is None else plies
+        shape = (self.plies, n)
+        self.mine, self.theirs, self.flipped = (np.zeros(shape, np.uint64) for _ in range(3))
+        self.directions = np.zeros(shape, np.uint8)
+        self.skipped = np.zeros((self.plies + 1, n), np.bool_)
+
+    def add(self, ply: int, own: Bits, other: Bits, flips: Bits, over: NDArray[np.bool_]) -> None:
+        """Note the discs of whoever has just moved, and the other's; nothing where it is over."""
+        self.mine[ply], self.theirs[ply], self.flipped[ply] = own, other, flips
+        if over.any():
+            self.mine[ply, over] = self.theirs[ply, over] = 0
+
+    def states(self, games: Games) -> BoardStates:
+        """The boards of the games that were played."""
+        cells = games.cells.T[: self.plies]
+        played = cells >= 0
+        legal = np.zeros(cells.shape, np.uint64)
+        legal[: len(games.legal.T) - 1] = games.legal.T[1:]
+        passed = self.skipped[1:]
+        black = np.zeros(cells.shape, np.bool_)
+        moves = np.ones(self.n, np.bool_)  # black moves first
+        for ply in range(self.plies):
+            black[ply] = moves
+            moves = moves == passed[ply]
+        return BoardStates(
+            cells.T,
+            self.mine.T,
+            self.theirs.T,
+            self.flipped.T,
+            self.directions.T,
+            legal.T,
+            (black & played).T,
+            (passed & played).T,
         )
-    )
 
 
-def _chunk(board: OthelloBoard, rng: np.random.Generator, n: int) -> Games:
-    cells = np.full((board.plies, n), -1, dtype=np.int64)
-    legal = np.zeros((board.plies, n), dtype=np.uint64)
+def _play(
+    board: OthelloBoard, n: int, plies: int, choose: _Choose, record: _Record | None
+) -> Games:
+    """Play n games at once, at most `plies` moves."""
+    cells = np.full((plies, n), -1, dtype=np.int64)
+    legal = np.zeros((plies, n), dtype=np.uint64)
     passed = np.zeros(n, dtype=np.bool_)
     own, other = board.start(n)
-    points = rng.random((board.plies, n))
-    for ply in range(board.plies):
+    for ply in range(plies):
         own, other, moves, skipped = to_move(board, own, other)
-        counts = np.bitwise_count(moves)
-        cell = random_bit(moves, counts, points[ply])
-        own, other = board.play(own, other, one_bit(cell))
+        cell = choose(ply, moves)
         passed |= skipped
         cells[ply], legal[ply] = cell, moves
+        if record is None:
+            own, other = board.play(own, other, one_bit(cell))
+            continue
+        record.skipped[ply] = skipped
+        if ply == record.plies:
+            break
+        move = one_bit(cell)
+        flips, record.directions[ply] = board.turned(own, other, move)
+        own, other = other ^ flips, own | move | flips
+        record.add(ply, other, own, flips, cell < 0)
     lengths = (cells >= 0).sum(axis=0)
     return Games(cells.T, legal.T, passed, lengths)
 

@@ -1,4 +1,4 @@
-"""Train the one transformer on a task's own data: AdamW, warm-up, cosine decay, early stop.
+"""Train the one transformer: the loop, its evaluations, early stop and checkpoints.
 
 Everything random is drawn from generators seeded by the spec: weights from `seed`, the batch of
 step s from (seed, s). A training that was killed therefore resumes from its last checkpoint and
@@ -20,54 +20,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.datasets.batch import Batches
-from harness.datasets.pairs import PromptPairs, TaskData, TrainingBatch
+from harness.datasets.pairs import TrainingBatch
 from harness.errors import HarnessError
-from harness.metrics.logits import accuracy, cross_entropy, good_mass
 from harness.models.checkpoint import load_state, save_state
 from harness.models.config import TransformerConfig
-from harness.models.fit import require_tokens
+from harness.models.training.counts import dead_neurons, nonzeros
+from harness.models.training.data import HeldOut, TrainingData
+from harness.models.training.optimiser import Optimiser
 from harness.models.transformer import Transformer, random_model
 from harness.progress import Stage, stage
-from harness.spec.types import Training
+from harness.spec.key import at_default, spec_fields
+from harness.spec.types import Sparsity, Training
 
 CHECKPOINT_SECONDS = 15.0
-EVALUATION_BATCH = 256
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Log = Callable[[str], None]
-
-
-QUALITY = {
-    "accuracy": accuracy,
-    "good_mass": good_mass,
-    "loss": cross_entropy,
-}
-
-
-@torch.no_grad()
-def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict[str, Tensor]:
-    """Accuracy, probability of the correct answers and answer loss (nats) of each clean prompt.
-
-    One float64 [n] per name in `QUALITY`, in the order of the pairs. Raises `HarnessError` for
-    tokens that the model does not know.
-    """
-    require_tokens(model.config, pairs)
-    values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
-    for batch in Batches(pairs, EVALUATION_BATCH, device):
-        logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
-        for name, measure in QUALITY.items():
-            values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
-    return values
-
-
-def learning_rate(spec: Training, step: int) -> float:
-    """Rate at a step: linear warm-up to `learning_rate`, cosine down to its final share."""
-    if step < spec.warmup_steps:
-        return spec.learning_rate * (step + 1) / spec.warmup_steps
-    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
-    floor = spec.final_learning_rate
-    return spec.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+Entry = dict[str, Any]
+"""An evaluation: `step`, `training_loss`, what the held-out data measures (with its `entropy` also
+`excess`, the loss above it), and of a sparse model `nonzeros` in all, of its `tensors` and its
+`dead_neurons`."""
 
 
 def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu") -> Tensor:
@@ -91,42 +62,33 @@ class Trainer:
         self,
         config: TransformerConfig,
         spec: Training,
-        data: TaskData,
-        validation: PromptPairs,
+        data: TrainingData,
+        held_out: HeldOut,
         *,
         scratch: Path,
         log: Log,
+        sparsity: Sparsity | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.config, self.spec, self.data, self.validation = config, spec, data, validation
-        self.device, self.dtype, self.log = device, dtype, log
+        self.config, self.spec, self.data, self.held_out = config, spec, data, held_out
+        self.sparsity, self.device, self.dtype, self.log = sparsity, device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
         self.model = random_model(config, spec.seed).to(device, dtype)
-        self.optimiser = self._optimiser()
+        self.optimiser = Optimiser(self.model, spec, sparsity)
         self.step = 0
-        self.history: list[dict[str, float]] = []
-
-    def _optimiser(self) -> torch.optim.AdamW:
-        spec = self.spec
-        parameters = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        return torch.optim.AdamW(
-            groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), fused=True
-        )
+        self.history: list[Entry] = []
 
     # ------------------------------------------------------------ the loop
-    def run(self) -> tuple[Transformer, list[dict[str, float]]]:
+    def run(self) -> tuple[Transformer, list[Entry]]:
         """Train to the target or the last step, resuming from a checkpoint if there is one.
 
         Returns the model, frozen and in evaluation mode, and one entry per evaluation.
         """
         if self._resume():
             self.log(f"resuming training at step {self.step}")
+        elif text := self.optimiser.reserved():
+            self.log(text)
         saved = time.monotonic()
         seen, started = 0, time.monotonic()
         with stage("training", self.spec.steps, "step", self.step) as shown:
@@ -149,25 +111,26 @@ class Trainer:
         return self.model.requires_grad_(False).eval(), self.history
 
     def _update(self, batch: TrainingBatch) -> Tensor:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.spec, self.step)
         loss = training_loss(self.model, batch, self.device)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.clear()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
-        self.optimiser.step()
+        self.optimiser.update(self.step)
         return loss.detach()
 
     def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
-        held_out = quality(self.model, self.validation, self.device)
-        entry = {"step": self.step, "training_loss": float(loss)}
+        entry: Entry = {"step": self.step, "training_loss": float(loss)}
         self._check(entry["training_loss"])
-        entry |= {name: float(values.mean()) for name, values in held_out.items()}
+        entry |= self.held_out.measure(self.model, self.device)
+        if "entropy" in entry:
+            entry["excess"] = entry["loss"] - entry["entropy"]
+        if self.sparsity is not None:
+            tensors = nonzeros(self.model, self.optimiser.budgets)
+            entry |= {"nonzeros": sum(tensors.values()), "tensors": tensors}
+            entry["dead_neurons"] = dead_neurons(self.model)
         self.history.append(entry)
         shown.advance(
             0,
-            f"loss {entry['training_loss']:.4f}, held-out accuracy {entry['accuracy']:.4f}, "
-            f"{speed:,.0f} tokens/s",
+            f"loss {entry['training_loss']:.4f}, held-out {_judged(entry)}, {speed:,.0f} tokens/s",
         )
 
     def _check(self, loss: float) -> None:
@@ -179,12 +142,15 @@ class Trainer:
 
     def _reached(self) -> bool:
         target = self.spec.target
-        if target is None or not self.history:
+        if target is None or not self.history or not self.optimiser.is_final(self.step):
             return False
-        last = self.history[-1]
-        if target.metric == "accuracy":
-            return last["accuracy"] >= target.value
-        return last["loss"] <= target.value
+        last: float | None = self.history[-1].get(target.metric)
+        if last is None:
+            raise HarnessError(
+                f"training.target is an {target.metric}, and what is held out has no answers; "
+                "give a loss"
+            )
+        return last >= target.value if target.metric == "accuracy" else last <= target.value
 
     # ------------------------------------------------------------ checkpoints
     @cached_property
@@ -194,20 +160,18 @@ class Trainer:
             self.spec.objective, self.spec.batch_size, 0, self.spec.seed
         )
         return {
-            "config": self.config.to_dict(),
-            "spec": asdict(self.spec),
+            "config": _config_of(self.config),
+            "spec": _training_of(self.spec),
             "first_batch": sha256(first.tokens.tobytes() + first.targets.tobytes()).hexdigest(),
-            "validation": self.validation.digest(),
+            "validation": self.held_out.digest(),
             "dtype": str(self.dtype),
             "torch": torch.__version__,
+            **({} if self.sparsity is None else {"sparsity": asdict(self.sparsity)}),
         }
 
     def _save(self) -> None:
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"model.{name}"] = parameter
-            for key in _MOMENTS:
-                tensors[f"{key}.{name}"] = self.optimiser.state[parameter][key]
+        weights = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
+        tensors = weights | self.optimiser.state()
         note = {"step": self.step, "history": self.history}
         save_state(tensors, note, self.checkpoint, self._purpose)
 
@@ -219,8 +183,32 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-                moments = {key: tensors[f"{key}.{name}"].to(parameter) for key in _MOMENTS}
-                count = torch.tensor(float(state["step"]), device=self.device)
-                self.optimiser.state[parameter] = {"step": count, **moments}
+        self.optimiser.restore(tensors, state["step"])
         self.step, self.history = state["step"], state["history"]
         return True
+
+
+_YOUNGER_CONFIG = ("attention_sink", "bigram_table", "activation_sparsity")
+"""Fields of a configuration that older checkpoints do not have."""
+
+
+def _config_of(config: TransformerConfig) -> dict[str, Any]:
+    """A configuration as checkpoints hold it: younger fields only where they are set."""
+    held = config.to_dict()
+    return {name: held[name] for name in held if name not in _YOUNGER_CONFIG or held[name]}
+
+
+def _training_of(spec: Training) -> dict[str, Any]:
+    """A training as checkpoints hold it: a younger key only where it is not at its default."""
+    held, keys = asdict(spec), spec_fields(Training)
+    return {name: held[name] for name in held if not at_default(keys[name], getattr(spec, name))}
+
+
+def _judged(entry: Entry) -> str:
+    """What an evaluation says of held-out data, and of a sparse model's weights."""
+    name = "accuracy" if "accuracy" in entry else "loss"
+    parts = [f"{name} {entry[name]:.4f}"]
+    parts += [f"{entry['excess']:.4f} above the entropy"] if "excess" in entry else []
+    if "nonzeros" in entry:
+        parts.append(f"{entry['nonzeros']:,} weights, {entry['dead_neurons']:,} dead neurons")
+    return ", ".join(parts)

@@ -19,10 +19,13 @@ from support.toy_task import FirstToken
 
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
 from harness.errors import HarnessError
-from harness.models import train
 from harness.models.checkpoint import load_model, load_state, save_model, save_state
 from harness.models.config import TransformerConfig
-from harness.models.train import Trainer, learning_rate, quality, training_loss
+from harness.models.training import trainer as train
+from harness.models.training.data import HeldOutPairs
+from harness.models.training.quality import quality
+from harness.models.training.schedule import learning_rate
+from harness.models.training.trainer import Trainer, training_loss
 from harness.models.transformer import random_model
 from harness.progress import shown_by
 from harness.spec.types import Training, TrainingTarget
@@ -38,7 +41,8 @@ SPEC = Training(
 
 def trainer(folder, spec=SPEC, log=lambda text: None):
     data = FirstToken()
-    return Trainer(CONFIG, spec, data, data.pairs("validation", 64, 0), scratch=folder, log=log)
+    held_out = HeldOutPairs(data.pairs("validation", 64, 0))
+    return Trainer(CONFIG, spec, data, held_out, scratch=folder, log=log)
 
 
 def weights(model):
@@ -139,8 +143,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import torch
 torch.set_num_threads(1)
-from harness.models import train
-from test_train import trainer
+from harness.models.training import trainer as train
+from test_training import trainer
 train.CHECKPOINT_SECONDS = 0
 slow = trainer(Path(sys.argv[1]))
 real = slow._update
@@ -292,3 +296,57 @@ def test_a_configuration_that_does_not_fit_is_refused(changes, message):
     window = {"window": 4} if "window_layers" in changes else {}
     with pytest.raises(HarnessError, match=f"not a model configuration: {message}"):
         TransformerConfig.from_dict(CONFIG.to_dict() | positions | window | changes)
+
+
+def test_a_checkpoint_of_a_version_without_the_younger_keys_is_resumed_from(tmp_path):
+    """What a checkpoint was for, word by word as the first version wrote it."""
+    older = {
+        "config": {
+            "n_layers": 1, "n_heads": 2, "d_model": 16, "d_head": 8, "d_mlp": 32, "d_vocab": 6,
+            "n_ctx": 4, "norm": "layernorm", "norm_eps": 1e-5, "positions": "learned",
+            "activation": "gelu_tanh", "bias": True, "unembed_bias": False, "tied": False,
+            "causal": True, "n_key_value_heads": None, "parallel": False, "gated": False,
+            "qkv_bias": None, "out_bias": None, "mlp_bias": None, "rotary": None, "window": None,
+            "window_layers": [], "window_rotary": None, "qk_norm": False, "query_scale": None,
+            "attention_softcap": None, "logit_softcap": None, "embedding_scale": 1.0,
+            "post_norms": False, "d_vocab_out": None,
+        },
+        "spec": {
+            "objective": "answer", "steps": 60, "batch_size": 32, "learning_rate": 0.02,
+            "final_learning_rate": 0.1, "warmup_steps": 5, "weight_decay": 0.01, "beta1": 0.9,
+            "beta2": 0.98, "clip": 1.0, "seed": 0, "evaluate_every": 20, "target": None,
+        },
+        "first_batch": "2bbe93027f307a3884ba070bdd114db214852b79df7a9a17246ab867324833b0",
+        "validation": "3e5dec51202dcb0f7d87c742f874e61141bbfa3b5c666741c3227739952ea38a",
+        "dtype": "torch.float32",
+        "torch": torch.__version__,
+    }  # fmt: skip
+    assert json.loads(json.dumps(trainer(tmp_path)._purpose)) == older
+
+
+def test_a_plain_training_is_adamw_step_by_step(tmp_path):
+    """The loop written out, bit for bit: what is trained stays what it was."""
+    spec, data = replace(SPEC, steps=8), FirstToken()
+    wanted = random_model(CONFIG, spec.seed)
+    parameters = list(wanted.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.01},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=0.02, betas=(0.9, 0.98), fused=True)
+    for step in range(spec.steps):
+        rate = 0.02 * (step + 1) / 5 if step < 5 else None
+        if rate is None:
+            cosine = (1 + math.cos(math.pi * ((step - 5) / 3))) / 2
+            rate = 0.02 * (0.1 + (1 - 0.1) * cosine)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = data.training_batch("answer", 32, step, 0)
+        targets = torch.from_numpy(batch.targets)
+        logits = wanted.unembed(wanted.stream(torch.from_numpy(batch.tokens))[targets >= 0])
+        optimiser.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(logits, targets[targets >= 0]).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+    model, _ = trainer(tmp_path, spec).run()
+    assert equal(weights(model), weights(wanted))

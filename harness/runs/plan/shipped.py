@@ -1,0 +1,92 @@
+"""Weights that lie beside the spec that they were trained from, in the form of `harness train`.
+
+The folder holds `config.json`, `model.safetensors`, `training.json` (what was trained, on what,
+how it went and how good it is), a card, and `manifest.json` with the digests of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.locate import locate
+from harness.errors import HarnessError, NotFound
+from harness.runs.store.sealed import MANIFEST, SealedFolder
+from harness.spec.types import TrainModel
+
+TRAINING = "training.json"
+_SHOWN = 4  # differences in a message
+
+
+def weights_folder(spec: TrainModel, folder: Path) -> Path:
+    """The folder of a spec's weights; `folder` is that of the spec. `NotFound` if there is none."""
+    assert spec.weights is not None
+    try:
+        return locate(spec.weights, folder)
+    except NotFound as error:
+        raise NotFound(
+            f"{error}; `harness train MODEL --output {spec.weights}` trains these weights"
+        ) from error
+
+
+def shipped_weights(spec: TrainModel, folder: Path) -> SealedFolder:
+    """The folder for reading; what is not as it was published raises `StoreCorrupt`."""
+    place = weights_folder(spec, folder)
+    if not (place / MANIFEST).is_file():
+        raise NotFound(
+            f"needs {place / MANIFEST}, which is not there; `weights` is a folder that `harness "
+            "train MODEL --output FOLDER` wrote (other checkpoints are models of `kind: load`)"
+        )
+    return SealedFolder(place, "copy it again, or train the model anew with `harness train`")
+
+
+def recipe(model_part: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the weights: identities of the model and of the data it is trained on."""
+    model = {name: value for name, value in model_part.items() if name not in _NOT_OF_TRAINING}
+    return {"model": model, "trained_on": dict(training)}
+
+
+_NOT_OF_TRAINING = ("weights", "trained_on")
+
+
+def refuse_other_spec(
+    spec: TrainModel, folder: Path, model_part: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
+    """Refuse weights that were trained from another spec, or that are not what was published.
+
+    `model_part` and `training`: identities of the spec and of its data. Raises `HarnessError`
+    naming the keys that differ, `StoreCorrupt` for a damaged folder.
+    """
+    sealed = shipped_weights(spec, folder)
+    for name, digest in model_part["weights"].items():
+        if sealed.digests.get(name) != digest:
+            sealed.path(name)  # says what is wrong with it
+    note = sealed.json(TRAINING)
+    own = recipe(model_part, training)
+    stored = {name: note.get(name) for name in own} if isinstance(note, dict) else {}
+    if stored == own:
+        return
+    different = list(_differences(stored, own, ""))
+    more = f" and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
+    raise HarnessError(
+        f"weights: {sealed.folder / TRAINING} says that they were trained from another spec: "
+        f"{'; '.join(different[:_SHOWN])}{more}. Undo these changes, leave `weights` out to train "
+        "anew, or train weights of this spec with `harness train`"
+    )
+
+
+def _differences(stored: Any, own: Any, place: str) -> Iterator[str]:
+    """Keys in which two identities differ, with both values."""
+    if isinstance(stored, Mapping) and isinstance(own, Mapping):
+        for name in sorted({*stored, *own}):
+            inner = f"{place}.{name}" if place else str(name)
+            yield from _differences(stored.get(name), own.get(name), inner)
+    elif stored != own:
+        yield f"{place} was {_short(stored)}, and is {_short(own)} here"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

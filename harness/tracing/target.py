@@ -1,0 +1,125 @@
+"""What a trace starts from: a logit, a difference of logits, a feature, an attention score.
+
+Each is affine in the stream that it reads: a direction at every token, and a constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.tracing.run import FrozenRun, Place
+
+
+@dataclass(frozen=True)
+class Target:
+    """A number of a frozen run: value = Σ parts of the first `below` writers · stream + constant.
+
+    `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes.
+    """
+
+    name: str
+    value: float
+    below: int
+    stream: Tensor
+    constant: float
+    heads: Tensor | None = None
+
+
+def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int) -> Target:
+    """A linear function of the logits at a token; `outputs` [V] are its weights.
+
+    A soft cap is held at what it multiplies each logit by.
+    """
+    _refuse_token(run, token)
+    frozen, model = run.frozen, run.model
+    weights = outputs.to(frozen.raw) * frozen.cap_share[token]
+    matrix = model.embedding if model.config.tied else model.unembedding
+    row = torch.tensor([token])
+    read = (weights @ matrix)[None]
+    stream = read.new_zeros(run.length, read.shape[-1])
+    stream[token] = frozen.final.adjoint(read, row)[0]
+    constant = float(frozen.final.constant(read, row))
+    if frozen.added is not None:
+        constant += float(weights @ frozen.added[token])
+    value = float(weights @ frozen.raw[token])
+    return Target(name, value, len(run.writers), stream, constant)
+
+
+def centred(outputs: Tensor) -> Tensor:
+    """Weights of logits [V] less their mean: what a shift of all logits does not change."""
+    return outputs - outputs.mean()
+
+
+def part_target(run: FrozenRun, place: Place) -> Target:
+    """The activity of a feature or neuron. Raises `HarnessError` for other parts."""
+    writer, name = run.writers[place.writer], run.name(place)
+    if run.kind(place) not in ("feature", "neuron"):
+        raise HarnessError(f"{name} has no activity of its own that could be traced")
+    assert writer.reading is not None
+    rows, columns = torch.tensor([place.token]), torch.tensor([place.column])
+    nothing = run.frozen.final.gain.new_zeros(1, run.model.config.d_model)
+    one = writer.reading.expand(rows, columns, nothing)
+    value, constant = float(one.value), float(one.constant)
+    if one.stream.ndim == 4:
+        heads = one.stream[0]
+        return Target(name, value, writer.below, heads.sum(0), constant, heads)
+    stream = nothing.new_zeros(run.length, nothing.shape[1])
+    stream[place.token] = one.stream[0]
+    return Target(name, value, writer.below, stream, constant)
+
+
+def find_unit(run: FrozenRun, writer: str, unit: int, token: int) -> Place:
+    """The place of a feature or neuron. Raises `HarnessError` where it is not active."""
+    _refuse_token(run, token)
+    at = run.writer_of(writer)
+    (columns,) = (run.writers[at].main.units[token] == unit).nonzero(as_tuple=True)
+    if run.writers[at].kind not in ("feature", "neuron"):
+        raise HarnessError(f"{writer} is not taken apart into features or neurons")
+    if len(columns) == 0:
+        raise HarnessError(
+            f"{writer}.{unit} is not active at token {token}; only what is active is traced"
+        )
+    return Place(at, token, int(columns[0]))
+
+
+def score_target(
+    run: FrozenRun, layer: int, head: int, query: int, key: int, *, from_mean: bool = True
+) -> Target:
+    """An attention score, half of it through the query with keys held, half through the keys.
+
+    `from_mean`: less the mean score over the keys that the query sees. Raises `HarnessError` for
+    places that there are not, and keys that the query does not see.
+    """
+    name = f"a{layer}.h{head}:{query}:{key}"
+    if not 0 <= layer < len(run.frozen.scores):
+        raise HarnessError(f"the model has {len(run.frozen.scores)} layers; {name} is in none")
+    scores = run.frozen.scores[layer]
+    if not 0 <= head < len(scores.pattern):
+        raise HarnessError(f"a{layer} has {len(scores.pattern)} heads, no h{head}")
+    for token in (query, key):
+        _refuse_token(run, token)
+    if not scores.seen[query, key]:
+        raise HarnessError(f"{name}: the query at {query} does not see the key at {key}")
+    group = head // scores.shared_by
+    weights = scores.key_weights(head, query, key, from_mean)
+    mixed = weights @ scores.keys.final[group]  # [K]
+    row = torch.tensor([query])
+    of_query, query_constant = scores.queries.adjoint(mixed[None], row, head)
+    every = torch.arange(run.length)
+    wanted = weights[:, None] * scores.queries.final[head, query]
+    of_keys, key_constants = scores.keys.adjoint(wanted, every, group)
+    stream = of_keys / 2
+    stream[query] += of_query[0] / 2
+    constant = float(query_constant.sum() + key_constants.sum()) / 2
+    value = float(mixed @ scores.queries.final[head, query])
+    below = next(one.below for one in run.writers if one.name == f"a{layer}")
+    return Target(name, value, below, stream, constant)
+
+
+def _refuse_token(run: FrozenRun, token: int) -> None:
+    if not 0 <= token < run.length:
+        raise HarnessError(f"the prompt has tokens 0 to {run.length - 1}, no {token}")
