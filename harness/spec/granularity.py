@@ -22,6 +22,7 @@ GROUP = "harness.granularities"
 
 BUILT_IN = {
     "edge": "harness.circuits.edges.info:INFO",
+    "channel": "harness.circuits.gates.info:INFO",
 }
 DEFAULT = "edge"
 BY_GRANULARITY = ("component", "ablation", "positions")

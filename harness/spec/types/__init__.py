@@ -4,7 +4,7 @@ Those of a task's data are in the packages of their kinds (`harness.spec.data_ki
 key, add a field to its class; then `make schemas` writes the JSON Schemas in `specs/`.
 """
 
-from harness.spec.types.architecture import Architecture
+from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
 from harness.spec.types.evaluation import (
     HOW_LARGE,
@@ -44,6 +44,7 @@ __all__ = [
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
+    "ActivationSparsity",
     "Anneal",
     "Architecture",
     "CircuitTarget",
@@ -66,6 +67,7 @@ __all__ = [
     "Objective",
     "Runtime",
     "Selection",
+    "SparseSite",
     "Sparsity",
     "SplitShares",
     "Suite",
