@@ -257,6 +257,17 @@ class Evaluation:
             max_items=100,
         ),
     ] = None
+    searched_on: Annotated[
+        Literal["test", "discovery"],
+        Key(
+            "Searched on",
+            "On which pairs the circuits of `targets` are searched for. `discovery`: the test "
+            "pairs are fresh, and results say whether a circuit reaches its target on them too.",
+            ["discovery"],
+            changeable=True,
+            younger=True,
+        ),
+    ] = "test"
     discovery_pairs: Annotated[
         int,
         Key(
@@ -330,6 +341,7 @@ class EvaluationChange:
     ] = None
     counts: tuple[Count, ...] | None = None
     targets: tuple[CircuitTarget, ...] | None = None
+    searched_on: Literal["test", "discovery"] | None = None
     discovery_pairs: int | None = None
     discovery_repeats: bool | None = None
     test_pairs: int | None = None
