@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from harness.circuits.baseline import Baseline
 from harness.circuits.circuit import Circuit
-from harness.circuits.patchable import self_check
-from harness.circuits.select import sizes_to_counts
+from harness.circuits.patchable import baseline_of, self_check
+from harness.circuits.select import number_of_elements
 from harness.datasets.files import pairs_of_rows
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
@@ -38,6 +39,7 @@ from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
+from harness.runs.compute.background import background_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
@@ -205,7 +207,7 @@ def discover(
     prepared = _prepared(task, model, seed)
     setup = prepared.discovery
     total = len(setup.space)
-    n = _number_of_elements(size, total)
+    n = number_of_elements(size, total)
     problem = Problem(
         setup.patchable,
         setup.batches,
@@ -219,7 +221,8 @@ def discover(
     kept = circuit_of(discovery, setup.space, n, spec.selection, setup.choices.ablation)
     source = {"task": task.name, "method": spec.name, "seed": str(seed)}
     scores = ranking_for(discovery, n)
-    return Circuit(setup.space, kept, scores, model.config.d_model, source)
+    baseline = baseline_of(setup.counterfactuals)
+    return Circuit(setup.space, kept, scores, model.config.d_model, source, baseline)
 
 
 def evaluate(
@@ -235,7 +238,7 @@ def evaluate(
     On the task's test pairs, or on `pairs`. Raises `harness.HarnessError` for a circuit of another
     model.
     """
-    setup = _prepared(task, model, seed, pairs).test
+    setup = _prepared(task, model, seed, pairs, circuit.baseline).test
     setup.check(circuit)
     everything = torch.ones(len(setup.space), dtype=torch.bool)
     examples = evaluate_circuits(setup, [circuit.kept, ~everything, everything])
@@ -287,19 +290,30 @@ def _source(task: OpenTask, model: str | None) -> ModelSource:
 
 
 def _prepared(
-    task: OpenTask, model: Transformer, seed: int, pairs: PromptPairs | None = None
+    task: OpenTask,
+    model: Transformer,
+    seed: int,
+    pairs: PromptPairs | None = None,
+    baseline: Baseline | None = None,
 ) -> Prepared:
-    """As a cell of the task and seed; `pairs` in place of its test pairs."""
-    drawn = draw(replace(_cell(task, None), seed=seed), task.data)
+    """As a cell of the task and seed; `pairs` and `baseline` in place of its own."""
+    cell = replace(_cell(task, None), seed=seed)
+    drawn, device = draw(cell, task.data), model.embedding.device.type
     if pairs is not None:
         longest, context = int(pairs.lengths.max()), model.config.n_ctx
         if longest > context:
             raise HarnessError(f"prompts of {longest} tokens; the model takes {context} at most")
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
-    device = model.embedding.device.type
+    answers, background = task.loaded.spec.answers, baseline or background_of(cell, task.data)
     prepared = prepare(
-        model, task.evaluation, drawn, device=device, seed=seed, classes=task.loaded.spec.answers
+        model,
+        task.evaluation,
+        drawn,
+        device=device,
+        seed=seed,
+        classes=answers,
+        background=background,
     )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
@@ -328,17 +342,6 @@ def _changed(
     if issues := check(changed, kind):
         raise HarnessError("\n".join(f"{issue.where}: {issue.message}" for issue in issues))
     return changed
-
-
-def _number_of_elements(size: float | int, total: int) -> int:
-    """A share (float) or number (int) of all elements as a number of them."""
-    if isinstance(size, float) and 0 < size <= 1:
-        return sizes_to_counts((size,), total)[0]
-    if not isinstance(size, float | bool) and 0 <= size <= total:
-        return int(size)
-    raise HarnessError(
-        f"size {size!r} is neither a share (0 to 1.0) nor a number from 0 to {total}"
-    )
 
 
 def _silent(_text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from harness.circuits.baseline import Baseline
 from harness.circuits.space import Space
 from harness.errors import HarnessError
 from harness.metrics.sparsity import sparsity
@@ -23,6 +24,8 @@ class Circuit:
     """`kept` bool [E]; `scores` float [E] or None; `d_model` and `source` travel with files.
 
     `source` says what it was found on and how (task, model, method, cell …), as plain strings.
+    `baseline`: what dropped elements carry, where these are constants that can be kept with it;
+    `measured`: what was measured with it on the source's test pairs, by measure.
     """
 
     space: Space
@@ -30,6 +33,8 @@ class Circuit:
     scores: Tensor | None = None
     d_model: int = 0
     source: Mapping[str, str] = field(default_factory=dict)
+    baseline: Baseline | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

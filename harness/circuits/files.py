@@ -7,8 +7,10 @@
 
 The MIB forms know edges alone (`harness.circuits.edges.mib`). Everything a file says is checked
 against the space it declares: an unknown element, a missing field or a score that is no number is
-an error, not a silent zero. Files of version 1, which had edges as matrices, are read too. How
-large files and their spaces may be stands in `untrusted`.
+an error, not a silent zero. Version 3 has, beside the circuit, what dropped elements carry and what
+was measured with it (`constants_in_files`); files without these are of version 2. Files of version
+1, which had edges as matrices, are read too. How large files and their spaces may be stands in
+`untrusted`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.constants_in_files import (
+    constants_header,
+    constants_json,
+    stored_values,
+    with_constants,
+)
 from harness.circuits.edges.mib import from_mib, from_mib_tensors, to_mib, to_mib_tensors
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.rows import check_scores, check_shape, filled
@@ -42,6 +50,7 @@ from harness.spec.printable import printable
 from harness.spec.yaml.strict_json import read_json
 
 FORMAT = "circuit-harness/circuit/2"
+FORMAT_3 = "circuit-harness/circuit/3"
 FORMAT_1 = "circuit-harness/circuit/1"
 
 # What reading something that is no circuit raises; a missing key is reported on its own.
@@ -124,10 +133,11 @@ def _unknown_suffix(path: Path) -> HarnessError:
 # ---------------------------------------------------------------- header
 def _header(circuit: Circuit) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": FORMAT if circuit.baseline is None else FORMAT_3,
         **space_header(circuit.space),
         "d_model": circuit.d_model,
         "source": dict(circuit.source),
+        **constants_header(circuit),
     }
 
 
@@ -159,8 +169,8 @@ def _declared_space(header: Mapping[str, Any]) -> Space:
 
 
 def _check_format(header: Mapping[str, Any]) -> None:
-    if header["format"] not in (FORMAT, FORMAT_1):
-        raise HarnessError(f"format is {header['format']!r}, this version reads {FORMAT!r}")
+    if header["format"] not in (FORMAT, FORMAT_1, FORMAT_3):
+        raise HarnessError(f"format is {header['format']!r}, this version reads {FORMAT_3!r}")
 
 
 # ---------------------------------------------------------------- JSON
@@ -173,7 +183,7 @@ def to_json(circuit: Circuit) -> dict[str, Any]:
         for element in circuit.space.listing()
         if kept[element] or scores[element] is not None
     ]
-    return {**_header(circuit), "elements": elements}
+    return {**_header(circuit), "elements": elements, **constants_json(circuit)}
 
 
 def from_json(data: dict[str, Any]) -> Circuit:
@@ -183,7 +193,8 @@ def from_json(data: dict[str, Any]) -> Circuit:
     space = read_space(data)
     kept, scores = filled(space, rows)
     scored = any(score is not None for _, score, _ in rows)
-    return Circuit(space, kept, scores if scored else None, data["d_model"], data["source"])
+    circuit = Circuit(space, kept, scores if scored else None, data["d_model"], data["source"])
+    return with_constants(circuit, data) if data["format"] == FORMAT_3 else circuit
 
 
 def _rows(data: Mapping[str, Any]) -> list[tuple[str, float | None, bool]]:
@@ -204,6 +215,8 @@ def to_safetensors(circuit: Circuit) -> bytes:
     tensors = {"kept": circuit.kept.to(torch.uint8).contiguous()}
     if circuit.scores is not None:
         tensors["scores"] = circuit.scores.contiguous()
+    if circuit.baseline is not None:
+        tensors["baseline"] = stored_values(circuit.baseline)
     note = json.dumps(_header(circuit), sort_keys=True)
     data: bytes = save(tensors, metadata={"circuit": note})  # one key keeps the bytes stable
     return data
@@ -212,8 +225,8 @@ def to_safetensors(circuit: Circuit) -> bytes:
 def _load_safetensors(path: Path) -> Circuit:
     with safe_open(path, framework="pt") as file:
         header = read_json((file.metadata() or {})["circuit"])
-        kept = torch.as_tensor(file.get_tensor("kept"))
-        scores = torch.as_tensor(file.get_tensor("scores")) if "scores" in file.keys() else None  # noqa: SIM118
+        held = {name: torch.as_tensor(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    kept, scores = held["kept"], held.get("scores")
     if not isinstance(header, dict):
         raise HarnessError("not a circuit: its header is no JSON object")
     _check_format(header)
@@ -221,13 +234,16 @@ def _load_safetensors(path: Path) -> Circuit:
         raise HarnessError(f"kept is of type {kept.dtype}, not uint8")
     space = read_space(header, kept.numel())
     read = _flat_of_version_1 if header["format"] == FORMAT_1 else _flat
-    return Circuit(
+    circuit = Circuit(
         space,
         read(space, "kept", kept).bool(),
         None if scores is None else check_scores("scores", read(space, "scores", scores)),
         header["d_model"],
         header["source"],
     )
+    if header["format"] != FORMAT_3:
+        return circuit
+    return with_constants(circuit, header, held["baseline"])
 
 
 def _flat(space: Space, name: str, values: Tensor) -> Tensor:

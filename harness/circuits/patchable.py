@@ -12,18 +12,25 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from harness.circuits.background import Background
+from harness.circuits.baseline import Baseline
 from harness.circuits.space import Space
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
+from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
 from harness.models.precision import single
 from harness.models.transformer import Transformer
-from harness.spec.granularity import granularity, named
+from harness.spec.granularity import DICTIONARIES, granularity, named
 from harness.spec.types import Ablation, Evaluation
 
 OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
 """Ablations whose counterfactual is one run of the model on other prompts, so that a part of the
 model which sees nothing but the counterfactual computes the counterfactual."""
+
+
+TRAINING_MEANS: Ablation = "mean_training"
+"""Means over what the model was trained on, which prompts alone do not tell."""
 
 
 class Counterfactual(Protocol):
@@ -37,7 +44,8 @@ class Counterfactual(Protocol):
 class Counterfactuals(Protocol):
     """Makes the counterfactual of any batch under one ablation.
 
-    `notes`: numbers about how it was found, for the record.
+    `notes`: numbers about how it was found, for the record. Where the counterfactual is a constant
+    that files should keep, it has a `baseline` too (`baseline_of`).
     """
 
     @property
@@ -53,6 +61,12 @@ class Counterfactuals(Protocol):
     def of(self, batch: Batch) -> Any:
         """The `Counterfactual` of a batch, as the patchable model that made this takes it."""
         ...
+
+
+def baseline_of(counterfactuals: Counterfactuals) -> Baseline | None:
+    """The constants that dropped elements carry, where these are such as a file can keep."""
+    baseline: Baseline | None = getattr(counterfactuals, "baseline", None)
+    return baseline
 
 
 class PatchableModel(Protocol):
@@ -118,28 +132,48 @@ class MakePatchable(Protocol):
     """What the `patchable` of a `GranularityInfo` names."""
 
     def __call__(
-        self, model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]
+        self,
+        model: Transformer,
+        choices: Evaluation,
+        pairs: Sequence[PromptPairs],
+        *background: Any,
+        **more: Any,
     ) -> PatchableModel:
-        """The patchable model under a task's choices; `pairs` are all that it will be run on."""
+        """The patchable model under a task's choices; `pairs` are all that it will be run on.
+
+        Where the granularity has the ablation `mean_training`, a fourth argument is the
+        `Background` that this takes means over, a `Baseline` that has them, or None. Where it has
+        the capability `dictionaries`, they are given under that name.
+        """
         ...
 
 
 def make_patchable(
-    model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]
+    model: Transformer,
+    choices: Evaluation,
+    pairs: Sequence[PromptPairs],
+    background: Background | Baseline | None = None,
+    dictionaries: DictionarySet | None = None,
 ) -> PatchableModel:
     """The patchable model of the granularity that the choices name.
 
-    Raises `NotFound` for an unknown granularity.
+    `background`: what the model was trained on, or means over it from a circuit's file.
+    `dictionaries`: of the model, for granularities that are made of features. Raises `NotFound`
+    for an unknown granularity.
     """
-    make: MakePatchable = named(granularity(choices.granularity).patchable)
-    return make(model, choices, pairs)
+    info = granularity(choices.granularity)
+    make: MakePatchable = named(info.patchable)
+    extra = (background,) if TRAINING_MEANS in info.ablations else ()
+    if DICTIONARIES in info.capabilities:
+        return make(model, choices, pairs, *extra, dictionaries=dictionaries)
+    return make(model, choices, pairs, *extra)
 
 
 @torch.no_grad()
 def plain_logits(model: Transformer, batch: Batch, *, corrupted: bool = False) -> Tensor:
     """Logits [B, P, V] of the whole model at the read positions."""
     tokens = batch.corrupted if corrupted else batch.clean
-    return model.unembed(batch.at_positions(model.stream(tokens)))
+    return model.unembed(batch.at_positions(model.stream(tokens)), batch.read_tokens(tokens))
 
 
 def mask_gradient(

@@ -55,3 +55,17 @@ def requested_counts(choices: Evaluation, total: int) -> list[int]:
 def sizes_to_counts(sizes: tuple[float, ...], total: int) -> list[int]:
     """Elements requested at each share of the space: ⌊share·total⌋, as MIB rounds."""
     return [int(size * total) for size in sizes]
+
+
+def number_of_elements(size: float | int, total: int) -> int:
+    """A share (float) or number (int) of all elements as a number of them.
+
+    Raises `HarnessError` for anything else.
+    """
+    if isinstance(size, float) and 0 < size <= 1:
+        return sizes_to_counts((size,), total)[0]
+    if not isinstance(size, float | bool) and 0 <= size <= total:
+        return int(size)
+    raise HarnessError(
+        f"size {size!r} is neither a share (0 to 1.0) nor a number from 0 to {total}"
+    )

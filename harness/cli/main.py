@@ -23,8 +23,9 @@ USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
 # verb -> one line of help. The verb's module is `harness.cli.<verb>`, or stands in `HOMES`.
 VERBS = {
-    "list": "List tasks, models, methods, metrics or suites.",
-    "show": "Show a task, model, method or suite.",
+    "list": "List tasks, models, dictionaries, methods, metrics or suites.",
+    "show": "Show a task, model, dictionary, method or suite.",
+    "dictionary": "Train dictionaries of a model, or load them, and say how good they are.",
     "new": "Start a task of your own from a commented one.",
     "validate": "Check specs and say exactly what is wrong.",
     "look": "Show prompts of a task token by token, and its model's answers.",

@@ -60,6 +60,10 @@ class Batch:
         batch = torch.arange(len(self), device=x.device)[:, None]
         return x[..., batch, index, :]
 
+    def read_tokens(self, tokens: Tensor | None = None) -> Tensor:
+        """The tokens at the read positions [B, P], of the clean prompts or of `tokens` [B, T]."""
+        return self.at_positions((self.clean if tokens is None else tokens)[..., None])[..., 0]
+
     def from_positions(self, x: Tensor) -> Tensor:
         """Values x [S, B, P, D] of the read positions added up where they are read: [S, B, T, D].
 

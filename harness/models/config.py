@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness.errors import HarnessError
 from harness.spec.build import DoesNotFit, build
 from harness.spec.key import members_of, spec_fields
-from harness.spec.types import Architecture
+from harness.spec.types import ActivationSparsity, Architecture, SparseSite
 
 MOST_LAYERS = 4096
 LARGEST_SIZE = 2**31 - 1
@@ -116,6 +116,9 @@ class TransformerConfig:
     embedding_scale: float = 1.0
     post_norms: bool = False  # what attention and MLP write is normalised once more (Gemma 2)
     d_vocab_out: int | None = None  # outputs of a model that answers in classes; None: d_vocab
+    attention_sink: bool = False  # each head has a logit in its softmax's denominator alone
+    bigram_table: bool = False  # a row of the current token's is added to the logits
+    activation_sparsity: ActivationSparsity | None = None  # AbsTopK (Gao et al. 2025)
 
     def __post_init__(self) -> None:
         self._refuse_huge()
@@ -150,6 +153,43 @@ class TransformerConfig:
             raise HarnessError(
                 f"`tied` embeddings give {self.d_vocab} outputs, d_vocab_out says {self.n_outputs}"
             )
+        self._refuse_sparsity()
+
+    def _refuse_sparsity(self) -> None:
+        """Refuse AbsTopK that keeps nothing, or is at sites that there are not."""
+        sparsity = self.activation_sparsity
+        if sparsity is None:
+            return
+        _refuse_numbers(sparsity, {"keep": (0, 1)})
+        at = sparsity.at
+        if isinstance(at, str) and at != "all":
+            raise _not("activation_sparsity.at", at, "`all` or a list of sites")
+        if not self.has_mlp and not isinstance(at, str) and any(one[0] == "m" for one in at):
+            raise HarnessError(
+                f"activation_sparsity.at is {', '.join(at)}, and with d_mlp 0 there are no MLPs"
+            )
+        for site in sparsity.sites:
+            if self.kept_at(site) == 0:
+                raise HarnessError(
+                    f"activation_sparsity.keep = {sparsity.keep:g} keeps none of the "
+                    f"{self._width(site)} entries at {site}; raise it"
+                )
+
+    def _width(self, site: SparseSite) -> int:
+        """The width of a site; see `harness.models.sites`."""
+        heads = {"a.q": self.n_heads, "a.k": self.n_groups, "a.v": self.n_groups}
+        if site in heads:
+            return heads[site] * self.d_head
+        return self.d_mlp if site == "m.hidden" else self.d_model
+
+    def kept_at(self, site: SparseSite) -> int | None:
+        """How many entries AbsTopK keeps at a site of this kind; None where it keeps all."""
+        sparsity = self.activation_sparsity
+        if sparsity is None or site not in sparsity.sites or not (self.has_mlp or site[0] == "a"):
+            return None
+        width = self._width(site)
+        kept = int(sparsity.keep * width)
+        return kept if kept < width else None
 
     @property
     def has_mlp(self) -> bool:
@@ -229,6 +269,9 @@ class TransformerConfig:
             gated=shape.gated,
             rotary=Rotary(base=shape.rotary_base) if shape.positions == "rotary" else None,
             d_vocab_out=d_vocab_out,
+            attention_sink=shape.attention_sink,
+            bigram_table=shape.bigram_table,
+            activation_sparsity=shape.activation_sparsity,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,11 @@ def parameter_shapes(config: TransformerConfig) -> dict[str, Shape]:
         shapes["unembedding"] = (config.n_outputs, config.d_model)
     if config.unembed_bias:
         shapes["unembedding_bias"] = (config.n_outputs,)
+    if config.bigram_table:
+        shapes["bigram_table"] = (config.d_vocab, config.n_outputs)
     block = {**dict(_linears(config)), **dict(_norms(config))}
+    if config.attention_sink:
+        block["sink_logit"] = (config.n_heads,)
     for layer in range(config.n_layers):
         shapes |= {f"blocks.{layer}.{name}": shape for name, shape in block.items()}
     return shapes | dict(_norm("final_norm", config, config.d_model))

@@ -17,6 +17,7 @@ keys and values of width K = d_head, M = d_mlp. Right: the names of openai/circu
 Where there is a bias or a post-norm, `out` is taken after it. Heads lie one after the other on the
 last axis. In a parallel model the MLP reads the stream that attention reads; layers without MLP
 have no sites `m{l}`. The writes `embed`, `position`, `a{l}.out` and `m{l}.out` sum to the stream.
+Where there is activation sparsity, a site's value is the one after it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor
 
 from harness.models.config import TransformerConfig
-from harness.models.transformer import Block, Transformer
+from harness.models.transformer import READS, Block, Transformer
 
 SiteKind = Literal[
     "embed",
@@ -133,7 +134,7 @@ def _run_block(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Ten
         after = tap(f"a{layer}.stream", after)
     if not block.config.has_mlp:
         return after
-    read = tap(f"m{layer}.in", block.mlp_norm(x if parallel else after))
+    read = tap(f"m{layer}.in", block.read_mlp(x if parallel else after))
     hidden = tap(f"m{layer}.hidden", block.activate(block.mlp_in(read)))
     after = after + tap(f"m{layer}.out", block.write_mlp(hidden))
     return tap(f"m{layer}.stream", after)
@@ -142,11 +143,13 @@ def _run_block(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Ten
 def _attention(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Tensor:
     """What attention adds to the stream x [..., B, T, D]."""
     layer, config = block.layer, block.config
-    queries, shared = config.n_heads * config.d_head, config.n_groups * config.d_head
-    reads = block.qkv_map(tap(f"a{layer}.in", block.attention_norm(x)))
+    reads = block.qkv_map(tap(f"a{layer}.in", block.attention_in(x)))
+    parts = zip(READS, reads.split(block.read_widths(), -1), strict=True)
     q, k, v = (
-        tap(f"a{layer}.{name}", part).unflatten(-1, (-1, config.d_head)).transpose(-3, -2)
-        for name, part in zip("qkv", reads.split([queries, shared, shared], -1), strict=True)
+        tap(f"a{layer}{kind[1:]}", block.sparse(kind, part))
+        .unflatten(-1, (-1, config.d_head))
+        .transpose(-3, -2)
+        for kind, part in parts
     )
     z = _attend(block, q, block.share(k, -3), block.share(v, -3), padding)
     z = tap(f"a{layer}.z", z.transpose(-3, -2).flatten(-2))
@@ -162,5 +165,5 @@ def _attend(block: Block, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | Non
     q, k, v = (x.expand(*front, *x.shape[-3:]).flatten(0, -4) for x in (q, k, v))
     if padding is not None:
         padding = padding.expand(*front, *padding.shape[-3:]).flatten(0, -4)
-    z: Tensor = block.attend(q, k, v, padding).unflatten(0, front)
+    z: Tensor = block.attend(q, k, v, padding, axis=1).unflatten(0, front)
     return z

@@ -1,12 +1,12 @@
-"""The one transformer, read top to bottom: GPT-2, Pythia, Llama, Qwen, Gemma are configurations.
+"""The one transformer, read top to bottom: GPT-2, Pythia, Llama, Qwen, Gemma are configurations,
+and so are weight-sparse transformers (sinks, a bigram table, AbsTopK).
 
 Shapes: B prompts, T tokens, D = d_model, H heads of width K = d_head, G groups of heads that share
 keys and values, R = H + 2G reading maps, M = d_mlp (2M before a gated activation; 0 without MLPs),
 V = n_outputs, the tokens or classes that the model answers with.
-Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `mlp_in`,
-`activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs the same
-weights with a different residual stream per reader, and `harness.models.sites` can read or replace
-what lies between the parts.
+Each block offers its parts (`read`, `split`, `attend`, `project`, `add_attention`; `read_mlp`,
+`mlp_in`, `activate`, `write_mlp`) separately, so that the patched pass in `harness.circuits` runs
+the same weights with a stream per reader, and `harness.models.sites` what lies between the parts.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.models.abs_topk import abs_topk, largest
 from harness.models.attention import attention
 from harness.models.config import TransformerConfig
 from harness.models.rotary import apply_rotary
+from harness.spec.types import SparseSite
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -31,6 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "tanh": torch.tanh,
 }
+READS: tuple[SparseSite, ...] = ("a.q", "a.k", "a.v")
 
 
 class Norm(nn.Module):
@@ -79,11 +83,32 @@ class Block(nn.Module):
             self.key_norm = Norm(config, config.d_head)
         if config.post_norms:
             self.attention_post_norm, self.mlp_post_norm = Norm(config), Norm(config)
+        if config.attention_sink:
+            self.sink_logit = nn.Parameter(torch.zeros(config.n_heads))
+        every: tuple[SparseSite, ...] = get_args(SparseSite)
+        self.kept = {site: kept for site in every if (kept := config.kept_at(site))}
+
+    def sparse(self, site: SparseSite, x: Tensor) -> Tensor:
+        """The value x [..., width] of a site with only what AbsTopK keeps there."""
+        return abs_topk(x, self.kept[site]) if site in self.kept else x
+
+    def attention_in(self, x: Tensor) -> Tensor:
+        """Residual stream [..., D] to attention's input."""
+        return self.sparse("a.in", self.attention_norm(x))
 
     def read(self, x: Tensor) -> Tensor:
         """Residual stream [B, T, D] to queries, keys, values of all heads [B, T, R, K]."""
-        projected: Tensor = self.qkv_map(self.attention_norm(x))
+        projected: Tensor = self.qkv_map(self.attention_in(x))
+        if not self.kept.keys().isdisjoint(READS):
+            each = zip(READS, projected.split(self.read_widths(), -1), strict=True)
+            masks = [largest(part, self.kept.get(site, part.shape[-1])) for site, part in each]
+            projected = projected * torch.cat(masks, -1)
         return projected.view(*x.shape[:-1], -1, self.config.d_head)
+
+    def read_widths(self) -> list[int]:
+        """How many rows of `qkv_map` are queries, keys and values."""
+        shared = self.config.n_groups * self.config.d_head
+        return [self.config.n_heads * self.config.d_head, shared, shared]
 
     def split(self, reads: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, h of each on `axis`, from the reading maps on `axis`.
@@ -100,8 +125,20 @@ class Block(nn.Module):
         each = self.config.n_heads // self.config.n_groups
         return x if each == 1 else x.repeat_interleave(each, axis)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Mix values by attention, all [..., T, K]; `padding` True where a key may be seen."""
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        padding: Tensor | None = None,
+        *,
+        axis: int,
+        heads: Tensor | None = None,
+    ) -> Tensor:
+        """Mix values by attention, all [..., T, K]; `padding` True where a key may be seen.
+
+        `axis`: where heads lie, all or `heads` alone, each repeated to fill it.
+        """
         config, rotary = self.config, self.config.rotary_of(self.layer)
         if config.qk_norm:
             q, k = self.query_norm(q), self.key_norm(k)
@@ -116,12 +153,21 @@ class Block(nn.Module):
             scale=config.query_scale,
             softcap=config.attention_softcap,
             padding=padding,
+            sink=self._sink(q, axis, heads) if config.attention_sink else None,
         )
+
+    def _sink(self, q: Tensor, axis: int, heads: Tensor | None) -> Tensor:
+        """Logits of the heads of q [..., T, K], to broadcast to its axes in front [...]."""
+        logits: Tensor = self.sink_logit
+        if heads is not None:
+            logits = logits[heads.to(logits.device)]
+        each = logits.repeat_interleave(q.shape[axis] // len(logits))
+        return each.view(-1, *[1] * (q.ndim - 3 - axis))
 
     def heads(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """The attention-weighted values of each head, before the output map: [B, T, H, K]."""
         q, k, v = self.split(self.read(x).transpose(1, 2), axis=1)  # each [B, H, T, K]
-        return self.attend(q, k, v, padding).transpose(1, 2)
+        return self.attend(q, k, v, padding, axis=1).transpose(1, 2)
 
     def project(self, z: Tensor) -> Tensor:
         """Heads [B, T, H, K] to their summed output [B, T, D], bias included."""
@@ -130,25 +176,31 @@ class Block(nn.Module):
 
     def add_attention(self, out: Tensor) -> Tensor:
         """What attention adds to the stream, for the heads' summed output [..., D]."""
-        return self.attention_post_norm(out) if self.config.post_norms else out
+        out = self.attention_post_norm(out) if self.config.post_norms else out
+        return self.sparse("a.out", out)
+
+    def read_mlp(self, x: Tensor) -> Tensor:
+        """Residual stream [..., D] to the input of `mlp_in`."""
+        return self.sparse("m.in", self.mlp_norm(x))
 
     def activate(self, hidden: Tensor) -> Tensor:
         """The output of `mlp_in` [..., M] (gated: 2M) to the input of `mlp_out` [..., M]."""
         if self.config.gated:
             gate, up = hidden.chunk(2, -1)
-            return self.activation(gate) * up
-        return self.activation(hidden)
+            return self.sparse("m.hidden", self.activation(gate) * up)
+        return self.sparse("m.hidden", self.activation(hidden))
 
     def write_mlp(self, activated: Tensor) -> Tensor:
         """The output of `activate` [..., M] to what the MLP adds to the stream [..., D]."""
         out: Tensor = self.mlp_out(activated)
-        return self.mlp_post_norm(out) if self.config.post_norms else out
+        out = self.mlp_post_norm(out) if self.config.post_norms else out
+        return self.sparse("m.out", out)
 
     def mlp(self, x: Tensor) -> Tensor:
         """What the MLP adds to the stream [..., D] for its input [..., D]; without MLPs nothing."""
         if not self.config.has_mlp:
             return torch.zeros_like(x)
-        return self.write_mlp(self.activate(self.mlp_in(self.mlp_norm(x))))
+        return self.write_mlp(self.activate(self.mlp_in(self.read_mlp(x))))
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """The residual stream [B, T, D] after this block."""
@@ -192,6 +244,8 @@ class Transformer(nn.Module):
         self.unembedding_bias: Tensor | None = None
         if config.unembed_bias:
             self.unembedding_bias = nn.Parameter(torch.zeros(config.n_outputs))
+        if config.bigram_table:
+            self.bigram_table = nn.Parameter(torch.zeros(config.d_vocab, config.n_outputs))
 
     def layers(self) -> Iterator[Block]:
         """The blocks, typed."""
@@ -217,14 +271,19 @@ class Transformer(nn.Module):
         """The residual stream before the first block [B, T, D]."""
         return self.embed(tokens) + self.position(tokens.shape[1])
 
-    def unembed(self, x: Tensor) -> Tensor:
-        """Final residual stream [..., D] to logits [..., V]."""
-        return self.to_logits(self.final_norm(x))
+    def unembed(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Final residual stream [..., D] to logits [..., V].
 
-    def to_logits(self, read: Tensor) -> Tensor:
-        """The output of the final norm [..., D] to logits [..., V]."""
+        `tokens`: those where it is read, of a shape that broadcasts to [...].
+        """
+        return self.to_logits(self.final_norm(x), tokens)
+
+    def to_logits(self, read: Tensor, tokens: Tensor) -> Tensor:
+        """The output of the final norm [..., D] to logits [..., V], at `tokens` as in `unembed`."""
         matrix = self.embedding if self.config.tied else self.unembedding
         logits = F.linear(read, matrix, self.unembedding_bias)
+        if self.config.bigram_table:
+            logits = logits + F.embedding(tokens, self.bigram_table)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -248,16 +307,19 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of tokens [B, T]."""
-        return self.unembed(self.stream(tokens, lengths))
+        return self.unembed(self.stream(tokens, lengths), tokens)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Draw weights: normal with 1/√fan-in, residual outputs divided by √(2·layers).
 
-        Embeddings get 0.02 as in GPT-2; norms start at one, biases at zero. The generator is one
-        of the weights' device.
+        Embeddings get 0.02 as in GPT-2; norms start at one, biases and sinks at zero; a bigram
+        table is uniform in [0, 0.02). The generator is one of the weights' device.
         """
         for name, weight in self.named_parameters():
+            if name == "bigram_table":
+                weight.uniform_(0, 0.02, generator=generator)
+                continue
             if weight.ndim < 2:
                 weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
                 continue

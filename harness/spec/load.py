@@ -10,7 +10,6 @@ them. Nothing here imports torch or runs code of a task.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,18 +27,18 @@ from harness.spec.search import (
     matching,
     search_folders,
     shown_folders,
+    spec_kind,
 )
 from harness.spec.shipped import shipped_root
 from harness.spec.yaml.source import Source, parse_text, read_text
 
 if TYPE_CHECKING:  # listing specs does without these: making the classes takes a while
-    from harness.spec.types import Method, Model, Suite, Task
+    from harness.spec.types import DictionarySpec, Method, Model, Suite, Task
 
 __all__ = ["Entry", "Library", "Loaded", "shipped_root", "spec_kind"]
 
 T = TypeVar("T")
 
-_MODELINE = re.compile(r"#.*\$schema=\S*?(task|model|method|suite)\.schema\.json")
 _SUITE_KEYS: dict[str, SpecKind] = {
     "tasks": "task",
     "methods": "method",
@@ -53,7 +52,8 @@ class Loaded(Generic[T]):
     """A valid spec. `resolved` is plain data with all defaults and a task's model written out.
 
     Paths inside the spec are relative to `folder`. `trained_on`: the task that the model of this
-    task (or this model) is trained on, where it names one.
+    task (or this model) is trained on, where it names one. `task`, `model`: those that dictionaries
+    are of, the model only where they name one.
     """
 
     spec: T
@@ -62,6 +62,8 @@ class Loaded(Generic[T]):
     source: Source
     folder: Path
     trained_on: Loaded[Task] | None = None
+    task: Loaded[Task] | None = None
+    model: Loaded[Model] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,20 @@ class Library:
         trained_on = self._trained_on(model, path.parent)
         return Loaded(model, data, path, source, path.parent, trained_on)
 
+    def dictionary(self, ref: str) -> Loaded[DictionarySpec]:
+        """Dictionaries by name or path, with task and model. Raises as `task` does."""
+        from harness.spec.build import build_dictionary
+
+        path, source, data = self._sound(ref, "dictionary")
+        spec = build_dictionary(data)
+        task = self.task(str(self.find("task", spec.task, path.parent)))
+        model = (
+            None
+            if spec.model is None
+            else self.model(str(self.find("model", spec.model, path.parent)))
+        )
+        return Loaded(spec, data, path, source, path.parent, task=task, model=model)
+
     def method(self, ref: str) -> Loaded[Method]:
         """A method by name or path. Raises as `task` does."""
         from harness.spec.build import build
@@ -238,6 +254,10 @@ class Library:
         # Not deep: the task may use this very model.
         if kind == "model" and isinstance(data.get("task"), str):
             yield from self._reference(source, ("task",), "task", deep=False)
+        of: tuple[SpecKind, ...] = ("task", "model") if kind == "dictionary" else ()
+        for other in of:
+            if isinstance(data.get(other), str):
+                yield from self._reference(source, (other,), other, deep=True)
         inline = data.get("model") if kind == "task" else None
         if isinstance(inline, dict) and isinstance(inline.get("task"), str):
             yield from self._reference(source, ("model", "task"), "task", deep=False)
@@ -300,20 +320,6 @@ def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
     else:
         hint = listed(names) if names else "none is known"
     return f"unknown {kind} {quoted(ref)}; {hint}"
-
-
-def spec_kind(path: Path) -> SpecKind:
-    """The kind of a spec file: by its `$schema=` line, else by its folder, else a task.
-
-    Raises `SpecError` if the file cannot be read.
-    """
-    for line in read_text(path).splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            break
-        if match := _MODELINE.match(line.strip()):
-            return cast(SpecKind, match[1])
-    folders: dict[str, SpecKind] = {"models": "model", "methods": "method", "suites": "suite"}
-    return folders.get(path.absolute().parent.name, "task")
 
 
 def _moved(path: str, here: Path, there: Path) -> str:

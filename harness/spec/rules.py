@@ -120,6 +120,22 @@ def _excluded_are_named(source: Source) -> Iterator[Issue]:
                 yield source.issue(("exclude", index, key), unknown(f"{key} here", wrong, named))
 
 
+def _k_fits(source: Source) -> Iterator[Issue]:
+    """A token cannot have more active features than there are."""
+    form = ("dictionary",)
+    features, by_site = _at(source.data, *form, "features"), _at(source.data, *form, "k_by_site")
+    named: dict[tuple[str, ...], Any] = {("k",): _at(source.data, *form, "k")}
+    named |= {("k_by_site", n): k for n, k in by_site.items()} if isinstance(by_site, dict) else {}
+    for place, k in named.items():
+        if not _is_number(k):
+            continue
+        if k < 1:
+            yield source.issue((*form, *place), f"must be at least 1, got {k}")
+        elif _is_number(features) and k > features:
+            message = f"{k} of {features} features cannot be active; make it smaller"
+            yield source.issue((*form, *place), message)
+
+
 def _texts(source: Source, name: str) -> list[str]:
     items = _at(source.data, name)
     return [one for one in items if isinstance(one, str)] if isinstance(items, list) else []
@@ -151,6 +167,7 @@ def _counts(value: Any) -> bool:
 _RULES: dict[str, tuple[Rule, ...]] = {
     "task": (_name_is_file_name, _task_model_shape, _granularity_loads, _sizes_ascend),
     "model": (_name_is_file_name, _model_shape),
+    "dictionary": (_name_is_file_name, _k_fits),
     "method": (_name_is_file_name,),
     "suite": (_name_is_file_name, _suite_sizes_ascend, _excluded_are_named),
     "result": (),

@@ -172,9 +172,10 @@ def test_no_edges_give_the_corrupted_run(name, inputs, random_batch):
         model, batch = case.model, case.batch
         moved = model.embed(batch.clean) - model.embed(batch.corrupted)
         final = model.stream(batch.corrupted) + moved
-        wanted = model.unembed(batch.at_positions(final))
+        wanted = model.unembed(batch.at_positions(final), batch.read_tokens())
     else:
-        wanted = plain_logits(case.model, case.batch, corrupted=True)
+        final = case.model.stream(case.batch.corrupted)
+        wanted = case.model.unembed(case.batch.at_positions(final), case.batch.read_tokens())
     for found in (
         case.logits(nothing),
         case.patched.logits(case.batch, nothing, case.counterfactual),

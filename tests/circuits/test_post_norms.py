@@ -78,9 +78,9 @@ def test_one_dropped_edge_by_hand(random_batch):
     a = mixed.flatten(2) @ block.out_map.weight.T + block.out_map.bias
     gain, eps = block.attention_post_norm.weight, model.config.norm_eps
     stream = clean.streams[0] + norm(a, "rmsnorm", gain, None, eps) + clean.mlps[0]
-    wanted = model.unembed(batch.at_positions(stream))
+    wanted = model.unembed(batch.at_positions(stream), batch.read_tokens())
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    whole = model.unembed(batch.at_positions(clean.streams[-1]))
+    whole = model.unembed(batch.at_positions(clean.streams[-1]), batch.read_tokens())
     assert (found - whole).abs().max() > 1e-3
 
 

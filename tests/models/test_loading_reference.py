@@ -90,7 +90,7 @@ def test_intermediates_of_a_real_gpt2(reference_file):
         x = block(x)
         same(x, f"block{layer}")
     same(model.final_norm(x), "ln_f")
-    same(model.unembed(x), "lm_head")
+    same(model.unembed(x, tokens), "lm_head")
 
 
 def test_a_real_gpt2_sorts(reference_file):

@@ -342,8 +342,9 @@ def test_a_plain_training_is_adamw_step_by_step(tmp_path):
         for group in optimiser.param_groups:
             group["lr"] = rate
         batch = data.training_batch("answer", 32, step, 0)
-        targets = torch.from_numpy(batch.targets)
-        logits = wanted.unembed(wanted.stream(torch.from_numpy(batch.tokens))[targets >= 0])
+        targets, tokens = torch.from_numpy(batch.targets), torch.from_numpy(batch.tokens)
+        read = targets >= 0
+        logits = wanted.unembed(wanted.stream(tokens)[read], tokens[read])
         optimiser.zero_grad(set_to_none=True)
         torch.nn.functional.cross_entropy(logits, targets[targets >= 0]).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -75,7 +75,7 @@ class HeadModel:
             after = x + block.add_attention(block.project(z))
             seen = x if self.model.config.parallel else after
             x = after + of_layer[heads] * block.mlp(seen)
-        return self.model.unembed(batch.at_positions(x))
+        return self.model.unembed(batch.at_positions(x), batch.read_tokens())
 
     def numbers(self, tokens: int) -> int:
         return 4 * tokens * self.model.config.d_model

@@ -81,7 +81,10 @@ def test_the_fields_that_a_granularity_decides_are_marked() -> None:
     [
         (
             "{granularity: edges, ablation: zero, positions: all}",
-            ["evaluation.granularity: 'edges' is not one of 'edge'; did you mean 'edge'?"],
+            [
+                "evaluation.granularity: 'edges' is not one of 'edge', 'channel'; did you mean "
+                "'edge'?"
+            ],
         ),
         (
             "{component: halves, ablation: zero, positions: all}",
@@ -104,8 +107,8 @@ def test_what_edges_do_not_know_is_refused(
         (
             "{granularity: toi, ablation: zero, positions: all}",
             [
-                "evaluation.granularity: 'toi' is not one of 'edge', 'broken', 'toy'; did you "
-                "mean 'toy'?"
+                "evaluation.granularity: 'toi' is not one of 'edge', 'channel', 'broken', 'toy'; "
+                "did you mean 'toy'?"
             ],
         ),
         (
@@ -173,7 +176,7 @@ def test_a_suite_changes_to_what_some_granularity_knows(tmp_path: Path, tiny_tas
     with pytest.raises(HarnessError, match="task 'tiny': ablation 'mean' is not one of granula"):
         variants(library.task(str(path)), unfit)
     suite.write_text(SUITE.format(ablation="shuffel"))
-    with pytest.raises(SpecError, match="'resample', 'shuffle', null; did you mean 'shuffle'"):
+    with pytest.raises(SpecError, match="'mean_training', 'shuffle', null; did you mean 'shuffle'"):
         Library().suite(str(suite))
 
 

@@ -30,7 +30,7 @@ class HookedRun:
         x = (self.embedded + model.position(tokens.shape[1])).requires_grad_()
         for block in model.layers():
             x = block(x)
-        self.logits = batch.at_positions(model.unembed(x))
+        self.logits = batch.at_positions(model.unembed(x, tokens))
         if loss is not None:
             loss(self.logits).sum().backward()
         for handle in handles:

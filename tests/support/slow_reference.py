@@ -88,6 +88,15 @@ class SlowModel:
                     scores[..., query, key] = -torch.inf
         return scores
 
+    def looks(self, layer: int, head: int, scores: Tensor) -> Tensor:
+        """How much each query of a head looks at each key, from its scores [B, T, T]."""
+        weights = (scores - scores.amax(-1, keepdim=True)).exp()
+        total = weights.sum(-1, keepdim=True)
+        if self.c.attention_sink:
+            sink = self.w[f"blocks.{layer}.sink_logit"][head]
+            total = total + (sink - scores.amax(-1, keepdim=True)).exp()
+        return weights / total
+
     def _hidden(self, block: str, x: Tensor) -> Tensor:
         """The MLP's hidden layer after its activation."""
         hidden = self._linear(f"{block}.mlp_in", x)
@@ -170,7 +179,7 @@ class SlowModel:
                         (c.n_heads + readers + own, c.n_heads + c.n_groups + group),
                     )
                 )
-                z = self._attention_scores(layer, q, k).softmax(-1) @ v
+                z = self.looks(layer, head, self._attention_scores(layer, q, k)) @ v
                 part = self.w[f"{block}.out_map.weight"][:, head * c.d_head : (head + 1) * c.d_head]
                 heads.append(z @ part.T)
             before = stream(column + c.n_heads + 2 * readers)
@@ -188,6 +197,9 @@ class SlowModel:
         logits = final @ self.w["embedding" if c.tied else "unembedding"].T
         if c.unembed_bias:
             logits = logits + self.w["unembedding_bias"]
+        if c.bigram_table:
+            rows = [[self.w["bigram_table"][token] for token in prompt] for prompt in tokens]
+            logits = logits + torch.stack([torch.stack(row) for row in rows])
         if c.logit_softcap is not None:
             logits = c.logit_softcap * (logits / c.logit_softcap).tanh()
         return out, logits
@@ -250,6 +262,21 @@ ARCHITECTURES = {
         "n_key_value_heads": 2,
         "d_vocab_out": 13,
         "unembed_bias": True,
+    },
+    "sinks-bigrams": {
+        "norm": "rmsnorm",
+        "positions": "none",
+        "unembed_bias": True,
+        "n_heads": 4,
+        "n_key_value_heads": 2,
+        "attention_sink": True,
+        "bigram_table": True,
+    },
+    "sinks-windowed-capped": {
+        "window": 3,
+        "window_layers": (1,),
+        "attention_softcap": 2.0,
+        "attention_sink": True,
     },
     "post-layernorm-parallel": {"parallel": True, "post_norms": True},
 }

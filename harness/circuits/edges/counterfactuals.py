@@ -213,6 +213,12 @@ class EdgeCounterfactuals:
         self.model, self.inputs, self.ablation = model, graph.inputs, ablation
         self.notes = dict(notes or {})
         self._without_bias = ablation == "zero" and head_bias == "shared"
+        if ablation == "zero" and head_bias == "folded" and model.config.attention_sink:
+            raise HarnessError(
+                "head_bias 'folded' is not available for models with attention sinks: a head's "
+                "weights do not add up to 1, so that its value bias is no constant; choose "
+                "unattached or shared"
+            )
         self._constants = Constants.zero(model, graph)
         if ablation == "zero" and head_bias == "folded":
             self._constants = Constants.value_biases(model, graph)

@@ -79,7 +79,7 @@ def gradient_run(
     trace = Trace.of(model, model.start(batch.clean) if start is None else start)
     with torch.enable_grad():
         final = batch.at_positions(trace.end)
-        total = loss(model.unembed(final)).sum()
+        total = loss(model.unembed(final, batch.read_tokens())).sum()
     gradients = trace.gradients(total, final)
     activations = Activations(
         input_writers(model, batch.clean, graph.inputs),

@@ -20,6 +20,7 @@ from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.edges.ungroup import ungrouped_model
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
+from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.spec.types import Evaluation
@@ -29,11 +30,21 @@ from harness.spec.types import Evaluation
 class EdgeModel:
     """A frozen model and the edges of `graph`; implements `PatchableModel` and `Attributing`.
 
-    `patched` and `graph` are for methods that need to know what an edge is.
+    `patched` and `graph` are for methods that need to know what an edge is. Raises `HarnessError`
+    for models with activation sparsity. A bigram table is no edge: its rows are those of the clean
+    tokens under every mask.
     """
 
     model: Transformer
     graph: Graph
+
+    def __post_init__(self) -> None:
+        if self.model.config.activation_sparsity is not None:
+            raise HarnessError(
+                "granularity 'edge' is not available for models with activation_sparsity: what "
+                "AbsTopK keeps is decided for all heads and writers together, so that no edge has "
+                "a part of its own; use channels"
+            )
 
     @cached_property
     def patched(self) -> PatchedModel:

@@ -60,7 +60,7 @@ class Trace:
                 streams.append(x)
                 outputs.append(block.read(x))
                 q, k, v = block.split(outputs[-1].transpose(1, 2), axis=1)
-                heads.append(block.attend(q, k, v).transpose(1, 2))
+                heads.append(block.attend(q, k, v, axis=1).transpose(1, 2))
                 attention.append(block.project(heads[-1]))
                 after = x + block.add_attention(attention[-1])
                 afters.append(after)

@@ -223,7 +223,8 @@ class _Pass:
             reads[part].view(-1, *tokens, reads.shape[-1])
             for part in (what.q, what.k, what.v)
         )
-        z = state.blocks[layer].attend(q, k, v).view(len(what.heads), self.n, -1, q.shape[-1])
+        z = state.blocks[layer].attend(q, k, v, axis=0, heads=what.heads)
+        z = z.view(len(what.heads), self.n, -1, q.shape[-1])
         change = z - state.heads[layer][what.heads][:, None]
         for lane in LANES:
             if len(what.writing[lane]):
@@ -262,7 +263,7 @@ class _Pass:
         """Final streams [S, B·P, D] to Σ over prompts of the loss [S]."""
         state = self.state
         x = final.reshape(self.n, *state.batch.positions.shape, final.shape[-1])
-        return state.loss(state.model.unembed(x)).double().sum(-1).cpu()
+        return state.loss(state.model.unembed(x, state.batch.read_tokens())).double().sum(-1).cpu()
 
 
 def _by_head(z: Tensor) -> Tensor:

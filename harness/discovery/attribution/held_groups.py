@@ -88,7 +88,9 @@ def held_scores(problem: Problem, batch: Batch, objective: Objective, steps: int
                 start, under = _held(model, group, below, clean.streams[point], change, k / steps)
                 held = Trace.of(model, start, point)
                 final = batch.at_positions(held.end)
-                gradients = held.gradients(loss(model.unembed(final)).sum(), final)
+                gradients = held.gradients(
+                    loss(model.unembed(final, batch.read_tokens())).sum(), final
+                )
                 at_group += gradients.start
                 runs.append(_whole_run(held, gradients, under))
             total += edge_scores(model, graph, batch, runs, differences)

@@ -110,7 +110,7 @@ class Patcher:
         shape = torch.broadcast_shapes(q.shape, k.shape, v.shape)
         q, k, v = (x.expand(shape).flatten(0, 1) for x in (q, k, v))
         before = self.run.heads[layer].permute(2, 0, 1, 3)[fed]
-        change = block.attend(q, k, v).view(shape) - before[:, None]
+        change = block.attend(q, k, v, axis=0, heads=fed).view(shape) - before[:, None]
         out = torch.einsum("hwbtk,hkd->wbtd", change, block.out_weights()[fed])
         if not self.model.config.post_norms:
             return out
@@ -165,4 +165,6 @@ class Patcher:
         return (self._loss(x) - self.whole).double().sum(-1).cpu()
 
     def _loss(self, stream: Tensor) -> Tensor:
-        return self.loss(self.model.unembed(self.batch.at_positions(stream)))
+        return self.loss(
+            self.model.unembed(self.batch.at_positions(stream), self.batch.read_tokens())
+        )

@@ -75,4 +75,4 @@ class NodePatcher:
     def _losses(self, streams: Tensor) -> Tensor:
         """Loss of every pair [w, B] for final streams [w, B, T, D]."""
         final = self.batch.at_positions(streams)
-        return self.loss(self.model.unembed(final)).double().cpu()
+        return self.loss(self.model.unembed(final, self.batch.read_tokens())).double().cpu()

@@ -30,7 +30,7 @@ def quality(model: Transformer, pairs: PromptPairs, device: str = "cpu") -> dict
     require_tokens(model.config, pairs)
     values = {name: torch.empty(len(pairs), dtype=torch.float64) for name in QUALITY}
     for batch in Batches(pairs, EVALUATION_BATCH, device):
-        logits = model.unembed(batch.at_positions(model.stream(batch.clean)))
+        logits = model.unembed(batch.at_positions(model.stream(batch.clean)), batch.read_tokens())
         for name, measure in QUALITY.items():
             values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
     return values

@@ -47,7 +47,7 @@ def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu")
     targets = torch.from_numpy(batch.targets).to(device)
     lengths = torch.from_numpy(batch.lengths).to(device)
     rows = targets >= 0
-    logits = model.unembed(model.stream(tokens, lengths)[rows])
+    logits = model.unembed(model.stream(tokens, lengths)[rows], tokens[rows])
     if batch.allowed is None:
         return F.cross_entropy(logits, targets[rows])
     allowed = torch.from_numpy(batch.allowed).to(device)[rows]

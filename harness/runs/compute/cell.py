@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import to_safetensors
 from harness.circuits.packed import pack
-from harness.circuits.patchable import self_check
+from harness.circuits.patchable import baseline_of, self_check
 from harness.circuits.select import requested_counts
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
@@ -30,6 +31,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
+from harness.runs.compute.background import background_of
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.effect import tell_effect
@@ -70,7 +72,15 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     started = time.perf_counter()
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     answers = cell.task.spec.answers
-    prepared = prepare(model, choices, drawn, device=device, seed=cell.seed, classes=answers)
+    prepared = prepare(
+        model,
+        choices,
+        drawn,
+        device=device,
+        seed=cell.seed,
+        classes=answers,
+        background=background_of(cell, data),
+    )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)
@@ -180,12 +190,13 @@ def _stored_circuit(
     """The stored circuit, with the scores that circuits of its size are cut from."""
     space, curve = test.space, result["curve"]
     faithful = [
-        (one.size, one.n, one.kept)
+        (one.size, one.n, one.kept, point)
         for one, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
-    whole = (len(space), len(space), torch.ones(len(space), dtype=torch.bool))
-    _, requested, kept = min(faithful, key=lambda one: one[0], default=whole)
+    everything = torch.ones(len(space), dtype=torch.bool)
+    whole = (len(space), len(space), everything, result["whole"])
+    _, requested, kept, point = min(faithful, key=lambda one: one[0], default=whole)
     scores = ranking_for(discovery, requested)
     source = {
         "task": cell.task.spec.name,
@@ -195,7 +206,19 @@ def _stored_circuit(
         "cut_from": cut_from(discovery, requested, space.unit),
         "scores": ADDITIVE if discovery.additive else RANKS,
     }
-    return Circuit(space, kept, scores, test.model.config.d_model, source)
+    circuit = Circuit(space, kept, scores, test.model.config.d_model, source)
+    baseline = baseline_of(test.counterfactuals)
+    return (
+        circuit
+        if baseline is None
+        else replace(circuit, baseline=baseline, measured=_values(point))
+    )
+
+
+def _values(point: Mapping[str, Any]) -> dict[str, float]:
+    """The estimates of a point, without their intervals."""
+    estimates = {name: one for name, one in point.items() if isinstance(one, dict) and "se" in one}
+    return {n: float(one["value"]) for n, one in estimates.items() if one["value"] is not None}
 
 
 # ---------------------------------------------------------------- result

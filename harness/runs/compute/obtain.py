@@ -58,11 +58,11 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
     elif cell.model.weights is not None:
-        _training_data(cell, data)  # refuses a task that the model was not trained for
+        training_data(cell, data)  # refuses a task that the model was not trained for
         model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
         require_fit(model, data)
     else:
-        taught = _training_data(cell, data)
+        taught = training_data(cell, data)
         with models.lock(cell.model_id):
             if models.exists(cell.model_id):
                 log(f"model {cell.model_name} [{cell.model_id[:12]}] is in the cache")
@@ -104,7 +104,7 @@ def require_outputs(model: Transformer, data: TaskData) -> None:
         raise HarnessError(problem)
 
 
-def _training_data(cell: Cell, data: TaskData) -> TaskData:
+def training_data(cell: Cell, data: TaskData) -> TaskData:
     """What the cell's model is trained on: the task's own data, or another task's that fits it."""
     if cell.trained_on is None:
         return data

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from harness.circuits.background import Background
+from harness.circuits.baseline import Baseline
 from harness.circuits.patchable import PatchableModel, make_patchable
 from harness.datasets.batch import Batches
 from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixed_lengths
@@ -77,14 +79,16 @@ def prepare(
     device: str,
     seed: int,
     classes: Sequence[str] | None = None,
+    background: Background | Baseline | None = None,
 ) -> Prepared:
     """Build the set-ups for discovery and test: for cells, judging and benchmarks alike.
 
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
-    these pairs and initialises learned constants. `classes`: the task's `answers`. Raises
-    `HarnessError` for measures that the answers do not allow.
+    these pairs and initialises learned constants. `classes`: the task's `answers`. `background`:
+    what the model was trained on, as far as that is known, or means over it. Raises `HarnessError`
+    for measures that the answers do not allow.
     """
-    patchable = make_patchable(model, choices, drawn)
+    patchable = make_patchable(model, choices, drawn, background)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
     names = tuple(classes or ())

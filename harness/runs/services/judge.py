@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.models.loading.tokenizer import on_model
+from harness.runs.compute.background import background_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
 from harness.runs.compute.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
@@ -98,6 +99,7 @@ def judge_circuit(
         device=cell.runtime.device,
         seed=cell.seed,
         classes=request.measured.spec.answers,
+        background=request.named.circuit.baseline or background_of(cell, open_data(cell.task)),
     )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)

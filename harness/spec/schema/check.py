@@ -30,7 +30,7 @@ from harness.spec.yaml.source import Source
 
 __all__ = ["KINDS", "SpecKind", "check", "load_schema", "validator"]
 
-SpecKind = Literal["task", "model", "method", "suite", "result"]
+SpecKind = Literal["task", "model", "dictionary", "method", "suite", "result"]
 KINDS: tuple[SpecKind, ...] = get_args(SpecKind)
 
 

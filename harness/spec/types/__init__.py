@@ -4,8 +4,16 @@ Those of a task's data are in the packages of their kinds (`harness.spec.data_ki
 key, add a field to its class; then `make schemas` writes the JSON Schemas in `specs/`.
 """
 
-from harness.spec.types.architecture import Architecture
+from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
+from harness.spec.types.dictionary import (
+    DictionaryForm,
+    DictionaryLabels,
+    DictionarySpec,
+    LoadDictionary,
+    TrainDictionary,
+)
+from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryTraining
 from harness.spec.types.evaluation import (
     HOW_LARGE,
     CircuitTarget,
@@ -44,11 +52,17 @@ __all__ = [
     "HOW_LARGE",
     "MIB_SIZES",
     "Ablation",
+    "ActivationSparsity",
     "Anneal",
     "Architecture",
     "CircuitTarget",
     "CompileModel",
     "Data",
+    "DictionaryForm",
+    "DictionaryLabels",
+    "DictionarySpec",
+    "DictionaryTarget",
+    "DictionaryTraining",
     "EdgePositions",
     "Evaluation",
     "EvaluationChange",
@@ -57,6 +71,7 @@ __all__ = [
     "HeadBias",
     "Inputs",
     "KeyValueEdges",
+    "LoadDictionary",
     "LoadModel",
     "Method",
     "Metric",
@@ -66,11 +81,13 @@ __all__ = [
     "Objective",
     "Runtime",
     "Selection",
+    "SparseSite",
     "Sparsity",
     "SplitShares",
     "Suite",
     "Task",
     "TokenizerSpec",
+    "TrainDictionary",
     "TrainModel",
     "Training",
     "TrainingTarget",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from harness.spec.key import About, Key
+
+SparseSite = Literal["a.in", "a.q", "a.k", "a.v", "a.out", "m.in", "m.hidden", "m.out"]
 
 
 def _without_mlp(name: str) -> dict[str, Any]:
@@ -18,13 +20,68 @@ def _without_mlp(name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationSparsity:
+    """AbsTopK: at some sites of every layer, only the entries of largest magnitude are kept."""
+
+    ABOUT: ClassVar = About(
+        "Activation sparsity",
+        "AbsTopK (Gao et al. 2025): of what lies at some sites of every layer, only the entries of "
+        "largest magnitude are kept; the others become zero.",
+    )
+
+    keep: Annotated[
+        float,
+        Key(
+            "Kept share",
+            "Share of a site's entries that is kept, rounded down to a whole number, for each "
+            "token: the largest of all heads together. 1 keeps all.",
+            [0.25],
+            above=0,
+            maximum=1,
+        ),
+    ]
+    at: Annotated[
+        Annotated[str, Key(pattern="^all$(?!\n)")] | tuple[SparseSite, ...],
+        Key(
+            "Sites",
+            "Where: attention's input, queries, keys, values and output (`a.in`, `a.q`, `a.k`, "
+            "`a.v`, `a.out`), the MLP's input, hidden layer and output (`m.in`, `m.hidden`, "
+            "`m.out`); `all` of these by default.",
+            ["all", ["a.in", "a.out", "m.in", "m.out"]],
+            min_items=1,
+            unique=True,
+        ),
+    ] = "all"
+
+    @property
+    def sites(self) -> tuple[SparseSite, ...]:
+        """The kinds of sites, written out."""
+        every: tuple[SparseSite, ...] = get_args(SparseSite)
+        return every if isinstance(self.at, str) else self.at
+
+
+_SPARSE_MLP = {
+    "d_mlp": {"const": 0},
+    "activation_sparsity": {
+        "type": "object",
+        "required": ["at"],
+        "properties": {"at": {"type": "array", "contains": {"pattern": "^m"}}},
+    },
+}
+_NO_SPARSE_MLP = {
+    "not": {"required": list(_SPARSE_MLP), "properties": _SPARSE_MLP},
+    "x-message": "activation_sparsity.at names a site of MLPs, and with d_mlp 0 there are none",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """Shape of a transformer; null means d_model/n_heads, 4·d_model, and the longest prompt."""
 
     ABOUT: ClassVar = About(
         "Architecture",
         "Shape of a pre-norm transformer.",
-        rules=(_without_mlp("gated"), _without_mlp("parallel")),
+        rules=(_without_mlp("gated"), _without_mlp("parallel"), _NO_SPARSE_MLP),
     )
 
     n_layers: Annotated[
@@ -147,3 +204,33 @@ class Architecture:
             above=1,
         ),
     ] = 10000.0
+    attention_sink: Annotated[
+        bool,
+        Key(
+            "Attention sink",
+            "Whether each head has a learned logit that stands in the denominator of its softmax "
+            "alone, so that a query need not look anywhere.",
+            [True],
+            younger=True,
+        ),
+    ] = False
+    bigram_table: Annotated[
+        bool,
+        Key(
+            "Bigram table",
+            "Whether a dense table of learned numbers, the row of the current token, is added to "
+            "the logits.",
+            [True],
+            younger=True,
+        ),
+    ] = False
+    activation_sparsity: Annotated[
+        ActivationSparsity | None,
+        Key(
+            "Activation sparsity",
+            "AbsTopK: where, and how many entries are kept. Without it all are.",
+            [{"keep": 0.25, "at": "all"}],
+            younger=True,
+            absent=True,
+        ),
+    ] = None

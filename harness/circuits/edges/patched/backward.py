@@ -62,7 +62,7 @@ def masked_logits(
     final: Tensor = _MaskedStream.apply(  # type: ignore[no-untyped-call]
         masks, patched, batch, counterfactual, exact_zeros, *tensors
     )
-    return patched.model.unembed(final)
+    return patched.model.unembed(final, batch.read_tokens())
 
 
 class _MaskedStream(torch.autograd.Function):

@@ -68,7 +68,7 @@ class PatchedModel:
         for layer in range(self.model.config.n_layers):
             run.attention(layer)
             run.mlp(layer)
-        return self.model.unembed(run.final())
+        return self.model.unembed(run.final(), batch.read_tokens())
 
 
 @dataclass
@@ -171,7 +171,8 @@ class PatchedRun:
         q, k, v = block.split(reads, axis=0)
         # [H·S, B, T, K]: the fast kernels want four axes.
         q, k, v = (part.reshape(-1, *tokens, part.shape[-1]) for part in (q, k, v))
-        return block.attend(q, k, v).view(-1, sets, *tokens, q.shape[-1])
+        z = block.attend(q, k, v, axis=0, heads=self.nodes.heads(layer))
+        return z.view(-1, sets, *tokens, q.shape[-1])
 
     def attention(self, layer: int) -> None:
         """Run a layer's heads, each q, k and v on its own stream."""

@@ -1,0 +1,172 @@
+"""A model with gates at sites: each element passes, is replaced by a constant, or is mixed.
+
+Shapes: S masks, E elements, B prompts, T tokens, P read positions, V outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.circuits.background import Background
+from harness.circuits.baseline import Baseline
+from harness.circuits.gates.codes import Code, Coded
+from harness.circuits.gates.counterfactuals import (
+    Activated,
+    Codes,
+    GatedCounterfactuals,
+    means,
+)
+from harness.circuits.gates.space import GatedSpace, Gates
+from harness.circuits.patchable import TRAINING_MEANS
+from harness.datasets.batch import Batch
+from harness.errors import HarnessError
+from harness.models.sites import sites, tapped_run
+from harness.models.transformer import Transformer
+from harness.spec.types import Evaluation
+
+
+@dataclass(frozen=True)
+class GatedModel:
+    """A frozen model whose sites `codes` are gated; implements `PatchableModel`.
+
+    `codes` has a code for each of `space.gates`, in that order. `background` gives means over what
+    the model was trained on; one of a circuit's file is used for the ablation that it is of.
+    """
+
+    model: Transformer
+    space: GatedSpace
+    codes: Codes
+    background: Background | Baseline | None = None
+
+    def counterfactuals(
+        self, choices: Evaluation, pairs: Sequence[Batch], seed: int
+    ) -> GatedCounterfactuals:
+        """What dropped elements carry; means are those of the pairs, or of the background.
+
+        Raises `HarnessError` for `mean_training` without a background.
+        """
+        kind = choices.ablation
+        plain = GatedCounterfactuals(self.model, self.space, self.codes, kind)
+        if isinstance(self.background, Baseline) and self.background.ablation == kind:
+            return replace(plain, baseline=self.background)
+        if kind == TRAINING_MEANS:
+            return replace(plain, baseline=self._of_training())
+        if kind in ("mean", "mean_positional"):
+            prompts = ((batch.clean, None) for batch in pairs)
+            values = means(self.model, self.codes, prompts, positional=kind == "mean_positional")
+            over = {"prompts": str(sum(len(batch) for batch in pairs)), "of": "discovery pairs"}
+            return replace(plain, baseline=Baseline(kind, values, over))
+        return plain
+
+    def _of_training(self) -> Baseline:
+        """The means over the training data."""
+        if self.background is None or isinstance(self.background, Baseline):
+            raise HarnessError(
+                "ablation 'mean_training' takes means over what the model was trained on, and of "
+                "this model that is not known: choose `ablation: mean` (over discovery pairs), "
+                "train the model from a spec, or give a circuit file that has the means"
+            )
+        device = self.model.embedding.device
+        prompts = self.background.prompts()
+        values = means(
+            self.model,
+            self.codes,
+            (
+                (torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device))
+                for tokens, lengths in prompts
+            ),
+        )
+        return Baseline(TRAINING_MEANS, values, self.background.described())
+
+    # ------------------------------------------------------------ passes
+    @torch.no_grad()
+    def logits(self, batch: Batch, masks: Tensor, counterfactual: Activated) -> Tensor:
+        """Logits [S, B, P, V] under masks [S, E]; all is run once up to where masks differ."""
+        return self._run(batch, masks, counterfactual)
+
+    def masked_logits(
+        self, batch: Batch, masks: Tensor, counterfactual: Activated, *, exact_zeros: bool = False
+    ) -> Tensor:
+        """The same with gradients with respect to masks [S, E]."""
+        return self._run(batch, masks, counterfactual)
+
+    def _run(self, batch: Batch, masks: Tensor, counterfactual: Activated) -> Tensor:
+        gates = {
+            site: _Gate(one, code, mask, coded)
+            for (site, code), one, mask, coded in zip(
+                self.codes.items(),
+                self.space.gates,
+                self.space.split(masks).values(),
+                counterfactual.sites,
+                strict=True,
+            )
+        }
+
+        def tap(site: str, value: Tensor) -> Tensor:
+            return gates[site].gated(value) if site in gates else value
+
+        read = batch.at_positions(tapped_run(self.model, batch.clean, tap))
+        logits = self.model.to_logits(read, batch.read_tokens(batch.clean))
+        return logits if logits.ndim == 4 else logits.expand(len(masks), *logits.shape)
+
+    # ------------------------------------------------------------ memory
+    @cached_property
+    def _width(self) -> int:
+        return sum(site.width for site in sites(self.model.config))
+
+    def numbers(self, tokens: int) -> int:
+        """The value of every site before and after its gate."""
+        return 2 * self._width * tokens
+
+    def counterfactual_numbers(self, tokens: int) -> int:
+        """Every gated activation of a run on so many tokens."""
+        return self.space.constants * tokens
+
+
+class _Gate(NamedTuple):
+    """One site under S masks [S, elements], bool or float."""
+
+    gates: Gates
+    code: Code
+    mask: Tensor
+    counterfactual: Coded
+
+    def gated(self, x: Tensor) -> Tensor:
+        """The site's value [..., B, T, width], or [S, B, T, width] from where masks differ on."""
+        mask = self._shared()
+        if mask is None:
+            return x
+        coded, (instead, rest_instead) = self.code.encode(x), self.counterfactual
+        elements = mask[..., : self.gates.size]
+        value = self.code.decode(_mixed(coded.elements, elements, instead))
+        if coded.rest is None or self.gates.rest == "none":
+            return value
+        if self.gates.rest == "kept":
+            return value + coded.rest
+        assert rest_instead is not None
+        if self.gates.rest == "dropped":
+            return value + rest_instead
+        return value + _mixed(coded.rest, mask[..., self.gates.size :], rest_instead)
+
+    def _shared(self) -> Tensor | None:
+        """The masks as [·] where all are equal, else [S, 1, 1, ·]; None where all is kept."""
+        mask = self.mask
+        if mask.requires_grad:
+            return mask[0] if len(mask) == 1 else mask[:, None, None]
+        if bool((mask == mask[:1]).all()):
+            whole = self.gates.rest != "dropped" and bool((mask == 1).all())
+            return None if whole else mask[0]
+        return mask[:, None, None]
+
+
+def _mixed(x: Tensor, mask: Tensor, instead: Tensor) -> Tensor:
+    """x where the mask is 1, `instead` where it is 0, linear between; exact at both ends."""
+    if mask.dtype == torch.bool:
+        return torch.where(mask, x, instead)
+    return torch.lerp(*torch.broadcast_tensors(instead, x, mask.to(x)))

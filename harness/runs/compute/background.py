@@ -1,0 +1,67 @@
+"""What a cell's model was trained on: the prompts that `mean_training` takes means over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets.pairs import TaskData
+from harness.runs.compute.obtain import training_data
+from harness.runs.plan import Cell
+from harness.spec.types import TrainModel
+
+TOKENS = 2**14
+"""Tokens that means are taken over, at least: the first batches of the training."""
+
+Ints = NDArray[np.int64]
+
+
+def background_of(cell: Cell, data: TaskData) -> TrainingPrompts | None:
+    """The training prompts of a cell's model; None where the model is loaded or compiled."""
+    if not isinstance(cell.model, TrainModel):
+        return None
+    return TrainingPrompts(cell, data, cell.model)
+
+
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """The batches that the training saw first; nothing is drawn before they are asked for."""
+
+    cell: Cell
+    data: TaskData
+    spec: TrainModel
+
+    @cached_property
+    def _batches(self) -> list[tuple[Ints, Ints]]:
+        source, training = training_data(self.cell, self.data), self.spec.training
+        batches: list[tuple[Ints, Ints]] = []
+        tokens = 0
+        while tokens < TOKENS:
+            batch = source.training_batch(
+                training.objective, training.batch_size, len(batches), training.seed
+            )
+            batches.append((batch.tokens, batch.lengths))
+            tokens += int(batch.lengths.sum())
+        return batches
+
+    def prompts(self) -> Iterator[tuple[Ints, Ints]]:
+        """Tokens [B, T] and lengths [B], batch by batch."""
+        return iter(self._batches)
+
+    def described(self) -> Mapping[str, str]:
+        """Digest, and how many."""
+        content = sha256()
+        for tokens, lengths in self._batches:
+            for array in (tokens, lengths):
+                content.update(np.ascontiguousarray(array, np.int64).tobytes())
+        return {
+            "of": "training prompts",
+            "prompts": str(sum(len(lengths) for _, lengths in self._batches)),
+            "tokens": str(sum(int(lengths.sum()) for _, lengths in self._batches)),
+            "sha256": content.hexdigest(),
+        }
