@@ -125,7 +125,7 @@ def behaviour(
             return replace[site](value) if site in replace else value
 
         read = tapped_run(model, batch.clean, tap)
-        logits = model.to_logits(batch.at_positions(read))
+        logits = model.to_logits(batch.at_positions(read), batch.read_tokens(batch.clean))
         for name, score in _TASK.items():
             sums[name] += float(score(logits, batch).sum(dtype=torch.float64))
     kl, tokens = 0.0, 0

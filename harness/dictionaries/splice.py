@@ -28,7 +28,7 @@ def replaced_logits(
     def tap(site: str, value: Tensor) -> Tensor:
         return replace[site](value) if site in replace else value
 
-    return model.to_logits(tapped_run(model, tokens, tap, lengths))
+    return model.to_logits(tapped_run(model, tokens, tap, lengths), tokens)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def test_a_splice_changes_what_follows_it(model: Transformer) -> None:
         return second(x + one(first.mlp(x)))
 
     tokens = torch.from_numpy(pairs.clean)
-    other = model.unembed(run(model.start(tokens))).log_softmax(-1)
+    other = model.unembed(run(model.start(tokens)), tokens).log_softmax(-1)
     expected = (plain.exp() * (plain - other)).sum(-1).mean().item()
     assert expected > 1e-4
     spliced = behaviour(model, pairs, {"m0.out": one})
