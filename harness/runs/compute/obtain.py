@@ -12,6 +12,7 @@ import torch
 from harness.datasets.classes import classes_of
 from harness.datasets.corpus import CorpusData, open_corpus
 from harness.datasets.corpus.open import unfit_corpus
+from harness.datasets.generators.python_code.questions import questions
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
@@ -32,6 +33,9 @@ from harness.runs.plan import Cell
 from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
 from harness.spec.types import CompileModel, LoadModel, TrainModel
+
+QUESTION_PAIRS = 16
+"""Pairs of each question about Python that a training on a corpus is asked at every evaluation."""
 
 VALIDATION_PAIRS = 512
 """Held-out pairs that decide early stopping; fewer where the split has fewer."""
@@ -131,9 +135,14 @@ def training_data(
     return taught
 
 
-def _held_out(data: TaskData | CorpusData, seed: int) -> HeldOut:
+def _held_out(spec: TrainModel, data: TaskData | CorpusData) -> HeldOut:
+    seed = spec.training.seed
     if isinstance(data, CorpusData):
-        return HeldOutTexts(data.held_out())
+        asked = spec.corpus is not None and spec.corpus.questions
+        return HeldOutTexts(
+            data.held_out(),
+            questions(data.tokenizer, data.longest, QUESTION_PAIRS) if asked else {},
+        )
     return HeldOutPairs(
         data.pairs("validation", VALIDATION_PAIRS, seed, at_most=True),
         held_out_sequences(data, "validation", VALIDATION_SEQUENCES, seed),
@@ -156,7 +165,7 @@ def _train(
         config,
         spec.training,
         data,
-        _held_out(data, spec.training.seed),
+        _held_out(spec, data),
         scratch=models.scratch(cell.model_id),
         log=log,
         sparsity=spec.sparsity,

@@ -82,6 +82,17 @@ class Corpus:
         ),
     ] = None
 
+    questions: Annotated[
+        bool,
+        Key(
+            "Questions",
+            "Whether the training log holds how often the model makes the right choice in each "
+            "task of tasks/code; for tokenizers that have their answers as single tokens.",
+            [True],
+            part="label",
+        ),
+    ] = False
+
     def text_shares(self) -> dict[str, float]:
         """Return the share of each kind of text, in the order written."""
         return {self.kind: 1.0} if self.shares is None else dict(self.shares)
