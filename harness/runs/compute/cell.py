@@ -31,7 +31,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
-from harness.runs.compute.background import background_of
+from harness.runs.compute.background import background_of, keep_means
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.dictionaries import dictionaries_of
@@ -81,9 +81,10 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         device=device,
         seed=cell.seed,
         classes=answers,
-        background=background_of(cell, data),
+        background=background_of(cell, data, models),
         dictionaries=dictionaries_of(cell, model, models, log),
     )
+    keep_means(cell, baseline_of(prepared.test.counterfactuals))
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)

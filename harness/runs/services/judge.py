@@ -129,7 +129,8 @@ def prepared_for(
         device=cell.runtime.device,
         seed=cell.seed,
         classes=request.measured.spec.answers,
-        background=request.named.circuit.baseline or background_of(cell, open_data(cell.task)),
+        background=request.named.circuit.baseline
+        or background_of(cell, open_data(cell.task), models),
     )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
