@@ -256,3 +256,19 @@ def test_a_token_is_one_visible_short_word(text: str) -> None:
     assert not shown.startswith(" ")
     assert not shown.endswith(" ")
     assert all(ord(character) >= 32 for character in shown)
+
+
+def test_whole_games_are_measured(measuring: Any) -> None:
+    text = measuring.task("games").read_text()
+    data = "data: {kind: generator, generator: othello, seed: 0, params: {min_ply: 8}}\n"
+    start, end = text.index("data:"), text.index("evaluation:")
+    text = f"{text[:start]}{data}{text[end:]}".replace("characters, bos: true", "moves")
+    measuring.write("tasks/games.yaml", text)
+    asked = ("look", "games", "--train", "--pairs", "1", "--sequences", "20")
+    report = json.loads(measuring(*asked, "--json").stdout)["sequences"]
+    assert report["n"] == 20
+    assert 0 < report["parts"]["all"]["allowed_mass"]["value"] < 1
+    assert len(report["curve"]) == 31
+    assert "the last 10" in measuring(*asked).stdout
+    refused = measuring("look", "toy", "--train", "--sequences", "5", code=2).stderr
+    assert "has no sequences with every right next token" in refused

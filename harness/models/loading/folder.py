@@ -16,12 +16,13 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 SPARSE_CONFIG, SPARSE_WEIGHTS = "beeg_config.json", "final_model.pt"
 """Of a model that openai/circuit_sparsity saved."""
 
-Format = Literal["harness", "huggingface", "transformer_lens"]
+Format = Literal["harness", "huggingface", "transformer_lens", "mingpt"]
 _TELLTALE: Mapping[str, Format] = {
     "model_type": "huggingface",
     "act_fn": "transformer_lens",
     "attn_only": "transformer_lens",
     "activation": "harness",
+    "block_size": "mingpt",
 }
 WITH_POST_NORMS = ("gemma2", "gemma3", "gemma3_text")
 """Families of `transformers` whose configuration here has `post_norms`."""

@@ -23,9 +23,15 @@ from harness.models.loading.folder import (
     weight_files,
 )
 from harness.models.loading.huggingface import huggingface
+from harness.models.loading.research.mingpt import mingpt
 from harness.models.loading.stored import Stored, stored_tensors
 from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import TensorSource, Translation, check_fit
+from harness.models.loading.translation import (
+    TensorSource,
+    Translation,
+    check_fit,
+    leave_out_tokens,
+)
 from harness.models.loading.weight_sparse.checkpoint import circuit_sparsity
 from harness.models.loading.weight_sparse.pickled import pickled_tensors
 from harness.models.shapes import parameter_shapes
@@ -34,6 +40,7 @@ from harness.spec.types import ModelFormat
 _READERS: Mapping[Format, Callable[[Fields, Collection[str]], Translation]] = {
     "huggingface": huggingface,
     "transformer_lens": transformer_lens,
+    "mingpt": mingpt,
 }
 
 
@@ -50,15 +57,18 @@ class StoredModel:
         return self.translation.config
 
 
-def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
+def read_checkpoint(
+    folder: Path, kind: ModelFormat = "auto", without_tokens: Collection[int] = ()
+) -> StoredModel:
     """Read all of a model's folder but the weights; see `harness.models.loading`.
 
-    `kind` says whose `config.json` it is (`auto`: by its keys). Raises `NotFound` for a missing
-    file and `HarnessError` naming the unsupported field, or the tensors that do not fit.
+    `kind` says whose `config.json` it is (`auto`: by its keys); `without_tokens`: see
+    `leave_out_tokens`. Raises `NotFound` for a missing file and `HarnessError` naming the
+    unsupported field, or the tensors that do not fit.
     """
     model_files(folder)  # all are there
     if _is_sparse(folder, kind):
-        return _sparse(folder)
+        return _sparse(folder, without_tokens)
     config = read_config(folder)
     form = _format(config, kind)
     own = _own_config(config, folder) if form == "harness" else None
@@ -68,6 +78,10 @@ def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
     else:
         fields = Fields(config, folder / CONFIG, most_layers=len(stored))
         translation = _placed(lambda: _READERS[form](fields, stored.keys()), folder / CONFIG)
+    if without_tokens:
+        translation = _placed(
+            lambda: leave_out_tokens(translation, without_tokens), folder / CONFIG
+        )
     check_fit(translation, stored)
     return StoredModel(translation, stored)
 
@@ -98,12 +112,14 @@ def _is_sparse(folder: Path, kind: ModelFormat) -> bool:
     return kind == "circuit_sparsity" or (kind == "auto" and is_circuit_sparsity(folder))
 
 
-def _sparse(folder: Path) -> StoredModel:
+def _sparse(folder: Path, without_tokens: Collection[int] = ()) -> StoredModel:
     """A model that openai/circuit_sparsity saved."""
     path, weights = folder / SPARSE_CONFIG, folder / SPARSE_WEIGHTS
     stored = pickled_tensors(weights)
     fields = Fields(read_config(folder, SPARSE_CONFIG), path, most_layers=len(stored))
     translation = _placed(lambda: circuit_sparsity(fields, weights), path)
+    if without_tokens:
+        translation = _placed(lambda: leave_out_tokens(translation, without_tokens), path)
     check_fit(translation, stored)
     return StoredModel(translation, stored)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.reports.screens.columns import blocks, token
+from harness.reports.text import grid
 from harness.spec.printable import printable
 
 DIFFERS, READ = "≠", "▲"
@@ -29,7 +30,30 @@ def prompts_text(report: Data, width: int) -> str:
     ]
     for pair in report["pairs"]:
         lines += ["", *_pair(pair, report, width)]
+    if report["sequences"]:
+        lines += ["", *_sequences(report["sequences"])]
     return "\n".join(lines)
+
+
+_PARTS = {"all": "all", "before": "before the last 10", "last": "the last 10"}
+
+
+def _sequences(measured: Data) -> Iterator[str]:
+    """Means over whole sequences, and how they change from position to position."""
+    names = list(measured["parts"]["all"])
+    rows = [
+        [_PARTS[part], *(f"{means[x]['value']:.4f} ± {means[x]['se']:.4f}" for x in names)]
+        for part, means in measured["parts"].items()
+    ]
+    yield f"{measured['n']:,} whole sequences, mean ± standard error"
+    yield ""
+    yield grid(["positions", *names], rows, "github")
+    yield ""
+    points = [
+        [str(point["position"]), str(point["n"]), *(f"{point[name]:.4f}" for name in names)]
+        for point in measured["curve"]
+    ]
+    yield grid(["position", "n", *names], points, "github")
 
 
 def _head(report: Data) -> str:

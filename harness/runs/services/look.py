@@ -22,6 +22,7 @@ from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError, NotFound
 from harness.evaluation.verdict import verdict
 from harness.models.loading.tokenizer import on_model
+from harness.models.training.sequences import held_out_sequences, sequence_quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
@@ -53,6 +54,7 @@ class View:
     """What to look at: the first `pairs` of a split, with the model of `source`.
 
     `train`: train a model that is not there yet; else the pairs are shown without one.
+    `sequences`: also measure the model on so many whole sequences of the split.
     """
 
     task: Loaded[Task]
@@ -61,6 +63,7 @@ class View:
     split: str = "test"
     pairs: int = 3
     train: bool = False
+    sequences: int = 0
 
 
 def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
         "training": None,
         "verdict": None,
         "pairs": pairs,
+        "sequences": None,
     }
     model = _model(view, cell, data, models, log)
     if model is not None:
@@ -98,7 +102,25 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
         report["training"] = _training(cell, models)
         _add_guesses(pairs, shown, model, outputs, numbers=numbers)
         report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
+        if view.sequences:
+            report["sequences"] = _sequences(view, model, data)
     return report
+
+
+def _sequences(view: View, model: Transformer, data: TaskData) -> dict[str, Any]:
+    """Measures of whole sequences, in parts and position by position."""
+    batch = held_out_sequences(data, view.split, view.sequences, TEST_SEED)
+    if batch is None:
+        raise HarnessError(
+            f"task {view.task.spec.name!r} has no sequences with every right next token; leave "
+            "--sequences out"
+        )
+    measured = sequence_quality(model, batch, model.embedding.device.type)
+    return {
+        "n": view.sequences,
+        "parts": {name: measured.means(part) for name, part in measured.parts().items()},
+        "curve": measured.curve(),
+    }
 
 
 def _model(

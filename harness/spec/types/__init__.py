@@ -6,12 +6,20 @@ key, add a field to its class; then `make schemas` writes the JSON Schemas in `s
 
 from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
+from harness.spec.types.dictionary import (
+    DictionaryForm,
+    DictionaryLabels,
+    DictionarySpec,
+    LoadDictionary,
+    TrainDictionary,
+)
+from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryTraining
 from harness.spec.types.evaluation import (
     HOW_LARGE,
     CircuitTarget,
     Evaluation,
-    EvaluationChange,
 )
+from harness.spec.types.evaluation_change import EvaluationChange
 from harness.spec.types.method import Method, Selection
 from harness.spec.types.model import (
     CompileModel,
@@ -50,6 +58,11 @@ __all__ = [
     "CircuitTarget",
     "CompileModel",
     "Data",
+    "DictionaryForm",
+    "DictionaryLabels",
+    "DictionarySpec",
+    "DictionaryTarget",
+    "DictionaryTraining",
     "EdgePositions",
     "Evaluation",
     "EvaluationChange",
@@ -58,6 +71,7 @@ __all__ = [
     "HeadBias",
     "Inputs",
     "KeyValueEdges",
+    "LoadDictionary",
     "LoadModel",
     "Method",
     "Metric",
@@ -73,6 +87,7 @@ __all__ = [
     "Suite",
     "Task",
     "TokenizerSpec",
+    "TrainDictionary",
     "TrainModel",
     "Training",
     "TrainingTarget",

@@ -31,6 +31,9 @@ ModelName = Annotated[
 ]
 
 
+TokenId = Annotated[int, Key(minimum=0, maximum=2**31 - 1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
     """A model trained on the data of the task that uses it, or of the one that `task` names.
@@ -149,12 +152,26 @@ class LoadModel:
         Key(
             "Format",
             "Whose form the folder has: ours, a model of Hugging Face's transformers, a state dict "
-            "in TransformerLens' names, or a weight-sparse model of openai/circuit_sparsity "
-            "(beeg_config.json, final_model.pt); `auto` tells it from these files.",
+            "in the names of TransformerLens or minGPT, or a weight-sparse model of "
+            "openai/circuit_sparsity (beeg_config.json, final_model.pt); `auto` tells it from "
+            "these files.",
             ["auto", "huggingface"],
             part="content",
         ),
     ] = "auto"
+    without_tokens: Annotated[
+        tuple[TokenId, ...] | None,
+        Key(
+            "Without tokens",
+            "Tokens of the checkpoint that are left out of its embedding and unembedding; those "
+            "after them move up. For Othello-GPT's padding symbol, say.",
+            [[0]],
+            absent=True,
+            younger=True,
+            min_items=1,
+            unique=True,
+        ),
+    ] = None
     # A task that puts BOS before its prompts holds this in its own identity.
     bos: Annotated[
         Text | None,
