@@ -18,6 +18,7 @@ TOPICS = (
     "file-data",
     "generators",
     "programs",
+    "corpora",
     "methods",
     "python",
     "compare-methods",
