@@ -25,6 +25,7 @@ TOPICS = (
     "read-the-numbers",
     "results-and-resume",
     "circuit-files",
+    "channels",
     "judge",
     "cost",
     "add-a-method",
