@@ -16,6 +16,7 @@ Inputs = Literal[
     "logits of circuit and model",  # (logits, the model's logits [B, P, V], batch) -> [..., B]
     "probabilities of ordered answers",  # (circuit's [S, n, A], model's [n, A], place [n])
     "correct answers by class",  # (correct [..., n, P], class ids [n, P]) -> [..., n]
+    "log odds of two answers",  # (of the good ones [n], 1 or -1 [n], scale, shift) -> [n]
     "mean metric",  # (of the circuit, of the empty circuit, of the whole model)
     "faithfulness by size",  # (sizes [K], faithfulness [..., K]) -> [...]
     "faithfulness by elements",  # (threshold, elements [K], faithfulness [K]) -> int or None

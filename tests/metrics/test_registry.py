@@ -17,6 +17,7 @@ from harness.metrics import (
     OBJECTIVES,
     RECORDED,
     TASK_METRICS,
+    calibration,
     class_accuracy,
     curve,
     ground_truth,
@@ -30,7 +31,16 @@ from harness.metrics.registry import from_logits
 from harness.spec import types
 from harness.spec.schema import load_schema
 
-FAMILIES = (curve, logits, class_accuracy, ordered_answers, sparsity, ground_truth, overlap)
+FAMILIES = (
+    curve,
+    logits,
+    class_accuracy,
+    calibration,
+    ordered_answers,
+    sparsity,
+    ground_truth,
+    overlap,
+)
 OF_LOGITS = ("logits", "logits of circuit and model")
 
 
