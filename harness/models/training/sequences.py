@@ -82,7 +82,7 @@ def sequence_quality(
     """Measure a model on sequences with `allowed`; see `StreamData.sequences`."""
     parts: dict[str, list[Tensor]] = {name: [] for name in MEASURES}
     for tokens, lengths, targets, allowed in _pieces(batch, device):
-        logits = model.unembed(model.stream(tokens, lengths))
+        logits = model(tokens, lengths)
         live = targets != NO_TARGET
         for name, measure in MEASURES.items():
             values = measure(logits, allowed, targets).where(live, float("nan"))
