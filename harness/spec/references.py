@@ -15,7 +15,7 @@ _SUITE_KEYS: dict[str, SpecKind] = {
 }
 
 
-class Reference(NamedTuple):
+class SpecReference(NamedTuple):
     """A name or path at a place of a file. `deep`: mistakes in that spec are mistakes here too."""
 
     place: tuple[str | int, ...]
@@ -23,31 +23,31 @@ class Reference(NamedTuple):
     deep: bool
 
 
-def references_of(data: Mapping[str, Any], kind: SpecKind) -> Iterator[Reference]:
+def references_of(data: Mapping[str, Any], kind: SpecKind) -> Iterator[SpecReference]:
     """All references of a spec of this kind that are texts and not empty, in the order of checks.
 
     Tasks, models and dictionaries may name each other in a circle; in each circle one reference is
     not deep.
     """
-    wanted: list[Reference] = []
+    wanted: list[SpecReference] = []
     if kind == "task":
         wanted = [
-            Reference(("model",), "model", True),
-            Reference(("model", "task"), "task", False),
-            Reference(("evaluation", "dictionary"), "dictionary", True),
+            SpecReference(("model",), "model", True),
+            SpecReference(("model", "task"), "task", False),
+            SpecReference(("evaluation", "dictionary"), "dictionary", True),
         ]
     elif kind == "model":
-        wanted = [Reference(("task",), "task", False)]
+        wanted = [SpecReference(("task",), "task", False)]
     elif kind == "dictionary":
-        wanted = [Reference(("task",), "task", False), Reference(("model",), "model", True)]
+        wanted = [SpecReference(("task",), "task", False), SpecReference(("model",), "model", True)]
     elif kind == "suite":
         for key, target in _SUITE_KEYS.items():
             items = data.get(key)
             places = range(len(items)) if isinstance(items, list) else ()
-            wanted += [Reference((key, index), target, False) for index in places]
+            wanted += [SpecReference((key, index), target, False) for index in places]
         changes = data.get("evaluations")
         for index in range(len(changes)) if isinstance(changes, list) else ():
-            wanted.append(Reference(("evaluations", index, "dictionary"), "dictionary", False))
+            wanted.append(SpecReference(("evaluations", index, "dictionary"), "dictionary", False))
     yield from (one for one in wanted if _is_text(data, one.place))
 
 
