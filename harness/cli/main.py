@@ -40,6 +40,7 @@ VERBS = {
     "circuit": "Show a circuit: strongest edges, nodes, what two differ in.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
     "overlap": "Show what circuits share, over seeds or between tasks.",
+    "trace": "Trace one prompt from a logit to its embeddings, without patching.",
     "export": "Write circuits in the form of another tool.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",

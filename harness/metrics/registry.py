@@ -18,6 +18,7 @@ from harness.metrics import (
     logits,
     ordered_answers,
     overlap,
+    sequences,
     sparsity,
 )
 from harness.metrics.measure import Answers, Measure, Role
@@ -38,6 +39,7 @@ MEASURES: dict[str, Measure] = {
         sparsity,
         ground_truth,
         overlap,
+        sequences,
     )
     for one in family.MEASURES
 }

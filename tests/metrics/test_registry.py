@@ -23,6 +23,7 @@ from harness.metrics import (
     logits,
     ordered_answers,
     overlap,
+    sequences,
     sparsity,
 )
 from harness.metrics.measure import Inputs, Measure, Role
@@ -30,7 +31,16 @@ from harness.metrics.registry import from_logits
 from harness.spec import types
 from harness.spec.schema import load_schema
 
-FAMILIES = (curve, logits, class_accuracy, ordered_answers, sparsity, ground_truth, overlap)
+FAMILIES = (
+    curve,
+    logits,
+    class_accuracy,
+    ordered_answers,
+    sparsity,
+    ground_truth,
+    overlap,
+    sequences,
+)
 OF_LOGITS = ("logits", "logits of circuit and model")
 
 

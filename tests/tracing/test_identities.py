@@ -17,7 +17,7 @@ from harness.models.transformer import ACTIVATIONS
 from harness.tracing.frozen.gates import GATES
 from harness.tracing.influence import total_influence
 from harness.tracing.run import FrozenRun, Place, frozen_run
-from harness.tracing.target import Target, centred, logit_target, part_target, score_target
+from harness.tracing.target import Target, part_target, score_target, single_logit
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_code = pytest.mark.parametrize("code", CODES)
@@ -27,9 +27,7 @@ precisions = pytest.mark.parametrize(
 
 
 def logit(run: FrozenRun, token: int = LENGTH - 1, output: int = 3) -> Target:
-    outputs = torch.zeros(run.model.config.n_outputs, dtype=torch.float64)
-    outputs[output] = 1
-    return logit_target(run, "logit", centred(outputs), token)
+    return single_logit(run, "logit", output, token)
 
 
 def activities(run: FrozenRun) -> Iterator[Target]:

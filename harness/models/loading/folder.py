@@ -14,12 +14,13 @@ from harness.spec.printable import printable, quoted
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
-Format = Literal["harness", "huggingface", "transformer_lens"]
+Format = Literal["harness", "huggingface", "transformer_lens", "mingpt"]
 _TELLTALE: Mapping[str, Format] = {
     "model_type": "huggingface",
     "act_fn": "transformer_lens",
     "attn_only": "transformer_lens",
     "activation": "harness",
+    "block_size": "mingpt",
 }
 WITH_POST_NORMS = ("gemma2", "gemma3", "gemma3_text")
 """Families of `transformers` whose configuration here has `post_norms`."""

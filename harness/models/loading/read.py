@@ -20,15 +20,22 @@ from harness.models.loading.folder import (
     weight_files,
 )
 from harness.models.loading.huggingface import huggingface
+from harness.models.loading.research.mingpt import mingpt
 from harness.models.loading.stored import Stored, stored_tensors
 from harness.models.loading.transformer_lens import transformer_lens
-from harness.models.loading.translation import TensorSource, Translation, check_fit
+from harness.models.loading.translation import (
+    TensorSource,
+    Translation,
+    check_fit,
+    leave_out_tokens,
+)
 from harness.models.shapes import parameter_shapes
 from harness.spec.types import ModelFormat
 
 _READERS: Mapping[Format, Callable[[Fields, Collection[str]], Translation]] = {
     "huggingface": huggingface,
     "transformer_lens": transformer_lens,
+    "mingpt": mingpt,
 }
 
 
@@ -45,11 +52,14 @@ class StoredModel:
         return self.translation.config
 
 
-def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
+def read_checkpoint(
+    folder: Path, kind: ModelFormat = "auto", without_tokens: Collection[int] = ()
+) -> StoredModel:
     """Read all of a model's folder but the weights; see `harness.models.loading`.
 
-    `kind` says whose `config.json` it is (`auto`: by its keys). Raises `NotFound` for a missing
-    file and `HarnessError` naming the unsupported field, or the tensors that do not fit.
+    `kind` says whose `config.json` it is (`auto`: by its keys); `without_tokens`: see
+    `leave_out_tokens`. Raises `NotFound` for a missing file and `HarnessError` naming the
+    unsupported field, or the tensors that do not fit.
     """
     model_files(folder)  # all are there
     config = read_config(folder)
@@ -61,6 +71,8 @@ def read_checkpoint(folder: Path, kind: ModelFormat = "auto") -> StoredModel:
     else:
         fields = Fields(config, folder / CONFIG, most_layers=len(stored))
         translation = _placed(lambda: _READERS[form](fields, stored.keys()), folder)
+    if without_tokens:
+        translation = _placed(lambda: leave_out_tokens(translation, without_tokens), folder)
     check_fit(translation, stored)
     return StoredModel(translation, stored)
 

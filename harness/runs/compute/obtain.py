@@ -22,6 +22,7 @@ from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
 from harness.models.training.data import HeldOutPairs
+from harness.models.training.sequences import held_out_sequences
 from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
@@ -31,6 +32,9 @@ from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 VALIDATION_PAIRS = 512
 """Held-out pairs that decide early stopping; fewer where the split has fewer."""
+
+VALIDATION_SEQUENCES = 256
+"""Whole held-out sequences that the training log measures, of tasks that have them."""
 
 Log = Callable[[str], None]
 
@@ -48,6 +52,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
             cell.model.format,
             dtype=getattr(torch, runtime.dtype),
             device=runtime.device,
+            without_tokens=cell.model.without_tokens or (),
         )
         require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
@@ -126,7 +131,10 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         config,
         spec.training,
         data,
-        HeldOutPairs(data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True)),
+        HeldOutPairs(
+            data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+            held_out_sequences(data, "validation", VALIDATION_SEQUENCES, spec.training.seed),
+        ),
         scratch=models.scratch(cell.model_id),
         log=log,
         sparsity=spec.sparsity,
@@ -144,7 +152,8 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     }
     if spec.sparsity is not None:
         note["budgets"] = {
-            name: budget.at(spec.sparsity, 1) for name, budget in trainer.optimiser.budgets.items()
+            name: {"entries": budget.entries, "nonzeros": budget.at(spec.sparsity, 1)}
+            for name, budget in trainer.optimiser.budgets.items()
         }
     _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.

@@ -87,7 +87,7 @@ def refuse_unfit(cells: Iterable[Cell]) -> None:
     for cell in distinct.values():
         assert isinstance(cell.model, LoadModel)
         place = checkpoint_folder(cell.model, cell.model_folder)
-        config = read_checkpoint(place, cell.model.format).config
+        config = read_checkpoint(place, cell.model.format, cell.model.without_tokens or ()).config
         if problem := _misfit(config, cell.task):
             raise HarnessError(f"{cell.task.spec.name} on {cell.model_name}: {problem}")
 
@@ -121,7 +121,7 @@ def _config(model: Model, folder: Path) -> TransformerConfig | None:
     if path is None or not isinstance(model, LoadModel):
         return None
     try:
-        return read_checkpoint(path, model.format).config
+        return read_checkpoint(path, model.format, model.without_tokens or ()).config
     except NotFound:
         return None
 

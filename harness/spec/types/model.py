@@ -31,6 +31,9 @@ ModelName = Annotated[
 ]
 
 
+TokenId = Annotated[int, Key(minimum=0, maximum=2**31 - 1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
     """A model trained on the data of the task that uses it, or of the one that `task` names.
@@ -149,11 +152,24 @@ class LoadModel:
         Key(
             "Format",
             "Whose form the folder has: ours, a model of Hugging Face's transformers, or a state "
-            "dict in TransformerLens' names; `auto` tells it from config.json.",
+            "dict in the names of TransformerLens or minGPT; `auto` tells it from config.json.",
             ["auto", "huggingface"],
             part="content",
         ),
     ] = "auto"
+    without_tokens: Annotated[
+        tuple[TokenId, ...] | None,
+        Key(
+            "Without tokens",
+            "Tokens of the checkpoint that are left out of its embedding and unembedding; those "
+            "after them move up. For Othello-GPT's padding symbol, say.",
+            [[0]],
+            absent=True,
+            younger=True,
+            min_items=1,
+            unique=True,
+        ),
+    ] = None
     # A task that puts BOS before its prompts holds this in its own identity.
     bos: Annotated[
         Text | None,

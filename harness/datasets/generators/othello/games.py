@@ -55,12 +55,14 @@ class BoardStates:
     @property
     def played(self) -> NDArray[np.bool_]:
         """Where there is a move: bool [n, plies]."""
-        return self.cells >= 0
+        played: NDArray[np.bool_] = self.cells >= 0
+        return played
 
     @property
     def black_to_move(self) -> NDArray[np.bool_]:
         """Whether black plays next, where anybody does: bool [n, plies]."""
-        return np.equal(self.black, self.passed)
+        turn: NDArray[np.bool_] = self.black == self.passed
+        return turn
 
     def seen_by_next(self) -> tuple[Bits, Bits]:
         """`mine` and `theirs` of the player who moves next, the other convention in use."""
