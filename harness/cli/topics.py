@@ -24,6 +24,7 @@ TOPICS = (
     "read-the-numbers",
     "results-and-resume",
     "circuit-files",
+    "dictionaries",
     "judge",
     "cost",
     "add-a-method",
