@@ -26,6 +26,7 @@ TOPICS = (
     "results-and-resume",
     "circuit-files",
     "channels",
+    "dictionaries",
     "judge",
     "cost",
     "add-a-method",
