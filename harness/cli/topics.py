@@ -25,6 +25,7 @@ TOPICS = (
     "results-and-resume",
     "circuit-files",
     "judge",
+    "tracing",
     "cost",
     "add-a-method",
     "add-a-generator",
