@@ -13,7 +13,7 @@ regression of true changes on predicted ones says whether sizes fit: below 1, th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -35,13 +35,18 @@ CHUNK = 2**24
 
 @dataclass(frozen=True)
 class Validity:
-    """Over n removals of one kind; None where there are fewer than three, or no spread."""
+    """Over n removals of one kind; None where there are fewer than three, or no spread.
+
+    `blind`, of `mlp` alone: the mean share of a removal's effect that is on neurons which the part
+    had turned on or off (their input changes its sign): there, gates are held wrongly.
+    """
 
     kind: RemovalKind
     n: int
     pearson: float | None
     spearman: float | None
     coefficient: float | None
+    blind: float | None = None
 
 
 @torch.no_grad()
@@ -50,10 +55,17 @@ def validity(graphs: Sequence[PromptTrace], sources: int = 10) -> list[Validity]
     pairs: dict[RemovalKind, list[tuple[float, float]]] = {
         kind: [] for kind in get_args(RemovalKind)
     }
+    blind: list[float] = []
     for graph in graphs:
-        for kind, predicted, true in _removals(graph, sources):
+        for kind, predicted, true, share in _removals(graph, sources):
             pairs[kind] += zip(predicted.tolist(), true.tolist(), strict=True)
-    return [_summary(kind, rows) for kind, rows in pairs.items() if rows]
+            blind += [] if share is None else share.tolist()
+    mean = sum(blind) / len(blind) if blind else None
+    return [
+        replace(_summary(kind, rows), blind=mean if kind == "mlp" else None)
+        for kind, rows in pairs.items()
+        if rows
+    ]
 
 
 def _summary(kind: RemovalKind, rows: Sequence[tuple[float, float]]) -> Validity:
@@ -65,18 +77,23 @@ def _summary(kind: RemovalKind, rows: Sequence[tuple[float, float]]) -> Validity
     return Validity(kind, len(rows), float(line.rvalue), spearman, float(line[0]))
 
 
-def _removals(graph: PromptTrace, sources: int) -> Iterator[tuple[RemovalKind, Tensor, Tensor]]:
-    """Predicted and true changes, for the target and every feature or neuron of the graph."""
+def _removals(
+    graph: PromptTrace, sources: int
+) -> Iterator[tuple[RemovalKind, Tensor, Tensor, Tensor | None]]:
+    """Predicted and true changes, for the target and every feature or neuron of the graph.
+
+    And of each the share on neurons that are turned on or off, where there are neurons.
+    """
     run, target = graph.run, graph.target
     if target.outputs is not None:
         rows, columns, predicted = _largest(run, target.stream, target.below, sources)
-        yield "logit", -predicted, _at_logits(graph, rows, columns)
+        yield "logit", -predicted, _at_logits(graph, rows, columns), None
         influence = torch.tensor([one.influence for one in graph.nodes], dtype=torch.float64)
         order = influence.abs().argsort(descending=True)[: 8 * sources]
         places = [graph.nodes[at].place for at in order.tolist()]
         rows = torch.tensor([place.token for place in places])
         columns = torch.tensor([run.offsets[one.writer] + one.column for one in places])
-        yield "total", -influence[order], _in_total(graph, rows, columns)
+        yield "total", -influence[order], _in_total(graph, rows, columns), None
     for node in graph.nodes:
         if node.sums is None or node.activity is None:
             continue
@@ -84,10 +101,10 @@ def _removals(graph: PromptTrace, sources: int) -> Iterator[tuple[RemovalKind, T
         rows, columns, predicted = _largest(run, own.stream, own.below, sources)
         read = _Read(run, node.place.writer, node.place.token, node.place.column)
         if own.kind == "mlp":
-            yield "mlp", -predicted, read.after_mlp(rows, columns)
+            yield "mlp", -predicted, *read.after_mlp(rows, columns)
         else:
-            yield "ov", -predicted, read.after_attention(rows, columns, held=True)
-            yield "ov_pattern", -predicted, read.after_attention(rows, columns, held=False)
+            yield "ov", -predicted, read.after_attention(rows, columns, held=True), None
+            yield "ov_pattern", -predicted, read.after_attention(rows, columns, held=False), None
 
 
 def _largest(
@@ -148,12 +165,33 @@ class _Read:
         self.pattern = run.frozen.attentions[layer].pattern
         self.stream = run.stream(self.writer.below)
 
-    def after_mlp(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Changes [E] without parts at the feature's own token."""
+    def after_mlp(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Changes [E] without parts at the feature's own token.
+
+        And the share of each on neurons whose input changes its sign, by what they add to the
+        feature's activity.
+        """
+        block, width = self.block, self.run.model.config.d_mlp
         changed = self.stream[self.token] - self.run.vectors(rows, columns)
         both = torch.cat([changed, self.stream[self.token, None]])
-        hidden = self.block.activate(self.block.mlp_in(self.block.read_mlp(both)))
-        return self._changes(hidden, self.block.write_mlp)
+        inner = block.mlp_in(block.read_mlp(both))
+        hidden = block.activate(inner)
+        effects = ((hidden[:-1] - hidden[-1]) * self._of_hidden()).abs()
+        turned = (inner[:-1, :width] > 0) != (inner[-1, :width] > 0)
+        share = (effects * turned).sum(-1) / effects.sum(-1).clamp(min=1e-30)
+        return self._changes(hidden, block.write_mlp), share
+
+    def _of_hidden(self) -> Tensor:
+        """What one unit of each neuron adds to the activity, [M]."""
+        reading, mlp = self.writer.reading, self.run.frozen.mlps[self.block.layer]
+        if not isinstance(reading, FeatureReading):
+            return torch.nn.functional.one_hot(torch.tensor(self.column), mlp.hidden.shape[1]).to(
+                mlp.hidden
+            )
+        encoder = reading.encoders[self.token, self.column]
+        if reading.of_hidden:
+            return encoder
+        return mlp.to_hidden(encoder[None], torch.tensor([self.token]))[0][0]
 
     def after_attention(self, rows: Tensor, columns: Tensor, *, held: bool) -> Tensor:
         """Changes [E] without parts at tokens [E]; `held`: with the pattern of the run."""

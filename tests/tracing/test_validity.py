@@ -12,7 +12,7 @@ from harness.tracing.keep import KeepRule
 from harness.tracing.run import FrozenRun, frozen_run
 from harness.tracing.target import single_logit
 from harness.tracing.trace import PromptTrace, trace
-from harness.tracing.validity import _removals, validity
+from harness.tracing.validity import _Read, _removals, validity
 
 ALL = KeepRule("abs", 0)
 
@@ -51,12 +51,40 @@ def test_without_norms_and_gates_contributions_are_the_truth():
         assert rows[kind].spearman == pytest.approx(1)
         assert rows[kind].coefficient == pytest.approx(1)
     assert rows["ov_pattern"].pearson < 0.9999
+    assert rows["mlp"].blind == 0
+
+
+def test_neurons_that_a_part_turned_on_are_the_blind_spot():
+    """Counted neuron by neuron, for a feature of an MLP."""
+    run, _ = run_of("gpt2-like", "dictionaries")
+    at = run.writer_of("m1")
+    read = _Read(run, at, 4, 0)
+    columns = (run.units[4, : run.offsets[run.writers[at].below]] >= 0).nonzero().flatten()
+    rows = torch.full_like(columns, 4)
+    _, shares = read.after_mlp(rows, columns)
+    block = list(run.model.layers())[1]
+    encoder = run.writers[at].reading.encoders[4, 0]
+    any_turned = 0
+    for share, vector in zip(shares.tolist(), run.vectors(rows, columns), strict=True):
+        inner, without = (
+            block.mlp_in(block.mlp_norm(x)) for x in (read.stream[4], read.stream[4] - vector)
+        )
+        hidden, other = block.activation(inner), block.activation(without)
+        effects = [
+            abs(float((hidden[n] - other[n]) * (encoder @ block.mlp_out.weight[:, n])))
+            for n in range(20)
+        ]
+        turned = [(float(inner[n]) > 0) != (float(without[n]) > 0) for n in range(20)]
+        any_turned += any(turned)
+        expected = sum(e for e, t in zip(effects, turned, strict=True) if t) / sum(effects)
+        assert share == pytest.approx(expected)
+    assert any_turned >= 3
 
 
 def test_changes_are_those_of_the_model_without_the_part():
     run, _ = run_of("gpt2-like", "dictionaries")
     graph = traced(run)
-    by_kind = {kind: (predicted, true) for kind, predicted, true in _removals(graph, 4)}
+    by_kind = {kind: (predicted, true) for kind, predicted, true, _ in _removals(graph, 4)}
     predicted, true = by_kind["total"]
     order = sorted(range(len(graph.nodes)), key=lambda at: -abs(graph.nodes[at].influence))
     plain = run.model(run.tokens[None])[0, 5]

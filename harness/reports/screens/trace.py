@@ -99,12 +99,14 @@ def _validity(rows: Sequence[Data]) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield f"{'a part is taken out':<32}{'n':>6}{'Pearson':>10}{'Spearman':>10}{'true/said':>11}"
+    heads = zip(("n", "Pearson", "Spearman", "true/said", "blind"), (6, 10, 10, 11, 8), strict=True)
+    yield f"{'a part is taken out':<32}" + "".join(f"{head:>{width}}" for head, width in heads)
     for row in rows:
         numbers = (row[name] for name in ("pearson", "spearman", "coefficient"))
         shown = ("–" if one is None else f"{one:.3f}" for one in numbers)
         cells = "".join(f"{text:>{width}}" for text, width in zip(shown, (10, 10, 11), strict=True))
-        yield f"  {_REMOVALS[row['kind']]:<30}{row['n']:>6}{cells}"
+        blind = "" if row["blind"] is None else f"{row['blind']:>8.3f}"
+        yield f"  {_REMOVALS[row['kind']]:<30}{row['n']:>6}{cells}{blind}"
 
 
 class _Tree:
