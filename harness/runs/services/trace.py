@@ -94,7 +94,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     use_runtime(cell.runtime)
     model = _model(request, cell, data, models, log)
     require_tokens(model.config, pairs)
-    codes = _codes(request, cell, data, model, models, log)
+    codes = _codes(request, cell, model, models, log)
     run, *others = _runs(request, model, pairs, codes)
     outputs = _outputs(pairs, request.row, model, data, loaded.spec)
     target = parse_target(run, request.target, outputs)
@@ -142,7 +142,6 @@ def _model(
 def _codes(
     request: TraceRequest,
     cell: Cell,
-    data: TaskData,
     model: Transformer,
     models: ModelStore,
     log: Log,
@@ -160,7 +159,7 @@ def _codes(
     trains = planned.loaded.spec.kind == "train"
     if trains and not (request.train or models.dictionaries.exists(planned.id)):
         raise HarnessError(f"dictionaries {planned.name} are not trained yet; --train trains them")
-    return obtain_dictionaries(planned, data, model, models, log)
+    return obtain_dictionaries(planned, model, models, log)
 
 
 def _runs(
