@@ -28,6 +28,7 @@ TOPICS = (
     "channels",
     "dictionaries",
     "judge",
+    "tracing",
     "cost",
     "add-a-method",
     "add-a-generator",
