@@ -26,13 +26,16 @@ TOPICS = (
     "results-and-resume",
     "circuit-files",
     "channels",
+    "dictionaries",
     "judge",
+    "tracing",
     "cost",
     "add-a-method",
     "add-a-generator",
     "add-a-measure",
     "add-a-granularity",
     "bring-a-model",
+    "sparse-models",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""
 
