@@ -120,6 +120,19 @@ def refused(granularity_name: str, values: Mapping[str, Any]) -> str | None:
     return None
 
 
+def dictionary_problem(granularity_name: str, dictionary: object) -> str | None:
+    """Why an evaluation cannot have, or be without, a `dictionary`; None if it can."""
+    wants = DICTIONARIES in granularity(granularity_name).capabilities
+    if wants and dictionary is None:
+        return (
+            f"granularity {granularity_name!r} needs `dictionary`: the name or path of "
+            "dictionaries of the model; `harness list dictionaries` lists them"
+        )
+    if not wants and dictionary is not None:
+        return f"granularity {granularity_name!r} has no features: leave `dictionary` out"
+    return None
+
+
 def plug_in(name: str) -> str | None:
     """Package and version that a granularity's code comes from, or None for a built-in one."""
     point = None if name in BUILT_IN else _plug_ins().get(name)

@@ -83,6 +83,17 @@ class FrozenRun:
         """Directions [N, D] at one token each times the parts there: [N, C]."""
         return torch.cat([one.influence_at(direction, rows) for one in self.writers[:below]], -1)
 
+    def vectors(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The parts at tokens [E] and columns among all [E]: [E, D]."""
+        out = self.frozen.final.gain.new_zeros(len(rows), self.model.config.d_model)
+        for at, writer in enumerate(self.writers):
+            (own,) = ((columns >= self.offsets[at]) & (columns < self.offsets[at + 1])).nonzero(
+                as_tuple=True
+            )
+            if len(own):
+                out[own] = writer.vectors(rows[own], columns[own] - self.offsets[at])
+        return out
+
     def writer_of(self, name: str) -> int:
         """The place of a writer, as `m1`. Raises `HarnessError` where there is none."""
         for place, writer in enumerate(self.writers):

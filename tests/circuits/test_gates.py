@@ -116,7 +116,8 @@ def by_hand(case: Case, mask: Tensor) -> Tensor:
         return value
 
     return case.model.to_logits(
-        case.batch.at_positions(tapped_run(case.model, case.batch.clean, tap))
+        case.batch.at_positions(tapped_run(case.model, case.batch.clean, tap)),
+        case.batch.read_tokens(),
     )
 
 
@@ -350,7 +351,9 @@ def test_features_and_what_they_leave_are_mixed_as_defined(rest, ablation):
             return code.decode(mixed) + r * coded.rest + (1 - r) * rest_instead
 
         read = case.batch.at_positions(tapped_run(case.model, case.batch.clean, tap))
-        torch.testing.assert_close(one, case.model.to_logits(read), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(
+            one, case.model.to_logits(read, case.batch.read_tokens()), rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)

@@ -112,7 +112,7 @@ class GatedModel:
             return gates[site].gated(value) if site in gates else value
 
         read = batch.at_positions(tapped_run(self.model, batch.clean, tap))
-        logits = self.model.to_logits(read, batch.read_tokens(batch.clean))
+        logits = self.model.to_logits(read, batch.read_tokens())
         return logits if logits.ndim == 4 else logits.expand(len(masks), *logits.shape)
 
     # ------------------------------------------------------------ memory

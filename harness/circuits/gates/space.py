@@ -28,9 +28,9 @@ MOST_ELEMENTS = 1 << 26
 class Gates:
     """The elements of one site: `size` of them, called `{name}.0`, `{name}.1`, ….
 
-    `heads`: how many heads they divide into, in order, or groups of heads (`shared`). `rest`: what becomes of
-    the part of the site's value that no element carries: there is none, it is always there, never
-    there, or an element `{name}.error`; `width`: its numbers.
+    `heads`: how many heads they divide into, in order, or groups of heads (`shared`). `rest`: what
+    becomes of the part of the site's value that no element carries: there is none, it is always
+    there, never there, or an element `{name}.error`; `width`: its numbers.
     """
 
     name: str

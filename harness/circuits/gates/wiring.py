@@ -16,14 +16,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
 from harness.models.transformer import Block, Transformer
+from harness.spec.types import SparseSite
 
 Bits = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
@@ -138,11 +140,10 @@ class Wiring:
 
     @classmethod
     def of(cls, model: Transformer) -> Wiring:
-        """The wiring of a model whose channels are gated at all sites of `wired`."""
+        """The wiring of a model in which every site that these weights join is gated."""
         links = [link for block in model.layers() for link in _links_of(block)]
-        config = model.config
-        outs = [f"{part}{block.layer}.out" for block in model.layers() for part in "am"]
-        return cls(tuple(links), frozenset(outs if config.post_norms else ()))
+        targets = {link.target for link in links}
+        return cls(tuple(links), frozenset(site for site in targets if _mixes(model.config, site)))
 
     def count(self, kept: Mapping[str, Bools]) -> int:
         """Weights that are not zero and have both ends among the kept channels of each site."""
@@ -163,6 +164,15 @@ class Wiring:
         if unknown := mixed - set(sizes):
             raise HarnessError(f"mixed names {min(unknown)!r}, which is no site")
         return cls(tuple(Link.from_header(one, sizes) for one in links), mixed)
+
+
+def _mixes(config: TransformerConfig, site: str) -> bool:
+    """Whether the channels of a site compete for places, or are normalised together."""
+    part, _, kind = site.partition(".")
+    if kind == "out" and config.post_norms:
+        return True
+    (sparse,) = (one for one in get_args(SparseSite) if one == f"{part[0]}.{kind}")
+    return config.kept_at(sparse) is not None
 
 
 def _links_of(block: Block) -> Iterator[Link]:

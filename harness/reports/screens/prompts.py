@@ -20,9 +20,11 @@ Data = Mapping[str, Any]
 
 def prompts_text(report: Data, width: int) -> str:
     """The report of `harness.runs.services.look` as lines at most `width` wide."""
+    training = _trained(report["training"]) if report["training"] else ""
     verdict = f"{report['verdict']['text']}." if report["verdict"] else ""
     lines = [
         *_wrapped(_head(report), width),
+        *_wrapped(training, width),
         *_wrapped(printable(verdict), width),
         f"{DIFFERS} differs from its twin   {READ} the answer is read here",
     ]
@@ -60,6 +62,18 @@ def _head(report: Data) -> str:
     return printable(
         f"{report['task']}, split {report['split']}: {shown} of {report['n_pairs']} pairs{model}"
     )
+
+
+def _trained(last: Data) -> str:
+    """How well a trained model does on held-out data, and what is left of a sparse one."""
+    parts = [f"trained for {last['step']:,} steps", f"held-out loss {last['loss']:.4f}"]
+    if "excess" in last:
+        parts[-1] += f" ({last['excess']:.4f} above the entropy)"
+    parts += [f"accuracy {last['accuracy']:.4f}"] if "accuracy" in last else []
+    if "nonzeros" in last:
+        parts.append(f"{last['nonzeros']:,} of {last['entries']:,} weights are not zero")
+        parts.append(f"{last['dead_neurons']:,} dead neurons")
+    return ", ".join(parts)
 
 
 def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:

@@ -152,7 +152,8 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
     }
     if spec.sparsity is not None:
         note["budgets"] = {
-            name: budget.at(spec.sparsity, 1) for name, budget in trainer.optimiser.budgets.items()
+            name: {"entries": budget.entries, "nonzeros": budget.at(spec.sparsity, 1)}
+            for name, budget in trainer.optimiser.budgets.items()
         }
     _note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.

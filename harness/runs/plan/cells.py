@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.models.loading.tokenizer import on_model
@@ -26,6 +26,9 @@ from harness.runs.plan.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
 from harness.spec.load import Loaded
 from harness.spec.types import LoadModel, Method, Model, Runtime, Task, TrainModel
+
+if TYPE_CHECKING:
+    from harness.runs.plan.dictionaries import PlannedDictionaries
 
 SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
@@ -51,6 +54,7 @@ class Cell:
     runtime: Runtime
     limit: int | None  # at most this many pairs: a smoke run, never ranked
     variant: str = ""  # what the suite changed in the task's evaluation
+    dictionaries: PlannedDictionaries | None = field(default=None, compare=False)
 
     @property
     def smoke(self) -> bool:
@@ -181,9 +185,13 @@ def make_cell(
         "seed": seed,
         "limit": limit,
     }
+    model_id = digest({**shared, "runtime": training_runtime, **training, "model": model_part})
+    dictionaries = _dictionaries(task, model_id, source.name, runtime)
+    if dictionaries is not None:
+        identity["dictionary"] = dict(dictionaries.identity)
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, "runtime": training_runtime, **training, "model": model_part}),
+        model_id=model_id,
         identity=identity,
         task=task,
         model=source.spec,
@@ -195,7 +203,26 @@ def make_cell(
         seed=seed,
         runtime=runtime,
         limit=limit,
+        dictionaries=dictionaries,
     )
+
+
+def _dictionaries(
+    task: Loaded[Task], model_id: str, model: str, runtime: Runtime
+) -> PlannedDictionaries | None:
+    """The dictionaries that the task's evaluation names, which must be of the cell's model."""
+    if task.dictionary is None:
+        return None
+    from harness.runs.plan.dictionaries import plan_dictionaries
+
+    planned = plan_dictionaries(task.dictionary, runtime)
+    if planned.cell.model_id != model_id:
+        raise HarnessError(
+            f"dictionaries {planned.name!r} are of model {planned.cell.model_name!r} "
+            f"[{planned.cell.model_id[:12]}], and task {task.spec.name!r} is run with "
+            f"{model!r} [{model_id[:12]}]: their features are no parts of it"
+        )
+    return planned
 
 
 def check_files(cell: Cell) -> None:
@@ -208,6 +235,8 @@ def check_files(cell: Cell) -> None:
     if (weights := cell.identity["model"].get("weights")) is not None:
         assert isinstance(cell.model, LoadModel | TrainModel)  # no other model has any
         changed |= weight_digests(cell.model, cell.model_folder) != weights
+    if cell.dictionaries is not None:
+        changed |= cell.dictionaries.files_changed()
     if changed:
         raise HarnessError("a file of the task or model changed since the run was planned; rerun")
 

@@ -70,7 +70,7 @@ def described_features(
     data = open_data(planned.cell.task)
     source = concept_source(data)
     model = obtain_model(planned.cell, data, models, log)
-    dictionaries = _chosen(obtain_dictionaries(planned, data, model, models, log), asked.sites)
+    dictionaries = _chosen(obtain_dictionaries(planned, model, models, log), asked.sites)
     studies, seen = study(model, data, dictionary_subjects(dictionaries), asked.budget)
     subjects = [_record(one, source.concept_families) for one in studies]
     probes = []

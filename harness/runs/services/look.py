@@ -34,10 +34,11 @@ from harness.runs.compute.prepare import (
     prepare,
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.plan.shipped import TRAINING, shipped_weights
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task
+from harness.spec.types import Method, Runtime, Task, TrainModel
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -90,6 +91,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
         "answers_are_numbers": numbers,
         "model": view.source.name,
         "model_id": None,
+        "training": None,
         "verdict": None,
         "pairs": pairs,
         "sequences": None,
@@ -97,6 +99,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
     model = _model(view, cell, data, models, log)
     if model is not None:
         report["model_id"] = cell.model_id
+        report["training"] = _training(cell, models)
         _add_guesses(pairs, shown, model, outputs, numbers=numbers)
         report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
         if view.sequences:
@@ -136,6 +139,24 @@ def _model(
     except NotFound as error:
         log(f"the answers of model {cell.model_name} are not shown: {error}")
         return None
+
+
+def _training(cell: Cell, models: ModelStore) -> dict[str, Any] | None:
+    """How the training of a trained model ended: its last evaluation, and the entries it may use.
+
+    `entries` of a sparse model: those of the tensors that have a budget.
+    """
+    if not isinstance(cell.model, TrainModel):
+        return None
+    shipped = cell.model.weights is not None
+    folder = (
+        shipped_weights(cell.model, cell.model_folder) if shipped else models.read(cell.model_id)
+    )
+    note = folder.json(TRAINING)
+    last = {name: value for name, value in note["history"][-1].items() if name != "tensors"}
+    if "budgets" in note:
+        last["entries"] = sum(budget["entries"] for budget in note["budgets"].values())
+    return last
 
 
 def _verdict(

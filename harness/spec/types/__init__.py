@@ -18,8 +18,8 @@ from harness.spec.types.evaluation import (
     HOW_LARGE,
     CircuitTarget,
     Evaluation,
-    EvaluationChange,
 )
+from harness.spec.types.evaluation_change import EvaluationChange
 from harness.spec.types.method import Method, Selection
 from harness.spec.types.model import (
     CompileModel,
