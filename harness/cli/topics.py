@@ -31,6 +31,7 @@ TOPICS = (
     "add-a-measure",
     "add-a-granularity",
     "bring-a-model",
+    "bridges",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""
 
