@@ -11,7 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.spec.granularity import BUILT_IN, granularities, granularity
+from harness.spec.granularity import (
+    BUILT_IN,
+    DEFAULT,
+    dictionary_problem,
+    granularities,
+    granularity,
+)
 from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
 from harness.spec.yaml.source import Source
@@ -83,6 +89,15 @@ def _from_to(anneal: Any) -> tuple[Any, Any]:
 
     whole = Anneal()
     return anneal.get("start", whole.start), anneal.get("end", whole.end)
+
+
+def _features_have_dictionaries(source: Source) -> Iterator[Issue]:
+    """Circuits of features need a dictionary, and others have none."""
+    name = _at(source.data, "evaluation", "granularity") or DEFAULT
+    if name in BUILT_IN and (
+        text := dictionary_problem(name, _at(source.data, "evaluation", "dictionary"))
+    ):
+        yield source.issue(("evaluation",), text)
 
 
 def _granularity_loads(source: Source) -> Iterator[Issue]:
@@ -165,7 +180,13 @@ def _counts(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "task": (_name_is_file_name, _task_model_shape, _granularity_loads, _sizes_ascend),
+    "task": (
+        _name_is_file_name,
+        _task_model_shape,
+        _granularity_loads,
+        _features_have_dictionaries,
+        _sizes_ascend,
+    ),
     "model": (_name_is_file_name, _model_shape),
     "dictionary": (_name_is_file_name, _k_fits),
     "method": (_name_is_file_name,),

@@ -25,6 +25,16 @@ model:
   architecture: {n_layers: 1, n_heads: 2, d_model: 8}
   training: {objective: answer, steps: 1, batch_size: 4}
 """
+DICTIONARY = """\
+spec_version: 1
+name: tiny
+title: A tiny dictionary
+kind: train
+task: board
+sites: [attention, mlp]
+dictionary: {activation: topk, features: 12, k: 3}
+training: {tokens: 2000, batch_tokens: 64, buffer_tokens: 512}
+"""
 
 
 @pytest.fixture
@@ -86,6 +96,17 @@ def test_parts_beyond_chance_are_those_beyond_other_prompts(board: Any) -> None:
     assert 0 < len(some["edges"]) < len(every["edges"])
 
 
+def test_contributions_are_compared_with_what_happens(board: Any) -> None:
+    rows = report(board, "board", "--validity", "5")["validity"]
+    assert {row["kind"] for row in rows} == {"logit", "mlp", "total"}
+    assert all(row["n"] >= 5 and -1 <= row["pearson"] <= 1 for row in rows)
+    text = board("trace", "board", "--validity", "5").stdout
+    for row, label in zip(rows, ("last norm", "before an MLP", "is written"), strict=True):
+        (line,) = [one for one in text.splitlines() if label in one]
+        assert f"{row['n']}" in line
+        assert f"{row['coefficient']:.3f}" in line
+
+
 def test_a_file_for_another_tool_is_written(board: Any) -> None:
     shown = report(board, "board", "--circuit-tracer", "graph.json")
     graph = json.loads(Path("graph.json").read_text())
@@ -95,6 +116,26 @@ def test_a_file_for_another_tool_is_written(board: Any) -> None:
         shown["target"]["name"],
         *(node["name"] for node in shown["nodes"]),
     }
+
+
+def test_modules_are_taken_apart_into_features(board: Any) -> None:
+    board.write("specs/dictionaries/tiny.yaml", DICTIONARY)
+    report(board, "board")
+    missing = board("trace", "board", "--dictionary", "tiny", code=2).stderr
+    assert "dictionaries tiny are not trained yet; --train trains them" in missing
+    shown = report(board, "board", "--dictionary", "tiny", "--keep", "abs:0")
+    assert {node["kind"] for node in shown["nodes"]} >= {"feature", "error", "embed"}
+    assert shown["budget"]["error"] != 0
+    assert sum(shown["budget"].values()) == pytest.approx(shown["target"]["value"], abs=1e-5)
+    assert 0 < shown["replacement"] < 1
+    feature = next(n for n in shown["nodes"] if n["kind"] == "feature" and n["writer"] == "m0")
+    target = f"feature:{feature['name']}"
+    traced = report(board, "board", "--dictionary", "tiny", "--target", target)
+    assert traced["target"]["value"] == pytest.approx(feature["activity"])
+    text = board("trace", "board", "--dictionary", "tiny").stdout
+    assert "dictionaries tiny: " in text
+    harness_task = board("trace", "toy", "--dictionary", "tiny", "--train", code=2).stderr
+    assert "dictionaries tiny are of model" in harness_task
 
 
 def test_what_is_not_there_is_refused(board: Any) -> None:

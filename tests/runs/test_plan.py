@@ -52,7 +52,8 @@ CLASSES = [
 _HEAD = "name title description spec_version"
 LEFT_OUT: dict[type, str] = {
     types.Task: "title description tags spec_version model",
-    types.TrainModel: "name task weights",
+    types.TrainModel: "name task corpus weights",
+    types.Corpus: "tokenizer folders questions",
     types.LoadModel: "name path hub revision format bos",
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,
@@ -61,7 +62,7 @@ LEFT_OUT: dict[type, str] = {
     "runtime",
     types.Exclusion: "task model method evaluation",
     types.EvaluationChange: "ablation positions inputs head_bias key_value_edges metric sizes "
-    "counts targets discovery_pairs discovery_repeats test_pairs",
+    "counts targets searched_on discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 

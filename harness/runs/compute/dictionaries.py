@@ -10,6 +10,7 @@ import torch
 
 from harness.datasets.classes import classes_of
 from harness.datasets.locate import locate
+from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
@@ -17,17 +18,22 @@ from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.disk import write
 from harness.models.transformer import Transformer
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log
+from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.store.models import ModelStore
 from harness.spec.types import LoadDictionary, TrainDictionary
 
 
+def dictionaries_of(
+    cell: Cell, model: Transformer, models: ModelStore, log: Log
+) -> DictionarySet | None:
+    """The dictionaries that a cell's circuits are made of; None for cells of other circuits."""
+    planned = cell.dictionaries
+    return None if planned is None else obtain_dictionaries(planned, model, models, log)
+
+
 def obtain_dictionaries(
-    planned: PlannedDictionaries,
-    data: TaskData,
-    model: Transformer,
-    models: ModelStore,
-    log: Log,
+    planned: PlannedDictionaries, model: Transformer, models: ModelStore, log: Log
 ) -> DictionarySet:
     """The dictionaries, frozen, on the model's device and in its precision.
 
@@ -42,7 +48,7 @@ def obtain_dictionaries(
             if store.exists(planned.id):
                 log(f"dictionaries {planned.name} [{planned.id[:12]}] are in the cache")
             else:
-                _train(planned, spec, data, model, store, log)
+                _train(planned, spec, open_data(planned.cell.task), model, store, log)
         store.verify(planned.id)
         read = load_dictionaries(store.path(planned.id), "harness")
     weight = model.embedding

@@ -36,6 +36,13 @@ class PlannedDictionaries:
     loaded: Loaded[DictionarySpec]
     cell: Cell
 
+    def files_changed(self) -> bool:
+        """Whether files that they are loaded from are no longer those that the id was made of."""
+        spec = self.loaded.spec
+        if not isinstance(spec, LoadDictionary):
+            return False
+        return bool(file_digests(spec, self.loaded.folder) != self.identity["files"])
+
 
 def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> PlannedDictionaries:
     """The dictionaries of a spec with their id; reads the files that they are loaded from.

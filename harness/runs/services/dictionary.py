@@ -34,7 +34,7 @@ def measured_dictionaries(
     data = open_data(planned.cell.task)
     drawn = data.pairs("test", pairs, TEST_SEED, at_most=True)
     model = obtain_model(planned.cell, data, models, log)
-    dictionaries = obtain_dictionaries(planned, data, model, models, log)
+    dictionaries = obtain_dictionaries(planned, model, models, log)
     return {
         "schema_version": 1,
         "dictionary": planned.name,
@@ -61,7 +61,7 @@ def export_saelens(
     data = open_data(planned.cell.task)
     model = obtain_model(planned.cell, data, models, log)
     places = []
-    for site, one in obtain_dictionaries(planned, data, model, models, log).items():
+    for site, one in obtain_dictionaries(planned, model, models, log).items():
         place = folder / site
         place.mkdir(parents=True)
         write_saelens(site, one, place, model=planned.cell.model_name)

@@ -200,8 +200,8 @@ class _Parts:
         if one.key.by_granularity:  # the legal values stand in `allOf`
             names = legal_values_of(one.name)
             return {} if cls is Evaluation else {"enum": [*names, None]}
-        if (cls, one.name) == (Evaluation, "granularity"):
-            return {"enum": list(BUILT_IN)}
+        if one.name == "granularity":
+            return {"enum": [*BUILT_IN, *(() if cls is Evaluation else (None,))]}
         if one.kinds is not None:
             return self._union_of(one, one.kinds)
         if one.key.keys_of is not None:
@@ -250,7 +250,7 @@ class _Parts:
             names = self._value(arguments[0], Key())
             schema: Schema = {"type": "object"}
             schema |= {"additionalProperties": values} if values else {}
-            names.pop("type")
+            names.pop("type", None)
             return schema | ({"propertyNames": names} if names else {})
         raise TypeError(f"no schema for the type {hint}")
 

@@ -17,6 +17,7 @@ from harness.spec.types.names import (
     KeyValueEdges,
     Metric,
 )
+from harness.spec.types.scalars import Text
 
 Size = Annotated[float, Key(above=0, maximum=1)]
 Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
@@ -24,7 +25,7 @@ Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
 HOW_LARGE = ("sizes", "counts", "targets")
 """What says how large the measured circuits are: one of these."""
 
-_ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
+ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -99,12 +100,12 @@ class Evaluation:
     ABOUT: ClassVar = About(
         "Evaluation",
         "The choices that define a faithfulness score, the metric, and how much is measured.",
-        rules=_ONE_HOW_LARGE,
+        rules=ONE_HOW_LARGE,
     )
 
     granularity: Annotated[
         str,
-        Key("Granularity", "What a circuit consists of.", ["edge"], choice=True),
+        Key("Granularity", "What a circuit consists of.", ["edge"], choice=True, changeable=True),
     ] = "edge"
     component: Annotated[
         str,
@@ -113,9 +114,23 @@ class Evaluation:
             "Which parts are the ends of edges: heads with Q, K and V apart, and MLPs.",
             ["heads_qkv_mlps"],
             choice=True,
+            changeable=True,
             by_granularity=True,
         ),
     ] = "heads_qkv_mlps"
+    dictionary: Annotated[
+        Text | None,
+        Key(
+            "Dictionary",
+            "Of granularity `feature`: name or path of the dictionaries whose features circuits "
+            "consist of.",
+            ["othello6-k32"],
+            changeable=True,
+            younger=True,
+            absent=True,
+            part="content",
+        ),
+    ] = None
     ablation: Annotated[
         Ablation,
         Key(
@@ -257,6 +272,17 @@ class Evaluation:
             max_items=100,
         ),
     ] = None
+    searched_on: Annotated[
+        Literal["test", "discovery"],
+        Key(
+            "Searched on",
+            "On which pairs the circuits of `targets` are searched for. `discovery`: the test "
+            "pairs are fresh, and results say whether a circuit reaches its target on them too.",
+            ["discovery"],
+            changeable=True,
+            younger=True,
+        ),
+    ] = "test"
     discovery_pairs: Annotated[
         int,
         Key(
@@ -294,42 +320,3 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.counts is not None or self.targets is not None:
             object.__setattr__(self, "sizes", ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationChange:
-    """What a suite changes in its tasks' evaluation; None leaves the task's own choice.
-
-    Its fields are those of `Evaluation` that are `changeable`, with their keys (a test compares
-    them); one that is annotated here has a key of its own.
-    """
-
-    ABOUT: ClassVar = About(
-        "Change of the evaluation",
-        "Replaces choices of a task's evaluation; null leaves the task's own.",
-        changes=Evaluation,
-        part="grid",
-        rules=_ONE_HOW_LARGE,
-    )
-
-    ablation: Ablation | None = None
-    positions: EdgePositions | None = None
-    inputs: Inputs | None = None
-    head_bias: HeadBias | None = None
-    key_value_edges: KeyValueEdges | None = None
-    metric: Metric | None = None
-    sizes: Annotated[
-        tuple[Size, ...] | None,
-        Key(
-            "Sizes",
-            "Circuit sizes as shares of all elements, ascending.",
-            [[0.01, 0.03, 1.0]],
-            min_items=2,
-            unique=True,
-        ),
-    ] = None
-    counts: tuple[Count, ...] | None = None
-    targets: tuple[CircuitTarget, ...] | None = None
-    discovery_pairs: int | None = None
-    discovery_repeats: bool | None = None
-    test_pairs: int | None = None
