@@ -18,12 +18,15 @@ TOPICS = (
     "file-data",
     "generators",
     "programs",
+    "corpora",
     "methods",
     "python",
     "compare-methods",
     "read-the-numbers",
     "results-and-resume",
     "circuit-files",
+    "channels",
+    "dictionaries",
     "judge",
     "tracing",
     "cost",
@@ -32,6 +35,7 @@ TOPICS = (
     "add-a-measure",
     "add-a-granularity",
     "bring-a-model",
+    "sparse-models",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""
 
