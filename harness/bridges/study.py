@@ -176,8 +176,7 @@ def _among(request: BridgeRequest, sparse: Transformer) -> list[Channel] | None:
     if request.circuit is None:
         return None
     circuit, reads = load_circuit(request.circuit), read_sites(sparse)
-    names = [circuit.space.name(one) for one in circuit.kept.nonzero().flatten().tolist()]
-    chosen = [name for name in names if name.rpartition(".")[0] in reads]
+    chosen = [name for name in circuit.elements() if name.rpartition(".")[0] in reads]
     if not chosen:
         raise HarnessError(f"{request.circuit} keeps no channel that reads the stream")
     return [Channel.parse(name, sparse) for name in chosen]

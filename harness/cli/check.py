@@ -249,8 +249,11 @@ def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> 
         objective_problem,
         per_token_problem,
         post_norms_problem,
+        sparsity_problem,
     )
 
+    if problem := sparsity_problem(choices, model):
+        yield problem
     if (problem := post_norms_problem([method.kind])) and _normalises_heads(model, folder):
         yield problem
     if problem := granularity_problem([method.kind], choices.granularity):

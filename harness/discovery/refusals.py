@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
+from harness.circuits.edges.info import INFO as EDGES
+from harness.circuits.edges.info import NO_SPARSITY
 from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in, info_of
 from harness.metrics import DISTANCES
 from harness.spec.granularity import granularity
-from harness.spec.types import Ablation, Evaluation, Metric, Objective
+from harness.spec.types import Ablation, Evaluation, Metric, Model, Objective, TrainModel
 
 
 def method_problem(
@@ -61,6 +63,12 @@ def post_norms_problem(kinds: Iterable[str]) -> str | None:
         lambda info: info.post_norms,
         "cannot be used with models that normalise what the heads of a layer add (Gemma 2 and 3)",
     )
+
+
+def sparsity_problem(choices: Evaluation, model: Model) -> str | None:
+    """Why circuits of a model that is yet to be trained cannot be of these elements."""
+    sparse = isinstance(model, TrainModel) and model.architecture.activation_sparsity is not None
+    return NO_SPARSITY if sparse and choices.granularity == EDGES.name else None
 
 
 def _problem(kinds: Iterable[str], can: Callable[[MethodInfo], bool], text: str) -> str | None:

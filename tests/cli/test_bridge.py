@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
+from harness.circuits.circuit import Circuit
+from harness.circuits.files import save_circuit
+from harness.circuits.gates.space import GatedSpace, Gates
 from harness.cli.main import main
 from harness.models.checkpoint import load_model
 
@@ -68,6 +72,15 @@ def run(folder: Path, *more: str, dense: str = "dense", sparse: str = "sparse") 
     return CliRunner().invoke(main, [*words, "--results", str(folder / "results"), *more])
 
 
+def circuit(folder: Path, *kept: str) -> str:
+    """A file of a circuit that keeps these channels of the sparse model."""
+    space = GatedSpace.of("channel", "channels", [Gates("a0.q", 16), Gates("m0.in", 32)])
+    chosen = torch.tensor([space.name(one) in kept for one in range(len(space))])
+    path = folder / "circuit.json"
+    save_circuit(Circuit(space, chosen), path)
+    return str(path)
+
+
 def test_a_bridge_is_trained_once_and_steered_by_any_channel(folder):
     first = run(folder, "--json")
     assert first.exit_code == 0, first.output
@@ -85,6 +98,9 @@ def test_a_bridge_is_trained_once_and_steered_by_any_channel(folder):
     assert again.exit_code == 0, again.output
     assert "the bridge is in" in again.stderr
     assert "by m0.in.3" in again.stdout
+    assert "by m0.in.5" in run(folder, "--circuit", circuit(folder, "m0.in.5", "a0.q.1")).stdout
+    refused = run(folder, "--circuit", circuit(folder, "a0.q.1"))
+    assert "keeps no channel that reads the stream" in refused.stderr
     other = run(folder, "--kl", "0")
     assert other.exit_code == 2
     assert "holds a bridge between other models, or of other prices" in other.stderr

@@ -18,7 +18,7 @@ from harness.models.loading.folder import CONFIG, WEIGHTS, has_post_norms
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.unable import refuse_unable
 from harness.spec.granularity import BUILT_IN
-from harness.spec.types import LoadModel, Runtime
+from harness.spec.types import ActivationSparsity, LoadModel, Runtime
 
 CHECKPOINT = LoadModel(path="weights")
 
@@ -88,3 +88,16 @@ def test_methods_of_edges_are_refused_for_other_granularities(
 def replace_granularity(cell: Cell, granularity: Any) -> Cell:
     evaluation = replace(cell.task.spec.evaluation, granularity=granularity)
     return replace(cell, task=loaded(replace(cell.task.spec, evaluation=evaluation)))
+
+
+def test_edges_of_sparse_activations_are_refused_before_training(tmp_path: Path) -> None:
+    model = a_task().model
+    sparse = replace(
+        model,
+        architecture=replace(model.architecture, activation_sparsity=ActivationSparsity(keep=0.5)),
+    )
+    refuse_unable([cell_of("eap", tmp_path, model)])
+    with pytest.raises(HarnessError, match="toy: granularity 'edge' is not available for models"):
+        refuse_unable([cell_of("eap", tmp_path, model), cell_of("eap", tmp_path, sparse)])
+    channels: Any = "channel"
+    refuse_unable([replace_granularity(cell_of("random", tmp_path, sparse), channels)])

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from harness.spec.granularity import GranularityInfo
 
+NO_SPARSITY = (
+    "granularity 'edge' is not available for models with activation_sparsity: what AbsTopK keeps "
+    "is decided for all heads and writers together, so that no edge has a part of its own; use "
+    "channels"
+)
+
 INFO = GranularityInfo(
     name="edge",
     unit="edges",

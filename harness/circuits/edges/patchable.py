@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
 from harness.circuits.edges.gradients import Loss, edge_scores, gradient_run, writer_differences
 from harness.circuits.edges.graph import Graph
+from harness.circuits.edges.info import NO_SPARSITY
 from harness.circuits.edges.optimal import learn_constants
 from harness.circuits.edges.patched.backward import masked_logits
 from harness.circuits.edges.patched.forward import PatchedModel
@@ -40,11 +41,7 @@ class EdgeModel:
 
     def __post_init__(self) -> None:
         if self.model.config.activation_sparsity is not None:
-            raise HarnessError(
-                "granularity 'edge' is not available for models with activation_sparsity: what "
-                "AbsTopK keeps is decided for all heads and writers together, so that no edge has "
-                "a part of its own; use channels"
-            )
+            raise HarnessError(NO_SPARSITY)
 
     @cached_property
     def patched(self) -> PatchedModel:

@@ -11,6 +11,7 @@ from harness.discovery.refusals import (
     objective_problem,
     per_token_problem,
     post_norms_problem,
+    sparsity_problem,
 )
 from harness.errors import HarnessError
 from harness.models.loading.folder import has_post_norms
@@ -35,12 +36,15 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
     )
     unfit = [cell for cell in cells if post_norms_problem([cell.method.kind])]
     _refuse([cell for cell in unfit if _normalises_heads(cell)], post_norms_problem)
-    zero: dict[str, list[Cell]] = {}
+    by_reason: dict[str, list[Cell]] = {}
     for cell in cells:
         choices, params = cell.task.spec.evaluation, cell.method.params
-        if text := objective_problem(cell.method.kind, params, choices.metric, choices.ablation):
-            zero.setdefault(text, []).append(cell)
-    for text, some in zero.items():
+        text = sparsity_problem(choices, cell.model) or objective_problem(
+            cell.method.kind, params, choices.metric, choices.ablation
+        )
+        if text:
+            by_reason.setdefault(text, []).append(cell)
+    for text, some in by_reason.items():
         raise _unable(some, text)
 
 
