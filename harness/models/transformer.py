@@ -310,11 +310,11 @@ class Transformer(nn.Module):
         return self.unembed(self.stream(tokens, lengths), tokens)
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw weights: normal with 1/√fan-in, residual outputs divided by √(2·layers).
+    def initialise(self, generator: torch.Generator, scale: float | None = None) -> None:
+        """Draw weights: normal with 1/√fan-in or `scale`, residual outputs divided by √(2·layers).
 
-        Embeddings get 0.02 as in GPT-2; norms start at one, biases and sinks at zero; a bigram
-        table is uniform in [0, 0.02). The generator is one of the weights' device.
+        Embeddings get 0.02 as in GPT-2, or `scale`; norms start at one, biases and sinks at zero; a
+        bigram table is uniform in [0, 0.02). The generator is one of the weights' device.
         """
         for name, weight in self.named_parameters():
             if name == "bigram_table":
@@ -323,13 +323,13 @@ class Transformer(nn.Module):
             if weight.ndim < 2:
                 weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
                 continue
-            scale = 0.02 if "embedding" in name else 1 / math.sqrt(weight.shape[1])
+            own = scale or (0.02 if "embedding" in name else 1 / math.sqrt(weight.shape[1]))
             if name.endswith(("out_map.weight", "mlp_out.weight")):
-                scale /= math.sqrt(2 * self.config.n_layers)
+                own /= math.sqrt(2 * self.config.n_layers)
             drawn = torch.randn(
                 weight.shape, generator=generator, device=weight.device, dtype=weight.dtype
             )
-            weight.copy_(drawn * scale)
+            weight.copy_(drawn * own)
 
 
 def random_model(
@@ -337,14 +337,14 @@ def random_model(
     seed: int,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    scale: float | None = None,
 ) -> Transformer:
     """A model with freshly drawn weights; equal seeds give equal weights on a kind of device.
 
-    Weights are drawn one at a time on `device` and in `dtype`, so that a model that only just fits
-    into a device's memory can be created there.
+    Drawn one at a time on `device` and in `dtype`, they fit wherever the model itself just fits.
     """
     with torch.device("meta"):
         model = Transformer(config)
     model = model.to(dtype).to_empty(device=device)
-    model.initialise(torch.Generator(device).manual_seed(seed))
+    model.initialise(torch.Generator(device).manual_seed(seed), scale)
     return model

@@ -286,7 +286,21 @@ def test_a_sparse_model_learns_the_task(tmp_path):
     assert left == entries // 8
 
 
-# ---------------------------------------------------------------- the optimiser's options
+# ---------------------------------------------------------------- options of the training
+def test_initial_weights_have_the_scale_that_is_asked_for(tmp_path):
+    """The same draws, so that only their size changes; biases, norms and bigrams stay."""
+    config = replace(CONFIG, bigram_table=True)
+    usual = weights(trainer(tmp_path, config=config).model)
+    small = weights(trainer(tmp_path, spec=replace(SPEC, initial_scale=0.03), config=config).model)
+    for name, weight in usual.items():
+        size = 0.02 if "embedding" in name else weight.shape[-1] ** -0.5
+        same = weight.ndim == 1 or name == "bigram_table"
+        wanted = weight if same else weight * (0.03 / size)
+        torch.testing.assert_close(small[name], wanted, rtol=1e-5, atol=0)
+    written, read = (small[f"blocks.0.{name}.weight"].std() for name in ("out_map", "qkv_map"))
+    assert float((written / read).detach()) == pytest.approx(0.5, rel=0.15)
+
+
 def gradients_after(gradient, scale, clip=1.0):
     model = random_model(CONFIG, 0)
     spec = replace(SPEC, gradient=gradient, clip=clip)

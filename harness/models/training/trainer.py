@@ -74,7 +74,7 @@ class Trainer:
         self.config, self.spec, self.data, self.held_out = config, spec, data, held_out
         self.sparsity, self.device, self.dtype, self.log = sparsity, device, dtype, log
         self.checkpoint = scratch / "training.safetensors"
-        self.model = random_model(config, spec.seed).to(device, dtype)
+        self.model = random_model(config, spec.seed, scale=spec.initial_scale).to(device, dtype)
         self.optimiser = Optimiser(self.model, spec, sparsity)
         self.step = 0
         self.history: list[Entry] = []

@@ -126,6 +126,19 @@ class Training:
             above=0,
         ),
     ] = 1.0
+    initial_scale: Annotated[
+        float | None,
+        Key(
+            "Initial scale",
+            "Standard deviation of the initial weights of all matrices but the bigram table, 0.02 "
+            "in the script of Gao et al.; of what attention and MLPs write it is divided by √(2 · "
+            "layers). null means 1/√fan-in, and 0.02 for embeddings.",
+            [0.02],
+            younger=True,
+            above=0,
+            maximum=10,
+        ),
+    ] = None
     schedule: Annotated[
         Literal["cosine", "linear"],
         Key(
