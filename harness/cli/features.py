@@ -78,10 +78,10 @@ def command(
     """
     from harness.cli.check import issues_of
     from harness.cli.choose import default_runtime, log
-    from harness.interpretation.study import Budget
+    from harness.interpretation.study import StudyBudget
     from harness.reports.screens.features import features_text, write_report
     from harness.runs.plan.dictionaries import plan_dictionaries
-    from harness.runs.services.features import Asked, described_features
+    from harness.runs.services.features import FeatureRequest, described_features
     from harness.runs.store.record import model_store
     from harness.spec.issues import spec_error
     from harness.spec.load import Library
@@ -91,8 +91,8 @@ def command(
         raise spec_error(issues)
     planned = plan_dictionaries(library.dictionary(dictionary), default_runtime(library))
     named = tuple(one.strip() for one in sites.split(",") if one.strip())
-    budget = Budget(tokens, label_tokens, held_out)
-    asked = Asked(budget, baselines, panels if output is not None else 0, named, train)
+    budget = StudyBudget(tokens, label_tokens, held_out)
+    asked = FeatureRequest(budget, baselines, panels if output is not None else 0, named, train)
     report = described_features(planned, asked, model_store(results), log)
     if output is not None:
         for path in write_report(report, output):

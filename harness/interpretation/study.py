@@ -26,14 +26,14 @@ from harness.interpretation.labels import (
     precise,
 )
 from harness.interpretation.strongest import Strongest, StrongestTokens
-from harness.interpretation.subjects import Subject
+from harness.interpretation.subjects import StudySubject
 from harness.interpretation.tokens import TokenChunk, held_out_chunks, training_chunks
 from harness.models.transformer import Transformer
 from harness.progress import stage
 
 
 @dataclass(frozen=True)
-class Budget:
+class StudyBudget:
     """Tokens for the strongest ones and for labels, held-out sequences, and strongest per feature.
 
     `label_tokens` are the first of `tokens`.
@@ -77,7 +77,7 @@ class SubjectStudy:
     families on held-out games, by detectors that are only precise, and by labels' criterion.
     """
 
-    subject: Subject
+    subject: StudySubject
     strongest: Strongest
     precise: int
     labels: tuple[Label, ...]
@@ -92,7 +92,7 @@ class SubjectStudy:
 
 @torch.no_grad()
 def study(
-    model: Transformer, data: TaskData, subjects: Sequence[Subject], budget: Budget
+    model: Transformer, data: TaskData, subjects: Sequence[StudySubject], budget: StudyBudget
 ) -> tuple[list[SubjectStudy], SeenTokens]:
     """Study all subjects on the same tokens.
 
@@ -128,7 +128,7 @@ def study(
 
 
 def _strongest(
-    model: Transformer, data: TaskData, subjects: Sequence[Subject], budget: Budget
+    model: Transformer, data: TaskData, subjects: Sequence[StudySubject], budget: StudyBudget
 ) -> tuple[list[Strongest], SeenTokens]:
     keepers = [StrongestTokens(one.size, budget.strongest) for one in subjects]
     packed, positions, width = [], [], 0
@@ -148,7 +148,7 @@ def _strongest(
 def _count(
     model: Transformer,
     chunk: TokenChunk,
-    subjects: Sequence[Subject],
+    subjects: Sequence[StudySubject],
     counters: Sequence[ConceptCounter],
 ) -> None:
     concepts, positions = chunk.concepts(), chunk.positions
@@ -188,7 +188,7 @@ class _HeldOut:
 
     def study(
         self,
-        subject: Subject,
+        subject: StudySubject,
         strongest: Strongest,
         training: ConceptCounts,
         columns: dict[str, slice],

@@ -13,7 +13,7 @@ from harness.models.sites import sites
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudySubject:
     """`size` features of a site: `code` turns what it holds [N, width] into strengths [N, size].
 
     `kind`: features, neurons or random.
@@ -30,23 +30,24 @@ class Subject:
         return self.site if self.kind == "features" else f"{self.site} ({self.kind})"
 
 
-def dictionary_subjects(dictionaries: DictionarySet) -> list[Subject]:
+def dictionary_subjects(dictionaries: DictionarySet) -> list[StudySubject]:
     """The features of dictionaries."""
     return [
-        Subject("features", site, one.features, one.encode) for site, one in dictionaries.items()
+        StudySubject("features", site, one.features, one.encode)
+        for site, one in dictionaries.items()
     ]
 
 
-def neuron_subjects(config: TransformerConfig) -> list[Subject]:
+def neuron_subjects(config: TransformerConfig) -> list[StudySubject]:
     """The neurons of every MLP, as far as they are positive: the baseline without a dictionary."""
     return [
-        Subject("neurons", site.name, site.width, lambda hidden: hidden.clamp(min=0))
+        StudySubject("neurons", site.name, site.width, lambda hidden: hidden.clamp(min=0))
         for site in sites(config)
         if site.kind == "m.hidden"
     ]
 
 
-def random_subjects(dictionaries: DictionarySet, active: Mapping[str, float]) -> list[Subject]:
+def random_subjects(dictionaries: DictionarySet, active: Mapping[str, float]) -> list[StudySubject]:
     """As many random directions as each dictionary has features, and as many of them active.
 
     `active`: of each site's dictionary, features that are active at a token on average.
@@ -58,5 +59,7 @@ def random_subjects(dictionaries: DictionarySet, active: Mapping[str, float]) ->
         drawn.to(one.decoder.device, one.decoder.dtype)
         # Around the mean that the dictionary has learned, as its own features are.
         drawn.decoder_bias.data.copy_(one.decoder_bias.data)
-        subjects.append(Subject("random", site, one.features, drawn.requires_grad_(False).encode))
+        subjects.append(
+            StudySubject("random", site, one.features, drawn.requires_grad_(False).encode)
+        )
     return subjects

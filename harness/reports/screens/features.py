@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk import write
-from harness.reports.boards import panel_svg
+from harness.reports.screens.boards import panel_svg
 from harness.reports.text import grid
 
 Data = Mapping[str, Any]

@@ -21,9 +21,9 @@ from harness.datasets.pairs import TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
 from harness.interpretation.probes import probe_scores
-from harness.interpretation.study import Budget, SeenTokens, SubjectStudy, study
+from harness.interpretation.study import SeenTokens, StudyBudget, SubjectStudy, study
 from harness.interpretation.subjects import (
-    Subject,
+    StudySubject,
     dictionary_subjects,
     neuron_subjects,
     random_subjects,
@@ -39,13 +39,13 @@ POSITIONS = "positions"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FeatureRequest:
     """What to report. `baselines`: also neurons, random directions and probes. `panels`: features
     whose panels are given for each site, those with the best confirmed labels; `sites`: only these,
     all if empty. `train`: train dictionaries that are not there yet.
     """
 
-    budget: Budget
+    budget: StudyBudget
     baselines: bool = True
     panels: int = 0
     sites: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Asked:
 
 
 def described_features(
-    planned: PlannedDictionaries, asked: Asked, models: ModelStore, log: Log
+    planned: PlannedDictionaries, asked: FeatureRequest, models: ModelStore, log: Log
 ) -> dict[str, Any]:
     """Families of features by site, coverage, rebuilt boards, and panels.
 
@@ -112,7 +112,7 @@ def _chosen(dictionaries: DictionarySet, sites: Sequence[str]) -> DictionarySet:
 
 def _baselines(
     model: Transformer, dictionaries: DictionarySet, studies: Sequence[SubjectStudy]
-) -> Iterable[list[Subject]]:
+) -> Iterable[list[StudySubject]]:
     """Neurons of every MLP, then random directions, as many active as each dictionary has."""
     yield neuron_subjects(model.config)
     active = {
@@ -121,7 +121,7 @@ def _baselines(
     yield random_subjects(dictionaries, active)
 
 
-def _probes(model: Transformer, data: TaskData, budget: Budget) -> list[dict[str, Any]]:
+def _probes(model: Transformer, data: TaskData, budget: StudyBudget) -> list[dict[str, Any]]:
     columns = columns_of(concept_source(data).concept_families)
     scores = probe_scores(model, data, budget.label_tokens, budget.held_out)
     return [
