@@ -59,7 +59,9 @@ def command(
         raise spec_error(issues)
     loaded = library.model(model)
     if task is None and loaded.trained_on is None:
-        raise HarnessError(f"model {model!r} names no task to train on; give one with --task")
+        raise HarnessError(
+            f"model {model!r} names no task to train on or to be measured on; give one with --task"
+        )
     if task is not None and loaded.trained_on is not None:
         raise HarnessError(f"model {model!r} is trained on the task that its spec names")
     if output is not None and output.exists():

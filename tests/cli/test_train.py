@@ -52,6 +52,7 @@ def test_what_is_shipped_says_how_it_was_trained(shipped: Any) -> None:
     note = json.loads((folder / "training.json").read_text())
     assert [entry["step"] for entry in note["history"]] == [5, 6]
     assert note["model"]["training"]["steps"] == 6
+    assert note["seconds"] > 0
     assert note["trained_on"]["data"]["generator"] == "brackets"
     assert 20 < note["quality"]["accuracy"]["n"] <= 1000
     text = (folder / "README.md").read_text()
@@ -101,5 +102,8 @@ def test_a_folder_is_never_overwritten(shipped: Any) -> None:
 
 def test_a_model_without_a_task_needs_one(measuring: Any) -> None:
     measuring.write("specs/models/small.yaml", SPEC.format(more="", steps=2))
-    assert "names no task to train on" in measuring("train", "small", code=2).stderr
+    assert (
+        "names no task to train on or to be measured on"
+        in measuring("train", "small", code=2).stderr
+    )
     measuring("train", "small", "--task", "toy", "--threads", "1")

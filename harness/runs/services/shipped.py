@@ -136,6 +136,7 @@ def _note(trained: TrainedModel) -> dict[str, Any]:
         **stored,
         **recipe(cell.identity["model"], trained_on),
         "quality": {name: dict(one) for name, one in trained.quality.items()},
+        "seconds": trained.folder.json("timing.json")["seconds"],
         "code": SEMANTICS_VERSION,
         "versions": {name: version(name) for name in ("torch", "numpy")},
         "device": cell.runtime.device,
@@ -146,7 +147,6 @@ def _note(trained: TrainedModel) -> dict[str, Any]:
 def card(trained: TrainedModel) -> str:
     """The folder's README: what the model is, how good it is, and how to train it again."""
     cell, note = trained.cell, trained.note
-    task = cell.task if cell.trained_on is None else cell.trained_on
     last = note["history"][-1]
     rows = [
         f"| {name} | {one['value']:.4f} ± {one['se']:.4f} | {one['n']} |"
@@ -157,8 +157,7 @@ def card(trained: TrainedModel) -> str:
         [
             f"# {cell.model_name}",
             "",
-            f"Trained on the task `{task.spec.name}` ({task.spec.title}) for {last['step']:,} "
-            f"steps. `{TRAINING}` holds the whole log.",
+            f"Trained on {_data(cell)} for {last['step']:,} steps; `{TRAINING}` holds the log.",
             "",
             "| held-out, split test | mean ± standard error | n |",
             "|---|---|---|",
@@ -172,6 +171,14 @@ def card(trained: TrainedModel) -> str:
             "",
         ]
     )
+
+
+def _data(cell: Cell) -> str:
+    """What the cell's model is trained on, in words."""
+    task = (cell.trained_on or cell.task).spec
+    own = f"the task `{task.name}` ({task.title})"
+    of_corpus = isinstance(cell.model, TrainModel) and cell.model.corpus is not None
+    return f"a corpus (below; measured on {own})" if of_corpus else own
 
 
 def all_shipped(library: Library) -> Iterator[SealedFolder]:
