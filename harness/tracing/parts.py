@@ -42,6 +42,10 @@ class Parts(Protocol):
         """The parts at tokens [E] and columns [E]: [E, D]."""
         ...
 
+    def total(self) -> Tensor:
+        """Their sum, [T, D]."""
+        ...
+
 
 @dataclass(frozen=True)
 class Explicit:
@@ -71,6 +75,10 @@ class Explicit:
     def vectors(self, rows: Tensor, columns: Tensor) -> Tensor:
         """[E, D]."""
         return self.directions[rows, columns] * self.values[rows, columns, None]
+
+    def total(self) -> Tensor:
+        """[T, D]."""
+        return torch.bmm(self.values[:, None], self.directions)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -104,3 +112,8 @@ class NeuronParts:
         """[E, D]."""
         out = self.mlp.out_weight.T[columns] * self.values[rows, columns, None]
         return out if self.mlp.post is None else self.mlp.post.apply(out, rows)
+
+    def total(self) -> Tensor:
+        """[T, D]."""
+        out = self.values @ self.mlp.out_weight.T
+        return out if self.mlp.post is None else self.mlp.post.apply(out)

@@ -142,7 +142,7 @@ def features_of(
     stream after the output map. Raises `HarnessError` for a code that is not affine where active.
     """
     code = dictionary.encode(activation)  # [T, F]
-    active = dictionary.active(activation)
+    active = code > 0
     most = int(active.sum(-1).max())
     # Active features first, in the order of the dictionary.
     order = active.to(torch.int8).argsort(dim=-1, descending=True, stable=True)[:, : max(1, most)]

@@ -130,10 +130,8 @@ class StreamWriter:
 
     def output(self) -> Tensor:
         """The sum of all parts, [T, D]."""
-        length, columns = self.units.shape
-        places = torch.arange(length * columns, device=self.units.device)
-        every = self.vectors(places // columns, places % columns)
-        return every.view(length, columns, -1).sum(1)
+        own = self.main.total()
+        return own if self.tail is None else own + self.tail.total()
 
     def back(self, direction: Tensor, above: float | None = None) -> Passed:
         """What passes down of directions [N, T, D] of the output.
