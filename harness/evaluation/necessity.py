@@ -4,8 +4,8 @@
     interchange    the whole model, the circuit alone with the corrupted prompt's values: the share
                    of what the corruption does to the metric that happens already
 
-Both are compared with random sets of as many elements. A circuit can be sufficient by chance: a small
-one that the model does not need and that carries little of what tells the prompts apart.
+Both are compared with random sets of as many elements. A circuit can be sufficient by chance: a
+small one that the model does not need and that carries little of what tells the prompts apart.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from harness.circuits.background import Background
 from harness.circuits.baseline import Baseline
 from harness.circuits.patchable import PatchableModel, make_patchable
 from harness.datasets.batch import Batches
+from harness.datasets.other_answers import answered
 from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
 from harness.errors import HarnessError
@@ -86,8 +87,9 @@ def prepare(
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
     these pairs and initialises learned constants. `classes`: the task's `answers`. `background`:
     what the model was trained on, as far as that is known, or means over it. Raises `HarnessError`
-    for measures that the answers do not allow.
+    for measures or other answers that the prompts do not allow.
     """
+    drawn = Drawn(*answered(drawn, choices.answers))
     patchable = make_patchable(model, choices, drawn, background)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)

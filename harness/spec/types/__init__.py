@@ -6,12 +6,7 @@ key, add a field to its class; then `make schemas` writes the JSON Schemas in `s
 
 from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
-from harness.spec.types.evaluation import (
-    HOW_LARGE,
-    CircuitTarget,
-    Evaluation,
-    EvaluationChange,
-)
+from harness.spec.types.evaluation import HOW_LARGE, Evaluation, EvaluationChange
 from harness.spec.types.method import Method, Selection
 from harness.spec.types.model import (
     CompileModel,
@@ -35,6 +30,7 @@ from harness.spec.types.names import (
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.sparsity import Anneal, Sparsity
 from harness.spec.types.suite import Exclusion, Runtime, Suite
+from harness.spec.types.target import CircuitTarget
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
 

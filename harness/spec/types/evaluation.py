@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, at_most_one, exactly_one
+from harness.spec.key import About, Key, at_most_one
 from harness.spec.types.names import (
     MIB_SIZES,
     Ablation,
@@ -17,6 +17,7 @@ from harness.spec.types.names import (
     KeyValueEdges,
     Metric,
 )
+from harness.spec.types.target import CircuitTarget
 
 Size = Annotated[float, Key(above=0, maximum=1)]
 Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
@@ -25,67 +26,6 @@ HOW_LARGE = ("sizes", "counts", "targets")
 """What says how large the measured circuits are: one of these."""
 
 _ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class CircuitTarget:
-    """What a circuit has to reach: a faithfulness, or a loss that it may not exceed.
-
-    Exactly one of its fields is not None.
-    """
-
-    ABOUT: ClassVar = About(
-        "Target",
-        "What the smallest circuit is searched for: a faithfulness, or a loss not to exceed.",
-        name="circuit_target",
-        rules=(exactly_one("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss"),),
-    )
-
-    faithfulness: Annotated[
-        float | None,
-        Key("Faithfulness", "Least faithfulness; 1 is the model.", [0.95], above=0, maximum=1),
-    ] = None
-    kl: Annotated[
-        float | None,
-        Key("KL", "Largest mean KL(model ‖ circuit), in nats.", [0.1], minimum=0),
-    ] = None
-    cross_entropy: Annotated[
-        float | None,
-        Key("Cross-entropy", "Largest mean loss of correct answers, in nats.", [0.2], minimum=0),
-    ] = None
-    squared_error: Annotated[
-        float | None,
-        Key("Squared error", "Largest mean squared distance of the logits.", [0.01], minimum=0),
-    ] = None
-    task_loss: Annotated[
-        float | None,
-        Key(
-            "Task loss",
-            "Largest mean loss of the choice between good and bad answers, in nats.",
-            [0.15],
-            younger=True,
-            minimum=0,
-        ),
-    ] = None
-
-    def __repr__(self) -> str:
-        """As titles of cells and tables show it: `kl 0.1`."""
-        return f"{self.measure} {self.value:g}"
-
-    @property
-    def measure(self) -> str:
-        """The measure that is to reach `value`."""
-        return self._said[0]
-
-    @property
-    def value(self) -> float:
-        """What it has to reach."""
-        return self._said[1]
-
-    @property
-    def _said(self) -> tuple[str, float]:
-        names = ("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss")
-        return next((n, x) for n in names if (x := getattr(self, n)) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +135,19 @@ class Evaluation:
             younger=True,
         ),
     ] = "grouped"
+    answers: Annotated[
+        Literal["right", "swapped", "nonsense"],
+        Key(
+            "Answers",
+            "Which answers circuits are found for and measured on: the task's, or as a control "
+            "`swapped` (good for bad) or `nonsense` (two tokens that answer no prompt stand for "
+            "the two sides). A search that succeeds with these says little by succeeding.",
+            ["swapped"],
+            choice=True,
+            changeable=True,
+            younger=True,
+        ),
+    ] = "right"
     metric: Annotated[
         Metric,
         Key(
@@ -328,6 +281,7 @@ class EvaluationChange:
     inputs: Inputs | None = None
     head_bias: HeadBias | None = None
     key_value_edges: KeyValueEdges | None = None
+    answers: Literal["right", "swapped", "nonsense"] | None = None
     metric: Metric | None = None
     sizes: Annotated[
         tuple[Size, ...] | None,
