@@ -5,6 +5,8 @@ from __future__ import annotations
 from harness.discovery.registry import built_in
 
 IG_STEPS = 5
+KEPT = 0.25
+FRACTION = 1 / 64
 HELD_STEPS = 2
 SMALL = "@0.5%"
 
@@ -28,6 +30,9 @@ MASK_STEPS = {
 }
 """A step of every other method that trains masks, and its kind."""
 
+OF_TRAINING = ("training step", "training step+budgets", "projection")
+"""A step of training a model with AbsTopK: weights dense, sparse, and the projection alone."""
+
 OTHERS = (
     "eap_ig_clean_corrupted",
     f"eap_ig_activations({HELD_STEPS})",
@@ -36,6 +41,10 @@ OTHERS = (
     "node_patching",
     "information_flow_routes",
     "activation_patching per edge",
+    f"abs_topk({KEPT})",
+    "attention",
+    "attention+sinks",
+    *OF_TRAINING,
     *MASK_STEPS,
 )
 """Measured where they are named."""

@@ -17,10 +17,11 @@ from harness.circuits.baseline import Baseline
 from harness.circuits.space import Space
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
+from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
 from harness.models.precision import single
 from harness.models.transformer import Transformer
-from harness.spec.granularity import granularity, named
+from harness.spec.granularity import DICTIONARIES, granularity, named
 from harness.spec.types import Ablation, Evaluation
 
 OF_A_RUN: frozenset[Ablation] = frozenset({"interchange", "resample"})
@@ -136,11 +137,13 @@ class MakePatchable(Protocol):
         choices: Evaluation,
         pairs: Sequence[PromptPairs],
         *background: Any,
+        **more: Any,
     ) -> PatchableModel:
         """The patchable model under a task's choices; `pairs` are all that it will be run on.
 
         Where the granularity has the ablation `mean_training`, a fourth argument is the
-        `Background` that this takes means over, a `Baseline` that has them, or None.
+        `Background` that this takes means over, a `Baseline` that has them, or None. Where it has
+        the capability `dictionaries`, they are given under that name.
         """
         ...
 
@@ -150,15 +153,19 @@ def make_patchable(
     choices: Evaluation,
     pairs: Sequence[PromptPairs],
     background: Background | Baseline | None = None,
+    dictionaries: DictionarySet | None = None,
 ) -> PatchableModel:
     """The patchable model of the granularity that the choices name.
 
-    `background`: what the model was trained on, or means over it from a circuit's file. Raises
-    `NotFound` for an unknown granularity.
+    `background`: what the model was trained on, or means over it from a circuit's file.
+    `dictionaries`: of the model, for granularities that are made of features. Raises `NotFound`
+    for an unknown granularity.
     """
     info = granularity(choices.granularity)
     make: MakePatchable = named(info.patchable)
     extra = (background,) if TRAINING_MEANS in info.ablations else ()
+    if DICTIONARIES in info.capabilities:
+        return make(model, choices, pairs, *extra, dictionaries=dictionaries)
     return make(model, choices, pairs, *extra)
 
 

@@ -1,10 +1,10 @@
-"""`harness list`: list tasks, models, methods, metrics or suites."""
+"""`harness list`: list tasks, models, dictionaries, methods, metrics or suites."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,22 +14,30 @@ if TYPE_CHECKING:
     from harness.spec.load import Entry
     from harness.spec.schema import SpecKind
 
-KINDS = ("tasks", "models", "methods", "metrics", "suites")
+KINDS: dict[str, SpecKind | None] = {
+    "tasks": "task",
+    "models": "model",
+    "dictionaries": "dictionary",
+    "methods": "method",
+    "metrics": None,
+    "suites": "suite",
+}
+"""What can be listed; metrics are no specs."""
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(KINDS), default="tasks")
+@click.argument("what", type=click.Choice(list(KINDS)), default="tasks")
 @click.option("--tag", help="Only specs with this tag.")
 @options.include
 @options.as_json
 def command(what: str, tag: str | None, include: tuple[Path, ...], as_json: bool) -> None:
-    """List tasks, models, methods, metrics or suites. A file with mistakes is listed as broken."""
-    if what == "metrics":
+    """List specs of a kind, or metrics. A file with mistakes is listed as broken."""
+    kind = KINDS[what]
+    if kind is None:
         _metrics(as_json)
         return
     from harness.spec.load import Library
 
-    kind = cast("SpecKind", what.removesuffix("s"))
     entries = [e for e in Library(include).entries(kind) if tag is None or tag in e.tags]
     if as_json:
         click.echo(json.dumps([_data(entry) for entry in entries], indent=1))

@@ -17,6 +17,13 @@ from harness.cli import options
 @click.option(
     "--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="How many of them."
 )
+@click.option(
+    "--sequences",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Also measure the model on N whole held-out sequences, such as games, move by move.",
+)
 @click.option("--train", is_flag=True, help="Train a model that is not there yet.")
 @options.results("-o")
 @options.include
@@ -26,6 +33,7 @@ def command(
     model: str | None,
     split: str,
     pairs: int,
+    sequences: int,
     train: bool,
     results: Path,
     include: tuple[Path, ...],
@@ -35,6 +43,10 @@ def command(
 
     With a model that is there (trained, loaded or compiled), also the five tokens that it expects
     most, after the clean prompt and after its corrupted twin.
+
+    Where a task knows every right next token of a sequence (the legal moves of a game),
+    --sequences says how often the model's first choice is one, how much probability they have, and
+    how far the model is from the best there can be.
     """
     from harness.cli.choose import checked_task, default_runtime, log, model_source
     from harness.reports.screens.prompts import prompts_text
@@ -45,7 +57,8 @@ def command(
     library = Library(include)
     loaded = checked_task(library, task)
     runtime = default_runtime(library)
-    view = View(loaded, model_source(library, loaded, model), runtime, split, pairs, train)
+    source = model_source(library, loaded, model)
+    view = View(loaded, source, runtime, split, pairs, train, sequences)
     report = look(view, model_store(results), log)
     text = json.dumps(report, indent=1, allow_nan=False)
     click.echo(text if as_json else prompts_text(report, options.window()))

@@ -10,7 +10,7 @@ from harness.spec.load import Library, spec_kind
 from harness.spec.schema import SpecKind
 from harness.spec.search import is_path
 
-KINDS: tuple[SpecKind, ...] = ("task", "suite", "method", "model")
+KINDS: tuple[SpecKind, ...] = ("task", "suite", "method", "model", "dictionary")
 
 
 def find_spec(library: Library, ref: str, kind: str | None = None) -> tuple[SpecKind, Path]:

@@ -23,8 +23,9 @@ USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
 # verb -> one line of help. The verb's module is `harness.cli.<verb>`, or stands in `HOMES`.
 VERBS = {
-    "list": "List tasks, models, methods, metrics or suites.",
-    "show": "Show a task, model, method or suite.",
+    "list": "List tasks, models, dictionaries, methods, metrics or suites.",
+    "show": "Show a task, model, dictionary, method or suite.",
+    "dictionary": "Train dictionaries of a model, or load them, and say how good they are.",
     "new": "Start a task of your own from a commented one.",
     "validate": "Check specs and say exactly what is wrong.",
     "look": "Show prompts of a task token by token, and its model's answers.",
@@ -39,6 +40,8 @@ VERBS = {
     "circuit": "Show a circuit: strongest edges, nodes, what two differ in.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
     "overlap": "Show what circuits share, over seeds or between tasks.",
+    "trace": "Trace one prompt from a logit to its embeddings, without patching.",
+    "features": "Label the features of dictionaries by the concepts of a task.",
     "export": "Write circuits in the form of another tool.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",

@@ -1,4 +1,4 @@
-"""`harness show`: one task, model, method, suite or metric."""
+"""`harness show`: one task, model, dictionary, method, suite or metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice(["task", "model", "method", "suite"]),
+    type=click.Choice(["task", "model", "dictionary", "method", "suite"]),
     help="Needed only where one name means several specs.",
 )
 @click.option("--resolved", is_flag=True, help="With all defaults, and a task's model inlined.")

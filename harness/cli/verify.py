@@ -37,7 +37,8 @@ def command(run: str | None, results: Path, include: tuple[Path, ...]) -> int:
         checks.append(partial(entries_of, store.folder))
         checks += [partial(store.verify, cell_id) for cell_id in store.ids()]
         checks += [partial(store.failure, cell_id) for cell_id in store.failed_ids()]
-    for models in (model_store(results), model_store(results).truths):
+    models_here = model_store(results)
+    for models in (models_here, models_here.truths, models_here.dictionaries):
         checks += [partial(models.verify, model_id) for model_id in models.ids()]
     checks += [sealed.check for sealed in all_shipped(Library(include))]
     for check in checks:

@@ -21,7 +21,7 @@ from harness.datasets.tokenizers import Asked, FileTokenizer, Tokenizer
 from harness.datasets.tokenizers.continuation import Break, breaks
 from harness.errors import HarnessError
 
-PAIRS, TRAINING = 1, 2  # keep the random streams of the two uses apart
+PAIRS, TRAINING, WHOLE = 1, 2, 3  # keep the random streams of the uses apart
 BLOCK = 16  # training steps drawn together
 LARGEST_DRAW = 1 << 13
 # Give up when this many draws in a row brought no new prompt of the split.
@@ -118,6 +118,29 @@ class StreamData:
         rows = take(self._block[1], slice(place * size, (place + 1) * size))
         self._check(rows, paired=False)
         return self.source.batch(rows, objective)
+
+    def sequences(self, split: str, n: int, seed: int) -> TrainingBatch | None:
+        """Return n whole sequences of a split, with every right next token as `allowed`.
+
+        None where the source does not know them all, such as a task with one answer at the end.
+        Equal arguments give equal sequences.
+        """
+        index = self.shares.index(split)
+        rng = np.random.default_rng([self.shares.seed, WHOLE, zlib.crc32(split.encode()), seed])
+        parts: list[Rows] = []
+        n_rows = drawn = 0
+        while n_rows < n:
+            count = min(LARGEST_DRAW, (n - n_rows) * 4 + 64)
+            rows = self.source.draw(rng, count, split, paired=False)
+            rows = take(rows, self.source.split_of(rows, self.shares) == index)
+            if not parts and self.source.batch(rows, "answer").allowed is None:
+                return None
+            parts.append(rows)
+            n_rows += len(rows["lengths"])
+            drawn += count
+            if drawn > PATIENCE and not n_rows:
+                raise HarnessError(f"split {split!r} has no sequences")
+        return self.source.batch(take(join(parts), slice(0, n)), "answer")
 
     def first_break(self, rows: Rows, paired: bool = True) -> Break | None:
         """Return the first answer that is not how its prompt goes on, if there is one."""

@@ -14,6 +14,7 @@ Direction = Literal["up", "down", "none"]
 Inputs = Literal[
     "logits",  # (logits [..., B, P, V], batch) -> [..., B]
     "logits of circuit and model",  # (logits, the model's logits [B, P, V], batch) -> [..., B]
+    "logits of sequences",  # (logits [..., V], allowed [..., W], following [...]) -> [...]
     "probabilities of ordered answers",  # (circuit's [S, n, A], model's [n, A], place [n])
     "correct answers by class",  # (correct [..., n, P], class ids [n, P]) -> [..., n]
     "log odds of two answers",  # (of the good ones [n], 1 or -1 [n], scale, shift) -> [n]

@@ -19,6 +19,7 @@ from harness.metrics import (
     logits,
     ordered_answers,
     overlap,
+    sequences,
     sparsity,
 )
 from harness.metrics.measure import Answers, Measure, Role
@@ -40,6 +41,7 @@ MEASURES: dict[str, Measure] = {
         sparsity,
         ground_truth,
         overlap,
+        sequences,
     )
     for one in family.MEASURES
 }

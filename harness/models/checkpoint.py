@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,16 @@ def load_model(
     *,
     dtype: torch.dtype | None = None,
     device: str = "cpu",
+    without_tokens: Collection[int] = (),
 ) -> Transformer:
     """Read a model from a folder, frozen and in evaluation mode; see `harness.models.loading`.
 
     `kind` says whose `config.json` it is (`auto`: by its keys). Weights get precision `dtype` and
-    go to `device` as they are read; None keeps the checkpoint's own precision. Raises
+    go to `device` as they are read; None keeps the checkpoint's own precision. `without_tokens`
+    leaves tokens of the checkpoint out, the others keep their order. Raises
     `HarnessError` naming the missing file, the unsupported field, or the tensors that do not fit.
     """
-    checkpoint = read_checkpoint(folder, kind)
+    checkpoint = read_checkpoint(folder, kind, without_tokens)
     return build_model(checkpoint.translation, TensorFiles(checkpoint.stored), dtype, device)
 
 

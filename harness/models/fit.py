@@ -13,6 +13,12 @@ from harness.spec.printable import quoted
 def outputs_problem(config: TransformerConfig, data: TaskData) -> str | None:
     """Why a task's answers are not the model's outputs, tokens or classes; None if they are."""
     classes = classes_of(data)
+    if classes is None and data.tokenizer.kind == "moves" and config.d_vocab != data.tokenizer.size:
+        return (
+            f"the model has {config.d_vocab} tokens, the task {data.tokenizer.size} moves, so that "
+            "they would not mean the same; leave a checkpoint's other symbols out with "
+            "`without_tokens`, such as [0] for a padding symbol before the moves"
+        )
     if classes is None and config.n_outputs != config.d_vocab:
         return (
             f"the model answers in {config.n_outputs} classes, not in its {config.d_vocab} tokens: "

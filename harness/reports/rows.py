@@ -58,6 +58,7 @@ COLUMNS: Mapping[str, str] = {
     "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
     "reached": TEXT,  # yes, `not on test pairs` if searched on others, or no where nothing does
     "cost_fb_wall": REAL,  # by wall time; null where `cost_fb` is that, in older results
+    "weights": WHOLE,  # not zero, between kept channels; null at other granularities
 }
 
 
@@ -129,6 +130,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
             **_target(point),
             "size": point["size"],
             "bits": bits(point["size"], total),
+            "weights": point["counts"].get("weights"),
             "sparsity": point["sparsity"],
             "kl": value(point["kl"]),
             "logit_diff": value(point["logit_diff"]),

@@ -24,6 +24,7 @@ from harness.spec.key import (
 )
 from harness.spec.schema.params import completed_params
 from harness.spec.types import Data, Evaluation, Method, Model, ModelLabels, Suite, Task
+from harness.spec.types.dictionary import DictionaryLabels, DictionarySpec
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -69,6 +70,12 @@ def build_model(data: Mapping[str, Any]) -> Model:
     return cast(Model, _build(ModelLabels, Model, data))
 
 
+def build_dictionary(data: Mapping[str, Any]) -> DictionarySpec:
+    """The dictionaries of a dictionary file's data."""
+    own = {key: value for key, value in data.items() if key not in spec_fields(DictionaryLabels)}
+    return cast(DictionarySpec, _build(DictionaryLabels, DictionarySpec, own))
+
+
 def build_data(data: Mapping[str, Any]) -> Data:
     """The data of plain data (as under a task's `data`)."""
     return cast(Data, _build(Task, Data, data))
@@ -88,6 +95,9 @@ def normalise(data: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if kind == "model":
         labels = {key: value for key, value in data.items() if key in spec_fields(ModelLabels)}
         return {**plain(build(ModelLabels, labels)), **plain(build_model(inline_model(data)))}
+    if kind == "dictionary":
+        labels = {key: value for key, value in data.items() if key in spec_fields(DictionaryLabels)}
+        return {**plain(build(DictionaryLabels, labels)), **plain(build_dictionary(data))}
     classes: dict[str, type] = {"task": Task, "method": Method, "suite": Suite}
     return cast("dict[str, Any]", plain(build(classes[kind], data)))
 

@@ -23,8 +23,11 @@ GROUP = "harness.granularities"
 BUILT_IN = {
     "edge": "harness.circuits.edges.info:INFO",
     "channel": "harness.circuits.gates.info:INFO",
+    "feature": "harness.circuits.gates.features_info:INFO",
 }
 DEFAULT = "edge"
+DICTIONARIES = "dictionaries"
+"""The capability of granularities that are made of the features of dictionaries."""
 BY_GRANULARITY = ("component", "ablation", "positions")
 """Fields of a task's evaluation whose legal values depend on its granularity."""
 
@@ -38,7 +41,8 @@ class GranularityInfo:
     `space` and `patchable`: `module:function` of what makes its `Space` from a file's header, and
     its `PatchableModel` from a model and its evaluation (`harness.circuits.patchable`); imported
     only when needed, and torch with them. `capabilities`: what some methods need of a patchable
-    model beyond that protocol (`MethodInfo.needs`); `edges` promises an `EdgeModel`.
+    model beyond that protocol (`MethodInfo.needs`); `edges` promises an `EdgeModel`;
+    with `dictionaries`, an evaluation names a `dictionary`.
     """
 
     name: str
@@ -113,6 +117,19 @@ def refused(granularity_name: str, values: Mapping[str, Any]) -> str | None:
         if name in values and values[name] not in info.legal(name):
             legal = ", ".join(info.legal(name))
             return f"{name} {values[name]!r} is not one of granularity {info.name!r}: {legal}"
+    return None
+
+
+def dictionary_problem(granularity_name: str, dictionary: object) -> str | None:
+    """Why an evaluation cannot have, or be without, a `dictionary`; None if it can."""
+    wants = DICTIONARIES in granularity(granularity_name).capabilities
+    if wants and dictionary is None:
+        return (
+            f"granularity {granularity_name!r} needs `dictionary`: the name or path of "
+            "dictionaries of the model; `harness list dictionaries` lists them"
+        )
+    if not wants and dictionary is not None:
+        return f"granularity {granularity_name!r} has no features: leave `dictionary` out"
     return None
 
 

@@ -9,8 +9,6 @@ them. Nothing here imports torch or runs code of a task.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
 from harness.errors import NotFound, SpecError
 from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_error
+from harness.spec.moved import moved_model
 from harness.spec.printable import quoted, shown_path
+from harness.spec.references import references_of
 from harness.spec.schema import SpecKind, check
 from harness.spec.search import (
     SpecFile,
@@ -28,24 +28,17 @@ from harness.spec.search import (
     matching,
     search_folders,
     shown_folders,
+    spec_kind,
 )
 from harness.spec.shipped import shipped_root
 from harness.spec.yaml.source import Source, parse_text, read_text
 
 if TYPE_CHECKING:  # listing specs does without these: making the classes takes a while
-    from harness.spec.types import Method, Model, Suite, Task
+    from harness.spec.types import DictionarySpec, Method, Model, Suite, Task
 
 __all__ = ["Entry", "Library", "Loaded", "shipped_root", "spec_kind"]
 
 T = TypeVar("T")
-
-_MODELINE = re.compile(r"#.*\$schema=\S*?(task|model|method|suite)\.schema\.json")
-_SUITE_KEYS: dict[str, SpecKind] = {
-    "tasks": "task",
-    "methods": "method",
-    "models": "model",
-    "controls": "method",
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,8 @@ class Loaded(Generic[T]):
     """A valid spec. `resolved` is plain data with all defaults and a task's model written out.
 
     Paths inside the spec are relative to `folder`. `trained_on`: the task that the model of this
-    task (or this model) is trained on, where it names one.
+    task (or this model) is trained on, where it names one. `task`, `model`: those that dictionaries
+    are of, the model only where they name one. `dictionary`: what this task's evaluation names.
     """
 
     spec: T
@@ -62,6 +56,9 @@ class Loaded(Generic[T]):
     source: Source
     folder: Path
     trained_on: Loaded[Task] | None = None
+    task: Loaded[Task] | None = None
+    model: Loaded[Model] | None = None
+    dictionary: Loaded[DictionarySpec] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,18 @@ class Library:
     # ------------------------------------------------------------------ one spec
     def task(self, ref: str) -> Loaded[Task]:
         """A task by name or path. Raises `NotFound`, or `SpecError` with all mistakes."""
-        loaded = self._task(ref)
-        return replace(loaded, trained_on=self._trained_on(loaded.spec.model, loaded.folder))
+        loaded = self._of(self._task(ref))
+        return self.with_dictionary(loaded, loaded.folder)
+
+    def with_dictionary(self, task: Loaded[Task], folder: Path) -> Loaded[Task]:
+        """A task with the dictionaries that its evaluation names; paths start from `folder`."""
+        ref = task.spec.evaluation.dictionary
+        named = None if ref is None else self.find("dictionary", ref, folder)
+        return replace(task, dictionary=None if named is None else self.dictionary(str(named)))
+
+    def _of(self, task: Loaded[Task]) -> Loaded[Task]:
+        """A task with what its model is trained on."""
+        return replace(task, trained_on=self._trained_on(task.spec.model, task.folder))
 
     def _task(self, ref: str) -> Loaded[Task]:
         """A task without what its model is trained on: that may be the task itself."""
@@ -162,6 +169,20 @@ class Library:
         model = build_model(inline_model(data))
         trained_on = self._trained_on(model, path.parent)
         return Loaded(model, data, path, source, path.parent, trained_on)
+
+    def dictionary(self, ref: str) -> Loaded[DictionarySpec]:
+        """Dictionaries by name or path, with task and model. Raises as `task` does."""
+        from harness.spec.build import build_dictionary
+
+        path, source, data = self._sound(ref, "dictionary")
+        spec = build_dictionary(data)
+        task = self._of(self._task(str(self.find("task", spec.task, path.parent))))
+        model = (
+            None
+            if spec.model is None
+            else self.model(str(self.find("model", spec.model, path.parent)))
+        )
+        return Loaded(spec, data, path, source, path.parent, task=task, model=model)
 
     def method(self, ref: str) -> Loaded[Method]:
         """A method by name or path. Raises as `task` does."""
@@ -233,19 +254,8 @@ class Library:
     def _references(self, source: Source, kind: SpecKind) -> Iterator[Issue]:
         """Mistakes in the references to other specs."""
         data = source.data if isinstance(source.data, dict) else {}
-        if kind == "task" and isinstance(data.get("model"), str):
-            yield from self._reference(source, ("model",), "model", deep=True)
-        # Not deep: the task may use this very model.
-        if kind == "model" and isinstance(data.get("task"), str):
-            yield from self._reference(source, ("task",), "task", deep=False)
-        inline = data.get("model") if kind == "task" else None
-        if isinstance(inline, dict) and isinstance(inline.get("task"), str):
-            yield from self._reference(source, ("model", "task"), "task", deep=False)
-        for key, target in _SUITE_KEYS.items() if kind == "suite" else ():
-            items = data.get(key)
-            for index, ref in enumerate(items if _is_list(items) else []):
-                if isinstance(ref, str) and ref:
-                    yield from self._reference(source, (key, index), target, deep=False)
+        for one in references_of(data, kind):
+            yield from self._reference(source, *one)
 
     def _reference(
         self, source: Source, place: tuple[Any, ...], kind: SpecKind, deep: bool
@@ -253,8 +263,6 @@ class Library:
         ref = source.data
         for step in place:
             ref = ref[step]
-        if not ref:
-            return  # the schema says that it must not be empty
         try:
             path = self.find(kind, ref, source.path.parent, brief=True)
         except NotFound as error:
@@ -271,13 +279,7 @@ class Library:
 
         path = self.find("model", ref, folder)
         model = inline_model(self._sound(str(path.absolute()), "model")[2])
-        if model["kind"] == "load" and "path" in model:
-            model["path"] = _moved(model["path"], path.parent, folder)
-        if model["kind"] == "train" and is_path(model.get("task", "")):
-            model["task"] = _moved(model["task"], path.parent, folder)
-        if model["kind"] == "train" and "weights" in model:
-            model["weights"] = _moved(model["weights"], path.parent, folder)
-        return model
+        return moved_model(model, path.parent, folder)
 
     def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[SpecFile]) -> str:
         """Lines about where was searched and which files are broken."""
@@ -300,32 +302,6 @@ def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
     else:
         hint = listed(names) if names else "none is known"
     return f"unknown {kind} {quoted(ref)}; {hint}"
-
-
-def spec_kind(path: Path) -> SpecKind:
-    """The kind of a spec file: by its `$schema=` line, else by its folder, else a task.
-
-    Raises `SpecError` if the file cannot be read.
-    """
-    for line in read_text(path).splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            break
-        if match := _MODELINE.match(line.strip()):
-            return cast(SpecKind, match[1])
-    folders: dict[str, SpecKind] = {"models": "model", "methods": "method", "suites": "suite"}
-    return folders.get(path.absolute().parent.name, "task")
-
-
-def _moved(path: str, here: Path, there: Path) -> str:
-    """A path that is relative to one folder, as seen from another."""
-    return _relative(Path(os.path.normpath(here.absolute() / path)), there.absolute())
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive
-        return path.as_posix()
 
 
 def _beside(folder: Path | None) -> str:

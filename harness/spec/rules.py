@@ -11,7 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.spec.granularity import BUILT_IN, granularities, granularity
+from harness.spec.granularity import (
+    BUILT_IN,
+    DEFAULT,
+    dictionary_problem,
+    granularities,
+    granularity,
+)
 from harness.spec.issues import Issue, unknown
 from harness.spec.printable import quoted
 from harness.spec.yaml.source import Source
@@ -85,6 +91,15 @@ def _from_to(anneal: Any) -> tuple[Any, Any]:
     return anneal.get("start", whole.start), anneal.get("end", whole.end)
 
 
+def _features_have_dictionaries(source: Source) -> Iterator[Issue]:
+    """Circuits of features need a dictionary, and others have none."""
+    name = _at(source.data, "evaluation", "granularity") or DEFAULT
+    if name in BUILT_IN and (
+        text := dictionary_problem(name, _at(source.data, "evaluation", "dictionary"))
+    ):
+        yield source.issue(("evaluation",), text)
+
+
 def _granularity_loads(source: Source) -> Iterator[Issue]:
     """That of an installed package may be broken."""
     name = _at(source.data, "evaluation", "granularity")
@@ -120,6 +135,22 @@ def _excluded_are_named(source: Source) -> Iterator[Issue]:
                 yield source.issue(("exclude", index, key), unknown(f"{key} here", wrong, named))
 
 
+def _k_fits(source: Source) -> Iterator[Issue]:
+    """A token cannot have more active features than there are."""
+    form = ("dictionary",)
+    features, by_site = _at(source.data, *form, "features"), _at(source.data, *form, "k_by_site")
+    named: dict[tuple[str, ...], Any] = {("k",): _at(source.data, *form, "k")}
+    named |= {("k_by_site", n): k for n, k in by_site.items()} if isinstance(by_site, dict) else {}
+    for place, k in named.items():
+        if not _is_number(k):
+            continue
+        if k < 1:
+            yield source.issue((*form, *place), f"must be at least 1, got {k}")
+        elif _is_number(features) and k > features:
+            message = f"{k} of {features} features cannot be active; make it smaller"
+            yield source.issue((*form, *place), message)
+
+
 def _texts(source: Source, name: str) -> list[str]:
     items = _at(source.data, name)
     return [one for one in items if isinstance(one, str)] if isinstance(items, list) else []
@@ -149,8 +180,15 @@ def _counts(value: Any) -> bool:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "task": (_name_is_file_name, _task_model_shape, _granularity_loads, _sizes_ascend),
+    "task": (
+        _name_is_file_name,
+        _task_model_shape,
+        _granularity_loads,
+        _features_have_dictionaries,
+        _sizes_ascend,
+    ),
     "model": (_name_is_file_name, _model_shape),
+    "dictionary": (_name_is_file_name, _k_fits),
     "method": (_name_is_file_name,),
     "suite": (_name_is_file_name, _suite_sizes_ascend, _excluded_are_named),
     "result": (),

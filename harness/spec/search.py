@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from harness.spec.printable import shown_path
 from harness.spec.schema import SpecKind
 from harness.spec.shipped import shipped_root
+from harness.spec.yaml.source import read_text
 
 FOLDERS: dict[str, str] = {
     "task": "tasks",
     "model": "specs/models",
+    "dictionary": "specs/dictionaries",
     "method": "specs/methods",
     "suite": "specs/suites",
 }
+_MODELINE = re.compile(r"#.*\$schema=\S*?(task|model|dictionary|method|suite)\.schema\.json")
 ENDINGS = (".yaml", ".yml")
 
 
@@ -31,6 +36,20 @@ class SpecFile:
     def name(self) -> str:
         """The file's name without ending; the spec's `name` must be the same."""
         return self.path.stem
+
+
+def spec_kind(path: Path) -> SpecKind:
+    """The kind of a spec file: by its `$schema=` line, else by its folder, else a task.
+
+    Raises `SpecError` if the file cannot be read.
+    """
+    for line in read_text(path).splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+        if match := _MODELINE.match(line.strip()):
+            return cast(SpecKind, match[1])
+    kinds = {Path(below).name: kind for kind, below in FOLDERS.items()}
+    return cast(SpecKind, kinds.get(path.absolute().parent.name, "task"))
 
 
 def is_path(ref: str) -> bool:

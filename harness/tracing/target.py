@@ -5,7 +5,8 @@ Each is affine in the stream that it reads: a direction at every token, and a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,23 +14,33 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.tracing.run import FrozenRun, Place
 
+TargetKind = Literal["logit", "ov", "mlp", "score"]
+"""What computes a target from the stream: the unembedding, values, an MLP, queries and keys."""
+
 
 @dataclass(frozen=True)
 class Target:
     """A number of a frozen run: value = Σ parts of the first `below` writers · stream + constant.
 
-    `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes.
+    `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes. It is
+    read at `token`; `unit` is the output, feature, neuron or head, -1 for several. `probability`:
+    of a single output. `outputs` [V]: weights of the logits, of a target that is made of them.
     """
 
     name: str
+    kind: TargetKind
+    token: int
+    unit: int
     value: float
     below: int
     stream: Tensor
     constant: float
     heads: Tensor | None = None
+    probability: float | None = None
+    outputs: Tensor | None = None
 
 
-def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int) -> Target:
+def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: int = -1) -> Target:
     """A linear function of the logits at a token; `outputs` [V] are its weights.
 
     A soft cap is held at what it multiplies each logit by.
@@ -46,12 +57,17 @@ def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int) -> Targ
     if frozen.added is not None:
         constant += float(weights @ frozen.added[token])
     value = float(weights @ frozen.raw[token])
-    return Target(name, value, len(run.writers), stream, constant)
+    below = len(run.writers)
+    return Target(name, "logit", token, unit, value, below, stream, constant, outputs=outputs)
 
 
-def centred(outputs: Tensor) -> Tensor:
-    """Weights of logits [V] less their mean: what a shift of all logits does not change."""
-    return outputs - outputs.mean()
+def single_logit(run: FrozenRun, name: str, output: int, token: int) -> Target:
+    """One logit at a token less the mean of all, which a shift of all does not change."""
+    outputs = torch.zeros(run.frozen.raw.shape[-1], dtype=torch.float64)
+    outputs[output] = 1
+    target = logit_target(run, name, outputs - outputs.mean(), token, output)
+    logits = (run.frozen.raw * run.frozen.cap_share)[token]
+    return replace(target, probability=float(logits.softmax(-1)[output]))
 
 
 def part_target(run: FrozenRun, place: Place) -> Target:
@@ -64,12 +80,15 @@ def part_target(run: FrozenRun, place: Place) -> Target:
     nothing = run.frozen.final.gain.new_zeros(1, run.model.config.d_model)
     one = writer.reading.expand(rows, columns, nothing)
     value, constant = float(one.value), float(one.constant)
+    unit = int(writer.units[place.token, place.column])
     if one.stream.ndim == 4:
         heads = one.stream[0]
-        return Target(name, value, writer.below, heads.sum(0), constant, heads)
+        return Target(
+            name, "ov", place.token, unit, value, writer.below, heads.sum(0), constant, heads
+        )
     stream = nothing.new_zeros(run.length, nothing.shape[1])
     stream[place.token] = one.stream[0]
-    return Target(name, value, writer.below, stream, constant)
+    return Target(name, "mlp", place.token, unit, value, writer.below, stream, constant)
 
 
 def find_unit(run: FrozenRun, writer: str, unit: int, token: int) -> Place:
@@ -117,7 +136,7 @@ def score_target(
     constant = float(query_constant.sum() + key_constants.sum()) / 2
     value = float(mixed @ scores.queries.final[head, query])
     below = next(one.below for one in run.writers if one.name == f"a{layer}")
-    return Target(name, value, below, stream, constant)
+    return Target(name, "score", query, head, value, below, stream, constant)
 
 
 def _refuse_token(run: FrozenRun, token: int) -> None:

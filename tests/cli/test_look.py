@@ -121,6 +121,33 @@ def test_control_characters_do_not_reach_the_terminal(harness: Any) -> None:
     assert "\\u202e" in text
 
 
+def test_what_is_left_of_a_sparse_model(harness: Any) -> None:
+    sparsity = "  sparsity: {nonzero_fraction: 0.25, anneal: {start: 0, end: 0.5}}\n"
+    harness.write("tasks/said.yaml", FILE_TASK.replace("steps: 1", "steps: 4") + sparsity)
+    rows = [{"clean": f"a{i:03}", "corrupted": f"b{i:03}", "good": "a"} for i in range(120)]
+    harness.write(
+        "tasks/said.jsonl", "".join(json.dumps(row | {"bad": "b"}) + "\n" for row in rows)
+    )
+    training = report(harness, "said", "--train", "--pairs", "1")["training"]
+    (folder,) = (path.parent for path in Path("results/models").glob("*/config.json"))
+    weights = dict(load_model(folder).named_parameters())
+    sparse = {n: w for n, w in weights.items() if w.ndim == 2}
+    left = {name: int(weight.count_nonzero()) for name, weight in sparse.items()}
+    assert training["step"] == 4
+    assert training["entries"] == sum(weight.numel() for weight in sparse.values())
+    assert training["nonzeros"] == sum(left.values())
+    assert all(left[name] <= weight.numel() // 4 for name, weight in sparse.items())
+    note = json.loads((folder / "training.json").read_text())
+    assert note["history"][-1]["tensors"] == left
+    assert {name: budget["nonzeros"] for name, budget in note["budgets"].items()} == {
+        name: weight.numel() // 4 for name, weight in sparse.items()
+    }
+    said = harness("look", "said", "--pairs", "1").stdout
+    wanted = f"{training['nonzeros']:,} of {training['entries']:,} weights are not zero"
+    assert f"trained for 4 steps, held-out loss {training['loss']:.4f}, " in said
+    assert wanted in said.replace("\n", " ")
+
+
 def test_answers_that_are_classes(harness: Any) -> None:
     """Their ids are places in the task's `answers`, not tokens; and they may be read first."""
     classes = 'answers: ["one", "other"]\n'
@@ -229,3 +256,19 @@ def test_a_token_is_one_visible_short_word(text: str) -> None:
     assert not shown.startswith(" ")
     assert not shown.endswith(" ")
     assert all(ord(character) >= 32 for character in shown)
+
+
+def test_whole_games_are_measured(measuring: Any) -> None:
+    text = measuring.task("games").read_text()
+    data = "data: {kind: generator, generator: othello, seed: 0, params: {min_ply: 8}}\n"
+    start, end = text.index("data:"), text.index("evaluation:")
+    text = f"{text[:start]}{data}{text[end:]}".replace("characters, bos: true", "moves")
+    measuring.write("tasks/games.yaml", text)
+    asked = ("look", "games", "--train", "--pairs", "1", "--sequences", "20")
+    report = json.loads(measuring(*asked, "--json").stdout)["sequences"]
+    assert report["n"] == 20
+    assert 0 < report["parts"]["all"]["allowed_mass"]["value"] < 1
+    assert len(report["curve"]) == 31
+    assert "the last 10" in measuring(*asked).stdout
+    refused = measuring("look", "toy", "--train", "--sequences", "5", code=2).stderr
+    assert "has no sequences with every right next token" in refused

@@ -24,6 +24,7 @@ from harness.metrics import (
     logits,
     ordered_answers,
     overlap,
+    sequences,
     sparsity,
 )
 from harness.metrics.measure import Inputs, Measure, Role
@@ -40,6 +41,7 @@ FAMILIES = (
     sparsity,
     ground_truth,
     overlap,
+    sequences,
 )
 OF_LOGITS = ("logits", "logits of circuit and model")
 

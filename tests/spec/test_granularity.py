@@ -83,8 +83,8 @@ def test_the_fields_that_a_granularity_decides_are_marked() -> None:
         (
             "{granularity: edges, ablation: zero, positions: all}",
             [
-                "evaluation.granularity: 'edges' is not one of 'edge', 'channel'; did you mean "
-                "'edge'?"
+                "evaluation.granularity: 'edges' is not one of 'edge', 'channel', 'feature'; did "
+                "you mean 'edge'?"
             ],
         ),
         (
@@ -108,8 +108,8 @@ def test_what_edges_do_not_know_is_refused(
         (
             "{granularity: toi, ablation: zero, positions: all}",
             [
-                "evaluation.granularity: 'toi' is not one of 'edge', 'channel', 'broken', 'toy'; "
-                "did you mean 'toy'?"
+                "evaluation.granularity: 'toi' is not one of 'edge', 'channel', 'feature', "
+                "'broken', 'toy'; did you mean 'toy'?"
             ],
         ),
         (

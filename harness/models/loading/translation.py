@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
@@ -80,6 +80,48 @@ class Translation:
     def used(self) -> list[str]:
         """Names of all tensors that parameters come from."""
         return [name for source in self.sources.values() for name in source.names]
+
+
+def leave_out_tokens(translation: Translation, tokens: Collection[int]) -> Translation:
+    """The same model without some tokens: those after them move up.
+
+    Their rows of the embedding and of the unembedding are not read. Raises `HarnessError` for
+    tokens that there are none of, and for models that answer in classes.
+    """
+    config = translation.config
+    if wrong := [token for token in tokens if not 0 <= token < config.d_vocab]:
+        raise HarnessError(
+            f"without_tokens: there is no token {wrong[0]} among the model's {config.d_vocab}"
+        )
+    if config.n_outputs != config.d_vocab:
+        raise HarnessError("without_tokens: the model answers in classes, not in its tokens")
+    if translation.repeated:
+        raise HarnessError("without_tokens: not of a checkpoint that ties its embeddings")
+    if config.bigram_table:
+        raise HarnessError("without_tokens: not of a model with a bigram table")
+    kept = [token for token in range(config.d_vocab) if token not in set(tokens)]
+    if not kept:
+        raise HarnessError("without_tokens: no token is left")
+    sources = {
+        name: TensorSource(one.names, _rows_of(one.change, kept, config.d_vocab), one.constant)
+        if name in _OF_TOKENS
+        else one
+        for name, one in translation.sources.items()
+    }
+    return replace(translation, config=replace(config, d_vocab=len(kept)), sources=sources)
+
+
+_OF_TOKENS = ("embedding", "unembedding", "unembedding_bias")
+
+
+def _rows_of(change: Change, kept: list[int], rows: int) -> Change:
+    """A change that also takes some of the rows that there must be."""
+
+    def shape(before: Shape) -> Shape | None:
+        after = change.shape(before)
+        return (len(kept), *after[1:]) if after and after[0] == rows else None
+
+    return Change(lambda tensor: change(tensor)[kept], shape)
 
 
 def check_fit(translation: Translation, stored: Mapping[str, Stored]) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harness.datasets.pairs import Objective, PromptPairs, TrainingBatch
 from harness.models.training.quality import quality
+from harness.models.training.sequences import sequence_quality
 from harness.models.transformer import Transformer
 
 
@@ -38,15 +39,26 @@ class HeldOut(Protocol):
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """Prompt pairs that are held out, judged by the answers to their clean prompts."""
+    """Prompt pairs that are held out, judged by the answers to their clean prompts.
+
+    `sequences`: whole ones that are held out too, of tasks that know every right next token.
+    """
 
     pairs: PromptPairs
+    sequences: TrainingBatch | None = None
 
     def digest(self) -> str:
         """Return the digest of the pairs."""
         return self.pairs.digest()
 
     def measure(self, model: Transformer, device: str) -> dict[str, float]:
-        """Return accuracy, probability of the correct answers and answer loss (nats)."""
+        """Return accuracy, probability of the correct answers and answer loss (nats).
+
+        With sequences also the means of `harness.metrics.sequences`.
+        """
         values = quality(model, self.pairs, device)
-        return {name: float(each.mean()) for name, each in values.items()}
+        measured = {name: float(each.mean()) for name, each in values.items()}
+        if self.sequences is None:
+            return measured
+        means = sequence_quality(model, self.sequences, device).means()
+        return measured | {name: one["value"] for name, one in means.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.reports.screens.columns import blocks, token
+from harness.reports.text import grid
 from harness.spec.printable import printable
 
 DIFFERS, READ = "≠", "▲"
@@ -19,15 +20,40 @@ Data = Mapping[str, Any]
 
 def prompts_text(report: Data, width: int) -> str:
     """The report of `harness.runs.services.look` as lines at most `width` wide."""
+    training = _trained(report["training"]) if report["training"] else ""
     verdict = f"{report['verdict']['text']}." if report["verdict"] else ""
     lines = [
         *_wrapped(_head(report), width),
+        *_wrapped(training, width),
         *_wrapped(printable(verdict), width),
         f"{DIFFERS} differs from its twin   {READ} the answer is read here",
     ]
     for pair in report["pairs"]:
         lines += ["", *_pair(pair, report, width)]
+    if report["sequences"]:
+        lines += ["", *_sequences(report["sequences"])]
     return "\n".join(lines)
+
+
+_PARTS = {"all": "all", "before": "before the last 10", "last": "the last 10"}
+
+
+def _sequences(measured: Data) -> Iterator[str]:
+    """Means over whole sequences, and how they change from position to position."""
+    names = list(measured["parts"]["all"])
+    rows = [
+        [_PARTS[part], *(f"{means[x]['value']:.4f} ± {means[x]['se']:.4f}" for x in names)]
+        for part, means in measured["parts"].items()
+    ]
+    yield f"{measured['n']:,} whole sequences, mean ± standard error"
+    yield ""
+    yield grid(["positions", *names], rows, "github")
+    yield ""
+    points = [
+        [str(point["position"]), str(point["n"]), *(f"{point[name]:.4f}" for name in names)]
+        for point in measured["curve"]
+    ]
+    yield grid(["position", "n", *names], points, "github")
 
 
 def _head(report: Data) -> str:
@@ -36,6 +62,18 @@ def _head(report: Data) -> str:
     return printable(
         f"{report['task']}, split {report['split']}: {shown} of {report['n_pairs']} pairs{model}"
     )
+
+
+def _trained(last: Data) -> str:
+    """How well a trained model does on held-out data, and what is left of a sparse one."""
+    parts = [f"trained for {last['step']:,} steps", f"held-out loss {last['loss']:.4f}"]
+    if "excess" in last:
+        parts[-1] += f" ({last['excess']:.4f} above the entropy)"
+    parts += [f"accuracy {last['accuracy']:.4f}"] if "accuracy" in last else []
+    if "nonzeros" in last:
+        parts.append(f"{last['nonzeros']:,} of {last['entries']:,} weights are not zero")
+        parts.append(f"{last['dead_neurons']:,} dead neurons")
+    return ", ".join(parts)
 
 
 def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:

@@ -34,6 +34,7 @@ from harness.models.transformer import Transformer
 from harness.runs.compute.background import background_of
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
 from harness.runs.compute.last import Last
@@ -81,6 +82,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         seed=cell.seed,
         classes=answers,
         background=background_of(cell, data),
+        dictionaries=dictionaries_of(cell, model, models, log),
     )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))

@@ -10,10 +10,11 @@ from harness.circuits.background import Background
 from harness.circuits.baseline import Baseline
 from harness.circuits.patchable import PatchableModel, make_patchable
 from harness.datasets.batch import Batches
-from harness.datasets.other_answers import answered
 from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixed_lengths
 from harness.datasets.repeats import pairs_with_repeats
+from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
+from harness.evaluation.other_answers import answered
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
 from harness.models.fit import require_tokens
@@ -81,16 +82,18 @@ def prepare(
     seed: int,
     classes: Sequence[str] | None = None,
     background: Background | Baseline | None = None,
+    dictionaries: DictionarySet | None = None,
 ) -> Prepared:
     """Build the set-ups for discovery and test: for cells, judging and benchmarks alike.
 
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
     these pairs and initialises learned constants. `classes`: the task's `answers`. `background`:
-    what the model was trained on, as far as that is known, or means over it. Raises `HarnessError`
-    for measures or other answers that the prompts do not allow.
+    what the model was trained on, as far as that is known, or means over it. `dictionaries`: of the
+    model, for circuits of features. Raises `HarnessError` for measures or other answers that the
+    prompts do not allow.
     """
     drawn = Drawn(*answered(drawn, choices.answers))
-    patchable = make_patchable(model, choices, drawn, background)
+    patchable = make_patchable(model, choices, drawn, background, dictionaries)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
     names = tuple(classes or ())

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.models.loading.tokenizer import on_model
 from harness.runs.plan.identities import (
+    data_identity,
     model_identity,
     plug_in_identity,
     task_identity,
@@ -26,6 +27,9 @@ from harness.runs.plan.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
 from harness.spec.load import Loaded
 from harness.spec.types import LoadModel, Method, Model, Runtime, Task, TrainModel
+
+if TYPE_CHECKING:
+    from harness.runs.plan.dictionaries import PlannedDictionaries
 
 SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
@@ -51,6 +55,7 @@ class Cell:
     runtime: Runtime
     limit: int | None  # at most this many pairs: a smoke run, never ranked
     variant: str = ""  # what the suite changed in the task's evaluation
+    dictionaries: PlannedDictionaries | None = field(default=None, compare=False)
 
     @property
     def smoke(self) -> bool:
@@ -164,9 +169,8 @@ def make_cell(
     }
     task_part, other = task_identity(task), source.trained_on
     model_part = model_identity(source.spec, source.folder)
-    # A loaded model does not depend on the task's data; a trained one is made of it.
     own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
-    training = own if other is None else training_identity(task_identity(other))
+    training = data_identity(source.spec, source.folder, task_part, other)
     if isinstance(source.spec, TrainModel) and source.spec.weights is not None:
         refuse_other_spec(source.spec, source.folder, model_part, training)
     # A training moves in its last digits with the threads, but it is not worth doing again: what
@@ -181,9 +185,13 @@ def make_cell(
         "seed": seed,
         "limit": limit,
     }
+    model_id = digest({**shared, "runtime": training_runtime, **training, "model": model_part})
+    dictionaries = _dictionaries(task, model_id, source.name, runtime)
+    if dictionaries is not None:
+        identity["dictionary"] = dict(dictionaries.identity)
     return Cell(
         id=digest(identity),
-        model_id=digest({**shared, "runtime": training_runtime, **training, "model": model_part}),
+        model_id=model_id,
         identity=identity,
         task=task,
         model=source.spec,
@@ -195,7 +203,26 @@ def make_cell(
         seed=seed,
         runtime=runtime,
         limit=limit,
+        dictionaries=dictionaries,
     )
+
+
+def _dictionaries(
+    task: Loaded[Task], model_id: str, model: str, runtime: Runtime
+) -> PlannedDictionaries | None:
+    """The dictionaries that the task's evaluation names, which must be of the cell's model."""
+    if task.dictionary is None:
+        return None
+    from harness.runs.plan.dictionaries import plan_dictionaries
+
+    planned = plan_dictionaries(task.dictionary, runtime)
+    if planned.cell.model_id != model_id:
+        raise HarnessError(
+            f"dictionaries {planned.name!r} are of model {planned.cell.model_name!r} "
+            f"[{planned.cell.model_id[:12]}], and task {task.spec.name!r} is run with "
+            f"{model!r} [{model_id[:12]}]: their features are no parts of it"
+        )
+    return planned
 
 
 def check_files(cell: Cell) -> None:
@@ -205,9 +232,13 @@ def check_files(cell: Cell) -> None:
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
     if (training := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
         changed |= dict(content_digests(cell.trained_on)) != training["files"]
+    if isinstance(cell.model, TrainModel) and cell.model.corpus is not None:
+        changed |= data_identity(cell.model, cell.model_folder, {}, None) != training
     if (weights := cell.identity["model"].get("weights")) is not None:
         assert isinstance(cell.model, LoadModel | TrainModel)  # no other model has any
         changed |= weight_digests(cell.model, cell.model_folder) != weights
+    if cell.dictionaries is not None:
+        changed |= cell.dictionaries.files_changed()
     if changed:
         raise HarnessError("a file of the task or model changed since the run was planned; rerun")
 

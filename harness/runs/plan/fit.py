@@ -20,7 +20,7 @@ from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem, token_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.loading.read import read_checkpoint
-from harness.runs.plan.identities import model_identity, task_identity, training_identity
+from harness.runs.plan.identities import data_identity, model_identity
 from harness.runs.plan.shipped import refuse_other_spec
 from harness.spec.load import Loaded
 from harness.spec.types import Evaluation, LoadModel, Model, Task, TrainModel
@@ -49,12 +49,12 @@ def weights_problem(model: Model, folder: Path, trained_on: Loaded[Task] | None)
 
     `folder` is that of the model's spec, `trained_on` the task whose data it is trained on.
     """
-    if not isinstance(model, TrainModel) or model.weights is None or trained_on is None:
+    if not isinstance(model, TrainModel) or model.weights is None:
         return None
-    if needs_model(trained_on.spec.tokenizer):
+    if model.corpus is None and (trained_on is None or needs_model(trained_on.spec.tokenizer)):
         return None
     try:
-        training = training_identity(task_identity(trained_on))
+        training = data_identity(model, folder, {}, trained_on)
         refuse_other_spec(model, folder, model_identity(model, folder), training)
     except NotFound:
         return None  # reported as missing files
@@ -87,7 +87,7 @@ def refuse_unfit(cells: Iterable[Cell]) -> None:
     for cell in distinct.values():
         assert isinstance(cell.model, LoadModel)
         place = checkpoint_folder(cell.model, cell.model_folder)
-        config = read_checkpoint(place, cell.model.format).config
+        config = read_checkpoint(place, cell.model.format, cell.model.without_tokens or ()).config
         if problem := _misfit(config, cell.task):
             raise HarnessError(f"{cell.task.spec.name} on {cell.model_name}: {problem}")
 
@@ -121,7 +121,7 @@ def _config(model: Model, folder: Path) -> TransformerConfig | None:
     if path is None or not isinstance(model, LoadModel):
         return None
     try:
-        return read_checkpoint(path, model.format).config
+        return read_checkpoint(path, model.format, model.without_tokens or ()).config
     except NotFound:
         return None
 

@@ -68,7 +68,7 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     cells: dict[str, Cell] = {}
     points: dict[tuple[str, str, str, str, int], Cell] = {}
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
-    varied_tasks = {ref: variants(task, spec) for ref, task in tasks.items()}
+    varied_tasks = {ref: _varied(task, suite, library) for ref, task in tasks.items()}
     refuse_idle_exclusions(spec, varied_tasks)
     skipped: list[Skipped] = []
     for task_ref, task in tasks.items():
@@ -102,6 +102,19 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
         (varied.spec.name, variant) for group in varied_tasks.values() for variant, varied in group
     }
     return Plan(spec.name, tuple(cells.values()), frozenset(places), tuple(skipped))
+
+
+def _varied(
+    task: Loaded[Task], suite: Loaded[Suite], library: Library
+) -> list[tuple[str, Loaded[Task]]]:
+    """The task under each evaluation of the suite, with the dictionaries that this names."""
+    own = task.spec.evaluation.dictionary
+    return [
+        (words, one)
+        if one.spec.evaluation.dictionary == own
+        else (words, library.with_dictionary(one, suite.folder))
+        for words, one in variants(task, suite.spec)
+    ]
 
 
 def _no_cells(suite: str, skipped: Sequence[Skipped]) -> HarnessError:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.spec.granularity import refused
+from harness.spec.granularity import (
+    BY_GRANULARITY,
+    dictionary_problem,
+    granularity,
+    refused,
+)
 from harness.spec.load import Loaded
 from harness.spec.types import HOW_LARGE, Evaluation, EvaluationChange, Suite, Task
 
@@ -26,13 +31,31 @@ def _complete(changes: dict[str, Any]) -> dict[str, Any]:
     return {"counts": None, "targets": None} | changes
 
 
+def _other_granularity(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes, and of another granularity the component that it has by default."""
+    if "granularity" not in changes:
+        return changes
+    info = granularity(changes["granularity"])
+    return {"component": info.components[0], "dictionary": None} | changes
+
+
+def _problem(evaluation: Evaluation, changes: dict[str, Any]) -> str | None:
+    """Why the changed evaluation cannot be used; another granularity has to allow all of it."""
+    name = evaluation.granularity
+    if "granularity" not in changes and "dictionary" not in changes:
+        return refused(name, changes)
+    chosen = {one: getattr(evaluation, one) for one in BY_GRANULARITY}
+    return refused(name, chosen) or dictionary_problem(name, evaluation.dictionary)
+
+
 def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
     """The task under each evaluation of the suite, with what was changed in words."""
     distinct: dict[Evaluation, tuple[str, Loaded[Task]]] = {}
     for change in spec.evaluations or (EvaluationChange(),):
         changed = _changes(change)
-        evaluation = replace(task.spec.evaluation, **_complete(changed))
-        if problem := refused(evaluation.granularity, changed):
+        evaluation = replace(task.spec.evaluation, **_complete(_other_granularity(changed)))
+        problem = _problem(evaluation, changed)
+        if problem is not None:
             raise HarnessError(f"suite {spec.name!r}, task {task.spec.name!r}: {problem}")
         words = ", ".join(f"{name} {value}" for name, value in changed.items())
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))

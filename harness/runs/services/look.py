@@ -22,6 +22,7 @@ from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError, NotFound
 from harness.evaluation.verdict import verdict
 from harness.models.loading.tokenizer import on_model
+from harness.models.training.sequences import held_out_sequences, sequence_quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
@@ -33,10 +34,11 @@ from harness.runs.compute.prepare import (
     prepare,
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.plan.shipped import TRAINING, shipped_weights
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task
+from harness.spec.types import Method, Runtime, Task, TrainModel
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -52,6 +54,7 @@ class View:
     """What to look at: the first `pairs` of a split, with the model of `source`.
 
     `train`: train a model that is not there yet; else the pairs are shown without one.
+    `sequences`: also measure the model on so many whole sequences of the split.
     """
 
     task: Loaded[Task]
@@ -60,6 +63,7 @@ class View:
     split: str = "test"
     pairs: int = 3
     train: bool = False
+    sequences: int = 0
 
 
 def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
@@ -87,15 +91,36 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
         "answers_are_numbers": numbers,
         "model": view.source.name,
         "model_id": None,
+        "training": None,
         "verdict": None,
         "pairs": pairs,
+        "sequences": None,
     }
     model = _model(view, cell, data, models, log)
     if model is not None:
         report["model_id"] = cell.model_id
+        report["training"] = _training(cell, models)
         _add_guesses(pairs, shown, model, outputs, numbers=numbers)
         report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
+        if view.sequences:
+            report["sequences"] = _sequences(view, model, data)
     return report
+
+
+def _sequences(view: View, model: Transformer, data: TaskData) -> dict[str, Any]:
+    """Measures of whole sequences, in parts and position by position."""
+    batch = held_out_sequences(data, view.split, view.sequences, TEST_SEED)
+    if batch is None:
+        raise HarnessError(
+            f"task {view.task.spec.name!r} has no sequences with every right next token; leave "
+            "--sequences out"
+        )
+    measured = sequence_quality(model, batch, model.embedding.device.type)
+    return {
+        "n": view.sequences,
+        "parts": {name: measured.means(part) for name, part in measured.parts().items()},
+        "curve": measured.curve(),
+    }
 
 
 def _model(
@@ -114,6 +139,24 @@ def _model(
     except NotFound as error:
         log(f"the answers of model {cell.model_name} are not shown: {error}")
         return None
+
+
+def _training(cell: Cell, models: ModelStore) -> dict[str, Any] | None:
+    """How the training of a trained model ended: its last evaluation, and the entries it may use.
+
+    `entries` of a sparse model: those of the tensors that have a budget.
+    """
+    if not isinstance(cell.model, TrainModel):
+        return None
+    shipped = cell.model.weights is not None
+    folder = (
+        shipped_weights(cell.model, cell.model_folder) if shipped else models.read(cell.model_id)
+    )
+    note = folder.json(TRAINING)
+    last = {name: value for name, value in note["history"][-1].items() if name != "tensors"}
+    if "budgets" in note:
+        last["entries"] = sum(budget["entries"] for budget in note["budgets"].values())
+    return last
 
 
 def _verdict(

@@ -21,11 +21,12 @@ from harness.datasets.open import open_data
 from harness.errors import HarnessError
 from harness.models.loading.folder import CONFIG, WEIGHTS
 from harness.models.training.quality import quality
+from harness.models.training.sequences import held_out_sequences, sequence_quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import SEMANTICS_VERSION, Cell, ModelSource, make_cell
-from harness.runs.plan.identities import task_identity, training_identity
+from harness.runs.plan.identities import data_identity, task_identity
 from harness.runs.plan.shipped import TRAINING, recipe, shipped_weights
 from harness.runs.store.atomic import json_bytes, publish_folder, remove_folder, write
 from harness.runs.store.models import ModelStore
@@ -38,6 +39,9 @@ CARD = "README.md"
 TEST_PAIRS = 1000
 """Held-out prompts of the split test that a trained model is measured on, at most."""
 
+TEST_SEQUENCES = 1000
+"""Whole held-out sequences, of tasks that know every right next token."""
+
 _LABEL = Method(name="train", title="Training alone", kind="random")
 """A cell needs a method; the model does not depend on it."""
 
@@ -48,8 +52,8 @@ Log = Callable[[str], None]
 class TrainedModel:
     """A model of the store, the cell that it was trained as, and how good it is.
 
-    `quality`: of each measure its mean over `n` held-out prompts (split test) and the standard
-    error of that mean. `note`: the store's training.json.
+    `quality`: of each measure its mean over `n` held-out prompts, or whole sequences where the task
+    has them (split test), and the standard error of that mean. `note`: the store's training.json.
     """
 
     cell: Cell
@@ -77,13 +81,18 @@ def train(
     data = open_data(cell.task)
     model = obtain_model(cell, data, models, log)
     pairs = data.pairs("test", TEST_PAIRS, 0, at_most=True)
-    measured = quality(model, pairs, runtime.device)
+    measured = {
+        name: _mean(values) for name, values in quality(model, pairs, runtime.device).items()
+    }
+    whole = held_out_sequences(data, "test", TEST_SEQUENCES, 0)
+    if whole is not None:
+        measured |= sequence_quality(model, whole, runtime.device).means()
     folder = models.read(cell.model_id)
     return TrainedModel(
         cell,
         model,
         folder,
-        {name: _mean(values) for name, values in measured.items()},
+        measured,
         folder.json("training.json"),
     )
 
@@ -120,11 +129,12 @@ def ship(trained: TrainedModel, output: Path) -> None:
 def _note(trained: TrainedModel) -> dict[str, Any]:
     """`training.json`: what decides the weights, where they were trained, and how it went."""
     cell = trained.cell
-    task = cell.task if cell.trained_on is None else cell.trained_on
+    task_part = task_identity(cell.task)
+    trained_on = data_identity(cell.model, cell.model_folder, task_part, cell.trained_on)
     stored = {name: value for name, value in trained.note.items() if name != "identity"}
     return {
         **stored,
-        **recipe(cell.identity["model"], training_identity(task_identity(task))),
+        **recipe(cell.identity["model"], trained_on),
         "quality": {name: dict(one) for name, one in trained.quality.items()},
         "code": SEMANTICS_VERSION,
         "versions": {name: version(name) for name in ("torch", "numpy")},

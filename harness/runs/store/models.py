@@ -2,8 +2,9 @@
 
 `<root>/<model_id>/` holds a finished model and appears in one rename. While a model is trained,
 its process holds `.locks/<model_id>.lock` and keeps checkpoints in `.scratch/<model_id>/`, which
-survive a kill so that training can resume. True circuits of models are kept in the same way in
-`<root>/truths/`, and cells keep the checkpoints of their search in `.scratch/<cell_id>/`.
+survive a kill so that training can resume. True circuits and dictionaries of models are kept in
+the same way in `<root>/truths/` and `<root>/dictionaries/`, and cells keep the checkpoints of
+their search in `.scratch/<cell_id>/`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from harness.runs.store.atomic import publish_folder, remove_folder
 from harness.runs.store.sealed import MANIFEST, SealedFolder, seal_folder
 
 TRUTHS = "truths"
+DICTIONARIES = "dictionaries"
 
 
 class ModelStore:
@@ -32,6 +34,11 @@ class ModelStore:
     def truths(self) -> ModelStore:
         """True circuits, by the digest of all that they depend on."""
         return ModelStore(self.root / TRUTHS)
+
+    @property
+    def dictionaries(self) -> ModelStore:
+        """Trained dictionaries, by the digest of their identity."""
+        return ModelStore(self.root / DICTIONARIES)
 
     def path(self, model_id: str) -> Path:
         """Folder of a finished model (whether or not it exists)."""
@@ -95,7 +102,7 @@ class ModelStore:
 
     def clean(self, cells: Collection[str] = ()) -> None:
         """Remove what killed runs left behind of models and of these `cells`, all finished."""
-        for store in (self, self.truths):
+        for store in (self, self.truths, self.dictionaries):
             drafts = store.root / ".scratch"
             names = sorted(path.name for path in drafts.iterdir()) if drafts.is_dir() else []
             for name in names:

@@ -30,7 +30,7 @@ from harness.spec.yaml.source import Source
 
 __all__ = ["KINDS", "SpecKind", "check", "load_schema", "validator"]
 
-SpecKind = Literal["task", "model", "method", "suite", "result"]
+SpecKind = Literal["task", "model", "dictionary", "method", "suite", "result"]
 KINDS: tuple[SpecKind, ...] = get_args(SpecKind)
 
 
@@ -80,6 +80,7 @@ def _with_plug_ins(kind: SpecKind) -> Any:
         parts["evaluation"]["allOf"] = [legal_values(info) for info in working(names)]
     if kind == "suite":
         changes = parts["evaluation_change"]["properties"]
+        changes["granularity"]["enum"] = [*names, None]
         for name in set(changes) & set(BY_GRANULARITY):
             changes[name]["enum"] = [*legal_values_of(name, names), None]
     return _validator(kind, schemas)

@@ -27,6 +27,7 @@ from harness.spec.key import (
     unwrapped,
 )
 from harness.spec.types import Evaluation, Method, Model, ModelLabels, Suite, Task
+from harness.spec.types.dictionary import DictionaryLabels, DictionarySpec
 
 Schema = dict[str, Any]
 Params = Mapping[str, type]  # kind or generator -> the class of its params
@@ -43,7 +44,8 @@ def schemas(methods: Params, generators: Params) -> dict[str, Schema]:
     """
     return {
         "task": _file("task", Task, _generated(generators)),
-        "model": _model_file(),
+        "model": _file_of_kinds("model", Model, ModelLabels),
+        "dictionary": _file_of_kinds("dictionary", DictionarySpec, DictionaryLabels),
         "method": _file("method", Method, {Method: ("kind", methods)}),
         "suite": _file("suite", Suite, {}),
     }
@@ -70,15 +72,15 @@ def _file(kind: str, cls: type, params: Mapping[type, tuple[str, Params]]) -> Sc
     return _with_parts(_head(kind) | parts.mapping(cls), parts)
 
 
-def _model_file() -> Schema:
-    """A file holds the labels beside the keys of an inline model."""
+def _file_of_kinds(name: str, spec: Any, labelled: type) -> Schema:
+    """A file holds the labels beside the keys of one member of a union."""
     parts = _Parts({})
-    union, _, kinds = unwrapped(Model)
+    union, _, kinds = unwrapped(spec)
     assert kinds is not None
     parts.union(union, kinds)
-    labels = parts.mapping(ModelLabels)
+    labels = parts.mapping(labelled)
     shown = {"kind": _kind_of_union(union, kinds)}
-    whole = _head("model") | labels
+    whole = _head(name) | labels
     del whole["additionalProperties"]
     whole["required"] = [*labels["required"], "kind"]
     whole["properties"] = labels["properties"] | shown
@@ -198,8 +200,8 @@ class _Parts:
         if one.key.by_granularity:  # the legal values stand in `allOf`
             names = legal_values_of(one.name)
             return {} if cls is Evaluation else {"enum": [*names, None]}
-        if (cls, one.name) == (Evaluation, "granularity"):
-            return {"enum": list(BUILT_IN)}
+        if one.name == "granularity":
+            return {"enum": [*BUILT_IN, *(() if cls is Evaluation else (None,))]}
         if one.kinds is not None:
             return self._union_of(one, one.kinds)
         if one.key.keys_of is not None:
@@ -248,7 +250,7 @@ class _Parts:
             names = self._value(arguments[0], Key())
             schema: Schema = {"type": "object"}
             schema |= {"additionalProperties": values} if values else {}
-            names.pop("type")
+            names.pop("type", None)
             return schema | ({"propertyNames": names} if names else {})
         raise TypeError(f"no schema for the type {hint}")
 

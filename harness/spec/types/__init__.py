@@ -6,7 +6,21 @@ key, add a field to its class; then `make schemas` writes the JSON Schemas in `s
 
 from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
-from harness.spec.types.evaluation import HOW_LARGE, Evaluation, EvaluationChange
+from harness.spec.types.corpus import Corpus
+from harness.spec.types.dictionary import (
+    DictionaryForm,
+    DictionaryLabels,
+    DictionarySpec,
+    LoadDictionary,
+    TrainDictionary,
+)
+from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryTraining
+from harness.spec.types.evaluation import (
+    HOW_LARGE,
+    CircuitTarget,
+    Evaluation,
+)
+from harness.spec.types.evaluation_change import EvaluationChange
 from harness.spec.types.method import Method, Selection
 from harness.spec.types.model import (
     CompileModel,
@@ -30,7 +44,6 @@ from harness.spec.types.names import (
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.sparsity import Anneal, Sparsity
 from harness.spec.types.suite import Exclusion, Runtime, Suite
-from harness.spec.types.target import CircuitTarget
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
 
@@ -45,7 +58,13 @@ __all__ = [
     "Architecture",
     "CircuitTarget",
     "CompileModel",
+    "Corpus",
     "Data",
+    "DictionaryForm",
+    "DictionaryLabels",
+    "DictionarySpec",
+    "DictionaryTarget",
+    "DictionaryTraining",
     "EdgePositions",
     "Evaluation",
     "EvaluationChange",
@@ -54,6 +73,7 @@ __all__ = [
     "HeadBias",
     "Inputs",
     "KeyValueEdges",
+    "LoadDictionary",
     "LoadModel",
     "Method",
     "Metric",
@@ -69,6 +89,7 @@ __all__ = [
     "Suite",
     "Task",
     "TokenizerSpec",
+    "TrainDictionary",
     "TrainModel",
     "Training",
     "TrainingTarget",

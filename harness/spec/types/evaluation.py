@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, at_most_one
+from harness.spec.key import About, Key, at_most_one, exactly_one
 from harness.spec.types.names import (
     MIB_SIZES,
     Ablation,
@@ -17,7 +17,7 @@ from harness.spec.types.names import (
     KeyValueEdges,
     Metric,
 )
-from harness.spec.types.target import CircuitTarget
+from harness.spec.types.scalars import Text
 
 Size = Annotated[float, Key(above=0, maximum=1)]
 Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
@@ -25,7 +25,68 @@ Count = Annotated[int, Key(minimum=1, maximum=1_000_000_000)]
 HOW_LARGE = ("sizes", "counts", "targets")
 """What says how large the measured circuits are: one of these."""
 
-_ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
+ONE_HOW_LARGE = tuple(at_most_one(one, other) for one, other in combinations(HOW_LARGE, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CircuitTarget:
+    """What a circuit has to reach: a faithfulness, or a loss that it may not exceed.
+
+    Exactly one of its fields is not None.
+    """
+
+    ABOUT: ClassVar = About(
+        "Target",
+        "What the smallest circuit is searched for: a faithfulness, or a loss not to exceed.",
+        name="circuit_target",
+        rules=(exactly_one("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss"),),
+    )
+
+    faithfulness: Annotated[
+        float | None,
+        Key("Faithfulness", "Least faithfulness; 1 is the model.", [0.95], above=0, maximum=1),
+    ] = None
+    kl: Annotated[
+        float | None,
+        Key("KL", "Largest mean KL(model ‖ circuit), in nats.", [0.1], minimum=0),
+    ] = None
+    cross_entropy: Annotated[
+        float | None,
+        Key("Cross-entropy", "Largest mean loss of correct answers, in nats.", [0.2], minimum=0),
+    ] = None
+    squared_error: Annotated[
+        float | None,
+        Key("Squared error", "Largest mean squared distance of the logits.", [0.01], minimum=0),
+    ] = None
+    task_loss: Annotated[
+        float | None,
+        Key(
+            "Task loss",
+            "Largest mean loss of the choice between good and bad answers, in nats.",
+            [0.15],
+            younger=True,
+            minimum=0,
+        ),
+    ] = None
+
+    def __repr__(self) -> str:
+        """As titles of cells and tables show it: `kl 0.1`."""
+        return f"{self.measure} {self.value:g}"
+
+    @property
+    def measure(self) -> str:
+        """The measure that is to reach `value`."""
+        return self._said[0]
+
+    @property
+    def value(self) -> float:
+        """What it has to reach."""
+        return self._said[1]
+
+    @property
+    def _said(self) -> tuple[str, float]:
+        names = ("faithfulness", "kl", "cross_entropy", "squared_error", "task_loss")
+        return next((n, x) for n in names if (x := getattr(self, n)) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +100,12 @@ class Evaluation:
     ABOUT: ClassVar = About(
         "Evaluation",
         "The choices that define a faithfulness score, the metric, and how much is measured.",
-        rules=_ONE_HOW_LARGE,
+        rules=ONE_HOW_LARGE,
     )
 
     granularity: Annotated[
         str,
-        Key("Granularity", "What a circuit consists of.", ["edge"], choice=True),
+        Key("Granularity", "What a circuit consists of.", ["edge"], choice=True, changeable=True),
     ] = "edge"
     component: Annotated[
         str,
@@ -53,9 +114,23 @@ class Evaluation:
             "Which parts are the ends of edges: heads with Q, K and V apart, and MLPs.",
             ["heads_qkv_mlps"],
             choice=True,
+            changeable=True,
             by_granularity=True,
         ),
     ] = "heads_qkv_mlps"
+    dictionary: Annotated[
+        Text | None,
+        Key(
+            "Dictionary",
+            "Of granularity `feature`: name or path of the dictionaries whose features circuits "
+            "consist of.",
+            ["othello6-k32"],
+            changeable=True,
+            younger=True,
+            absent=True,
+            part="content",
+        ),
+    ] = None
     ablation: Annotated[
         Ablation,
         Key(
@@ -258,44 +333,3 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.counts is not None or self.targets is not None:
             object.__setattr__(self, "sizes", ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationChange:
-    """What a suite changes in its tasks' evaluation; None leaves the task's own choice.
-
-    Its fields are those of `Evaluation` that are `changeable`, with their keys (a test compares
-    them); one that is annotated here has a key of its own.
-    """
-
-    ABOUT: ClassVar = About(
-        "Change of the evaluation",
-        "Replaces choices of a task's evaluation; null leaves the task's own.",
-        changes=Evaluation,
-        part="grid",
-        rules=_ONE_HOW_LARGE,
-    )
-
-    ablation: Ablation | None = None
-    positions: EdgePositions | None = None
-    inputs: Inputs | None = None
-    head_bias: HeadBias | None = None
-    key_value_edges: KeyValueEdges | None = None
-    answers: Literal["right", "swapped", "nonsense"] | None = None
-    metric: Metric | None = None
-    sizes: Annotated[
-        tuple[Size, ...] | None,
-        Key(
-            "Sizes",
-            "Circuit sizes as shares of all elements, ascending.",
-            [[0.01, 0.03, 1.0]],
-            min_items=2,
-            unique=True,
-        ),
-    ] = None
-    counts: tuple[Count, ...] | None = None
-    targets: tuple[CircuitTarget, ...] | None = None
-    searched_on: Literal["test", "discovery"] | None = None
-    discovery_pairs: int | None = None
-    discovery_repeats: bool | None = None
-    test_pairs: int | None = None

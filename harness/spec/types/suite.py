@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from harness.spec.key import About, Key
-from harness.spec.types.evaluation import EvaluationChange
+from harness.spec.types.evaluation_change import EvaluationChange
 from harness.spec.types.scalars import (
     Description,
     Name,

@@ -55,12 +55,14 @@ class BoardStates:
     @property
     def played(self) -> NDArray[np.bool_]:
         """Where there is a move: bool [n, plies]."""
-        return self.cells >= 0
+        played: NDArray[np.bool_] = self.cells >= 0
+        return played
 
     @property
     def black_to_move(self) -> NDArray[np.bool_]:
         """Whether black plays next, where anybody does: bool [n, plies]."""
-        return np.equal(self.black, self.passed)
+        turn: NDArray[np.bool_] = self.black == self.passed
+        return turn
 
     def seen_by_next(self) -> tuple[Bits, Bits]:
         """`mine` and `theirs` of the player who moves next, the other convention in use."""
@@ -155,6 +157,8 @@ class _Record:
         played = cells >= 0
         legal = np.zeros(cells.shape, np.uint64)
         legal[: len(games.legal.T) - 1] = games.legal.T[1:]
+        if not played.all():  # a prompt may end before its game does
+            legal[~played] = 0
         passed = self.skipped[1:]
         black = np.zeros(cells.shape, np.bool_)
         moves = np.ones(self.n, np.bool_)  # black moves first

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.datasets.other_answers import answered
 from harness.datasets.pairs import PromptPairs
 from harness.errors import HarnessError
+from harness.evaluation.other_answers import answered
 
 
 def pairs() -> PromptPairs:

@@ -1,0 +1,1 @@
+"""Training of dictionaries: activations in shuffled buffers, gradients by hand, the loop."""

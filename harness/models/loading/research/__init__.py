@@ -1,0 +1,1 @@
+"""Checkpoints in the names of single research projects, one module for each."""

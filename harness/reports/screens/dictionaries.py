@@ -1,0 +1,79 @@
+"""A table of dictionaries: what each codes beside what it costs to use it in the model's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.reports.text import grid
+
+_HEAD = (
+    "site",
+    "L0",
+    "alive",
+    "dense",
+    "opposite",
+    "norm",
+    "error/norm",
+    "EV",
+    "cosine",
+    "accuracy",
+    "KL",
+    "recovered",
+)
+
+
+def dictionaries_text(report: Mapping[str, Any]) -> str:
+    """The report of `harness.runs.services.dictionary` for people.
+
+    `accuracy` and `KL` are those of the model with the site alone replaced; the last lines are all
+    sites at once, and the model itself.
+    """
+    rows = [_row(one) for one in report["sites"]]
+    whole, plain = report["spliced"], report["model_behaviour"]
+    empty = [""] * 6
+    rows.append(["all at once", f"{report['l0']:.1f}", *empty, "", *_behaviour(whole), ""])
+    rows.append(["model", "", *empty, "", *_behaviour(plain), ""])
+    features = sorted({one["features"] for one in report["sites"]})
+    lines = [
+        f"{report['dictionary']} ({report['dictionary_id'][:12]}): "
+        f"{' or '.join(map(str, features))} features a site, of {report['model']} on "
+        f"{report['task']}; {report['prompts']:,} held-out prompts, {report['tokens']:,} tokens",
+        "",
+        grid(list(_HEAD), rows, "github"),
+    ]
+    if lines_by_position := _by_position(report):
+        lines += ["", "L0 by position:", *lines_by_position]
+    return "\n".join(lines)
+
+
+def _row(one: Mapping[str, Any]) -> list[str]:
+    recovered = one["recovered"]
+    return [
+        one["site"],
+        f"{one['l0']:.1f}",
+        str(one["alive"]),
+        str(one["dense"]),
+        str(one["opposite"]),
+        f"{one['norm']:.2f}",
+        f"{one['error_share']:.3f}",
+        f"{one['ev']:.4f}",
+        f"{one['cosine']:.4f}",
+        *_behaviour(one["splice"]),
+        "" if recovered is None else f"{recovered:.4f}",
+    ]
+
+
+def _behaviour(measures: Mapping[str, float]) -> list[str]:
+    return [f"{measures['accuracy']:.4f}", f"{measures['kl']:.4f}"]
+
+
+def _by_position(report: Mapping[str, Any]) -> list[str]:
+    """A line per site: L0 at the first, middle and last positions of the longest prompt."""
+    lines = []
+    for one in report["sites"]:
+        values = one["l0_by_position"]
+        picked = sorted({round(i * (len(values) - 1) / 7) for i in range(8)})
+        shown = "  ".join(f"{at}: {values[at]:.0f}" for at in picked)
+        lines.append(f"  {one['site']:<12}{shown}")
+    return lines

@@ -1,0 +1,90 @@
+"""Obtain dictionaries of a model: trained (once, then kept beside models), or loaded."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from harness.datasets.classes import classes_of
+from harness.datasets.locate import locate
+from harness.datasets.open import open_data
+from harness.datasets.pairs import TaskData
+from harness.dictionaries.dictionary import DictionarySet
+from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
+from harness.dictionaries.training.trainer import DictionaryTrainer
+from harness.disk import write
+from harness.models.transformer import Transformer
+from harness.runs.compute.obtain import VALIDATION_PAIRS, Log
+from harness.runs.plan import Cell
+from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.store.models import ModelStore
+from harness.spec.types import LoadDictionary, TrainDictionary
+
+
+def dictionaries_of(
+    cell: Cell, model: Transformer, models: ModelStore, log: Log
+) -> DictionarySet | None:
+    """The dictionaries that a cell's circuits are made of; None for cells of other circuits."""
+    planned = cell.dictionaries
+    return None if planned is None else obtain_dictionaries(planned, model, models, log)
+
+
+def obtain_dictionaries(
+    planned: PlannedDictionaries, model: Transformer, models: ModelStore, log: Log
+) -> DictionarySet:
+    """The dictionaries, frozen, on the model's device and in its precision.
+
+    Trained ones are trained under a lock, with checkpoints from which an interrupted training
+    resumes. Raises `HarnessError` for files that are no dictionaries or do not fit the model.
+    """
+    spec, store = planned.loaded.spec, models.dictionaries
+    if isinstance(spec, LoadDictionary):
+        read = load_dictionaries(locate(spec.path, planned.loaded.folder), spec.format)
+    else:
+        with store.lock(planned.id):
+            if store.exists(planned.id):
+                log(f"dictionaries {planned.name} [{planned.id[:12]}] are in the cache")
+            else:
+                _train(planned, spec, open_data(planned.cell.task), model, store, log)
+        store.verify(planned.id)
+        read = load_dictionaries(store.path(planned.id), "harness")
+    weight = model.embedding
+    return fitting(read, model.config).to(weight.device, weight.dtype).frozen()
+
+
+def _train(
+    planned: PlannedDictionaries,
+    spec: TrainDictionary,
+    data: TaskData,
+    model: Transformer,
+    store: ModelStore,
+    log: Log,
+) -> None:
+    log(f"training dictionaries {planned.name} [{planned.id[:12]}]")
+    began = time.perf_counter()
+    trainer = DictionaryTrainer(
+        model.to(torch.float32),
+        spec,
+        data,
+        data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+        scratch=store.scratch(planned.id),
+        log=log,
+        # Prompts whose answers are classes have no next token; others are the same tokens.
+        objective="answer" if classes_of(data) else "next_token",
+    )
+    dictionaries, history = trainer.run()
+    seconds = time.perf_counter() - began
+    folder = store.draft(planned.id)
+    save_dictionaries(dictionaries, folder)
+    _note(folder / "training.json", {"identity": dict(planned.identity), "history": history})
+    _note(folder / "timing.json", {"seconds": seconds})
+    store.publish(planned.id, folder)
+    log(f"trained dictionaries {planned.name} in {seconds:.0f} s")
+
+
+def _note(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    write(path, f"{text}\n".encode())

@@ -1,0 +1,188 @@
+"""Dictionaries from a spec to a table, and circuits of their features from a suite to a row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli.main import main
+from harness.runs.plan.dictionaries import plan_dictionaries
+from harness.spec.load import Library
+from harness.spec.types import Runtime
+
+TASK = """\
+spec_version: 1
+name: tiny
+title: A tiny task
+version: "1"
+tokenizer: {kind: characters, bos: true}
+data:
+  kind: generator
+  generator: brackets
+  seed: 0
+  params: {kinds: ["()", "[]"], lengths: [7, 9], max_depth: 3, min_distance: 2}
+evaluation: {ablation: interchange, positions: all, sizes: [0.1, 0.5, 1.0], discovery_pairs: 16,
+             test_pairs: 24}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8}
+  training: {objective: answer, steps: 5}
+"""
+DICTIONARY = """\
+spec_version: 1
+name: small
+title: Small dictionaries
+kind: train
+task: tiny
+dictionary: {features: 12, k: 3}
+training: {tokens: 2560, batch_tokens: 256, buffer_tokens: 1024}
+"""
+SUITE = """\
+spec_version: 1
+name: both
+title: Edges beside features
+tasks: [tiny]
+methods: [mask_gradient_ig]
+controls: [random]
+evaluations:
+  - {granularity: edge}
+  - {granularity: feature, dictionary: small, ablation: mean_positional}
+  - {granularity: feature, dictionary: small, component: features_and_errors}
+"""
+
+
+@pytest.fixture
+def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in (
+        ("tasks/tiny.yaml", TASK),
+        ("specs/dictionaries/small.yaml", DICTIONARY),
+        ("specs/suites/both.yaml", SUITE),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def harness(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def reported(*arguments: str) -> Any:
+    result = harness(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> None:
+    refused = harness("dictionary", "small")
+    assert refused.exit_code == 2
+    assert "are not trained yet; --train trains and keeps them" in refused.output
+    first = reported("dictionary", "small", "--train", "--pairs", "20", "--export", "out")
+    assert [one["site"] for one in first["sites"]] == ["a0.out", "m0.out"]
+    assert first["prompts"] == 20
+    assert (specs / "out" / "m0.out" / "cfg.json").is_file()
+    again = harness("dictionary", "small", "--pairs", "20", "--json")
+    assert "are in the cache" in again.stderr
+    assert json.loads(again.stdout) == first
+    text = harness("dictionary", "small", "--pairs", "20").stdout
+    assert "| all at once" in text
+    assert "12 features a site" in text
+    loaded = (
+        "kind: load\npath: ../../out\ntask: tiny\nspec_version: 1\ntitle: Loaded\nname: loaded\n"
+    )
+    (specs / "specs/dictionaries/loaded.yaml").write_text(loaded)
+    other = reported("dictionary", "loaded", "--pairs", "20")
+    for one, was in zip(other["sites"], first["sites"], strict=True):
+        assert one["ev"] == pytest.approx(was["ev"], abs=1e-5)
+    assert other["dictionary_id"] != first["dictionary_id"]
+
+
+@pytest.mark.slow  # 15 s: a run of six cells
+def test_feature_circuits_stand_beside_edge_circuits(specs: Path) -> None:
+    done = harness("run", "both")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(harness("table", "both", "--full", "--format", "json").stdout)
+    by_unit = {row["unit"]: row for row in rows if row["method"] == "random"}
+    assert set(by_unit) == {"edges", "features"}
+    totals = {row["total"] for row in rows if row["unit"] == "features"}
+    assert totals == {24, 26}
+    assert harness("verify").exit_code == 0
+    whole = [row for row in rows if row["unit"] == "features" and row["size"] == row["total"]]
+    assert whole
+    assert all(row["kl"] == pytest.approx(0, abs=1e-6) for row in whole)
+
+
+def test_a_cell_holds_the_identity_of_its_dictionaries(specs: Path) -> None:
+    cells = {cell["cell"] for cell in reported("plan", "both")[0]["cells"]}
+    text = (specs / "specs/dictionaries/small.yaml").read_text()
+    (specs / "specs/dictionaries/small.yaml").write_text(text.replace("k: 3", "k: 4"))
+    other = {cell["cell"] for cell in reported("plan", "both")[0]["cells"]}
+    assert len(cells & other) == 2  # those of edges
+    why = harness("why", next(iter(other - cells))[:12], "--spec", "both").stdout
+    assert "dictionary (" in why
+    assert "dictionary.dictionary.k = 4" in why or "dictionary.k = 4" in why
+
+
+def test_a_dictionary_of_another_model_is_refused(specs: Path) -> None:
+    suite = SUITE.replace("controls: [random]", "models: [small-4l-64]")
+    (specs / "specs/suites/both.yaml").write_text(suite)
+    refused = harness("plan", "both")
+    assert refused.exit_code == 2
+    assert "dictionaries 'small' are of model 'tiny'" in refused.output
+    assert "their features are no parts of it" in refused.output
+
+
+def test_the_threads_of_a_training_are_no_part_of_the_id(specs: Path) -> None:
+    loaded = Library().dictionary("small")
+    one, other = (plan_dictionaries(loaded, Runtime(threads=n)) for n in (1, 2))
+    assert one.id == other.id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("k: 3", "k: 13"), "dictionary.k: 13 of 12 features cannot be active"),
+        ((", k: 3", ""), "k is needed by topk and batchtopk"),
+        (("k: 3", "k: 3, activation: relu_l1"), "k is for topk and batchtopk"),
+        (("task: tiny", "task: tiny\nsites: [a1]"), "sites.0: a1 is not in the model's 1 layers"),
+        (("task: tiny", "task: tiny\nsites: [heads]"), "must be attention, mlp, embed, or a site"),
+        (("task: tiny", "task: tini"), "unknown task 'tini'; did you mean 'tiny'?"),
+    ],
+)
+def test_mistakes_in_dictionaries_are_named(
+    specs: Path, change: tuple[str, str], message: str
+) -> None:
+    (specs / "specs/dictionaries/small.yaml").write_text(DICTIONARY.replace(*change))
+    result = harness("validate", "small")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ("{granularity: feature, ablation: zero", "granularity 'feature' needs `dictionary`"),
+        ("{dictionary: small, ablation: zero", "granularity 'edge' has no features"),
+        ("{granularity: feature, dictionary: smal, ablation: zero", "unknown dictionary 'smal'"),
+    ],
+)
+def test_evaluations_name_dictionaries_that_there_are(
+    specs: Path, evaluation: str, message: str
+) -> None:
+    text = TASK.replace("{ablation: interchange", evaluation)
+    (specs / "tasks/tiny.yaml").write_text(text)
+    result = harness("validate", "tiny")
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_suite_must_allow_all_of_another_granularity(specs: Path) -> None:
+    suite = SUITE.replace("dictionary: small, ablation: mean_positional", "ablation: zero")
+    (specs / "specs/suites/both.yaml").write_text(suite)
+    result = harness("plan", "both")
+    assert "needs `dictionary`" in result.output
