@@ -31,7 +31,8 @@ Row = tuple[str, str, str]
 @click.option("--against", multiple=True, help="Overlap with this circuit too (several times).")
 @click.option(
     "--tests",
-    help="Only these of completeness, minimality, equivalence, independence, as a,b; or none.",
+    help="Only these of completeness, minimality, necessity, interchange, equivalence, "
+    "independence, as a,b; or none.",
 )
 @click.option("--pairs", type=click.IntRange(min=2), help="Prompt pairs (default: the task's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Of all draws (default: the cell's, 0).")
@@ -57,7 +58,7 @@ def command(
     include: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Measure CIRCUIT: faithfulness, completeness, minimality, three tests, overlap.
+    """Measure CIRCUIT: faithfulness, completeness, minimality, necessity, tests, overlap.
 
     CIRCUIT is a circuit file, the beginning of a cell's id, or RUN:CELL. On another split, or with
     --on on another task in the same model, this shows how far it transfers.
@@ -133,6 +134,7 @@ def _text(report: dict[str, Any]) -> str:
         f"in {report['model']} ({report['model_id'][:12]}); metric {report['metric']}; {choices}."
     )
     rows = [*_behaviour(report), *_completeness(report), *_minimality(report)]
+    rows += [*_necessity(report), *_interchange(report)]
     rows += [*_tests_rows(report), *_overlap(report)]
     lines = [[printable(text) for text in row] for row in rows]
     headers = ["measure", "value", "meaning"]
@@ -214,6 +216,33 @@ def _minimality(report: dict[str, Any]) -> list[Row]:
             shown = "not defined" if median is None else f"{median:.4f}"
             rows.append((f"median effect of {title}", shown, note))
     return rows
+
+
+def _necessity(report: dict[str, Any]) -> list[Row]:
+    if (needed := report.get("necessity")) is None:
+        return []
+    rows = []
+    for kind, title in (("task_loss", "task loss"), ("calibrated", "calibrated task loss")):
+        if needed[kind] is not None:
+            note = f"0.693 is chance; {_random(needed[kind], needed['sets'])}"
+            rows.append(
+                (f"{title} without the circuit", _shown(needed[kind]["without_circuit"]), note)
+            )
+    return rows
+
+
+def _interchange(report: dict[str, Any]) -> list[Row]:
+    if (moved := report.get("interchange")) is None:
+        return []
+    note = f"by the rest {_shown(moved['rest'])}; {_random(moved, moved['sets'])}"
+    return [(f"share of {report['metric']} that the circuit moves", _shown(moved["share"]), note)]
+
+
+def _random(one: dict[str, Any], sets: int) -> str:
+    mean, largest = one["random_mean"], one["random_largest"]
+    if mean is None:
+        return "no random sets"
+    return f"{sets} random sets of this size {mean:.3f}, at most {largest:.3f}"
 
 
 _VERDICTS = {

@@ -1,9 +1,9 @@
 """All measures of one circuit on one set of prompt pairs, as plain JSON data.
 
-Faithfulness and behaviour (`summary`), completeness, minimality, and the three tests of
-`hypothesis`. Estimates are those of `statistics`; shares divide by |F(N) - F(∅)|, as faithfulness
-does. Undefined values are null. Each part has random draws of its own, so that omitting one does
-not change the others.
+Faithfulness and behaviour (`summary`), completeness, minimality, necessity, interchange, and the
+three tests of `hypothesis`. Estimates are those of `statistics`; shares divide by |F(N) - F(∅)|, as
+faithfulness does. Undefined values are null. Each part has random draws of its own, so that
+omitting one does not change the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.evaluation import hypothesis
+from harness.evaluation import hypothesis, necessity
 from harness.evaluation.completeness import (
     Learner,
     greedy_knockout,
@@ -40,7 +40,14 @@ from harness.evaluation.summary import Summary
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.progress import through
 
-TESTS = ("completeness", "minimality", "equivalence", "independence")
+TESTS = (
+    "completeness",
+    "minimality",
+    "necessity",
+    "interchange",
+    "equivalence",
+    "independence",
+)
 
 _ROUNDING = 1e-5
 """Scores closer than this share of the largest are equal: single precision knows no better."""
@@ -53,7 +60,8 @@ class Effort:
     `subsets` random K, each element in with chance `subset_share`; greedy search of `greedy_steps`
     with `greedy_width` candidates each; minimality of at most `elements` elements, around ∅ and
     `contexts` random K (chance `context_share`, small so that the circuit still works);
-    `references` random elements that those of the circuit have to beat; `permutations` for HSIC.
+    `references` random elements that those of the circuit have to beat; `random_sets` of the
+    circuit's size that the model has to need less; `permutations` for HSIC.
     """
 
     subsets: int = 20
@@ -64,6 +72,7 @@ class Effort:
     contexts: int = 1
     context_share: float = 0.1
     references: int = 100
+    random_sets: int = 10
     permutations: int = hypothesis.PERMUTATIONS
 
 
@@ -245,6 +254,20 @@ class _Judgement:
             "rejected": bool(rejected),
             "redundant": rejected,
         }
+
+    # ------------------------------------------------------------ what the model needs
+    def necessity(self) -> dict[str, Any] | None:
+        """What is left of the task without the circuit, and without as many random elements."""
+        return necessity.necessity(self.setup, self.search, self.kept, self._random_sets())
+
+    def interchange(self) -> dict[str, Any] | None:
+        """How much of the corruption's effect the circuit's elements carry."""
+        return necessity.interchange(self.setup, self.kept, self._random_sets(), self.seed)
+
+    def _random_sets(self) -> list[Tensor]:
+        """The same for both."""
+        size, space = int(self.kept.sum()), self.setup.space
+        return necessity.random_sets(size, space, self.effort.random_sets, self._draws(7))
 
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from harness.evaluation.curve import Examples, Floats, evaluate_circuits, key_of
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.metrics.curve import ROUNDING, faithfulness
-from harness.progress import stage
+from harness.progress import stage, through
 from harness.spec.types import CircuitTarget
 
 CircuitOf = Callable[[int], Tensor]
@@ -150,3 +150,30 @@ class TargetSearch:
         values = evaluate_circuits(self.setup, list(fresh.values()), self.references).values
         for row, (n, kept) in enumerate(fresh.items()):
             self.add(n, kept, {name: array[row] for name, array in values.items()})
+
+
+# ---------------------------------------------------------------- clean-up
+PASSES = 2
+"""An element that was needed may be superfluous once others have gone."""
+
+
+def cleaned(kept: Tensor, scores: Tensor, holds: Callable[[Tensor], bool]) -> Tensor:
+    """The circuit [E] without each element whose loss `holds` allows, the weakest score first.
+
+    Gao et al. 2025 removed by hand what learned masks leave behind. The rest is small for its
+    target, and says less of the model: what was dropped may be what makes it necessary.
+    `holds`: whether a circuit still reaches its target. Cost: a circuit for each element, at most
+    `PASSES` times.
+    """
+    order = scores.argsort(stable=True).tolist()
+    for _ in range(PASSES):
+        before = int(kept.sum())
+        inside = [element for element in order if kept[element]]
+        for element in through(inside, "clean-up", "element"):
+            smaller = kept.clone()
+            smaller[element] = False
+            if holds(smaller):
+                kept = smaller
+        if int(kept.sum()) == before:
+            break
+    return kept

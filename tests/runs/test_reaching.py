@@ -16,10 +16,9 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.select import top_n
 from harness.discovery.problem import ActiveSet, Discovery
-from harness.evaluation.clean_up import cleaned
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
-from harness.evaluation.targets import TargetSearch, with_losses
+from harness.evaluation.targets import TargetSearch, cleaned, with_losses
 from harness.runs.compute.cell import compute_cell
 from harness.runs.compute.circuits import Ladder, verified
 from harness.runs.plan import ModelSource, make_cell

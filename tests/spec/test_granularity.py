@@ -66,6 +66,7 @@ def test_choices_with_one_legal_value_have_defaults(tmp_path: Path, tiny_task: s
         "inputs": "token",
         "head_bias": "unattached",
         "key_value_edges": "grouped",
+        "answers": "right",
     }
     resolved = task.resolved["evaluation"]
     assert {name: resolved[name] for name in choices} == choices

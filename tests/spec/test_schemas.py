@@ -112,7 +112,7 @@ def test_what_a_suite_may_change_is_what_an_evaluation_says() -> None:
 
 def test_choices_are_those_of_the_publication() -> None:
     six = ("granularity", "component", "ablation", "positions", "direction", "set")
-    assert (*six, "inputs", "head_bias", "key_value_edges") == types.CHOICES
+    assert (*six, "inputs", "head_bias", "key_value_edges", "answers") == types.CHOICES
 
 
 def test_the_default_component_is_that_of_edges() -> None:

@@ -14,6 +14,7 @@ from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixe
 from harness.datasets.repeats import pairs_with_repeats
 from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
+from harness.evaluation.other_answers import answered
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
 from harness.models.fit import require_tokens
@@ -88,9 +89,10 @@ def prepare(
     Means and learned constants are taken over the discovery pairs; `seed` draws the partners of
     these pairs and initialises learned constants. `classes`: the task's `answers`. `background`:
     what the model was trained on, as far as that is known, or means over it. `dictionaries`: of the
-    model, for circuits of features. Raises `HarnessError` for measures that the answers do not
-    allow.
+    model, for circuits of features. Raises `HarnessError` for measures or other answers that the
+    prompts do not allow.
     """
+    drawn = Drawn(*answered(drawn, choices.answers))
     patchable = make_patchable(model, choices, drawn, background, dictionaries)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)

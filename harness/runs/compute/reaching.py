@@ -13,8 +13,7 @@ from harness.circuits.select import select
 from harness.circuits.space import Space
 from harness.discovery.problem import ActiveSet, Discovery
 from harness.discovery.sizing import ranking_for
-from harness.evaluation.clean_up import cleaned
-from harness.evaluation.targets import TargetSearch
+from harness.evaluation.targets import TargetSearch, cleaned
 from harness.spec.types import CircuitTarget, Selection
 
 _LOG = logging.getLogger("harness")

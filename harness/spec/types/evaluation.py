@@ -210,6 +210,19 @@ class Evaluation:
             younger=True,
         ),
     ] = "grouped"
+    answers: Annotated[
+        Literal["right", "swapped", "nonsense"],
+        Key(
+            "Answers",
+            "Which answers circuits are found for and measured on: the task's, or as a control "
+            "`swapped` (good for bad) or `nonsense` (two tokens that answer no prompt stand for "
+            "the two sides). A search that succeeds with these says little by succeeding.",
+            ["swapped"],
+            choice=True,
+            changeable=True,
+            younger=True,
+        ),
+    ] = "right"
     metric: Annotated[
         Metric,
         Key(

@@ -42,6 +42,7 @@ class EvaluationChange:
     inputs: Inputs | None = None
     head_bias: HeadBias | None = None
     key_value_edges: KeyValueEdges | None = None
+    answers: Literal["right", "swapped", "nonsense"] | None = None
     metric: Metric | None = None
     sizes: Annotated[
         tuple[Size, ...] | None,
