@@ -11,7 +11,7 @@ from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.bridges.bridge import Bridge, logits_from, points_of, streams
-from harness.bridges.coupled import Terms, coupling, nmse, train_coupled
+from harness.bridges.coupled import Coupled, Terms, coupling, nmse, train_coupled
 from harness.bridges.transfer import (
     Carrier,
     Channel,
@@ -222,13 +222,13 @@ TRAINING = Training(
 )
 
 
-def dense_model(data: Quotes) -> Transformer:
+def dense_model(data: Quotes, steps: int) -> Transformer:
     model = random_model(
         TransformerConfig(n_heads=2, d_model=16, d_head=8, d_mlp=32, **SHAPE),  # type: ignore[arg-type]
         0,
     )
     optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    for step in range(120):
+    for step in range(steps):
         batch = data.training_batch("next_token", 32, step, 7)
         tokens, targets = torch.from_numpy(batch.tokens), torch.from_numpy(batch.targets)
         optimiser.zero_grad()
@@ -237,40 +237,50 @@ def dense_model(data: Quotes) -> Transformer:
     return model.requires_grad_(False)
 
 
+SPARSE = TransformerConfig(
+    n_heads=2,
+    d_model=32,
+    d_head=16,
+    d_mlp=64,
+    attention_sink=True,
+    bigram_table=True,
+    activation_sparsity=ActivationSparsity(keep=0.25),
+    **SHAPE,  # type: ignore[arg-type]
+)
+
+
+def trained(dense: Transformer, data: Quotes, steps: int) -> Coupled:
+    sparsity, spec = Sparsity(nonzero_fraction=0.125, embedding_fraction=0.5), TRAINING
+    spec = replace(spec, steps=steps)
+    held_out = HeldOutPairs(data.pairs(64, 2))
+    return train_coupled(dense, SPARSE, spec, sparsity, data, held_out, lambda text: None)
+
+
+def test_a_coupled_training_is_the_seeds_and_leaves_the_dense_model_alone():
+    data = Quotes()
+    dense = dense_model(data, steps=2)
+    before = {name: one.clone() for name, one in dense.named_parameters()}
+    one, other = trained(dense, data, 4), trained(dense, data, 4)
+    for module in ("model", "bridge"):
+        pair = (getattr(of, module).state_dict() for of in (one, other))
+        for weight, same in zip(*(each.values() for each in pair), strict=True):
+            assert torch.equal(weight, same)
+    assert [entry["step"] for entry in one.history] == [1, 4]
+    assert all(torch.equal(weight, before[name]) for name, weight in dense.named_parameters())
+    assert int(one.model.blocks[0].mlp_in.weight.count_nonzero()) <= 0.125 * 32 * 64
+
+
+@pytest.mark.slow  # about five seconds of an idle core
 def test_all_couplings_fall_and_a_channel_steers_the_dense_model():
     """A sparse model of 1/8 of the weights; the strongest channel beside random ones."""
     data = Quotes()
-    dense = dense_model(data)
-    before = {name: one.clone() for name, one in dense.named_parameters()}
-    config = TransformerConfig(
-        n_heads=2,
-        d_model=32,
-        d_head=16,
-        d_mlp=64,
-        attention_sink=True,
-        bigram_table=True,
-        activation_sparsity=ActivationSparsity(keep=0.25),
-        **SHAPE,  # type: ignore[arg-type]
-    )
-    sparsity = Sparsity(nonzero_fraction=0.125, embedding_fraction=0.5)
-    held_out = HeldOutPairs(data.pairs(64, 2))
-
-    def trained(steps: int):
-        spec = replace(TRAINING, steps=steps)
-        return train_coupled(dense, config, spec, sparsity, data, held_out, lambda text: None)
-
-    coupled = trained(60)
+    dense = dense_model(data, steps=120)
+    coupled = trained(dense, data, 60)
     first, last = coupled.history[0], coupled.history[-1]
     assert [one["step"] for one in coupled.history] == [1, 30, 60]
     for name in Terms._fields:
         assert last[name] < 0.7 * first[name], name
     assert last["training_loss"] < first["training_loss"]
-    kept = coupled.model.blocks[0].mlp_in.weight.count_nonzero()
-    assert int(kept) <= 0.125 * 32 * 64
-    assert all(torch.equal(one, before[name]) for name, one in dense.named_parameters())
-    again, other = trained(5), trained(5)
-    for one, same in zip(again.model.parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(one, same)
     batches: list[Batch] = list(Batches(data.pairs(64, 3), 64))
     carrier = Carrier.over(dense, coupled.model, coupled.bridge, batches)
     channel = rank_channels(coupled.model, batches)[0]

@@ -43,7 +43,7 @@ name: dense
 title: Dense
 kind: train
 architecture: {n_layers: 1, n_heads: 2, d_model: 16}
-training: {objective: answer, steps: 40, batch_size: 16, learning_rate: 0.01, warmup_steps: 2}
+training: {objective: answer, steps: 4, batch_size: 16, learning_rate: 0.01, warmup_steps: 2}
 """
 SPARSE = """
 spec_version: 1
@@ -53,7 +53,7 @@ kind: train
 architecture:
   {n_layers: 1, n_heads: 2, d_model: 32, norm: rmsnorm, attention_sink: true, bigram_table: true,
    activation_sparsity: {keep: 0.25}}
-training: {objective: answer, steps: 12, batch_size: 16, warmup_steps: 2, evaluate_every: 6,
+training: {objective: answer, steps: 4, batch_size: 16, warmup_steps: 2, evaluate_every: 2,
   learning_rate: 0.03, epsilon: 0.1, gradient: divide_by_rms}
 sparsity: {nonzero_fraction: 0.125, embedding_fraction: 0.5}
 """
@@ -85,7 +85,7 @@ def test_a_bridge_is_trained_once_and_steered_by_any_channel(folder):
     first = run(folder, "--json")
     assert first.exit_code == 0, first.output
     report = json.loads(first.stdout)
-    assert [one["step"] for one in report["history"]] == [1, 6, 12]
+    assert [one["step"] for one in report["history"]] == [1, 2, 4]
     assert {"nmse_encode", "nmse_decode", "kl_encode", "kl_decode"} <= report["history"][0].keys()
     steered = report["transfer"]
     assert steered["strengths"] == [0, 0.05, 0.1, 0.25, 0.5, 1]
