@@ -20,10 +20,6 @@ from harness.tracing.run import FrozenRun, Place, frozen_run
 from harness.tracing.target import Target, part_target, score_target, single_logit
 
 every_architecture = pytest.mark.parametrize("name", NAMES)
-every_code = pytest.mark.parametrize("code", CODES)
-precisions = pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)]
-)
 
 
 def logit(run: FrozenRun, token: int = LENGTH - 1, output: int = 3) -> Target:
@@ -36,7 +32,7 @@ def activities(run: FrozenRun) -> Iterator[Target]:
         if writer.kind in ("feature", "neuron"):
             for token in (0, LENGTH - 1):
                 present = (writer.main.units[token] >= 0).nonzero().flatten().tolist()
-                for column in present[:: max(1, len(present) // 3)]:
+                for column in present[:: max(1, len(present) // 2)]:
                     yield part_target(run, Place(at, token, column))
 
 
@@ -57,21 +53,18 @@ def targets(run: FrozenRun) -> Iterator[Target]:
 
 # ---------------------------------------------------------------- sums
 @every_architecture
-@every_code
-@precisions
-def test_contributions_sum_to_every_kind_of_target(name, code, dtype, tolerance):
+@pytest.mark.parametrize(
+    ("code", "dtype", "tolerance"),
+    [(code, torch.float64, 1e-10) for code in CODES if code != "modules"]
+    + [("dictionaries", torch.float32, 1e-4), ("modules", torch.float32, 1e-4)],
+)
+def test_contributions_and_the_leaf_budget_sum_to_every_kind_of_target(
+    name, code, dtype, tolerance
+):
     run, _ = run_of(name, code, dtype)
     for target in targets(run):
         own = run.influence(target.stream[None], target.below).sum()
         assert float(own) + target.constant == pytest.approx(target.value, abs=tolerance)
-
-
-@every_architecture
-@every_code
-@precisions
-def test_the_leaf_budget_sums_to_every_kind_of_target(name, code, dtype, tolerance):
-    run, _ = run_of(name, code, dtype)
-    for target in targets(run):
         budget = total_influence(run, target).budget
         assert sum(budget.values()) == pytest.approx(target.value, abs=tolerance)
         assert budget["cut"] == 0
@@ -162,7 +155,7 @@ def test_a_part_taken_out_changes_features_by_its_influence(name):
 
 def some_parts(run: FrozenRun) -> Iterator[Place]:
     for at, writer in enumerate(run.writers):
-        for token in (0, 3, 5):
+        for token in (0, 5):
             present = (writer.units[token] >= 0).nonzero().flatten().tolist()
             for column in {*present[:: max(1, len(present) // 2)], present[-1]}:
                 yield Place(at, token, column)
@@ -238,12 +231,12 @@ def test_through_gates_an_activity_is_its_integrated_gradient():
     z = torch.linspace(-3, 3, 31, dtype=torch.float64)
     for name in ("gelu", "gelu_tanh", "silu", "tanh", "gelu_quick"):
         total = torch.zeros_like(z)
-        steps = 2000
+        steps = 400
         for step in range(steps):
             point = (z * (step + 0.5) / steps).requires_grad_()
             (gradient,) = torch.autograd.grad(ACTIVATIONS[name](point).sum(), point)
             total += gradient / steps
-        torch.testing.assert_close(GATES[name](z), total, rtol=0, atol=1e-6)
+        torch.testing.assert_close(GATES[name](z), total, rtol=0, atol=1e-5)
 
 
 # ---------------------------------------------------------------- refusals

@@ -22,7 +22,7 @@ def traced(run: FrozenRun) -> PromptTrace:
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("name", ["gpt2-like", "gemma-like", "parallel", "sinks-bigrams"])
+@pytest.mark.parametrize("name", ["gpt2-like", "gemma-like"])
 def test_every_kind_is_measured(name, code):
     run, _ = run_of(name, code)
     rows = {row.kind: row for row in validity([traced(run)], 6)}
