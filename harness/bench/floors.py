@@ -28,6 +28,9 @@ B + U/T, and in these units
                                    above, U/T; the mean over edges
     node_patching                  B + F + Σ over writers of (what is above + U/T)
     evaluation                     F + X             evaluation+counterfactual: B + F + X
+    abs_topk(share)                3·(B + U)         a plain forward+backward, activations sparse
+    attention, attention+sinks     7·H·K·(T+1)/2     of one layer: scores and mix forward, and five
+                                                     such products backward; half of keys are seen
 Rows of a small circuit count the nodes that it needs and the edges between them. Ratios can lie
 below a floor where the denominator's multiply-adds (weight gradients) run slower.
 """
@@ -37,7 +40,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.bench.rows import HELD_STEPS, IG_STEPS, MASK_STEPS, SMALL
+from harness.bench.rows import HELD_STEPS, IG_STEPS, KEPT, MASK_STEPS, SMALL
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.models.config import TransformerConfig
@@ -51,6 +54,7 @@ def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str
     masked = 2 * forward + 3 * mixing
     step = blocks + forward + masked
     small_forward, small_mixing = work.blocks_of(nodes) + answer, work.mixing_of(nodes)
+    plain = 3 * (blocks + config.d_model * config.n_outputs)
     costs = {
         "eap": blocks + 2 * forward + mixing,
         f"eap_ig({IG_STEPS})": blocks + IG_STEPS * 2 * forward + mixing,
@@ -68,9 +72,10 @@ def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str
         "node_patching": blocks + forward + work.replaced(),
         "information_flow_routes": blocks + work.reached() * config.d_model,
         "activation_patching per edge": work.patched() / work.graph.n_edges,
+        f"abs_topk({KEPT})": plain,
+        **dict.fromkeys(("attention", "attention+sinks"), work.one_attention),
         **dict.fromkeys(MASK_STEPS, step),
     }
-    plain = 3 * (blocks + config.d_model * config.n_outputs)
     return {name: cost / plain for name, cost in costs.items()}
 
 
@@ -94,6 +99,11 @@ class _Work:
     def heads(self) -> int:
         """Of a layer's attention, all of whose outputs are projected."""
         return (self.config.n_read_maps + self.config.n_heads) * self.one_map
+
+    @property
+    def one_attention(self) -> float:
+        """Of a layer's scores and mixes, forward and backward, under a causal mask."""
+        return 3.5 * self.config.n_heads * self.config.d_head * (self.length + 1)
 
     @property
     def mlp(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.discovery.registry import built_in
 
 IG_STEPS = 5
+KEPT = 0.25
 HELD_STEPS = 2
 SMALL = "@0.5%"
 
@@ -36,6 +37,9 @@ OTHERS = (
     "node_patching",
     "information_flow_routes",
     "activation_patching per edge",
+    f"abs_topk({KEPT})",
+    "attention",
+    "attention+sinks",
     *MASK_STEPS,
 )
 """Measured where they are named."""

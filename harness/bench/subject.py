@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.bench.models import shape_of
-from harness.bench.rows import HELD_STEPS, IG_STEPS, MASK_STEPS, SMALL
+from harness.bench.rows import HELD_STEPS, IG_STEPS, KEPT, MASK_STEPS, SMALL
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
@@ -28,11 +28,12 @@ from harness.discovery.patching.cost import seconds_per_edge
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
+from harness.models.attention import attention
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.compute.cost import plain_forward_backward
 from harness.runs.compute.machine import use_runtime
-from harness.spec.types import Runtime
+from harness.spec.types import ActivationSparsity, Runtime
 
 KEPT_SHARE = 0.05
 SMALL_SHARE = 0.005
@@ -145,6 +146,26 @@ class Subject:
         """Seconds of one edge of activation patching, the mean over a sample."""
         return lambda: seconds_per_edge(self.problem())
 
+    def sparse(self, keep: float) -> Run:
+        """A plain forward and backward of the model with AbsTopK at every site."""
+        config = replace(self.config, activation_sparsity=ActivationSparsity(keep=keep))
+        dtype = self.model.embedding.dtype
+        model = random_model(config, 0, self.bench.device, dtype)
+        return lambda: plain_forward_backward(model, self.batch.clean)
+
+    def attention(self, sinks: bool) -> Run:
+        """Causal attention of one layer's heads, forward and backward, with sinks or without."""
+        config, like = self.config, self.model.embedding
+        shape = (3, *self.batch.clean.shape, config.n_heads, config.d_head)
+        reads = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
+        sink = like.new_zeros(config.n_heads).requires_grad_() if sinks else None
+
+        def run() -> None:
+            q, k, v = reads.requires_grad_().transpose(2, 3)
+            attention(q, k, v, causal=True, sink=sink).sum().backward()
+
+        return run
+
     def evaluation(self, mask: Tensor, cached: bool = True) -> Run:
         """One circuit, and its counterfactual unless that is cached."""
         counterfactual = self.counterfactuals.of(self.batch) if cached else None
@@ -176,6 +197,9 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     "node_patching": lambda subject: subject.method("node_patching"),
     "information_flow_routes": lambda subject: subject.method("information_flow_routes"),
     "activation_patching per edge": Subject.patched_edge,
+    f"abs_topk({KEPT})": lambda subject: subject.sparse(KEPT),
+    "attention": lambda subject: subject.attention(sinks=False),
+    "attention+sinks": lambda subject: subject.attention(sinks=True),
     **{name: partial(Subject.mask_step, kind=kind) for name, kind in MASK_STEPS.items()},
 }
 """The run of each row; caches that a row may use are filled when its run is created."""

@@ -39,6 +39,7 @@ from harness.cli import options
     show_default=True,
     help="What MLPs without a dictionary are taken apart into.",
 )
+@click.option("--dictionary", help="Take modules apart into the features of this spec.")
 @click.option(
     "--above",
     type=float,
@@ -70,6 +71,7 @@ def command(
     keep: str,
     nodes: int,
     mlps: str,
+    dictionary: str | None,
     above: float | None,
     branches: int,
     depth: int,
@@ -87,17 +89,18 @@ def command(
     from harness.cli.choose import checked_task, default_runtime, log, model_source
     from harness.disk import write
     from harness.reports.screens.trace import trace_text
+    from harness.runs.plan.dictionaries import plan_dictionaries
     from harness.runs.services.trace import TraceRequest, trace_prompt
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
     from harness.tracing.keep import KeepRule
 
     library = Library(include)
-    loaded = checked_task(library, task)
+    loaded, runtime = checked_task(library, task), default_runtime(library)
     request = TraceRequest(
         loaded,
         model_source(library, loaded, model),
-        default_runtime(library),
+        runtime,
         split,
         prompt,
         corrupted,
@@ -105,6 +108,7 @@ def command(
         KeepRule.parse(keep),
         nodes,
         "modules" if mlps == "modules" else "neurons",
+        None if dictionary is None else plan_dictionaries(library.dictionary(dictionary), runtime),
         above,
         train,
     )

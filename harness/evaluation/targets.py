@@ -78,11 +78,33 @@ class TargetSearch:
         search.add(len(everything), everything, examples.row(-1))
         return search
 
+    def inside(self, circuit_of: CircuitOf, limit: int) -> TargetSearch:
+        """A search among circuits of at most `limit` elements, the largest of which is measured.
+
+        Where that one misses a target, none of them is said to reach it.
+        """
+        search = TargetSearch(self.setup, self.references, circuit_of, self.empty, self.whole)
+        search.means[0] = self.means[0]
+        search._measure([limit])
+        return search
+
+    def reaches(self, kept: Tensor, target: CircuitTarget) -> bool:
+        """Whether a circuit [E] of any kind reaches a target."""
+        means = self._by_circuit.get(key_of(kept))
+        if means is None:
+            values = evaluate_circuits(self.setup, [kept], self.references).values
+            means = self._note(kept, {name: array[0] for name, array in values.items()})
+        return reached(target, means)
+
     def add(self, n: int, kept: Tensor, values: Mapping[str, Floats]) -> None:
         """Note a circuit C_n that was measured: values [n_pairs] by measure."""
+        self.means[n] = self._note(kept, values)
+
+    def _note(self, kept: Tensor, values: Mapping[str, Floats]) -> Mapping[str, float]:
         means = {name: float(x.mean()) for name, x in values.items()}
         means["faithfulness"] = float(faithfulness(means["metric"], self.empty, self.whole))
-        self.means[n] = self._by_circuit[key_of(kept)] = means
+        self._by_circuit[key_of(kept)] = means
+        return means
 
     def smallest(self, targets: Sequence[CircuitTarget]) -> list[int | None]:
         """For each target the smallest n that reaches it; None where not even all elements do."""

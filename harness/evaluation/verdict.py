@@ -28,6 +28,8 @@ RIGHT = 0.9
 MOVED = 0.1
 """Where answers are right either way, the share of the metric that has to move."""
 
+EDGES = "edges"
+
 _Z = 1.96
 _REPLACED = {"interchange": "corruption", "resample": "ablation with other prompts"}
 
@@ -38,6 +40,8 @@ class Verdict:
 
     `accuracies`: of the model and of the empty circuit; None where the answers are numbers.
     `faults`: why circuits of this task and model explain nothing; such circuits are not ranked.
+    `unit`: what was dropped: without its edges a model is that of the corrupted prompt, without its
+    channels not, as embeddings are none.
     """
 
     metric: str
@@ -47,6 +51,7 @@ class Verdict:
     high: float
     accuracies: tuple[float, float] | None
     faults: tuple[str, ...]
+    unit: str = EDGES
 
     def __str__(self) -> str:
         """One line: what moves the metric by how much, both accuracies, and the first fault."""
@@ -59,6 +64,8 @@ class Verdict:
 
     @property
     def _cause(self) -> str:
+        if self.unit != EDGES:
+            return f"{self.ablation} ablation of all {self.unit}"
         return _REPLACED.get(self.ablation, f"{self.ablation} ablation")
 
 
@@ -89,6 +96,7 @@ def verdict(
         whole["metric"],
         empty["metric"],
         None if numbers else (accuracies[0], accuracies[1]),
+        setup.space.unit,
     )
 
 
@@ -98,6 +106,7 @@ def verdict_of(
     whole: ArrayLike,
     empty: ArrayLike,
     accuracies: tuple[Mapping[str, Any], Mapping[str, Any]] | None,
+    unit: str = EDGES,
 ) -> Verdict:
     """The verdict on metrics [n] of the model and of the empty circuit, pair by pair.
 
@@ -109,7 +118,7 @@ def verdict_of(
     w, e = np.asarray(whole, np.float64), np.asarray(empty, np.float64)
     moved = float((w - e).mean())
     low, high = interval(shared_resamples(len(w)) @ (w - e))
-    verdict = Verdict(metric, ablation, moved, low, high, None, ())
+    verdict = Verdict(metric, ablation, moved, low, high, None, (), unit)
     if accuracies is not None:
         verdict = replace(
             verdict, accuracies=(accuracies[0]["value"] or 0.0, accuracies[1]["value"] or 0.0)

@@ -70,7 +70,10 @@ def columns_for(board: Board, layout: Layout) -> tuple[list[Column], list[str]]:
     if layout.wide:
         return [every[name] for name in _wide(board)], []
     targets = board.facts is not None and has_targets(board.facts)
-    columns = [every[name] for name in (OF_TARGETS if targets else USUAL)]
+    names = list(OF_TARGETS if targets else USUAL)
+    if _counts_weights(board):
+        names.insert(names.index("faithfulness"), "weights")
+    columns = [every[name] for name in names]
     left_out: list[str] = []
     for name in EXPENDABLE:
         if layout.width is None or _width(columns, board.lines) <= layout.width:
@@ -83,11 +86,17 @@ def columns_for(board: Board, layout: Layout) -> tuple[list[Column], list[str]]:
 def _wide(board: Board) -> list[str]:
     return [
         *("rank", "method", "cmd", "cpr", "cmd_log", "size_at", "size", "bits"),
+        *(["weights"] if _counts_weights(board) else []),
         *("faithfulness", "kl", "accuracy", *board.chosen),
         *(TRUTH_NAMES if any(line.recovery for line in board.lines) else ()),
         *("cost", *(["wall"] if any(x.cost_fb_wall is not None for x in board.lines) else [])),
         "seeds",
     ]
+
+
+def _counts_weights(board: Board) -> bool:
+    """Whether circuits have a second size, the weights between their channels."""
+    return any(line.weights is not None for line in board.lines)
 
 
 def _width(columns: Sequence[Column], lines: Sequence[Line]) -> int:
@@ -148,6 +157,7 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
         *map(reach, LEVELS),
         Column("size", f"{unit}{at}", lambda line: "" if line.size is None else str(line.size)),
         Column("bits", MEASURES["bits"].heading(at), lambda line: number(line.bits, 1)),
+        Column("weights", f"weights{at}", lambda line: number(line.weights, 0)),
         Column("faithfulness", f"f{at} ↑", lambda line: estimate(line.faithfulness)),
         Column("kl", MEASURES["kl"].heading(at), lambda line: estimate(line.kl)),
         Column("accuracy", MEASURES["accuracy"].heading(at), lambda line: estimate(line.accuracy)),
@@ -163,7 +173,7 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
 
 NAMES = (
     *("rank", "method", *AREAS, "size_at", *(f"size_at_{level}" for level in LEVELS)),
-    *("size", "bits", "faithfulness", "kl", "accuracy", *measures_with_role("extra")),
+    *("size", "bits", "weights", "faithfulness", "kl", "accuracy", *measures_with_role("extra")),
     *(*TRUTH_NAMES, "cost", "wall", "seconds", "peak_mib", "seeds"),
 )
 """All columns that a table for people can have; measures only where the task has chosen them."""

@@ -77,6 +77,9 @@ class Line:
     reach_from: SizeAt | None = None  # how `reach` was found
     size: int | None = None  # elements left at the stated size, median over seeds
     bits: float | None = None  # that name a circuit of this size
+    weights: int | None = (
+        None  # between its channels, median over seeds; None of other granularities
+    )
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
     accuracy: Estimate | None = None
@@ -188,6 +191,7 @@ def cell_verdict(cell: StoredCell) -> Verdict:
         data.whole,
         data.empty,
         None if numeric(result) else accuracies,
+        unit_of(result),
     )
 
 
@@ -269,6 +273,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         reach_from=size_at_of(results),
         size=size,
         bits=None if size is None else bits(size, total_of(results[0])),
+        weights=None if size is None else _median([p["counts"].get("weights") for p in points]),
         faithfulness=at_size("faithfulness", [d.faithfulness_draws[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),

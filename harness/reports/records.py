@@ -35,6 +35,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     columns["unit"] = None if board.facts is None else unit_of(board.facts)
     columns["total"] = None if board.facts is None else total_of(board.facts)
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
+    columns["weights"] = line.weights
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),

@@ -56,8 +56,9 @@ COLUMNS: Mapping[str, str] = {
     "max_pairs_drawn": WHOLE,  # learned masks alone: the most that one training takes of them
     "requested": WHOLE,  # elements asked for at most
     "target": TEXT,  # what the circuit is the smallest to reach; null where a size was asked for
-    "reached": TEXT,  # yes, or no where not even all elements reach the target
+    "reached": TEXT,  # yes, `not on test pairs` if searched on others, or no where nothing does
     "cost_fb_wall": REAL,  # by wall time; null where `cost_fb` is that, in older results
+    "weights": WHOLE,  # not zero, between kept channels; null at other granularities
 }
 
 
@@ -129,6 +130,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
             **_target(point),
             "size": point["size"],
             "bits": bits(point["size"], total),
+            "weights": point["counts"].get("weights"),
             "sparsity": point["sparsity"],
             "kl": value(point["kl"]),
             "logit_diff": value(point["logit_diff"]),
@@ -144,7 +146,9 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
 def _target(point: Mapping[str, Any]) -> Row:
     if point["target"] is None:
         return {}
-    return {"target": label_of(point), "reached": "yes" if point["target"]["reached"] else "no"}
+    held = point["target"]["reached"] and point["target"].get("held", True)
+    says = "yes" if held else "not on test pairs" if point["target"]["reached"] else "no"
+    return {"target": label_of(point), "reached": says}
 
 
 def max_pairs_drawn(method: Mapping[str, Any]) -> int | None:

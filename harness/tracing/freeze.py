@@ -70,6 +70,8 @@ def _added(model: Transformer, tokens: Tensor) -> Tensor | None:
     parts = []
     if model.unembedding_bias is not None:
         parts.append(model.unembedding_bias.expand(len(tokens), -1))
+    if model.config.bigram_table:
+        parts.append(F.embedding(tokens, model.bigram_table))
     return sum(parts[1:], parts[0]) if parts else None
 
 
@@ -116,7 +118,7 @@ def _post(norm: Norm | None, out: Tensor, mask: Tensor | None) -> FrozenNorm | N
 
 def _mask(block: Block, kind: str, values: Values) -> Tensor | None:
     """What AbsTopK kept at a site of the run, [T, width]; None where it keeps all."""
-    if kind not in getattr(block, "kept", {}):
+    if kind not in block.kept:
         return None
     value = values[f"{kind[0]}{block.layer}{kind[1:]}"]
     return (value != 0).to(value.dtype)

@@ -25,6 +25,16 @@ model:
   architecture: {n_layers: 1, n_heads: 2, d_model: 8}
   training: {objective: answer, steps: 1, batch_size: 4}
 """
+DICTIONARY = """\
+spec_version: 1
+name: tiny
+title: A tiny dictionary
+kind: train
+task: board
+sites: [attention, mlp]
+dictionary: {activation: topk, features: 12, k: 3}
+training: {tokens: 2000, batch_tokens: 64, buffer_tokens: 512}
+"""
 
 
 @pytest.fixture
@@ -95,6 +105,26 @@ def test_a_file_for_another_tool_is_written(board: Any) -> None:
         shown["target"]["name"],
         *(node["name"] for node in shown["nodes"]),
     }
+
+
+def test_modules_are_taken_apart_into_features(board: Any) -> None:
+    board.write("specs/dictionaries/tiny.yaml", DICTIONARY)
+    report(board, "board")
+    missing = board("trace", "board", "--dictionary", "tiny", code=2).stderr
+    assert "dictionaries tiny are not trained yet; --train trains them" in missing
+    shown = report(board, "board", "--dictionary", "tiny", "--keep", "abs:0")
+    assert {node["kind"] for node in shown["nodes"]} >= {"feature", "error", "embed"}
+    assert shown["budget"]["error"] != 0
+    assert sum(shown["budget"].values()) == pytest.approx(shown["target"]["value"], abs=1e-5)
+    assert 0 < shown["replacement"] < 1
+    feature = next(n for n in shown["nodes"] if n["kind"] == "feature" and n["writer"] == "m0")
+    target = f"feature:{feature['name']}"
+    traced = report(board, "board", "--dictionary", "tiny", "--target", target)
+    assert traced["target"]["value"] == pytest.approx(feature["activity"])
+    text = board("trace", "board", "--dictionary", "tiny").stdout
+    assert "dictionaries tiny: " in text
+    harness_task = board("trace", "toy", "--dictionary", "tiny", "--train", code=2).stderr
+    assert "dictionaries tiny are of model" in harness_task
 
 
 def test_what_is_not_there_is_refused(board: Any) -> None:

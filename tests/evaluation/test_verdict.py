@@ -36,6 +36,8 @@ def test_the_line_says_what_moves_by_how_much() -> None:
     assert found.low < 12.1 < found.high
     other = replace(found, ablation="mean", accuracies=None)
     assert str(other) == "mean ablation moves logit_diff by 12.1 ± 0.4"
+    channels = replace(found, accuracies=None, unit="channels")
+    assert str(channels) == "interchange ablation of all channels moves logit_diff by 12.1 ± 0.4"
 
 
 def test_a_corruption_that_changes_nothing_is_a_fault() -> None:

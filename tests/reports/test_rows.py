@@ -14,16 +14,18 @@ from support.fake_cells import a_cell, a_task
 from support.stored_cells import cell_of, stored
 
 from harness.discovery.registry import built_in, make_method
+from harness.reports.columns import Layout
 from harness.reports.leaderboard import leaderboard
+from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS, columns_of, frame, rows, write_parquet
-from harness.reports.table import render, render_rows
+from harness.reports.table import WIDE, render, render_rows
 from harness.spec.load import Library
 
 CONTRACT = (
     "task, model, method, granularity, ablation, seed, n_examples, unit, total, size, bits, "
     "sparsity, kl, logit_diff, accuracy, faithfulness, cpr, cmd, auroc, seconds, peak_mib, "
     "cost_fb, status, cell, variant, n_discovery, max_pairs_drawn, requested, target, reached, "
-    "cost_fb_wall"
+    "cost_fb_wall, weights"
 )
 
 
@@ -169,3 +171,23 @@ def test_parquet_reads_back(tmp_path: Path) -> None:
     cells = stored(tmp_path / "run", [cell_of("best")], [cell_of("worse")])
     write_parquet(cells, tmp_path / "rows.parquet")
     assert pl.read_parquet(tmp_path / "rows.parquet").equals(frame(cells))
+
+
+def test_circuits_of_channels_have_a_second_size(tmp_path: Path) -> None:
+    """Weights between channels: in rows, in records, and in a column where a line has them."""
+    cells = stored(tmp_path / "run", [cell_of("best"), cell_of("best", seed=1), cell_of("worse")])
+    assert {row["weights"] for row in rows(cells)} == {None}
+    assert "weights" not in render(leaderboard(cells), "github", WIDE)
+    for number, cell in enumerate(cells):
+        for point in cell.result["curve"]:
+            point["counts"] = {"channels": point["size"], "weights": 7 * point["size"] + number}
+    assert [row["weights"] for row in rows(cells[:1])] == [14, 140, 700, 1400]
+    board = leaderboard(cells)
+    lines = {line.method: line.weights for line in board.boards[0].lines}
+    assert lines == {"best": 140, "worse": 142, "whole model": None, "empty circuit": None}
+    for layout in (Layout(), WIDE):
+        text = " ".join(render(board, "github", layout).split())
+        assert "| weights @10% | f @10% ↑ |" in text
+        assert "| 140 |" in text
+    (records,) = (one["lines"] for one in as_data(board)["boards"])
+    assert {one["weights"] for one in records} == {140, 142, None}

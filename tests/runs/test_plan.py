@@ -61,7 +61,7 @@ LEFT_OUT: dict[type, str] = {
     "runtime",
     types.Exclusion: "task model method evaluation",
     types.EvaluationChange: "ablation positions inputs head_bias key_value_edges metric sizes "
-    "counts targets discovery_pairs discovery_repeats test_pairs",
+    "counts targets searched_on discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 

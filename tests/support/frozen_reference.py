@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.dictionaries.dictionary import Dictionary
+from harness.models.sites import tapped_run
 from harness.models.transformer import Transformer
 from support.slow_reference import SlowModel, activation
 
@@ -30,6 +31,8 @@ class FrozenReference(SlowModel):
         super().__init__(model)
         self.tokens, self.dictionaries = tokens, dictionaries
         self.notes: dict[Any, Tensor] = {}
+        self.own: dict[str, Tensor] = {}
+        tapped_run(model, tokens[None], lambda site, x: self.own.setdefault(site, x[0])[None])
         self.plain = self.run({})
 
     def noted(self, key: Any, value: Tensor) -> Tensor:
@@ -79,13 +82,17 @@ class FrozenReference(SlowModel):
             x = x + write(f"a{layer}", out)
             if c.d_mlp:
                 read = self.frozen_norm(f"{block}.mlp_norm", before if c.parallel else x)
-                written = self._linear(f"{block}.mlp_out", self.hidden(layer, read))
+                hidden = self.hidden(layer, self.sparse(layer, "m.in", read))
+                written = self._linear(f"{block}.mlp_out", hidden)
                 if c.post_norms:
                     written = self.frozen_norm(f"{block}.mlp_post_norm", written)
+                written = self.sparse(layer, "m.out", written)
                 x = x + write(f"m{layer}", self.coded(f"m{layer}.out", written))
         logits = self.frozen_norm("final_norm", x) @ w["embedding" if c.tied else "unembedding"].T
         if c.unembed_bias:
             logits = logits + w["unembedding_bias"]
+        if c.bigram_table:
+            logits = logits + w["bigram_table"][self.tokens]
         if c.logit_softcap is not None:
             cap = c.logit_softcap
             logits = logits * self.noted("cap", cap * (logits / cap).tanh() / logits)
@@ -93,7 +100,7 @@ class FrozenReference(SlowModel):
 
     def attention(self, layer: int, x: Tensor) -> Tensor:
         c, block = self.c, f"blocks.{layer}"
-        read = self.frozen_norm(f"{block}.attention_norm", x)
+        read = self.sparse(layer, "a.in", self.frozen_norm(f"{block}.attention_norm", x))
         shared = c.n_heads // c.n_groups
         total = torch.zeros_like(x)
         for head in range(c.n_heads):
@@ -104,12 +111,20 @@ class FrozenReference(SlowModel):
                 )
                 for rows in (head, c.n_heads + group, c.n_heads + c.n_groups + group)
             )
-            pattern = self.noted((layer, head), self._attention_scores(layer, q, k).softmax(-1))
+            q, k, v = (
+                self.sparse(layer, f"a.{part}", x, head if part == "q" else group)
+                for part, x in zip("qkv", (q, k, v), strict=True)
+            )
+            pattern = self.noted(
+                (layer, head), self.looks(layer, head, self._attention_scores(layer, q, k))
+            )
             part = self.w[f"{block}.out_map.weight"][:, head * c.d_head : (head + 1) * c.d_head]
             total = total + (pattern @ v) @ part.T
         bias = self.w.get(f"{block}.out_map.bias")
         total = total if bias is None else total + bias
-        return self.frozen_norm(f"{block}.attention_post_norm", total) if c.post_norms else total
+        if c.post_norms:
+            total = self.frozen_norm(f"{block}.attention_post_norm", total)
+        return self.sparse(layer, "a.out", total)
 
     def hidden(self, layer: int, read: Tensor) -> Tensor:
         """The hidden layer with gates as they were; a product of two in two halves."""
@@ -123,5 +138,14 @@ class FrozenReference(SlowModel):
             up = z[..., m:]
             up_then, gate_then = self.noted((layer, "up"), up), self.noted((layer, "in"), gate)
             out = (share * gate * up_then + share * gate_then * up) / 2
+        out = self.sparse(layer, "m.hidden", out)
         self.values[f"m{layer}.hidden"] = out
         return out
+
+    def sparse(self, layer: int, kind: str, x: Tensor, head: int | None = None) -> Tensor:
+        """What AbsTopK kept at a site in the model's own run stays."""
+        if self.c.activation_sparsity is None:
+            return x
+        kept = self.own[f"{kind[0]}{layer}{kind[1:]}"] != 0
+        width = self.c.d_head
+        return x * (kept if head is None else kept[:, head * width : (head + 1) * width])

@@ -8,8 +8,12 @@ from torch import Tensor
 from harness.dictionaries.dictionary import Dictionary, random_dictionary
 from harness.models.sites import sites
 from harness.models.transformer import Transformer
+from harness.spec.types import ActivationSparsity
 from harness.tracing.run import FrozenRun, MLPCode, frozen_run
-from support.slow_reference import small_model
+from support.slow_reference import ARCHITECTURES, small_model
+
+NAMES = (*ARCHITECTURES, "weight-sparse", "weight-sparse-gemma")
+"""Every architecture, and two with AbsTopK at every site."""
 
 CODES = ("dictionaries", "hidden", "neurons", "modules")
 LENGTH = 6
@@ -22,7 +26,7 @@ def tokens(seed: int = 3) -> Tensor:
 
 def dictionaries(model: Transformer, *kinds: str, features: int = 30) -> dict[str, Dictionary]:
     """Random dictionaries of sites of these kinds, each with another activation, biases too."""
-    made_by_site = {}
+    by_site = {}
     chosen = [site for site in sites(model.config) if site.kind in kinds]
     draw = torch.Generator().manual_seed(7)
     for at, site in enumerate(chosen):
@@ -35,15 +39,23 @@ def dictionaries(model: Transformer, *kinds: str, features: int = 30) -> dict[st
             one.decoder_bias.normal_(generator=draw)
             if one.threshold is not None:
                 one.threshold.fill_(0.2)
-        made_by_site[site.name] = one.to(model.embedding.dtype).requires_grad_(False)
-    return made_by_site
+        by_site[site.name] = one.to(model.embedding.dtype).requires_grad_(False)
+    return by_site
+
+
+def model_of(name: str, dtype: torch.dtype = torch.float64) -> Transformer:
+    """A small random model of one of `NAMES`."""
+    base = {"weight-sparse": "sinks-bigrams", "weight-sparse-gemma": "gemma-like"}.get(name)
+    if base is None:
+        return small_model(name, dtype=dtype)
+    return small_model(base, dtype=dtype, activation_sparsity=ActivationSparsity(keep=0.5))
 
 
 def run_of(
-    name: str, code: str, dtype: torch.dtype = torch.float64, **changes: object
+    name: str, code: str, dtype: torch.dtype = torch.float64
 ) -> tuple[FrozenRun, dict[str, Dictionary]]:
     """A frozen run of a small model, taken apart in one of the ways of `CODES`."""
-    model = small_model(name, dtype=dtype, **changes)
+    model = model_of(name, dtype)
     codes: dict[str, Dictionary] = {}
     if code == "dictionaries":
         codes = dictionaries(model, "a.out", "m.out")

@@ -9,8 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.slow_reference import ARCHITECTURES
-from support.traces import CODES, LENGTH, run_of, tokens
+from support.traces import CODES, LENGTH, NAMES, run_of, tokens
 
 from harness.errors import HarnessError
 from harness.tracing.document import circuit_tracer_data, trace_data
@@ -22,7 +21,7 @@ from harness.tracing.scores import graph_scores
 from harness.tracing.target import Target, find_unit, part_target, score_target, single_logit
 from harness.tracing.trace import PromptTrace, trace
 
-every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+every_architecture = pytest.mark.parametrize("name", NAMES)
 every_code = pytest.mark.parametrize("code", CODES)
 ALL = KeepRule("abs", 0)
 

@@ -116,6 +116,13 @@ class Fields:
             raise self._unfit(name, value, "true or false")
         return value
 
+    def text(self, name: str, default: str) -> str:
+        """A text."""
+        value = self._value(name, default)
+        if not isinstance(value, str):
+            raise self._unfit(name, value, "a text")
+        return value
+
     def choice(self, name: str, options: Mapping[str, T], default: str | None = None) -> T:
         """The option that a word names; `HarnessError` if there is none."""
         value = self._value(name, default)
@@ -172,13 +179,16 @@ class Fields:
         """Note fields that change no logits."""
         self._read.update(names)
 
+    def unread(self) -> list[str]:
+        """The fields that nobody read."""
+        return [name for name in self.data if name not in self._read and self.has(name)]
+
     def refuse_unread(self, fine: Mapping[str, Collection[Any]]) -> None:
         """Refuse fields that nobody read, here and in objects inside (`HarnessError`).
 
         `fine`: values of such fields that mean what is loaded anyway.
         """
-        unread = [name for name in self.data if name not in self._read and self.has(name)]
-        if bad := [name for name in unread if self.data[name] not in fine.get(name, ())]:
+        if bad := [name for name in self.unread() if self.data[name] not in fine.get(name, ())]:
             names = ", ".join(_cut(printable(self.place + name)) for name in bad[:8])
             more = f" and {len(bad) - 8} more" if len(bad) > 8 else ""
             raise HarnessError(

@@ -13,6 +13,8 @@ from harness.models.loading.stored import LONGEST_HEADER
 from harness.spec.printable import printable, quoted
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+SPARSE_CONFIG, SPARSE_WEIGHTS = "beeg_config.json", "final_model.pt"
+"""Of a model that openai/circuit_sparsity saved."""
 
 Format = Literal["harness", "huggingface", "transformer_lens", "mingpt"]
 _TELLTALE: Mapping[str, Format] = {
@@ -51,6 +53,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 def model_files(folder: Path) -> tuple[Path, ...]:
     """All files of a model, configuration and weights. `NotFound` if one is missing."""
+    if is_circuit_sparsity(folder):
+        files = (folder / SPARSE_CONFIG, folder / SPARSE_WEIGHTS)
+        if not files[1].is_file():
+            raise NotFound(f"model folder {folder} has no {SPARSE_WEIGHTS}")
+        return files
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         missing.append(WEIGHTS)
@@ -62,9 +69,14 @@ def model_files(folder: Path) -> tuple[Path, ...]:
     return (folder / CONFIG, *index, *weight_files(folder))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` as plain data."""
-    return _json_object(folder / CONFIG)
+def is_circuit_sparsity(folder: Path) -> bool:
+    """Whether a folder's model is one that openai/circuit_sparsity saved."""
+    return (folder / SPARSE_CONFIG).is_file() and not (folder / CONFIG).is_file()
+
+
+def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """`config.json`, or the configuration of another name, as plain data."""
+    return _json_object(folder / name)
 
 
 def detect_format(config: Mapping[str, Any]) -> Format | None:
@@ -74,6 +86,8 @@ def detect_format(config: Mapping[str, Any]) -> Format | None:
 
 def has_post_norms(folder: Path) -> bool:
     """Whether what attention writes is normalised once more on its way (Gemma 2 and 3)."""
+    if is_circuit_sparsity(folder):
+        return False
     config = read_config(folder)
     return config.get("post_norms") is True or config.get("model_type") in WITH_POST_NORMS
 

@@ -12,9 +12,12 @@ from harness.models.config import TransformerConfig
 from harness.models.loading.fields import Fields
 from harness.models.loading.folder import (
     CONFIG,
+    SPARSE_CONFIG,
+    SPARSE_WEIGHTS,
     Format,
     detect_format,
     index_of,
+    is_circuit_sparsity,
     model_files,
     read_config,
     weight_files,
@@ -29,6 +32,8 @@ from harness.models.loading.translation import (
     check_fit,
     leave_out_tokens,
 )
+from harness.models.loading.weight_sparse.checkpoint import circuit_sparsity
+from harness.models.loading.weight_sparse.pickled import pickled_tensors
 from harness.models.shapes import parameter_shapes
 from harness.spec.types import ModelFormat
 
@@ -62,6 +67,8 @@ def read_checkpoint(
     unsupported field, or the tensors that do not fit.
     """
     model_files(folder)  # all are there
+    if _is_sparse(folder, kind):
+        return _sparse(folder, without_tokens)
     config = read_config(folder)
     form = _format(config, kind)
     own = _own_config(config, folder) if form == "harness" else None
@@ -70,9 +77,11 @@ def read_checkpoint(
         translation = _own(own, folder, len(stored))
     else:
         fields = Fields(config, folder / CONFIG, most_layers=len(stored))
-        translation = _placed(lambda: _READERS[form](fields, stored.keys()), folder)
+        translation = _placed(lambda: _READERS[form](fields, stored.keys()), folder / CONFIG)
     if without_tokens:
-        translation = _placed(lambda: leave_out_tokens(translation, without_tokens), folder)
+        translation = _placed(
+            lambda: leave_out_tokens(translation, without_tokens), folder / CONFIG
+        )
     check_fit(translation, stored)
     return StoredModel(translation, stored)
 
@@ -81,8 +90,11 @@ def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerCon
     """The shape that a folder's `config.json` states; its weights need not be there.
 
     Raises `HarnessError` as `read_checkpoint` does, and for TransformerLens, whose `config.json`
-    does not state which biases exist.
+    does not state which biases exist. For openai/circuit_sparsity weights are read too: they alone
+    say whether there are positions.
     """
+    if _is_sparse(folder, kind):
+        return _sparse(folder).config
     config = read_config(folder)
     form = _format(config, kind)
     if form == "transformer_lens":
@@ -92,22 +104,40 @@ def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerCon
         )
     if form == "huggingface":
         fields = Fields(config, folder / CONFIG)
-        return _placed(lambda: huggingface(fields, ()), folder).config
+        return _placed(lambda: huggingface(fields, ()), folder / CONFIG).config
     return _own_config(config, folder)
 
 
+def _is_sparse(folder: Path, kind: ModelFormat) -> bool:
+    return kind == "circuit_sparsity" or (kind == "auto" and is_circuit_sparsity(folder))
+
+
+def _sparse(folder: Path, without_tokens: Collection[int] = ()) -> StoredModel:
+    """A model that openai/circuit_sparsity saved."""
+    path, weights = folder / SPARSE_CONFIG, folder / SPARSE_WEIGHTS
+    stored = pickled_tensors(weights)
+    fields = Fields(read_config(folder, SPARSE_CONFIG), path, most_layers=len(stored))
+    translation = _placed(lambda: circuit_sparsity(fields, weights), path)
+    if without_tokens:
+        translation = _placed(lambda: leave_out_tokens(translation, without_tokens), path)
+    check_fit(translation, stored)
+    return StoredModel(translation, stored)
+
+
 def _format(config: Mapping[str, Any], kind: ModelFormat) -> Format:
-    return (detect_format(config) or "harness") if kind == "auto" else kind
+    if kind == "auto":
+        return detect_format(config) or "harness"
+    return "harness" if kind == "circuit_sparsity" else kind  # read before, from its own files
 
 
-def _placed(read: Callable[[], Translation], folder: Path) -> Translation:
-    """What `read` returns; its errors name the configuration."""
+def _placed(read: Callable[[], Translation], path: Path) -> Translation:
+    """What `read` returns; its errors name the configuration, or the file beside it."""
     try:
         return read()
     except HarnessError as error:
-        path = str(folder / CONFIG)
         text = str(error)
-        raise HarnessError(text if text.startswith(path) else f"{path}: {text}") from error
+        named = text.startswith(str(path.parent))
+        raise HarnessError(text if named else f"{path}: {text}") from error
 
 
 def _own_config(config: dict[str, Any], folder: Path) -> TransformerConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,6 +12,7 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.models.loading.stored import Stored
 from harness.models.loading.translation import TensorSource, Translation, check_fit, misfit
+from harness.models.loading.weight_sparse.pickled import pickled_state
 from harness.models.transformer import Transformer
 
 _DTYPES = {
@@ -42,6 +44,8 @@ class TensorFiles(Mapping[str, Stored]):
         Raises `HarnessError` if the file is no longer what its header was.
         """
         path = self._stored[name].file
+        if path.suffix == ".pt":
+            return _of_state(path, name)
         try:
             with safe_open(path, framework="pt") as file:
                 tensor: Tensor = file.get_tensor(name)
@@ -56,6 +60,13 @@ class TensorFiles(Mapping[str, Stored]):
             kind = _DTYPES[self._stored[name].kind]
             widest = kind if widest is None else torch.promote_types(widest, kind)
         return widest or torch.float32
+
+
+def _of_state(path: Path, name: str) -> Tensor:
+    state = pickled_state(path)
+    if name not in state:
+        raise HarnessError(f"{path}: {name} is gone; the file changed while it was read")
+    return state[name]
 
 
 @torch.no_grad()

@@ -97,6 +97,8 @@ def leave_out_tokens(translation: Translation, tokens: Collection[int]) -> Trans
         raise HarnessError("without_tokens: the model answers in classes, not in its tokens")
     if translation.repeated:
         raise HarnessError("without_tokens: not of a checkpoint that ties its embeddings")
+    if config.bigram_table:
+        raise HarnessError("without_tokens: not of a model with a bigram table")
     kept = [token for token in range(config.d_vocab) if token not in set(tokens)]
     if not kept:
         raise HarnessError("without_tokens: no token is left")

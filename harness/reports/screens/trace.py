@@ -30,7 +30,7 @@ def trace_text(report: Data, width: int, branches: int, depth: int) -> str:
     nodes, edges = report["nodes"], report["edges"]
     lines = [
         f"{report['task']}, {report['split']} prompt {report['prompt']} ({report['twin']}), model "
-        f"{report['model']}: {len(nodes)} parts, {len(edges)} contributions",
+        f"{report['model']}{_coded(report)}: {len(nodes)} parts, {len(edges)} contributions",
         *_prompt(report),
         "",
         f"{target['name']} = {target['value']:.3f}   {_sums(target)}",
@@ -45,6 +45,10 @@ def trace_text(report: Data, width: int, branches: int, depth: int) -> str:
         *_scores(report),
     ]
     return "\n".join(printable(line)[:width] for line in lines)
+
+
+def _coded(report: Data) -> str:
+    return f", dictionaries {report['dictionary']}" if report["dictionary"] else ""
 
 
 def _prompt(report: Data) -> Iterator[str]:

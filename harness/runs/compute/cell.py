@@ -32,7 +32,7 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.background import background_of
-from harness.runs.compute.circuits import Ladder, Requested, grid, shares
+from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.effect import tell_effect
@@ -60,7 +60,8 @@ _QUALITY: Last[dict[str, Any]] = Last()
 _PLAIN: Last[Times] = Last()
 
 CIRCUIT_FAITHFULNESS = 0.95
-"""The circuit that is stored is the smallest measured one this faithful, else the whole graph."""
+"""The circuit that is stored is the smallest measured one this faithful, else the whole graph; or
+that of the first target which is a task loss and is reached, where there are any."""
 
 
 def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> CellOutput:
@@ -89,7 +90,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
-    ladder = Ladder(discovery, test, cell.method.selection)
+    on_discovery = prepared.discovery if choices.searched_on == "discovery" else None
+    ladder = Ladder(discovery, test, cell.method.selection, pairs=on_discovery)
     circuits = ladder.requested()
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
@@ -192,23 +194,27 @@ def _stored_circuit(
     """The stored circuit, with the scores that circuits of its size are cut from."""
     space, curve = test.space, result["curve"]
     faithful = [
-        (one.size, one.n, one.kept, point)
+        (one, point)
         for one, point in zip(circuits, curve, strict=True)
         if (value := point["faithfulness"]["value"]) is not None and value >= CIRCUIT_FAITHFULNESS
     ]
+    pruned = [each for each in zip(circuits, curve, strict=True) if each[0].is_for_task_loss]
     everything = torch.ones(len(space), dtype=torch.bool)
-    whole = (len(space), len(space), everything, result["whole"])
-    _, requested, kept, point = min(faithful, key=lambda one: one[0], default=whole)
-    scores = ranking_for(discovery, requested)
+    whole = Requested(len(space), everything), result["whole"]
+    one, point = (
+        pruned[0] if pruned else min(faithful, key=lambda each: each[0].size, default=whole)
+    )
+    scores = ranking_for(discovery, one.n) if one.cut is None else one.cut.scores
+    origin = one.cut and one.cut.origin
     source = {
         "task": cell.task.spec.name,
         "model": cell.model_name,
         "method": cell.method.name,
         "cell": cell.id,
-        "cut_from": cut_from(discovery, requested, space.unit),
+        "cut_from": origin or cut_from(discovery, one.n, space.unit),
         "scores": ADDITIVE if discovery.additive else RANKS,
     }
-    circuit = Circuit(space, kept, scores, test.model.config.d_model, source)
+    circuit = Circuit(space, one.kept, scores, test.model.config.d_model, source)
     baseline = baseline_of(test.counterfactuals)
     return (
         circuit
@@ -260,11 +266,11 @@ def _curve(setup: Setup, circuits: Sequence[Requested], summary: Summary) -> lis
         {
             "size_requested": share,
             "requested": one.n,
-            "target": one.target,
+            "target": verified(one.target, measured_at := summary.point(index)),
             "size": one.size,
             "counts": dict(space.counts(one.kept)),
             "sparsity": sparsity(one.size, len(space)),
-            **summary.point(index),
+            **measured_at,
         }
         for index, (share, one) in enumerate(points)
     ]

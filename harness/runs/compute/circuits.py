@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,36 +17,49 @@ from harness.evaluation.curve import Examples, NotFinite, evaluate_circuits
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.evaluation.targets import TargetSearch, with_losses
+from harness.evaluation.targets import TargetSearch, reached, with_losses
 from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
+from harness.runs.compute.reaching import Finder, Smallest
 from harness.spec.types import CircuitTarget, Evaluation, Selection
 
 
 @dataclass(frozen=True)
 class Requested:
-    """A circuit of at most `n` elements, `kept` bool [E], and the target that it was cut for."""
+    """A circuit of at most `n` elements, `kept` bool [E], and the target that it was cut for.
+
+    `cut`: what it was cut from for the target.
+    """
 
     n: int
     kept: Tensor
     target: dict[str, Any] | None = None
+    cut: Smallest | None = None
 
     @property
     def size(self) -> int:
         """Elements that it keeps."""
         return int(self.kept.sum())
 
+    @property
+    def is_for_task_loss(self) -> bool:
+        """Whether it gets down to a task loss that was asked for."""
+        target = self.target
+        return target is not None and target["measure"] == "task_loss" and target["reached"]
+
 
 @dataclass(frozen=True)
 class Ladder:
     """What a method found, and how circuits of n elements are cut from it.
 
-    `shared`: the references of the same set-up's batches, if they were made before.
+    `shared`: the references of the same set-up's batches, if they were made before. `pairs`: the
+    discovery pairs, where circuits of targets are searched on them.
     """
 
     discovery: Discovery
     setup: Setup
     selection: Selection
     shared: References | None = None
+    pairs: Setup | None = None
 
     @property
     def total(self) -> int:
@@ -86,18 +99,23 @@ class Ladder:
         return [Requested(n, self.circuit(n)) for n in requested_counts(choices, self.total)]
 
     def _reaching(self, targets: Sequence[CircuitTarget]) -> list[Requested]:
-        """For each target the smallest circuit that reaches it; all elements where none does."""
-        setup = with_losses(self.setup, targets)
-        search = TargetSearch.start(setup, self.references, self.circuit)
-        numbers = search.smallest(targets)
+        """For each target the smallest circuit that reaches it; all elements where none does.
+
+        Searched for on the discovery pairs if there are any. Inside active sets the one that comes
+        nearest where none does.
+        """
+        on = self.setup if self.pairs is None else self.pairs
+        references = self.references if self.pairs is None else References(on)
+        search = TargetSearch.start(with_losses(on, targets), references, self.circuit)
+        smallest = Finder(self.discovery, search, self.circuit, self.selection).find(targets)
         return [
-            Requested(
-                self.total if n is None else n,
-                self.circuit(self.total if n is None else n),
-                {"measure": target.measure, "value": target.value, "reached": n is not None},
-            )
-            for n, target in zip(numbers, targets, strict=True)
+            Requested(one.n, one.kept, self._said(target, one.reached), one)
+            for one, target in zip(smallest, targets, strict=True)
         ]
+
+    def _said(self, target: CircuitTarget, is_reached: bool) -> dict[str, Any]:
+        said = {"measure": target.measure, "value": target.value, "reached": is_reached}
+        return said if self.pairs is None else {**said, "searched_on": "discovery"}
 
     def measure(self, circuits: Sequence[Requested]) -> Examples:
         """Rows: the circuits, the empty circuit, all elements."""
@@ -145,3 +163,15 @@ def grid(choices: Evaluation, circuits: Sequence[Requested], total: int) -> tupl
     if choices.targets is not None or len(circuits) < 2:
         return ()
     return shares(choices, circuits, total)
+
+
+def verified(target: dict[str, Any] | None, point: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What is said of a target; searched on other pairs, with whether the test pairs bear it out.
+
+    `point`: the circuit's estimates on the test pairs.
+    """
+    if target is None or "searched_on" not in target:
+        return target
+    wanted = CircuitTarget(**{target["measure"]: target["value"]})
+    value = point[target["measure"]]["value"]
+    return {**target, "held": value is not None and reached(wanted, {wanted.measure: value})}

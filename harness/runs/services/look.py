@@ -34,6 +34,7 @@ from harness.runs.compute.prepare import (
     prepare,
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.plan.shipped import TRAINING, shipped_weights
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
@@ -147,7 +148,11 @@ def _training(cell: Cell, models: ModelStore) -> dict[str, Any] | None:
     """
     if not isinstance(cell.model, TrainModel):
         return None
-    note = models.read(cell.model_id).json("training.json")
+    shipped = cell.model.weights is not None
+    folder = (
+        shipped_weights(cell.model, cell.model_folder) if shipped else models.read(cell.model_id)
+    )
+    note = folder.json(TRAINING)
     last = {name: value for name, value in note["history"][-1].items() if name != "tensors"}
     if "budgets" in note:
         last["entries"] = sum(budget["entries"] for budget in note["budgets"].values())

@@ -17,10 +17,12 @@ from harness.errors import HarnessError
 from harness.models.fit import require_tokens
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
+from harness.runs.compute.dictionaries import obtain_dictionaries
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.services.boards import board_after
 from harness.runs.services.look import Outputs, token_text
 from harness.runs.store.models import ModelStore
@@ -45,7 +47,8 @@ CHANCE_PROMPTS = 8
 class TraceRequest:
     """What to trace: prompt `row` of a split (its corrupted twin if `corrupted`), see `trace`.
 
-    `target`: as in `harness.tracing.parse`. `train`: train a model that is not there yet.
+    `target`: as in `harness.tracing.parse`. `dictionaries`: those of the model that modules are
+    taken apart with. `train`: train what is not there yet.
     """
 
     task: Loaded[Task]
@@ -58,6 +61,7 @@ class TraceRequest:
     keep: KeepRule = field(default_factory=KeepRule)
     nodes: int = 300
     mlps: MLPCode = "neurons"
+    dictionaries: PlannedDictionaries | None = None
     above: float | None = None
     train: bool = False
 
@@ -87,7 +91,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     use_runtime(cell.runtime)
     model = _model(request, cell, data, models, log)
     require_tokens(model.config, pairs)
-    codes: Mapping[str, Dictionary] = {}
+    codes = _codes(request, cell, model, models, log)
     run, *others = _runs(request, model, pairs, codes)
     outputs = _outputs(pairs, request.row, model, data, loaded.spec)
     target = parse_target(run, request.target, outputs)
@@ -105,6 +109,8 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
         "tokens": texts,
         "model": request.source.name,
         "model_id": cell.model_id,
+        "dictionary": None if request.dictionaries is None else request.dictionaries.name,
+        "dictionary_id": None if request.dictionaries is None else request.dictionaries.id,
         "keep": {"rule": request.keep.kind, "amount": request.keep.amount},
         "board": _board(loaded.spec, texts),
     }
@@ -125,6 +131,29 @@ def _model(
             "run` does"
         )
     return obtain_model(cell, data, models, log)
+
+
+def _codes(
+    request: TraceRequest,
+    cell: Cell,
+    model: Transformer,
+    models: ModelStore,
+    log: Log,
+) -> Mapping[str, Dictionary]:
+    """The dictionaries by site, none if none are asked for."""
+    planned = request.dictionaries
+    if planned is None:
+        return {}
+    if planned.cell.model_id != cell.model_id:
+        raise HarnessError(
+            f"dictionaries {planned.name} are of model {planned.cell.model_name} "
+            f"[{planned.cell.model_id[:12]}], and the prompt is for {cell.model_name} "
+            f"[{cell.model_id[:12]}]"
+        )
+    trains = planned.loaded.spec.kind == "train"
+    if trains and not (request.train or models.dictionaries.exists(planned.id)):
+        raise HarnessError(f"dictionaries {planned.name} are not trained yet; --train trains them")
+    return obtain_dictionaries(planned, model, models, log)
 
 
 def _runs(

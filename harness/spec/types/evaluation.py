@@ -272,6 +272,17 @@ class Evaluation:
             max_items=100,
         ),
     ] = None
+    searched_on: Annotated[
+        Literal["test", "discovery"],
+        Key(
+            "Searched on",
+            "On which pairs the circuits of `targets` are searched for. `discovery`: the test "
+            "pairs are fresh, and results say whether a circuit reaches its target on them too.",
+            ["discovery"],
+            changeable=True,
+            younger=True,
+        ),
+    ] = "test"
     discovery_pairs: Annotated[
         int,
         Key(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from harness.spec.key import About, Key
 from harness.spec.types.evaluation import ONE_HOW_LARGE, CircuitTarget, Count, Evaluation, Size
@@ -55,6 +55,7 @@ class EvaluationChange:
     ] = None
     counts: tuple[Count, ...] | None = None
     targets: tuple[CircuitTarget, ...] | None = None
+    searched_on: Literal["test", "discovery"] | None = None
     discovery_pairs: int | None = None
     discovery_repeats: bool | None = None
     test_pairs: int | None = None

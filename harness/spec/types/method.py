@@ -34,6 +34,16 @@ class Selection:
             ["absolute"],
         ),
     ] = "absolute"
+    clean_up: Annotated[
+        bool,
+        Key(
+            "Clean-up",
+            "Whether elements are dropped one by one, the weakest first, from the circuits of "
+            "`targets` while they still reach them.",
+            [True],
+            younger=True,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,8 +151,10 @@ class LoadModel:
         ModelFormat,
         Key(
             "Format",
-            "Whose form the folder has: ours, a model of Hugging Face's transformers, or a state "
-            "dict in the names of TransformerLens or minGPT; `auto` tells it from config.json.",
+            "Whose form the folder has: ours, a model of Hugging Face's transformers, a state dict "
+            "in the names of TransformerLens or minGPT, or a weight-sparse model of "
+            "openai/circuit_sparsity (beeg_config.json, final_model.pt); `auto` tells it from "
+            "these files.",
             ["auto", "huggingface"],
             part="content",
         ),

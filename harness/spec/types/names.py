@@ -13,7 +13,9 @@ EdgePositions: TypeAlias = str
 HeadBias = Literal["unattached", "shared", "folded"]
 Inputs = Literal["token", "summed", "split", "none"]
 KeyValueEdges = Literal["grouped", "per_head"]
-ModelFormat = Literal["auto", "harness", "huggingface", "transformer_lens", "mingpt"]
+ModelFormat = Literal[
+    "auto", "harness", "huggingface", "transformer_lens", "mingpt", "circuit_sparsity"
+]
 
 MIB_SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -85,6 +85,8 @@ class FrozenScores:
 
     With an attention sink the weights of a query sum to less than one.
 
+    With an attention sink the weights of a query sum to less than one.
+
     `pattern` [H, T, T]: the weights. `cap` [H, T, T]: what a soft cap multiplies scores by, None
     without. `seen` [T, T]: which keys a query sees. `shared_by`: heads of a group of keys.
     """
@@ -140,6 +142,9 @@ class FrozenScores:
         weights = scores if share is None else scores * share
         seen = _seen(block, weights.shape[-1], weights.device)
         weights = weights.masked_fill(~seen, -torch.inf)
+        if config.attention_sink:
+            sink = block.sink_logit.view(-1, 1, 1).expand(-1, len(seen), 1)
+            weights = torch.cat([weights, sink], -1)
         pattern = weights.softmax(-1)[..., : len(seen)]
         return cls(queries, keys, scale, share, seen, each, pattern)
 
