@@ -20,6 +20,7 @@ from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.models.loading.tokenizer import on_model
 from harness.runs.compute.background import background_of
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
 from harness.runs.compute.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
@@ -100,6 +101,7 @@ def judge_circuit(
         seed=cell.seed,
         classes=request.measured.spec.answers,
         background=request.named.circuit.baseline or background_of(cell, open_data(cell.task)),
+        dictionaries=dictionaries_of(cell, model, models, log),
     )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
