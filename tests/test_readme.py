@@ -56,9 +56,11 @@ METHOD_SPECS = sorted((ROOT / "specs" / "methods").glob("*.yaml"))
 ONLY_PARSED = {
     "harness bench": "a model of the size of GPT-2 small",
     "harness bench --methods all": "every method on a model of that size",
+    "harness bench --methods 'training step,training step+budgets,projection'": "of that size",
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
+    "harness dictionary othello6-k32 --train": "trains a model, and its dictionaries",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",

@@ -6,6 +6,7 @@ from harness.discovery.registry import built_in
 
 IG_STEPS = 5
 KEPT = 0.25
+FRACTION = 1 / 64
 HELD_STEPS = 2
 SMALL = "@0.5%"
 
@@ -29,6 +30,9 @@ MASK_STEPS = {
 }
 """A step of every other method that trains masks, and its kind."""
 
+OF_TRAINING = ("training step", "training step+budgets", "projection")
+"""A step of training a model with AbsTopK: weights dense, sparse, and the projection alone."""
+
 OTHERS = (
     "eap_ig_clean_corrupted",
     f"eap_ig_activations({HELD_STEPS})",
@@ -40,6 +44,7 @@ OTHERS = (
     f"abs_topk({KEPT})",
     "attention",
     "attention+sinks",
+    *OF_TRAINING,
     *MASK_STEPS,
 )
 """Measured where they are named."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.bench.models import shape_of
 from harness.bench.rows import HELD_STEPS, IG_STEPS, KEPT, MASK_STEPS, SMALL
+from harness.bench.training import TRAINING
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
@@ -200,6 +201,7 @@ ROWS: dict[str, Callable[[Subject], Run]] = {
     f"abs_topk({KEPT})": lambda subject: subject.sparse(KEPT),
     "attention": lambda subject: subject.attention(sinks=False),
     "attention+sinks": lambda subject: subject.attention(sinks=True),
+    **TRAINING,
     **{name: partial(Subject.mask_step, kind=kind) for name, kind in MASK_STEPS.items()},
 }
 """The run of each row; caches that a row may use are filled when its run is created."""

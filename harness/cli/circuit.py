@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli import options
+
+if TYPE_CHECKING:
+    from harness.runs.services.lookup import NamedCircuit
 
 
 @click.command("circuit")
@@ -36,12 +40,14 @@ def command(
 ) -> None:
     """Show CIRCUIT: its strongest edges, its nodes by layer, and which known edges it keeps.
 
-    With OTHER also what the two differ in. Each is a circuit file, the beginning of a cell's id,
-    or RUN:CELL.
+    One of channels is drawn whole: what each reads with which weight, what it writes to, and what
+    it carries. With OTHER also what the two differ in. Each is a circuit file, the beginning of a
+    cell's id, or RUN:CELL.
     """
     from harness.circuits.files import load_circuit
     from harness.cli.choose import log
     from harness.reports.screens.circuits import circuits_text
+    from harness.reports.screens.whiteboard import whiteboard_text
     from harness.runs.services.describe import as_named, describe
     from harness.runs.services.lookup import NamedCircuit, find_circuit
     from harness.runs.services.true_circuit import true_circuit_of
@@ -58,5 +64,35 @@ def command(
         if truth is not None:
             marked = as_named(truth.kept, named[0].circuit, "the true circuit of the program")
     report = describe(named, top, marked)
-    text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else circuits_text(report, options.window()))
+    board = _whiteboard(named[0], results, include) if len(named) == 1 else None
+    if as_json:
+        report |= {} if board is None else {"whiteboard": board}
+        click.echo(json.dumps(report, indent=1, allow_nan=False))
+        return
+    click.echo(circuits_text(report, options.window()))
+    if board is not None:
+        click.echo(f"\n{whiteboard_text(board, options.window() or 100)}")
+
+
+def _whiteboard(
+    named: NamedCircuit, results: Path, include: tuple[Path, ...]
+) -> dict[str, Any] | None:
+    """The drawing of a circuit of channels; None for others, and where there is no model for it."""
+    from harness.cli.choose import checked_task, default_runtime, log, model_source
+    from harness.errors import HarnessError
+    from harness.runs.services.judge import Request, runtime_of
+    from harness.runs.services.whiteboard import can_be_drawn, whiteboard
+    from harness.runs.store.record import model_store
+    from harness.spec.load import Library
+
+    if not can_be_drawn(named):
+        return None
+    library = Library(include)
+    try:
+        task = checked_task(library, named.circuit.source.get("task", ""))
+        runtime = runtime_of(named, default_runtime(library))
+        request = Request(named, task, model_source(library, task, None), runtime)
+        return whiteboard(request, model_store(results), log)
+    except HarnessError as error:
+        log(f"not drawn: {error}")
+        return None

@@ -53,7 +53,7 @@ def _git_line(git: Mapping[str, Any] | None) -> str:
 def _machine() -> dict[str, Any]:
     import torch
 
-    from harness.runs.services.busy import Watch
+    from harness.runs.services.forecasts.busy import Watch
     from harness.runs.store import provenance
 
     load, threads = Watch().load(0.3), torch.get_num_threads()

@@ -49,7 +49,7 @@ def command(
 
 
 def _data(plan: Plan, results: Path) -> dict[str, Any]:
-    from harness.runs.services.forecast import forecast
+    from harness.runs.services.forecasts.forecast import forecast
     from harness.runs.store import CellStore
     from harness.runs.store.record import model_store
 

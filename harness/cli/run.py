@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
     from harness.runs.compute.execute import RunSummary
     from harness.runs.plan import Cell, Plan
-    from harness.runs.services.busy import Watch
+    from harness.runs.services.forecasts.busy import Watch
 
 RUN_LOG = "run.log"
 RESUME = "finished cells are kept; run the same command to resume"
@@ -50,7 +50,7 @@ def command(
     is said on the way is also in the file run.log of the run's folder.
     """
     from harness.cli.choose import note_faults, note_skipped, overrides, plans
-    from harness.runs.services.busy import Watch
+    from harness.runs.services.forecasts.busy import Watch
 
     watch = Watch()
     layout = options.layout_of(columns, wide)
@@ -105,7 +105,7 @@ def _ahead(
 ) -> tuple[dict[str, float], list[str]]:
     """Expected seconds of each cell that is to be computed, and what to say before the first."""
     from harness.progress import duration
-    from harness.runs.services.forecast import forecast
+    from harness.runs.services.forecasts.forecast import forecast
     from harness.runs.store.record import model_store
 
     if not todo:

@@ -51,6 +51,13 @@ from harness.cli import options
 @click.option(
     "--depth", type=click.IntRange(min=1), default=3, show_default=True, help="Of the tree."
 )
+@click.option(
+    "--validity",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Take so many parts out of each node and compare with what happens.",
+)
 @click.option("--train", is_flag=True, help="Train a model that is not there yet.")
 @click.option(
     "--circuit-tracer",
@@ -75,6 +82,7 @@ def command(
     above: float | None,
     branches: int,
     depth: int,
+    validity: int,
     train: bool,
     other_form: Path | None,
     results: Path,
@@ -111,6 +119,7 @@ def command(
         None if dictionary is None else plan_dictionaries(library.dictionary(dictionary), runtime),
         above,
         train,
+        validity,
     )
     report = trace_prompt(request, model_store(results), log)
     if other_form is not None:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from harness.datasets.classes import no_next_token
+from harness.datasets.corpus.open import unfit_corpus
 from harness.datasets.kinds import data_kind, kind_of
 from harness.datasets.locate import find, needed
 from harness.datasets.open import open_data
@@ -66,6 +67,8 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
     if not problems and loaded.trained_on is not None:
         unable = training_problem(loaded, loaded.trained_on)
         problems += [] if unable is None else [(("model", "task"), unable)]
+    if not problems and (text := corpus_problem(loaded, task.model, loaded.folder)):
+        problems.append((("model",), text))
     return [_issue(loaded.source, place, text) for place, text in problems]
 
 
@@ -112,6 +115,8 @@ def needed_with(
     """
     wanted = [(one.spec.tokenizer.path, one.folder) for one in (loaded, trained_on) if one]
     wanted.append((model.path if isinstance(model, LoadModel) else None, folder))
+    if isinstance(model, TrainModel) and model.corpus is not None:
+        wanted.append((model.corpus.tokenizer, folder))
     absent = {
         (path, at): needed(path, at)
         for path, at in wanted
@@ -239,7 +244,8 @@ def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:
         text = training_problem(task, model.trained_on)
         return [] if text is None else [text]
     if not needs_model(task.spec.tokenizer):
-        return []
+        text = corpus_problem(task, model.spec, model.folder)
+        return [] if text is None else [text]
     if text := no_tokenizer(model.spec):
         return [f"tokenizer: {text}"]
     paired = on_this_machine(task, model.spec, model.folder)
@@ -267,6 +273,21 @@ def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:
         return f"task {name} is broken: {error}"
     text = unfit(taught, open_data(loaded))
     return None if text is None else f"a model of task {name} cannot do this one: {text}"
+
+
+def corpus_problem(loaded: Loaded[Task], model: Model, folder: Path) -> str | None:
+    """Return why a model that is trained on a corpus cannot do a task, if so; `folder`: its spec's.
+
+    None too for other models, and where the corpus's tokenizer is missing.
+    """
+    if not isinstance(model, TrainModel) or model.corpus is None:
+        return None
+    if find(model.corpus.tokenizer, folder) is None or _without_file(loaded):
+        return None
+    try:
+        return unfit_corpus(model.corpus, folder, open_data(loaded))
+    except HarnessError as error:
+        return str(error)
 
 
 def _any_pair(data: TaskData, split: str) -> bool:

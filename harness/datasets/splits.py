@@ -40,6 +40,7 @@ class Shares:
         ends = np.cumsum([chosen.get(name, 0.0) for name in self.names])
         # Compare 53 bits as floats: exact, and the last share always ends at 1.
         self._ends = ends / ends[-1]
+        self.shares = dict(zip(self.names, np.diff(self._ends, prepend=0.0).tolist(), strict=True))
         self.seed = seed
 
     def index(self, split: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from harness.metrics import (
+    calibration,
     class_accuracy,
     curve,
     ground_truth,
@@ -35,6 +36,7 @@ MEASURES: dict[str, Measure] = {
         curve,
         logits,
         class_accuracy,
+        calibration,
         ordered_answers,
         sparsity,
         ground_truth,

@@ -9,7 +9,6 @@ them. Nothing here imports torch or runs code of a task.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
 
 from harness.errors import NotFound, SpecError
 from harness.spec.issues import Issue, did_you_mean, in_order, listed, spec_error
+from harness.spec.moved import moved_model
 from harness.spec.printable import quoted, shown_path
 from harness.spec.references import references_of
 from harness.spec.schema import SpecKind, check
@@ -279,13 +279,7 @@ class Library:
 
         path = self.find("model", ref, folder)
         model = inline_model(self._sound(str(path.absolute()), "model")[2])
-        if model["kind"] == "load" and "path" in model:
-            model["path"] = _moved(model["path"], path.parent, folder)
-        if model["kind"] == "train" and is_path(model.get("task", "")):
-            model["task"] = _moved(model["task"], path.parent, folder)
-        if model["kind"] == "train" and "weights" in model:
-            model["weights"] = _moved(model["weights"], path.parent, folder)
-        return model
+        return moved_model(model, path.parent, folder)
 
     def _searched(self, kind: SpecKind, folders: Sequence[Path], files: Sequence[SpecFile]) -> str:
         """Lines about where was searched and which files are broken."""
@@ -308,18 +302,6 @@ def _unknown(kind: SpecKind, ref: str, files: Sequence[SpecFile]) -> str:
     else:
         hint = listed(names) if names else "none is known"
     return f"unknown {kind} {quoted(ref)}; {hint}"
-
-
-def _moved(path: str, here: Path, there: Path) -> str:
-    """A path that is relative to one folder, as seen from another."""
-    return _relative(Path(os.path.normpath(here.absolute() / path)), there.absolute())
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive
-        return path.as_posix()
 
 
 def _beside(folder: Path | None) -> str:

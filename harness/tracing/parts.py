@@ -15,8 +15,6 @@ from harness.tracing.frozen.mlps import FrozenMLP, through
 from harness.tracing.frozen.norms import ALL
 
 PartKind = Literal["embed", "position", "feature", "neuron", "head", "module", "bias", "error"]
-LEAVES: tuple[PartKind, ...] = ("embed", "position", "error", "bias")
-"""Kinds that are not computed from earlier parts, or not in a way that is traced."""
 
 
 class Parts(Protocol):

@@ -94,6 +94,18 @@ class FrozenRun:
                 out[own] = writer.vectors(rows[own], columns[own] - self.offsets[at])
         return out
 
+    def stream(self, below: int) -> Tensor:
+        """The stream after the first writers, [T, D]."""
+        out: Tensor = self.frozen.final.gain.new_zeros(self.length, self.model.config.d_model)
+        for writer in self.writers[:below]:
+            out = out + writer.output()
+        return out
+
+    def site_of(self, writer: int) -> str:
+        """The site whose value a writer's output is."""
+        one = self.writers[writer]
+        return one.name if one.reading is None else f"{one.name}.out"
+
     def writer_of(self, name: str) -> int:
         """The place of a writer, as `m1`. Raises `HarnessError` where there is none."""
         for place, writer in enumerate(self.writers):
@@ -248,8 +260,8 @@ def _refuse_sites(model: Transformer, codes: Mapping[str, Dictionary]) -> None:
 def _check(run: FrozenRun, values: Mapping[str, Tensor]) -> None:
     """Refuse a run whose parts are not exactly what the model wrote, or whose logits differ."""
     total = torch.zeros_like(values["embed"])
-    for writer in run.writers:
-        site = writer.name if writer.kind in ("embed", "position") else f"{writer.name}.out"
+    for at, writer in enumerate(run.writers):
+        site = run.site_of(at)
         total = total + values[site]
         _require(f"parts of {site}", writer.output(), values[site])
     for layer, attention in enumerate(run.frozen.attentions):

@@ -24,7 +24,7 @@ class Target:
 
     `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes. It is
     read at `token`; `unit` is the output, feature, neuron or head, -1 for several. `probability`:
-    of a single output.
+    of a single output. `outputs` [V]: weights of the logits, of a target that is made of them.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Target:
     constant: float
     heads: Tensor | None = None
     probability: float | None = None
+    outputs: Tensor | None = None
 
 
 def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: int = -1) -> Target:
@@ -56,7 +57,8 @@ def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: i
     if frozen.added is not None:
         constant += float(weights @ frozen.added[token])
     value = float(weights @ frozen.raw[token])
-    return Target(name, "logit", token, unit, value, len(run.writers), stream, constant)
+    below = len(run.writers)
+    return Target(name, "logit", token, unit, value, below, stream, constant, outputs=outputs)
 
 
 def single_logit(run: FrozenRun, name: str, output: int, token: int) -> Target:

@@ -17,7 +17,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.runs.services.busy import Watch
+from harness.runs.services.forecasts.busy import Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 1.6

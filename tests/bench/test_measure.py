@@ -115,7 +115,7 @@ def test_the_bench_has_every_row_with_its_floor() -> None:
         ]
         assert row["cost_fb"] == pytest.approx(row["seconds"] / found["plain_fb_seconds"])
         assert row["tokens_per_second"] == pytest.approx(12 / row["seconds"])
-        assert row["floor_fb"] > 0
+        assert (row["floor_fb"] > 0) == (row["method"] != "projection")  # which only compares
     assert {name: found[name] for name in list(found)[:8]} == {
         "model": "small-random",
         "parameters": count_parameters(MODELS["small-random"]),

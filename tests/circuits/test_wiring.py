@@ -6,40 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.channels import PAIRS, by_hand, gated, kept_of, random_kept, thinned
 from support.slow_reference import ARCHITECTURES, small_model
-from support.toy_task import CHOICES, FirstToken
-from torch import Tensor
+from support.toy_task import CHOICES
 
-from harness.circuits.gates.model import GatedModel
 from harness.circuits.gates.space import GatedSpace
-from harness.circuits.patchable import make_patchable
 from harness.datasets.batch import Batches
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.spec.types import ActivationSparsity
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
-PAIRS = FirstToken().pairs("train", 6, 0)
 ABLATIONS = ("mean", "zero", "interchange", "resample")
-
-
-def gated(model: Transformer) -> GatedModel:
-    choices = replace(CHOICES, granularity="channel", component="channels", ablation="zero")
-    return make_patchable(model, choices, [PAIRS])
-
-
-def thinned(model: Transformer, share: float, seed: int = 0) -> Transformer:
-    """The model with most entries of its matrices set to zero."""
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2 and name.startswith("blocks"):
-                weight.mul_(torch.rand(weight.shape, generator=draw) < share)
-    return model
-
-
-def random_kept(space, share: float, seed: int = 0) -> Tensor:
-    return torch.rand(len(space), generator=torch.Generator().manual_seed(seed)) < share
 
 
 # ---------------------------------------------------------------- counts
@@ -100,29 +78,6 @@ def test_spaces_of_other_weights_are_others():
     one, other = (gated(thinned(small_model("gpt2-like"), 0.3, seed)).space for seed in (0, 1))
     assert one != other
     assert one == gated(thinned(small_model("gpt2-like"), 0.3, 0)).space
-
-
-def by_hand(**weights: list[tuple[int, int]]) -> tuple[Transformer, GatedSpace]:
-    """Two layers of one head, width 4, all matrices zero but for the named entries."""
-    config = TransformerConfig(
-        n_layers=2, n_heads=1, d_model=4, d_head=4, d_mlp=4, d_vocab=6, n_ctx=4, norm="rmsnorm"
-    )
-    model = random_model(config, 0, dtype=torch.float64)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2 and name.startswith("blocks"):
-                weight.zero_()
-        for name, entries in weights.items():
-            layer, matrix = int(name[-1]), name[:-1]
-            for row, column in entries:
-                getattr(model.blocks[layer], matrix).weight[row, column] = 1.0
-    return model, gated(model).space
-
-
-def kept_of(space: GatedSpace, *names: str) -> Tensor:
-    kept = torch.zeros(len(space), dtype=torch.bool)
-    kept[[space.index(name) for name in names]] = True
-    return kept
 
 
 def test_a_neuron_that_reads_and_writes_once_is_3_nodes_and_2_weights():

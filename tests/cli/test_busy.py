@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.runs.services.busy import Load, Watch
+from harness.runs.services.forecasts.busy import Load, Watch
 
 POLICY = "OMP_WAIT_POLICY"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.runs.services.forecast import PROCESS_SECONDS
+from harness.runs.services.forecasts.forecast import PROCESS_SECONDS
 from harness.runs.store import CellStore
 
 RUN = Path("results/trial")

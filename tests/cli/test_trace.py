@@ -96,6 +96,17 @@ def test_parts_beyond_chance_are_those_beyond_other_prompts(board: Any) -> None:
     assert 0 < len(some["edges"]) < len(every["edges"])
 
 
+def test_contributions_are_compared_with_what_happens(board: Any) -> None:
+    rows = report(board, "board", "--validity", "5")["validity"]
+    assert {row["kind"] for row in rows} == {"logit", "mlp", "total"}
+    assert all(row["n"] >= 5 and -1 <= row["pearson"] <= 1 for row in rows)
+    text = board("trace", "board", "--validity", "5").stdout
+    for row, label in zip(rows, ("last norm", "before an MLP", "is written"), strict=True):
+        (line,) = [one for one in text.splitlines() if label in one]
+        assert f"{row['n']}" in line
+        assert f"{row['coefficient']:.3f}" in line
+
+
 def test_a_file_for_another_tool_is_written(board: Any) -> None:
     shown = report(board, "board", "--circuit-tracer", "graph.json")
     graph = json.loads(Path("graph.json").read_text())

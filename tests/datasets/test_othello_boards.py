@@ -158,6 +158,12 @@ def test_the_boards_of_prompts_are_those_of_their_games(length: int) -> None:
     part = states_of(board, games.cells[:, :length])
     for name in vars(states):
         np.testing.assert_array_equal(getattr(part, name), getattr(states, name)[:, :length])
+    # A prompt that is shorter than others shows nothing after its end.
+    cut = games.cells.copy()
+    cut[:, length:] = -1
+    for name, values in vars(states_of(board, cut)).items():
+        np.testing.assert_array_equal(values[:, :length], getattr(part, name))
+        assert name == "cells" or not values[:, length:].any()
 
 
 def test_mine_is_the_mover() -> None:

@@ -13,8 +13,8 @@ from harness.cli.time_left import TimeLeft
 from harness.discovery.info import Extent
 from harness.discovery.registry import built_in
 from harness.runs.plan import Cell, Plan
-from harness.runs.services.extent import Shape, pass_seconds, passes_of
-from harness.runs.services.forecast import MEASURED, ROUGH, SCALED, forecast
+from harness.runs.services.forecasts.extent import Shape, pass_seconds, passes_of
+from harness.runs.services.forecasts.forecast import MEASURED, ROUGH, SCALED, forecast
 from harness.runs.store import CellStore, ModelStore
 from harness.runs.store.record import record
 

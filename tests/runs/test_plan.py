@@ -52,7 +52,8 @@ CLASSES = [
 _HEAD = "name title description spec_version"
 LEFT_OUT: dict[type, str] = {
     types.Task: "title description tags spec_version model",
-    types.TrainModel: "name task weights",
+    types.TrainModel: "name task corpus weights",
+    types.Corpus: "tokenizer folders questions",
     types.LoadModel: "name path hub revision format bos",
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,

@@ -134,7 +134,7 @@ def models(tmp_path_factory):
 
 def test_circuits_are_searched_on_discovery_pairs_and_measured_on_fresh_ones(models, tmp_path):
     targets = (CircuitTarget(task_loss=0.8), CircuitTarget(task_loss=1e-6))
-    choices = {"targets": targets, "measures": ("task_loss",)}
+    choices = {"targets": targets, "measures": ("task_loss", "calibrated_task_loss")}
     params = {"steps": 20, "prices": [0.3, 1.0]}
     fresh = a_cell(params=params, searched_on="discovery", **choices)
     same = a_cell(params=params, **choices)
@@ -153,6 +153,9 @@ def test_circuits_are_searched_on_discovery_pairs_and_measured_on_fresh_ones(mod
     circuit = stored_circuit(store, fresh.id)
     assert circuit.size == first["size"]
     assert circuit.source["cut_from"].startswith("an active set of ")
+    # What prefers one answer throughout is mended, so that the loss is about chance at most.
+    assert result["empty"]["calibrated_task_loss"]["value"] < 0.75
+    assert "log_odds" not in first
     again = compute_cell(same, models, lambda text: None).result["curve"][0]
     assert "held" not in again["target"]
 

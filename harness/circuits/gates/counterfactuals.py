@@ -21,7 +21,7 @@ from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.space import GatedSpace
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.sites import tapped_run
+from harness.models.sites import Tap, tapped_run
 from harness.models.transformer import Transformer
 from harness.spec.types import Ablation
 
@@ -52,17 +52,24 @@ class Activated:
 
 @torch.no_grad()
 def activated(
-    model: Transformer, codes: Codes, tokens: Tensor, lengths: Tensor | None = None
+    model: Transformer,
+    codes: Codes,
+    tokens: Tensor,
+    lengths: Tensor | None = None,
+    tap: Tap | None = None,
 ) -> Activated:
-    """Run the model on tokens [B, T] and take every gated site apart. Cost: one forward."""
+    """Run the model on tokens [B, T] and take every gated site apart. Cost: one forward.
+
+    `tap` changes values on the way, once they are taken apart.
+    """
     held: dict[str, Coded] = {}
 
-    def tap(site: str, value: Tensor) -> Tensor:
+    def watch(site: str, value: Tensor) -> Tensor:
         if site in codes:
             held[site] = codes[site].encode(value)
-        return value
+        return value if tap is None else tap(site, value)
 
-    tapped_run(model, tokens, tap, lengths)
+    tapped_run(model, tokens, watch, lengths)
     return Activated(tuple(held[site] for site in codes), False)
 
 

@@ -20,13 +20,14 @@ from harness.circuits.gates.counterfactuals import (
     Activated,
     Codes,
     GatedCounterfactuals,
+    activated,
     means,
 )
 from harness.circuits.gates.space import GatedSpace, Gates
 from harness.circuits.patchable import TRAINING_MEANS
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
-from harness.models.sites import sites, tapped_run
+from harness.models.sites import Tap, sites, tapped_run
 from harness.models.transformer import Transformer
 from harness.spec.types import Evaluation
 
@@ -97,6 +98,13 @@ class GatedModel:
         return self._run(batch, masks, counterfactual)
 
     def _run(self, batch: Batch, masks: Tensor, counterfactual: Activated) -> Tensor:
+        tap = self._tap(masks, counterfactual)
+        read = batch.at_positions(tapped_run(self.model, batch.clean, tap))
+        logits = self.model.to_logits(read, batch.read_tokens())
+        return logits if logits.ndim == 4 else logits.expand(len(masks), *logits.shape)
+
+    def _tap(self, masks: Tensor, counterfactual: Activated) -> Tap:
+        """Gates every site by masks [S, E]."""
         gates = {
             site: _Gate(one, code, mask, coded)
             for (site, code), one, mask, coded in zip(
@@ -111,9 +119,23 @@ class GatedModel:
         def tap(site: str, value: Tensor) -> Tensor:
             return gates[site].gated(value) if site in gates else value
 
-        read = batch.at_positions(tapped_run(self.model, batch.clean, tap))
-        logits = self.model.to_logits(read, batch.read_tokens())
-        return logits if logits.ndim == 4 else logits.expand(len(masks), *logits.shape)
+        return tap
+
+    @torch.no_grad()
+    def activations(self, batch: Batch, mask: Tensor, counterfactual: Activated) -> Tensor:
+        """What each element carries in the run under one mask [E], before its gate: [B, T, E].
+
+        A rest that is an element stands as its norm.
+        """
+        run = activated(
+            self.model, self.codes, batch.clean, tap=self._tap(mask[None], counterfactual)
+        )
+        parts = []
+        for one, (elements, rest) in zip(self.space.gates, run.sites, strict=True):
+            parts.append(elements)
+            if one.rest == "element" and rest is not None:
+                parts.append(rest.norm(dim=-1, keepdim=True))
+        return torch.cat(parts, -1)
 
     # ------------------------------------------------------------ memory
     @cached_property

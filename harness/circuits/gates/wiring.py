@@ -16,11 +16,11 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
@@ -141,7 +141,7 @@ class Wiring:
     @classmethod
     def of(cls, model: Transformer) -> Wiring:
         """The wiring of a model in which every site that these weights join is gated."""
-        links = [link for block in model.layers() for link in _links_of(block)]
+        links = [Link.of(*one[:3]) for block in model.layers() for one in matrices(block)]
         targets = {link.target for link in links}
         return cls(tuple(links), frozenset(site for site in targets if _mixes(model.config, site)))
 
@@ -175,19 +175,39 @@ def _mixes(config: TransformerConfig, site: str) -> bool:
     return config.kept_at(sparse) is not None
 
 
-def _links_of(block: Block) -> Iterator[Link]:
-    """The matrices of a layer as patterns."""
+class Matrix(NamedTuple):
+    """Weights [targets, sources] from one site to another, and the targets' biases."""
+
+    source: str
+    target: str
+    weight: Tensor
+    bias: Tensor | None
+
+
+def matrices(block: Block) -> Iterator[Matrix]:
+    """The weights between the sites of a layer.
+
+    Those that write what heads mix come as one matrix for each head of a group that shares values.
+    """
     config, a, m = block.config, f"a{block.layer}", f"m{block.layer}"
     queries, shared = config.n_heads * config.d_head, config.n_groups * config.d_head
-    parts = block.qkv_map.weight.split([queries, shared, shared])
-    for name, weight in zip("qkv", parts, strict=True):
-        yield Link.of(f"{a}.in", f"{a}.{name}", weight)
+    read = _parts(block.qkv_map, [queries, shared, shared])
+    for name, (weight, bias) in zip("qkv", read, strict=True):
+        yield Matrix(f"{a}.in", f"{a}.{name}", weight, bias)
     # [D, groups, heads of the group, K]: the j-th head of every group reads the group's values.
     out = block.out_map.weight.unflatten(1, (config.n_groups, -1, config.d_head))
     for head in range(out.shape[2]):
-        yield Link.of(f"{a}.v", f"{a}.out", out[:, :, head].flatten(1))
+        bias = None if head else block.out_map.bias
+        yield Matrix(f"{a}.v", f"{a}.out", out[:, :, head].flatten(1), bias)
     if not config.has_mlp:
         return
-    for weight in block.mlp_in.weight.split(config.d_mlp):  # gated: the gate, then what it gates
-        yield Link.of(f"{m}.in", f"{m}.hidden", weight)
-    yield Link.of(f"{m}.hidden", f"{m}.out", block.mlp_out.weight)
+    gates = [config.d_mlp] * (2 if config.gated else 1)  # gated: the gate, then what it gates
+    for weight, bias in _parts(block.mlp_in, gates):
+        yield Matrix(f"{m}.in", f"{m}.hidden", weight, bias)
+    yield Matrix(f"{m}.hidden", f"{m}.out", block.mlp_out.weight, block.mlp_out.bias)
+
+
+def _parts(linear: nn.Linear, sizes: list[int]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Weights and biases of some rows after the other."""
+    biases = [None] * len(sizes) if linear.bias is None else linear.bias.split(sizes)
+    yield from zip(linear.weight.split(sizes), biases, strict=True)

@@ -50,7 +50,8 @@ class Generator:
     @property
     def tokenizers(self) -> tuple[str, ...]:
         """The kinds that a task of this generator can name."""
-        return (self.tokenizer,) if self.open_file is None else (self.tokenizer, *FILE_KINDS)
+        own = () if self.tokenizer in FILE_KINDS else (self.tokenizer,)
+        return own if self.open_file is None else (*own, *FILE_KINDS)
 
     def problems(self, params: Mapping[str, Any]) -> list[Problem]:
         """Return what is wrong with the params of a task."""
@@ -158,6 +159,21 @@ def _brackets() -> Generator:
     )
 
 
+def _python_code() -> Generator:
+    from harness.datasets.generators.python_code.source import PythonCode, PythonCodeParams
+    from harness.datasets.stream import StreamData
+
+    def refused(params: Any, bos: bool, shares: Shares) -> TaskData:
+        raise HarnessError("generator 'python_code' has no vocabulary of its own")
+
+    return Generator(
+        PythonCodeParams,
+        "file",
+        refused,
+        lambda params, tokenizer, shares: StreamData(PythonCode(params, tokenizer, shares), shares),
+    )
+
+
 def _quotes() -> Generator:
     from harness.datasets.generators.quotes.source import QuoteParams, Quotes
     from harness.datasets.stream import StreamData
@@ -185,5 +201,6 @@ _BUILT_IN: Mapping[str, Callable[[], Generator]] = {
     "boolean_expressions": _boolean_expressions,
     "brackets": _brackets,
     "othello": _othello,
+    "python_code": _python_code,
     "quotes": _quotes,
 }

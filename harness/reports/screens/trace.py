@@ -43,6 +43,7 @@ def trace_text(report: Data, width: int, branches: int, depth: int) -> str:
             if amount
         ),
         *_scores(report),
+        *_validity(report["validity"] or ()),
     ]
     return "\n".join(printable(line)[:width] for line in lines)
 
@@ -82,6 +83,30 @@ def _scores(report: Data) -> Iterator[str]:
     for name in ("replacement", "completeness"):
         if report[name] is not None:
             yield f"{name} {report[name]:.3f}"
+
+
+_REMOVALS = {
+    "logit": "before the last norm",
+    "mlp": "before an MLP",
+    "ov": "before attention, pattern held",
+    "ov_pattern": "before attention",
+    "total": "where it is written",
+}
+
+
+def _validity(rows: Sequence[Data]) -> Iterator[str]:
+    """A table of what contributions predict, and what happens."""
+    if not rows:
+        return
+    yield ""
+    heads = zip(("n", "Pearson", "Spearman", "true/said", "blind"), (6, 10, 10, 11, 8), strict=True)
+    yield f"{'a part is taken out':<32}" + "".join(f"{head:>{width}}" for head, width in heads)
+    for row in rows:
+        numbers = (row[name] for name in ("pearson", "spearman", "coefficient"))
+        shown = ("–" if one is None else f"{one:.3f}" for one in numbers)
+        cells = "".join(f"{text:>{width}}" for text, width in zip(shown, (10, 10, 11), strict=True))
+        blind = "" if row["blind"] is None else f"{row['blind']:>8.3f}"
+        yield f"  {_REMOVALS[row['kind']]:<30}{row['n']:>6}{cells}{blind}"
 
 
 class _Tree:

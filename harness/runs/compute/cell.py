@@ -90,8 +90,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
-    on_discovery = prepared.discovery if choices.searched_on == "discovery" else None
-    ladder = Ladder(discovery, test, cell.method.selection, pairs=on_discovery)
+    ladder = Ladder(discovery, test, cell.method.selection, pairs=prepared.discovery)
     circuits = ladder.requested()
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.circuits.select import requested_counts
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import SCORES, circuit_of, cut_from
+from harness.evaluation.calibration import with_calibration
 from harness.evaluation.curve import Examples, NotFinite, evaluate_circuits
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
@@ -52,7 +53,7 @@ class Ladder:
     """What a method found, and how circuits of n elements are cut from it.
 
     `shared`: the references of the same set-up's batches, if they were made before. `pairs`: the
-    discovery pairs, where circuits of targets are searched on them.
+    set-up of the discovery pairs, for what the choices do on them.
     """
 
     discovery: Discovery
@@ -104,8 +105,8 @@ class Ladder:
         Searched for on the discovery pairs if there are any. Inside active sets the one that comes
         nearest where none does.
         """
-        on = self.setup if self.pairs is None else self.pairs
-        references = self.references if self.pairs is None else References(on)
+        on = self.pairs if self._fresh and self.pairs is not None else self.setup
+        references = self.references if on is self.setup else References(on)
         search = TargetSearch.start(with_losses(on, targets), references, self.circuit)
         smallest = Finder(self.discovery, search, self.circuit, self.selection).find(targets)
         return [
@@ -115,14 +116,22 @@ class Ladder:
 
     def _said(self, target: CircuitTarget, is_reached: bool) -> dict[str, Any]:
         said = {"measure": target.measure, "value": target.value, "reached": is_reached}
-        return said if self.pairs is None else {**said, "searched_on": "discovery"}
+        return {**said, "searched_on": "discovery"} if self._fresh else said
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether circuits of targets are searched on the discovery pairs."""
+        return self.pairs is not None and self.setup.choices.searched_on == "discovery"
 
     def measure(self, circuits: Sequence[Requested]) -> Examples:
         """Rows: the circuits, the empty circuit, all elements."""
         setup = with_losses(self.setup, self.setup.choices.targets or ())
         everything = torch.ones(self.total, dtype=torch.bool)
         kept = [one.kept for one in circuits]
-        return evaluate_circuits(setup, [*kept, ~everything, everything], self.references)
+        rows = [*kept, ~everything, everything]
+        if self.pairs is None:
+            return evaluate_circuits(setup, rows, self.references)
+        return with_calibration(setup, self.pairs, rows, self.references)
 
     def sizes_at(self, circuits: Sequence[Requested], summary: Summary) -> dict[str, Any]:
         """Sizes of the smallest circuits that are so faithful, and how they were looked for.

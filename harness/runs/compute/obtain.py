@@ -10,6 +10,9 @@ from pathlib import Path
 import torch
 
 from harness.datasets.classes import classes_of
+from harness.datasets.corpus import CorpusData, open_corpus
+from harness.datasets.corpus.open import unfit_corpus
+from harness.datasets.generators.python_code.questions import questions
 from harness.datasets.kinds import kind_of
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData, unfit
@@ -21,14 +24,18 @@ from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.precision import at_least_single
-from harness.models.training.data import HeldOutPairs
+from harness.models.training.data import HeldOut, HeldOutPairs
 from harness.models.training.sequences import held_out_sequences
+from harness.models.training.texts import HeldOutTexts
 from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
 from harness.spec.types import CompileModel, LoadModel, TrainModel
+
+QUESTION_PAIRS = 16
+"""Pairs of each question about Python that a training on a corpus is asked at every evaluation."""
 
 VALIDATION_PAIRS = 512
 """Held-out pairs that decide early stopping; fewer where the split has fewer."""
@@ -62,7 +69,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
         model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
         require_fit(model, data)
     else:
-        taught = training_data(cell, data)
+        taught = training_data(cell, data, models)
         with models.lock(cell.model_id):
             if models.exists(cell.model_id):
                 log(f"model {cell.model_name} [{cell.model_id[:12]}] is in the cache")
@@ -104,8 +111,19 @@ def require_outputs(model: Transformer, data: TaskData) -> None:
         raise HarnessError(problem)
 
 
-def training_data(cell: Cell, data: TaskData) -> TaskData:
-    """What the cell's model is trained on: the task's own data, or another task's that fits it."""
+def training_data(
+    cell: Cell, data: TaskData, models: ModelStore | None = None
+) -> TaskData | CorpusData:
+    """What the cell's model is trained on: the task's own data, or others that fit it.
+
+    `models`: where the tokens of a corpus are kept. Raises `HarnessError` if a model of these data
+    cannot do the cell's task.
+    """
+    if isinstance(cell.model, TrainModel) and cell.model.corpus is not None:
+        corpus, folder = cell.model.corpus, cell.model_folder
+        if text := unfit_corpus(corpus, folder, data):
+            raise HarnessError(text)
+        return open_corpus(corpus, folder, None if models is None else models.root)
     if cell.trained_on is None:
         return data
     taught = open_data(cell.trained_on)
@@ -117,7 +135,23 @@ def training_data(cell: Cell, data: TaskData) -> TaskData:
     return taught
 
 
-def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log: Log) -> None:
+def _held_out(spec: TrainModel, data: TaskData | CorpusData) -> HeldOut:
+    seed = spec.training.seed
+    if isinstance(data, CorpusData):
+        asked = spec.corpus is not None and spec.corpus.questions
+        return HeldOutTexts(
+            data.held_out(),
+            questions(data.tokenizer, data.longest, QUESTION_PAIRS) if asked else {},
+        )
+    return HeldOutPairs(
+        data.pairs("validation", VALIDATION_PAIRS, seed, at_most=True),
+        held_out_sequences(data, "validation", VALIDATION_SEQUENCES, seed),
+    )
+
+
+def _train(
+    cell: Cell, spec: TrainModel, data: TaskData | CorpusData, models: ModelStore, log: Log
+) -> None:
     classes = classes_of(data)
     config = TransformerConfig.from_architecture(
         spec.architecture,
@@ -131,10 +165,7 @@ def _train(cell: Cell, spec: TrainModel, data: TaskData, models: ModelStore, log
         config,
         spec.training,
         data,
-        HeldOutPairs(
-            data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
-            held_out_sequences(data, "validation", VALIDATION_SEQUENCES, spec.training.seed),
-        ),
+        _held_out(spec, data),
         scratch=models.scratch(cell.model_id),
         log=log,
         sparsity=spec.sparsity,

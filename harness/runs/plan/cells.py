@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.errors import HarnessError
 from harness.models.loading.tokenizer import on_model
 from harness.runs.plan.identities import (
+    data_identity,
     model_identity,
     plug_in_identity,
     task_identity,
@@ -168,9 +169,8 @@ def make_cell(
     }
     task_part, other = task_identity(task), source.trained_on
     model_part = model_identity(source.spec, source.folder)
-    # A loaded model does not depend on the task's data; a trained one is made of it.
     own = {} if isinstance(source.spec, LoadModel) else training_identity(task_part)
-    training = own if other is None else training_identity(task_identity(other))
+    training = data_identity(source.spec, source.folder, task_part, other)
     if isinstance(source.spec, TrainModel) and source.spec.weights is not None:
         refuse_other_spec(source.spec, source.folder, model_part, training)
     # A training moves in its last digits with the threads, but it is not worth doing again: what
@@ -232,6 +232,8 @@ def check_files(cell: Cell) -> None:
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
     if (training := cell.identity["model"].get("trained_on")) and cell.trained_on is not None:
         changed |= dict(content_digests(cell.trained_on)) != training["files"]
+    if isinstance(cell.model, TrainModel) and cell.model.corpus is not None:
+        changed |= data_identity(cell.model, cell.model_folder, {}, None) != training
     if (weights := cell.identity["model"].get("weights")) is not None:
         assert isinstance(cell.model, LoadModel | TrainModel)  # no other model has any
         changed |= weight_digests(cell.model, cell.model_folder) != weights

@@ -20,7 +20,7 @@ from harness.models.config import TransformerConfig
 from harness.models.fit import length_problem, outputs_problem, token_problem
 from harness.models.loading.location import checkpoint_folder
 from harness.models.loading.read import read_checkpoint
-from harness.runs.plan.identities import model_identity, task_identity, training_identity
+from harness.runs.plan.identities import data_identity, model_identity
 from harness.runs.plan.shipped import refuse_other_spec
 from harness.spec.load import Loaded
 from harness.spec.types import Evaluation, LoadModel, Model, Task, TrainModel
@@ -49,12 +49,12 @@ def weights_problem(model: Model, folder: Path, trained_on: Loaded[Task] | None)
 
     `folder` is that of the model's spec, `trained_on` the task whose data it is trained on.
     """
-    if not isinstance(model, TrainModel) or model.weights is None or trained_on is None:
+    if not isinstance(model, TrainModel) or model.weights is None:
         return None
-    if needs_model(trained_on.spec.tokenizer):
+    if model.corpus is None and (trained_on is None or needs_model(trained_on.spec.tokenizer)):
         return None
     try:
-        training = training_identity(task_identity(trained_on))
+        training = data_identity(model, folder, {}, trained_on)
         refuse_other_spec(model, folder, model_identity(model, folder), training)
     except NotFound:
         return None  # reported as missing files

@@ -87,6 +87,25 @@ def training_identity(task_part: Mapping[str, Any]) -> dict[str, Any]:
     return {**picked, "data": data}
 
 
+def data_identity(
+    model: Model, folder: Path, task_part: Mapping[str, Any], trained_on: Loaded[Task] | None
+) -> dict[str, Any]:
+    """What a model is trained on: its corpus, another task, or the task that uses it.
+
+    `folder`: that of the model's spec, `task_part`: the identity of the task that uses it. Reads
+    the files of a corpus.
+    """
+    if isinstance(model, TrainModel) and model.corpus is not None:
+        from harness.datasets.corpus.open import corpus_content
+
+        content = corpus_content(model.corpus, folder)
+        return {"corpus": {**identity_fields(model.corpus), "content": content}}
+    if trained_on is not None:
+        return training_identity(task_identity(trained_on))
+    # A loaded model does not depend on the task's data; a trained one is made of it.
+    return {} if isinstance(model, LoadModel) else training_identity(task_part)
+
+
 def plug_in_identity(spec: Data | Method) -> dict[str, str]:
     """Package and version of a plug-in's code: another version may give other numbers."""
     origin = _method_origin(spec) if isinstance(spec, Method) else _data_origin(spec)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from harness.datasets.corpus.open import STANDARD_LIBRARY
 from harness.datasets.locate import locate
 from harness.errors import HarnessError, NotFound
 from harness.runs.store.sealed import MANIFEST, SealedFolder
@@ -66,15 +68,23 @@ def refuse_other_spec(
     note = sealed.json(TRAINING)
     own = recipe(model_part, training)
     stored = {name: note.get(name) for name in own} if isinstance(note, dict) else {}
-    if stored == own:
+    different = list(_differences(_anywhere(stored), _anywhere(own), ""))
+    if not different:
         return
-    different = list(_differences(stored, own, ""))
     more = f" and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
     raise HarnessError(
         f"weights: {sealed.folder / TRAINING} says that they were trained from another spec: "
         f"{'; '.join(different[:_SHOWN])}{more}. Undo these changes, leave `weights` out to train "
         "anew, or train weights of this spec with `harness train`"
     )
+
+
+def _anywhere(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the digest of the standard library, which every Python has another of."""
+    copy: dict[str, Any] = deepcopy(recipe)
+    content = (copy.get("trained_on") or {}).get("corpus", {}).get("content", {})
+    content.pop(STANDARD_LIBRARY, None)
+    return copy
 
 
 def _differences(stored: Any, own: Any, place: str) -> Iterator[str]:

@@ -23,7 +23,14 @@ from harness.runs.compute.background import background_of
 from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
-from harness.runs.compute.prepare import TEST_SEED, Drawn, check_lengths, discovery_pairs, prepare
+from harness.runs.compute.prepare import (
+    TEST_SEED,
+    Drawn,
+    Prepared,
+    check_lengths,
+    discovery_pairs,
+    prepare,
+)
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.services.lookup import NamedCircuit, evaluation_of
 from harness.runs.services.overlap import overlap_with
@@ -78,9 +85,32 @@ def judge_circuit(
     Searches for the worst knock-out on the task's discovery pairs. Raises `HarnessError` for an
     unknown split, a circuit of another graph, and all that obtaining the model may raise.
     """
-    cell, choices = _cell(request)
-    use_runtime(cell.runtime)
     overlaps = overlap_with(request.named, request.against)
+    cell, choices, prepared = prepared_for(request, models, log)
+    return {
+        **_place(request, cell, choices),
+        **judge(
+            prepared.test,
+            request.named.circuit,
+            seed=cell.seed,
+            search=prepared.discovery,
+            tests=request.tests,
+            effort=effort,
+            learner=Learner(),
+        ),
+        "overlap": overlaps,
+    }
+
+
+def prepared_for(
+    request: Request, models: ModelStore, log: Callable[[str], None]
+) -> tuple[Cell, Evaluation, Prepared]:
+    """The cell that a request is like, its choices, and the set-ups that its circuit is run in.
+
+    Raises as `judge_circuit`.
+    """
+    cell, choices = cell_of(request)
+    use_runtime(cell.runtime)
     _compare_models(request, cell, log)
     data = _data(request, cell)
     if request.split not in data.splits:
@@ -106,19 +136,7 @@ def judge_circuit(
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
     self_check(test.patchable, first, test.counterfactuals.of(first))
-    return {
-        **_place(request, cell, choices),
-        **judge(
-            test,
-            request.named.circuit,
-            seed=cell.seed,
-            search=prepared.discovery,
-            tests=request.tests,
-            effort=effort,
-            learner=Learner(),
-        ),
-        "overlap": overlaps,
-    }
+    return cell, choices, prepared
 
 
 def _data(request: Request, cell: Cell) -> TaskData:
@@ -142,7 +160,7 @@ def _data(request: Request, cell: Cell) -> TaskData:
     return data
 
 
-def _cell(request: Request) -> tuple[Cell, Evaluation]:
+def cell_of(request: Request) -> tuple[Cell, Evaluation]:
     """The cell whose model and pairs are used, and the choices that circuits are run with."""
     entry, task = request.named.entry, request.measured
     seed = request.seed

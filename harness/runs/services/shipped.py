@@ -26,7 +26,7 @@ from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import SEMANTICS_VERSION, Cell, ModelSource, make_cell
-from harness.runs.plan.identities import task_identity, training_identity
+from harness.runs.plan.identities import data_identity, task_identity
 from harness.runs.plan.shipped import TRAINING, recipe, shipped_weights
 from harness.runs.store.atomic import json_bytes, publish_folder, remove_folder, write
 from harness.runs.store.models import ModelStore
@@ -129,11 +129,12 @@ def ship(trained: TrainedModel, output: Path) -> None:
 def _note(trained: TrainedModel) -> dict[str, Any]:
     """`training.json`: what decides the weights, where they were trained, and how it went."""
     cell = trained.cell
-    task = cell.task if cell.trained_on is None else cell.trained_on
+    task_part = task_identity(cell.task)
+    trained_on = data_identity(cell.model, cell.model_folder, task_part, cell.trained_on)
     stored = {name: value for name, value in trained.note.items() if name != "identity"}
     return {
         **stored,
-        **recipe(cell.identity["model"], training_identity(task_identity(task))),
+        **recipe(cell.identity["model"], trained_on),
         "quality": {name: dict(one) for name, one in trained.quality.items()},
         "code": SEMANTICS_VERSION,
         "versions": {name: version(name) for name in ("torch", "numpy")},

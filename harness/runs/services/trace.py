@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from harness.tracing.parse import PromptOutputs, parse_target
 from harness.tracing.run import FrozenRun, MLPCode, frozen_run
 from harness.tracing.scores import graph_scores
 from harness.tracing.trace import trace
+from harness.tracing.validity import validity
 
 _LABEL = Method(name="trace", title="A prompt's circuit", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -48,7 +49,8 @@ class TraceRequest:
     """What to trace: prompt `row` of a split (its corrupted twin if `corrupted`), see `trace`.
 
     `target`: as in `harness.tracing.parse`. `dictionaries`: those of the model that modules are
-    taken apart with. `train`: train what is not there yet.
+    taken apart with. `train`: train what is not there yet. `validity`: how many contributions to
+    each node are compared with what happens without the part.
     """
 
     task: Loaded[Task]
@@ -64,6 +66,7 @@ class TraceRequest:
     dictionaries: PlannedDictionaries | None = None
     above: float | None = None
     train: bool = False
+    validity: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,9 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
         "dictionary_id": None if request.dictionaries is None else request.dictionaries.id,
         "keep": {"rule": request.keep.kind, "amount": request.keep.amount},
         "board": _board(loaded.spec, texts),
+        "validity": [asdict(row) for row in validity([graph], request.validity)]
+        if request.validity
+        else None,
     }
     slug = f"{loaded.spec.name}-{request.split}-{request.row}"
     return TraceReport(

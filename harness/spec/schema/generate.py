@@ -250,7 +250,7 @@ class _Parts:
             names = self._value(arguments[0], Key())
             schema: Schema = {"type": "object"}
             schema |= {"additionalProperties": values} if values else {}
-            names.pop("type")
+            names.pop("type", None)
             return schema | ({"propertyNames": names} if names else {})
         raise TypeError(f"no schema for the type {hint}")
 

@@ -6,6 +6,7 @@ key, add a field to its class; then `make schemas` writes the JSON Schemas in `s
 
 from harness.spec.types.architecture import ActivationSparsity, Architecture, SparseSite
 from harness.spec.types.choices import CHOICES, chosen, recorded
+from harness.spec.types.corpus import Corpus
 from harness.spec.types.dictionary import (
     DictionaryForm,
     DictionaryLabels,
@@ -57,6 +58,7 @@ __all__ = [
     "Architecture",
     "CircuitTarget",
     "CompileModel",
+    "Corpus",
     "Data",
     "DictionaryForm",
     "DictionaryLabels",

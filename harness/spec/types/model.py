@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from harness.spec.key import About, Key, Kinds, exactly_one
+from harness.spec.key import About, Key, Kinds, at_most_one, exactly_one
 from harness.spec.types.architecture import Architecture
+from harness.spec.types.corpus import Corpus
 from harness.spec.types.names import ModelFormat
 from harness.spec.types.scalars import (
     Description,
@@ -32,16 +33,35 @@ ModelName = Annotated[
 
 
 TokenId = Annotated[int, Key(minimum=0, maximum=2**31 - 1)]
+_CORPUS_RULES = (
+    {
+        "if": {"required": ["corpus"]},
+        "then": {
+            "properties": {
+                "training": {
+                    "properties": {
+                        "objective": {
+                            "const": "next_token",
+                            "x-message": "must be next_token: a corpus has no answers",
+                        }
+                    }
+                }
+            }
+        },
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainModel:
-    """A model trained on the data of the task that uses it, or of the one that `task` names.
+    """A model trained on the data of the task that uses it, of the one that `task` names, or texts.
 
     With `weights` it has been trained before; their digests stand in a cell's identity.
     """
 
-    ABOUT: ClassVar = About("Trained model", name="train")
+    ABOUT: ClassVar = About(
+        "Trained model", name="train", rules=(at_most_one("task", "corpus"), *_CORPUS_RULES)
+    )
 
     kind: Literal["train"] = "train"
     name: ModelName = None
@@ -55,6 +75,19 @@ class TrainModel:
             "test prompts out of the training.",
             ["boolean_forms"],
             absent=True,
+            part="content",
+        ),
+    ] = None
+    # What its texts are made of stands in a cell's identity.
+    corpus: Annotated[
+        Corpus | None,
+        Key(
+            "Corpus",
+            "Texts that the model is trained on in place of a task's prompts; needs the objective "
+            "`next_token`. Tasks whose tokenizer is of kind `model` take the corpus's.",
+            [{"kind": "python_idioms", "tokenizer": "python/tokenizer.json", "context": 128}],
+            absent=True,
+            younger=True,
             part="content",
         ),
     ] = None

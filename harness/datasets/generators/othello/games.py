@@ -157,6 +157,8 @@ class _Record:
         played = cells >= 0
         legal = np.zeros(cells.shape, np.uint64)
         legal[: len(games.legal.T) - 1] = games.legal.T[1:]
+        if not played.all():  # a prompt may end before its game does
+            legal[~played] = 0
         passed = self.skipped[1:]
         black = np.zeros(cells.shape, np.bool_)
         moves = np.ones(self.n, np.bool_)  # black moves first

@@ -21,7 +21,9 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.datasets.concepts import ConceptFamily
 from harness.datasets.generators.othello.boards import Bits, OthelloBoard, one_bit, random_bit
+from harness.datasets.generators.othello.concepts import OthelloConcepts
 from harness.datasets.generators.othello.games import Games, random_games, to_move
 from harness.datasets.generators.params import Problem
 from harness.datasets.pairs import NO_TARGET, Ints, Objective, PromptPairs, TrainingBatch
@@ -122,6 +124,7 @@ class Othello:
         names = [self.board.name(int(cell)) for cell in self.board.playable]
         self.tokenizer = Vocabulary("moves", names, bos)
         self._bos = int(bos)
+        self._library = OthelloConcepts(self.board)
         # Training sees whole games, also where prompts end earlier.
         self.longest = params.plies - 1 + self._bos
         self._opening = params.min_ply + self._bos
@@ -160,6 +163,23 @@ class Othello:
         )
         return TrainingBatch(tokens, lengths, targets, allowed)
 
+    # ------------------------------------------------------------ concepts
+    @property
+    def concept_families(self) -> tuple[ConceptFamily, ...]:
+        """See `OthelloConcepts`."""
+        return self._library.families
+
+    @property
+    def board_size(self) -> int:
+        """Cells along an edge."""
+        return self.params.size
+
+    def concepts(self, tokens: Ints, lengths: Ints) -> NDArray[np.bool_]:
+        """Return what is true after each move [n, T, C]; nothing is, after BOS alone."""
+        moves = self._library.of_moves(tokens[:, self._bos :] - self._bos, lengths - self._bos)
+        return np.pad(moves, ((0, 0), (self._bos, 0), (0, 0)))
+
+    # ------------------------------------------------------------ rows
     def _games(self, rng: np.random.Generator, n: int) -> Games:
         """Return random games, as many as n prompts need."""
         if self.params.passes == "keep":

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import HarnessError, StoreCorrupt
 from harness.runs.plan import Cell
-from harness.runs.services.extent import Shape, pass_seconds, passes_of, shape_of
+from harness.runs.services.forecasts.extent import Shape, pass_seconds, passes_of, shape_of
 from harness.runs.store import CellStore, ModelStore
 from harness.runs.store.record import PlannedCell, entries_of, runs_root
 from harness.runs.store.sealed import SealedFolder

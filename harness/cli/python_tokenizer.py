@@ -1,0 +1,36 @@
+"""`python -m harness.cli.python_tokenizer FILE`: train the tokenizer of Python corpora.
+
+It is trained on generated idioms and on the standard library of the running interpreter, so that
+another Python may make another file; the shipped one is `specs/tokenizers/python_2k`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+IDIOMS = 4000
+"""Documents of idioms; about as much text as a tenth of the standard library."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--entries", default=2048, show_default=True, help="Tokens of the vocabulary.")
+@click.option("--source-files", type=click.IntRange(min=0), help="Read only so many files.")
+def main(file: Path, entries: int, source_files: int | None) -> None:
+    """Write a tokenizer.json whose tokens suit the tasks of `tasks/code`."""
+    from harness.datasets.corpus.bpe import save_bpe, train_bpe
+    from harness.datasets.corpus.idioms.document import document
+    from harness.datasets.corpus.idioms.pen import Pen
+    from harness.datasets.corpus.source import PythonSource
+
+    idioms = ["".join(one.text for one in document(Pen.seeded(seed))) for seed in range(IDIOMS)]
+    texts = [*idioms, *PythonSource.below(None).texts(held_out=False)[:source_files]]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_bpe(train_bpe(texts, entries=entries), file)
+    click.echo(f"wrote {file}: {entries} tokens", err=True)
+
+
+if __name__ == "__main__":
+    main()
