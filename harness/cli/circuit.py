@@ -78,21 +78,22 @@ def _whiteboard(
     named: NamedCircuit, results: Path, include: tuple[Path, ...]
 ) -> dict[str, Any] | None:
     """The drawing of a circuit of channels; None for others, and where there is no model for it."""
+    from harness.circuits.gates.whiteboard import can_be_drawn
     from harness.cli.choose import checked_task, default_runtime, log, model_source
     from harness.errors import HarnessError
+    from harness.runs.services.describe import whiteboard_of
     from harness.runs.services.judge import Request, runtime_of
-    from harness.runs.services.whiteboard import can_be_drawn, whiteboard
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
 
-    if not can_be_drawn(named):
+    if not can_be_drawn(named.circuit):
         return None
     library = Library(include)
     try:
         task = checked_task(library, named.circuit.source.get("task", ""))
         runtime = runtime_of(named, default_runtime(library))
         request = Request(named, task, model_source(library, task, None), runtime)
-        return whiteboard(request, model_store(results), log)
+        return whiteboard_of(request, model_store(results), log)
     except HarnessError as error:
         log(f"not drawn: {error}")
         return None

@@ -162,6 +162,9 @@ def _behaviour(report: dict[str, Any]) -> list[Row]:
     ]
     for name, title in (("metric", report["metric"]), ("kl", "KL"), ("accuracy", "accuracy")):
         rows.append((title, _shown(point[name]), f"whole model {_shown(whole[name])}"))
+    if (stored := report.get("as_stored")) is not None:
+        note = f"largest difference from what the file says, of {stored['measure']}"
+        rows.append(("as in the file", f"{stored['apart']:.1e}", note))
     for name in filter(is_of_class, point):
         rows.append((name, _shown(point[name]), f"whole model {_shown(whole[name])}"))
     return rows

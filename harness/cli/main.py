@@ -33,6 +33,7 @@ VERBS = {
     "plan": "Show what a run would compute, reuse and train.",
     "run": "Run a suite or a task and print the leaderboard.",
     "train": "Train a model spec, and write weights to ship beside it.",
+    "bridge": "Train a sparse model beside a dense one, and steer the dense one by it.",
     "status": "Show which cells of a run are done.",
     "why": "Show what a cell's id is made of.",
     "table": "Print the leaderboard or the result rows.",

@@ -36,6 +36,8 @@ TOPICS = (
     "add-a-granularity",
     "bring-a-model",
     "sparse-models",
+    "features",
+    "bridges",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""
 

@@ -41,7 +41,7 @@ class MethodInfo:
     GPT-2 small on all pairs. `method`: the class, a dataclass whose fields are the `params` of
     specs; None where an entry point names it.
     `needs`: a capability that the granularity must have: `edges` for methods that must know what an
-    edge is; None for those that run on elements of any kind.
+    edge is, `dictionaries` for those of features; None for those that run on elements of any kind.
     `objective`: what it does with its parameter `objective`: element by element `attributed`, or
     `minimised` by a search for the circuit; None if it has none.
     `at_model`: whether, with these params under an ablation (None: under all), it looks at the
@@ -58,13 +58,18 @@ class MethodInfo:
     title: str
     cost: str
     method: type[Any] | None = None
-    needs: Literal["edges"] | None = None
+    needs: Literal["edges", "dictionaries"] | None = None
     objective: Literal["attributed", "minimised"] | None = None
     at_model: Callable[[Params, Ablation | None], bool] = lambda params, ablation: False
     per_token: bool = True
     post_norms: bool = True
     trains_masks: bool = False
     passes: Callable[[Params, Extent], float] | None = None
+
+    @property
+    def elements(self) -> str:
+        """What it finds circuits of, in a word."""
+        return {None: "any", "edges": "edges", "dictionaries": "features"}[self.needs]
 
     @property
     def defaults(self) -> dict[str, Any]:

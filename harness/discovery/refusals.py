@@ -44,11 +44,14 @@ def per_token_problem(kinds: Iterable[str]) -> str | None:
 def granularity_problem(kinds: Iterable[str], name: str) -> str | None:
     """Why kinds of methods cannot find circuits of a granularity; None if all can."""
     capabilities = granularity(name).capabilities
-    return _problem(
-        kinds,
-        lambda info: info.needs is None or info.needs in capabilities,
-        f"cannot find circuits of granularity {name!r}, only of edges",
-    )
+
+    def can(info: MethodInfo) -> bool:
+        return info.needs is None or info.needs in capabilities
+
+    unable = [info for kind in kinds if (info := info_of(kind)) and not can(info)]
+    only = " or ".join(sorted({info.elements for info in unable}))
+    text = f"cannot find circuits of granularity {name!r}, only of {only}"
+    return _problem([info.kind for info in unable], can, text)
 
 
 def post_norms_problem(kinds: Iterable[str]) -> str | None:

@@ -20,7 +20,7 @@ def _row(info: MethodInfo) -> tuple[str, ...]:
     return (
         f"`{info.kind}`",
         info.title,
-        info.needs or "any",
+        info.elements,
         "yes" if info.per_token else "no",
         "yes" if info.post_norms else "no",
         info.objective or "–",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,7 +43,7 @@ class StrongestTokens:
         self.features, self.k = features, k
         self.seen = 0
         self._active = np.zeros(features, np.int64)
-        self._floor = torch.zeros(features)
+        self._floor = np.zeros(features, np.float32)
         self._owner = np.zeros(0, np.int32)
         self._strength = np.zeros(0, np.float32)
         self._token = np.zeros(0, np.int64)
@@ -54,15 +53,13 @@ class StrongestTokens:
     def add(self, code: Tensor, first: int) -> None:
         """Take strengths [N, F] of tokens `first` … `first` + N - 1."""
         code = code.float().cpu()
-        self._active += (code > 0).sum(0).numpy()
-        token, owner = (code > self._floor).nonzero(as_tuple=True)
-        self._waiting.append(
-            (
-                owner.numpy().astype(np.int32),
-                code[token, owner].numpy(),
-                token.numpy() + first,
-            )
-        )
+        places = code.nonzero(as_tuple=True)
+        strength = code[places].numpy()
+        token, owner = (one.numpy() for one in places)
+        self._active += np.bincount(owner, minlength=self.features)
+        higher = strength > self._floor[owner]
+        token, owner, strength = token[higher], owner[higher], strength[higher]
+        self._waiting.append((owner.astype(np.int32), strength, token + first))
         self.seen += len(code)
         self._n_waiting += len(owner)
         if self._n_waiting > max(1 << 20, self.features * self.k):
@@ -72,15 +69,15 @@ class StrongestTokens:
         """Merge what waits, and raise the floors."""
         parts = [(self._owner, self._strength, self._token), *self._waiting]
         owner, strength, token = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.lexsort((token, -strength, owner))
+        # Bits of positive floats are ordered as they are. Tokens come in order, and stay so.
+        weakness = np.uint64(0xFFFFFFFF) - strength.view(np.uint32).astype(np.uint64)
+        order = np.argsort(owner.astype(np.uint64) << np.uint64(32) | weakness, kind="stable")
         owner = owner[order]
         starts = np.searchsorted(owner, np.arange(self.features))
         rank = np.arange(len(owner)) - starts[owner]
         kept = order[rank < self.k]
         last = rank == self.k - 1
-        self._floor[torch.from_numpy(owner[last].astype(np.int64))] = torch.from_numpy(
-            strength[order[last]]
-        )
+        self._floor[owner[last]] = strength[order[last]]
         both = np.concatenate([self._owner, *(x[0] for x in self._waiting)])
         self._owner, self._strength, self._token = both[kept], strength[kept], token[kept]
         self._waiting, self._n_waiting = [], 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.tracing.query_key import ScorePairs
 from harness.tracing.scores import GraphScores
 from harness.tracing.trace import PromptTrace, Sums, TraceNode
 
@@ -47,6 +48,25 @@ def trace_data(graph: PromptTrace, scores: GraphScores) -> dict[str, Any]:
             }
             for edge in graph.edges
         ],
+    }
+
+
+def pairs_data(pairs: ScorePairs, largest: int) -> dict[str, Any]:
+    """The largest pairs of an attention score, and the largest parts of either side."""
+    sides = {"queries": (pairs.queries, pairs.of_queries), "keys": (pairs.keys, pairs.of_keys)}
+    return {
+        "score": pairs.score,
+        "pairs": [
+            {"query": query, "key": key, "weight": weight}
+            for query, key, weight in pairs.largest(largest)
+        ],
+        **{
+            side: [
+                {"part": names[at], "weight": float(weights[at])}
+                for at in weights.abs().topk(min(largest, len(names))).indices.tolist()
+            ]
+            for side, (names, weights) in sides.items()
+        },
     }
 
 

@@ -25,6 +25,7 @@ class Target:
     `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes. It is
     read at `token`; `unit` is the output, feature, neuron or head, -1 for several. `probability`:
     of a single output. `outputs` [V]: weights of the logits, of a target that is made of them.
+    `pair`: layer, head, query and key of a score.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Target:
     heads: Tensor | None = None
     probability: float | None = None
     outputs: Tensor | None = None
+    pair: tuple[int, int, int, int] | None = None
 
 
 def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: int = -1) -> Target:
@@ -136,7 +138,8 @@ def score_target(
     constant = float(query_constant.sum() + key_constants.sum()) / 2
     value = float(mixed @ scores.queries.final[head, query])
     below = next(one.below for one in run.writers if one.name == f"a{layer}")
-    return Target(name, "score", query, head, value, below, stream, constant)
+    pair = layer, head, query, key
+    return Target(name, "score", query, head, value, below, stream, constant, pair=pair)
 
 
 def _refuse_token(run: FrozenRun, token: int) -> None:

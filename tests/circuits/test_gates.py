@@ -239,6 +239,14 @@ def test_means_say_what_they_are_of_and_can_be_used_again():
     )
 
 
+def test_means_of_other_elements_are_refused():
+    case = Case("gpt2-like", "zero")
+    means = Baseline("mean_training", torch.zeros(1, 7), {})
+    gated = make_patchable(case.model, case.choices, [case.pairs], means)
+    with pytest.raises(HarnessError, match=r"has 7 constants .* need 220: it is"):
+        gated.counterfactuals(replace(case.choices, ablation="mean_training"), case.batches, 0)
+
+
 def test_means_over_the_training_of_a_model_that_does_not_tell_are_refused():
     case = Case("gpt2-like", "zero")
     gated = make_patchable(case.model, case.choices, [case.pairs])

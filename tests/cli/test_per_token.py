@@ -157,7 +157,10 @@ def test_a_suite_that_asks_for_it_is_refused_before_a_model_is_trained(meeting: 
     assert "made model" not in result.stderr
 
 
-@pytest.mark.parametrize("kind", [kind for kind, info in built_in().items() if not info.per_token])
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind, info in built_in().items() if info.needs == "edges" and not info.per_token],
+)
 def test_methods_of_shared_edges_are_refused(meeting: Any, kind: str) -> None:
     meeting.suite("trial", ["meeting"], ["eap", kind])
     invalid = meeting("validate", "trial", code=2)

@@ -48,8 +48,15 @@ def test_a_task_on_channels_end_to_end(by_channels: Any) -> None:
     assert int(circuit.baseline.over["tokens"]) >= 2**14
     assert len(circuit.baseline.over["sha256"]) == 64
 
+    of_size = ("--size", "0.7", "--tests", "none", "--json")
+    again = json.loads(harness("judge", cell[:12], *of_size).stdout)
+    assert again["size"] == result["curve"][1]["size"]
+    assert again["as_stored"]["apart"] < 1e-6
+    assert set(circuit.measured) >= {"faithfulness", "kl", "metric", "accuracy"}
+
     # The file alone gives the numbers of the cell, on the means that it has.
-    half = replace(circuit, kept=kept[1], scores=None)
+    measured = {"kl": result["curve"][1]["kl"]["value"]}
+    half = replace(circuit, kept=kept[1], scores=None, measured=measured)
     half.save("half.json")
     judged = json.loads(harness("judge", "half.json", "--tests", "none", "--json").stdout)
     wanted = result["curve"][1]
@@ -58,6 +65,7 @@ def test_a_task_on_channels_end_to_end(by_channels: Any) -> None:
     shifted = replace(circuit.baseline, values=circuit.baseline.values + 0.5)
     replace(half, baseline=shifted).save("shifted.json")
     other = json.loads(harness("judge", "shifted.json", "--tests", "none", "--json").stdout)
+    assert other["as_stored"]["apart"] > 1e-5
     assert abs(other["circuit"]["kl"]["value"] - wanted["kl"]["value"]) > 1e-5
 
     board = json.loads(harness("circuit", "half.json", "--json").stdout)["whiteboard"]

@@ -107,6 +107,22 @@ def test_contributions_are_compared_with_what_happens(board: Any) -> None:
         assert f"{row['coefficient']:.3f}" in line
 
 
+def test_scores_are_shown_as_pairs_of_parts(board: Any) -> None:
+    arguments = ["board", "--target", "attention:a0.h1:6:2"]
+    shown = report(board, *arguments)
+    pairs = shown["pairs"]
+    assert pairs["score"] == pytest.approx(shown["target"]["value"], abs=1e-5)
+    assert pairs["pairs"][0]["query"] in {"embed@6", "position@6", "biases"}
+    assert len(pairs["pairs"]) == 9  # embedding, position and biases on either side
+    assert sum(one["weight"] for one in pairs["pairs"]) == pytest.approx(pairs["score"], abs=1e-5)
+    for side in ("queries", "keys"):
+        assert sum(one["weight"] for one in pairs[side]) == pytest.approx(pairs["score"], abs=1e-5)
+    first = pairs["pairs"][0]
+    line = f"{first['weight']:+8.3f}  {first['query']} × {first['key']}"
+    assert line in board("trace", *arguments).stdout
+    assert report(board, "board")["pairs"] is None
+
+
 def test_a_file_for_another_tool_is_written(board: Any) -> None:
     shown = report(board, "board", "--circuit-tracer", "graph.json")
     graph = json.loads(Path("graph.json").read_text())

@@ -64,6 +64,9 @@ def test_the_documentation_has_their_table() -> None:
     assert section.endswith(f"\n\n{markdown()}")
 
 
+OF_EDGES = [kind for kind, info in built_in().items() if info.needs != "dictionaries"]
+
+
 @pytest.fixture
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILT_IN, "toy", WHERE)
@@ -71,7 +74,11 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_toy")
 def test_other_granularities_are_refused_with_the_methods_that_can() -> None:
-    assert granularity_problem(built_in(), "edge") is None
+    assert granularity_problem(OF_EDGES, "edge") is None
+    text = granularity_problem(built_in(), "edge")
+    assert text is not None
+    assert text.startswith("traced_influence cannot find circuits of granularity 'edge', only of f")
+    assert granularity_problem(["traced_influence"], "feature") is None
     text = granularity_problem(["acdc", "eap", "eap_ig"], "toy")
     assert text is not None
     unable, _, able = text.partition(" cannot find circuits of granularity 'toy', only of edges")

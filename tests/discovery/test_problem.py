@@ -106,9 +106,11 @@ def test_named_elements_have_a_node_mask_each(random_batch):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in built_in() if kind not in GENERAL])
-def test_methods_of_edges_refuse_other_granularities(kind, random_batch):
+def test_methods_of_edges_or_features_refuse_other_granularities(kind, random_batch):
     problem = named(problem_of("gpt2-like", random_batch()))
-    with pytest.raises(HarnessError, match="finds circuits of edges; these are made of things"):
+    elements = built_in()[kind].elements
+    wanted = f"finds circuits of {elements}; these are made of things"
+    with pytest.raises(HarnessError, match=wanted):
         make_method(kind, {}).discover(problem)
 
 

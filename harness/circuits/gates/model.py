@@ -55,7 +55,7 @@ class GatedModel:
         kind = choices.ablation
         plain = GatedCounterfactuals(self.model, self.space, self.codes, kind)
         if isinstance(self.background, Baseline) and self.background.ablation == kind:
-            return replace(plain, baseline=self.background)
+            return replace(plain, baseline=self._fitting(self.background))
         if kind == TRAINING_MEANS:
             return replace(plain, baseline=self._of_training())
         if kind in ("mean", "mean_positional"):
@@ -64,6 +64,16 @@ class GatedModel:
             over = {"prompts": str(sum(len(batch) for batch in pairs)), "of": "discovery pairs"}
             return replace(plain, baseline=Baseline(kind, values, over))
         return plain
+
+    def _fitting(self, baseline: Baseline) -> Baseline:
+        """The constants of a file. Raises `HarnessError` if they are those of another space."""
+        if baseline.values.shape[-1] != self.space.constants:
+            raise HarnessError(
+                f"the circuit has {baseline.values.shape[-1]} constants for dropped elements, and "
+                f"{self.space} need {self.space.constants}: it is a circuit of another model, or "
+                "was found with another `granularity` or `component`"
+            )
+        return baseline
 
     def _of_training(self) -> Baseline:
         """The means over the training data."""

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from harness.circuits.circuit import Circuit
 from harness.circuits.gates.space import GatedSpace
 from harness.circuits.gates.wiring import matrices
 from harness.models.transformer import Transformer
+
+MOST_CHANNELS = 400
+"""Larger circuits are no drawing."""
 
 READS, WRITES = ("in", ""), ("out",)
 """Kinds of sites that read the stream (`final` has no kind), and that write to it."""
@@ -36,6 +40,13 @@ class DrawnChannel:
     reads: list[Tie] = field(default_factory=list)
     writes: list[Tie] = field(default_factory=list)
     biases: list[float] = field(default_factory=list)
+
+
+def can_be_drawn(circuit: Circuit) -> bool:
+    """Whether a circuit is made of channels with weights between them, and small enough."""
+    space = circuit.space
+    wired = isinstance(space, GatedSpace) and space.wiring is not None
+    return wired and 0 < circuit.size <= MOST_CHANNELS
 
 
 def draw_circuit(model: Transformer, space: GatedSpace, kept: Tensor) -> list[DrawnChannel]:

@@ -43,6 +43,7 @@ def trace_text(report: Data, width: int, branches: int, depth: int) -> str:
             if amount
         ),
         *_scores(report),
+        *_pairs(report["pairs"]),
         *_validity(report["validity"] or ()),
     ]
     return "\n".join(printable(line)[:width] for line in lines)
@@ -83,6 +84,19 @@ def _scores(report: Data) -> Iterator[str]:
     for name in ("replacement", "completeness"):
         if report[name] is not None:
             yield f"{name} {report[name]:.3f}"
+
+
+_SHOWN_PAIRS = 8
+
+
+def _pairs(pairs: Data | None) -> Iterator[str]:
+    """The largest products of a part of the query and one of the keys."""
+    if pairs is None:
+        return
+    yield ""
+    yield f"largest of the pairs that sum to {pairs['score']:.3f}, keys less their mean:"
+    for one in pairs["pairs"][:_SHOWN_PAIRS]:
+        yield f"  {one['weight']:+8.3f}  {one['query']} × {one['key']}"
 
 
 _REMOVALS = {

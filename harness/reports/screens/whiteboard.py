@@ -16,7 +16,7 @@ _HANGING = 16
 
 
 def whiteboard_text(board: Data, width: int) -> str:
-    """The report of `harness.runs.services.whiteboard` as lines at most `width` wide."""
+    """The report of `harness.evaluation.whiteboard` as lines at most `width` wide."""
     counts = ", ".join(f"{count} {unit}" for unit, count in board["counts"].items())
     lines = [
         f"drawn whole: {counts}",

@@ -10,9 +10,13 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.circuits.baseline import Baseline
+from harness.circuits.patchable import TRAINING_MEANS
 from harness.datasets.pairs import TaskData
+from harness.runs.compute.last import Last
 from harness.runs.compute.obtain import training_data
 from harness.runs.plan import Cell
+from harness.runs.store.models import ModelStore
 from harness.spec.types import TrainModel
 
 TOKENS = 2**14
@@ -21,11 +25,34 @@ TOKENS = 2**14
 Ints = NDArray[np.int64]
 
 
-def background_of(cell: Cell, data: TaskData) -> TrainingPrompts | None:
-    """The training prompts of a cell's model; None where the model is loaded or compiled."""
+_MEANS: Last[list[Baseline]] = Last()
+
+
+def background_of(
+    cell: Cell, data: TaskData, models: ModelStore | None = None
+) -> TrainingPrompts | Baseline | None:
+    """The training prompts of a cell's model; None where the model is loaded or compiled.
+
+    Of cells that follow each other, the means that the first one took (`keep_means`). `models`:
+    where the tokens of a corpus are kept.
+    """
     if not isinstance(cell.model, TrainModel):
         return None
-    return TrainingPrompts(cell, data, cell.model)
+    if means := _means_of(cell):
+        return means[0]
+    return TrainingPrompts(cell, data, cell.model, models)
+
+
+def keep_means(cell: Cell, baseline: Baseline | None) -> None:
+    """Keep means over the training for the next cell with this model and these elements."""
+    if baseline is not None and baseline.ablation == TRAINING_MEANS:
+        _means_of(cell)[:] = [baseline]
+
+
+def _means_of(cell: Cell) -> list[Baseline]:
+    choices = cell.task.spec.evaluation
+    elements = choices.granularity, choices.component, cell.identity.get("dictionary")
+    return _MEANS.of((cell.model_id, cell.runtime, elements), list)
 
 
 @dataclass(frozen=True)
@@ -35,10 +62,11 @@ class TrainingPrompts:
     cell: Cell
     data: TaskData
     spec: TrainModel
+    models: ModelStore | None
 
     @cached_property
     def _batches(self) -> list[tuple[Ints, Ints]]:
-        source, training = training_data(self.cell, self.data), self.spec.training
+        source, training = training_data(self.cell, self.data, self.models), self.spec.training
         batches: list[tuple[Ints, Ints]] = []
         tokens = 0
         while tokens < TOKENS:

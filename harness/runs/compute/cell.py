@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from harness.metrics.sparsity import sparsity
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
-from harness.runs.compute.background import background_of
+from harness.runs.compute.background import background_of, keep_means
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.dictionaries import dictionaries_of
@@ -43,7 +43,7 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.plan import Cell, check_files
 from harness.runs.store import CellOutput
-from harness.runs.store.circuits import ADDITIVE, RANKS
+from harness.runs.store.circuits import ADDITIVE, RANKS, values_of
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
 from harness.spec.types import CompileModel, Task, recorded
@@ -81,9 +81,10 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         device=device,
         seed=cell.seed,
         classes=answers,
-        background=background_of(cell, data),
+        background=background_of(cell, data, models),
         dictionaries=dictionaries_of(cell, model, models, log),
     )
+    keep_means(cell, baseline_of(prepared.test.counterfactuals))
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))
     tell_effect(cell, prepared, log)
@@ -218,14 +219,8 @@ def _stored_circuit(
     return (
         circuit
         if baseline is None
-        else replace(circuit, baseline=baseline, measured=_values(point))
+        else replace(circuit, baseline=baseline, measured=values_of(point))
     )
-
-
-def _values(point: Mapping[str, Any]) -> dict[str, float]:
-    """The estimates of a point, without their intervals."""
-    estimates = {name: one for name, one in point.items() if isinstance(one, dict) and "se" in one}
-    return {n: float(one["value"]) for n, one in estimates.items() if one["value"] is not None}
 
 
 # ---------------------------------------------------------------- result

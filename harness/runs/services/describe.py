@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan
 from typing import Any
 
@@ -12,9 +12,16 @@ from torch import Tensor
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.space import Space
+from harness.datasets.classes import classes_of
+from harness.datasets.open import open_data
 from harness.errors import HarnessError
+from harness.evaluation.whiteboard import whiteboard
 from harness.metrics.overlap import iou
+from harness.runs.services.judge import Request, cell_of, prepared_for
+from harness.runs.services.look import Outputs
 from harness.runs.services.lookup import NamedCircuit
+from harness.runs.store.models import ModelStore
+from harness.spec.types import TrainModel
 
 _COMPONENT = re.compile(r"([a-z]+)([0-9]+)(?:\.(.+))?")
 _ATTENTION, _MLP = "a", "m"
@@ -44,6 +51,23 @@ def describe(
         if len(circuits) == 2
         else None,
     }
+
+
+def whiteboard_of(
+    request: Request, models: ModelStore, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """A circuit of channels drawn whole, on the pairs that it would be judged on.
+
+    Raises as `judge_circuit`, also for circuits that cannot be drawn and models to be trained.
+    """
+    model, model_id = request.source.spec, cell_of(request)[0].model_id
+    if isinstance(model, TrainModel) and model.weights is None and not models.exists(model_id):
+        raise HarnessError("the model is not trained yet: run its task first")
+    cell, _, prepared = prepared_for(request, models, log)
+    data = open_data(cell.task)
+    classes = classes_of(data)
+    outputs = Outputs(data.tokenizer, None if classes is None else classes.names)
+    return whiteboard(prepared.test, request.named.circuit, outputs.name)
 
 
 def _require(one: NamedCircuit, other: NamedCircuit) -> None:

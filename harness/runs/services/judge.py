@@ -7,7 +7,7 @@ is the transfer of the circuit; in another model it must be a circuit of the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,17 +87,19 @@ def judge_circuit(
     """
     overlaps = overlap_with(request.named, request.against)
     cell, choices, prepared = prepared_for(request, models, log)
+    report = judge(
+        prepared.test,
+        request.named.circuit,
+        seed=cell.seed,
+        search=prepared.discovery,
+        tests=request.tests,
+        effort=effort,
+        learner=Learner(),
+    )
     return {
         **_place(request, cell, choices),
-        **judge(
-            prepared.test,
-            request.named.circuit,
-            seed=cell.seed,
-            search=prepared.discovery,
-            tests=request.tests,
-            effort=effort,
-            learner=Learner(),
-        ),
+        **report,
+        "as_stored": _as_stored(request, report),
         "overlap": overlaps,
     }
 
@@ -130,13 +132,32 @@ def prepared_for(
         device=cell.runtime.device,
         seed=cell.seed,
         classes=request.measured.spec.answers,
-        background=request.named.circuit.baseline or background_of(cell, open_data(cell.task)),
+        background=request.named.circuit.baseline
+        or background_of(cell, open_data(cell.task), models),
         dictionaries=dictionaries_of(cell, model, models, log),
     )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
     self_check(test.patchable, first, test.counterfactuals.of(first))
     return cell, choices, prepared
+
+
+def _as_stored(request: Request, report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far measures are from those in the circuit's file: the one that is furthest.
+
+    None where the file has none, or they were not measured on these pairs.
+    """
+    circuit, point = request.named.circuit, report["circuit"]
+    here = circuit.source.get("task") == request.measured.spec.name and request.split == "test"
+    apart = {
+        name: abs(point[name]["value"] - stored)
+        for name, stored in circuit.measured.items()
+        if name in point and point[name]["value"] is not None
+    }
+    if not here or not apart or request.pairs is not None:
+        return None
+    name = max(apart, key=lambda one: apart[one])
+    return {"measure": name, "apart": apart[name]}
 
 
 def _data(request: Request, cell: Cell) -> TaskData:

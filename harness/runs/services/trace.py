@@ -29,16 +29,26 @@ from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
 from harness.spec.types import Method, Runtime, Task, TrainModel
-from harness.tracing.document import SCHEMA_VERSION, circuit_tracer_data, trace_data
+from harness.tracing.document import (
+    SCHEMA_VERSION,
+    circuit_tracer_data,
+    pairs_data,
+    trace_data,
+)
 from harness.tracing.keep import KeepRule
 from harness.tracing.parse import PromptOutputs, parse_target
+from harness.tracing.query_key import score_pairs
 from harness.tracing.run import FrozenRun, MLPCode, frozen_run
 from harness.tracing.scores import graph_scores
+from harness.tracing.target import Target
 from harness.tracing.trace import trace
 from harness.tracing.validity import validity
 
 _LABEL = Method(name="trace", title="A prompt's circuit", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
+
+PAIRS = 20
+"""Pairs of parts of an attention score, and parts of either side, that are listed."""
 
 CHANCE_PROMPTS = 8
 """Other prompts whose parts the rule `null` compares with, where there are so many."""
@@ -116,6 +126,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
         "dictionary_id": None if request.dictionaries is None else request.dictionaries.id,
         "keep": {"rule": request.keep.kind, "amount": request.keep.amount},
         "board": _board(loaded.spec, texts),
+        "pairs": _pairs(run, target),
         "validity": [asdict(row) for row in validity([graph], request.validity)]
         if request.validity
         else None,
@@ -195,6 +206,14 @@ def _outputs(
     good, bad = answers
     every = [names.name(output) for output in range(model.config.n_outputs)]
     return PromptOutputs(every, int(pairs.positions[row, slot]), good, bad)
+
+
+def _pairs(run: FrozenRun, target: Target) -> dict[str, Any] | None:
+    """What a score is made of, pair by pair; None for other targets."""
+    if target.pair is None:
+        return None
+    layer, head, query, key = target.pair
+    return pairs_data(score_pairs(run, layer, head, query, key), PAIRS)
 
 
 def _board(task: Task, texts: Sequence[str]) -> dict[str, Any] | None:

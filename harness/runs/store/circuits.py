@@ -10,8 +10,10 @@ size is cut from (`scores`: all sizes are), and `scores` whether they are sums
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import isclose
+from typing import Any
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import load_circuit
@@ -45,4 +47,11 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
             "its folder and run again, or leave out the size"
         )
     _, kept = unpack(store.artifact(cell_id, "circuits.safetensors"))
-    return replace(circuit, kept=kept[place], scores=None)
+    measured = {} if circuit.baseline is None else values_of(result["curve"][place])
+    return replace(circuit, kept=kept[place], scores=None, measured=measured)
+
+
+def values_of(point: Mapping[str, Any]) -> dict[str, float]:
+    """The estimates of a point, without their intervals."""
+    estimates = {name: one for name, one in point.items() if isinstance(one, dict) and "se" in one}
+    return {n: float(one["value"]) for n, one in estimates.items() if one["value"] is not None}

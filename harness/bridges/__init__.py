@@ -1,0 +1,1 @@
+"""Bridges between a frozen dense model and a weight-sparse one that is trained beside it."""

@@ -1,0 +1,92 @@
+"""Traced influence: what a frozen run without a feature loses, element by element."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.frozen_reference import FrozenReference
+from support.traces import dictionaries, model_of
+
+from harness.circuits.gates.features import patchable
+from harness.dictionaries.dictionary import DictionarySet
+from harness.discovery.problem import Problem
+from harness.discovery.registry import make_method
+from harness.discovery.sizing import checked
+from harness.spec.types import Evaluation
+
+
+def problem_of(name, batch, component="features_and_errors", *kinds):
+    model = model_of(name)
+    codes = dictionaries(model, *(kinds or ("a.out", "m.out")))
+    choices = Evaluation(
+        granularity="feature", component=component, ablation="zero", positions="all"
+    )
+    gated = patchable(model, choices, [], dictionaries=DictionarySet(codes))
+    counterfactuals = gated.counterfactuals(choices, [batch], 0)
+    draw = torch.Generator().manual_seed(0)
+    return Problem(gated, (batch,), counterfactuals, "logit_diff", draw), codes
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "gemma-like", "parallel"])
+def test_scores_are_what_a_frozen_run_without_the_element_loses(name, random_batch):
+    batch = random_batch(n=2)
+    problem, codes = problem_of(name, batch)
+    space, model = problem.space, problem.model
+    found = checked(
+        make_method("traced_influence", {}).discover(problem), space, "traced_influence"
+    )
+    signed = make_method("traced_influence", {"signed": True}).discover(problem).scores
+    names = [space.name(at) for at in range(len(space))]
+    for element in (*range(0, len(space), 17), names.index("a1.out.error")):
+        losses = []
+        for row in range(2):
+            reference = FrozenReference(model, batch.clean[row], codes)
+            changes, site, unit = {}, *names[element].rsplit(".", 1)
+            one, value = codes[site], reference.own[site]
+            for token in range(len(value)):
+                vector = (
+                    value[token] - one(value[token])
+                    if unit == "error"
+                    else one.encode(value[token])[int(unit)] * one.decoder[int(unit)]
+                )
+                changes[site[:2], token] = -vector
+            change = (reference.run(changes)["logits"] - reference.plain["logits"])[5]
+            good, bad = int(batch.good[row, 0, 0]), int(batch.bad[row, 0, 0])
+            losses.append(float(change[bad] - change[good]))
+        assert float(signed[element]) == pytest.approx(sum(losses) / 2, abs=1e-10)
+        expected = sum(map(abs, losses)) / 2
+        assert float(found.scores[element]) == pytest.approx(expected, abs=1e-10)
+
+
+def test_features_alone_and_of_hidden_layers_are_scored(random_batch):
+    batch = random_batch(n=2)
+    with_errors, _ = problem_of("gpt2-like", batch)
+    without, _ = problem_of("gpt2-like", batch, "features")
+    method = make_method("traced_influence", {})
+    scores, every = method.discover(without).scores, method.discover(with_errors).scores
+    names = [with_errors.space.name(at) for at in range(len(with_errors.space))]
+    kept = torch.tensor([not name.endswith(".error") for name in names])
+    torch.testing.assert_close(scores, every[kept])
+    hidden, _ = problem_of("gpt2-like", batch, "features", "m.hidden")
+    assert (method.discover(hidden).scores > 0).any()
+
+
+def test_several_answers_are_averaged_and_positions_added_up(random_batch):
+    from dataclasses import replace
+
+    batch = random_batch(n=1)
+    positions = torch.tensor([[5, 2, -1]])
+    good = torch.tensor([[[1, 2], [3, -1], [-1, -1]]])
+    bad = torch.tensor([[[4, -1], [-1, -1], [-1, -1]]])
+    method = make_method("traced_influence", {"signed": True})
+
+    def scores(at, right, wrong):
+        changed = replace(batch, positions=at, good=right, bad=wrong)
+        return method.discover(problem_of("gpt2-like", changed)[0]).scores
+
+    both = scores(positions, good, bad)
+    first = scores(positions[:, :1], good[:, :1], bad[:, :1])
+    second = scores(positions[:, 1:2], good[:, 1:2], bad[:, 1:2])
+    torch.testing.assert_close(both, first + second)
+    halves = [scores(positions[:, :1], good[:, :1, i : i + 1], bad[:, :1]) for i in (0, 1)]
+    torch.testing.assert_close(first, (halves[0] + halves[1]) / 2)
