@@ -38,6 +38,12 @@ MODEL_HELP = (
     type=click.IntRange(min=1),
     help="Play so many random games of Othello instead, with and without their boards.",
 )
+@click.option(
+    "--dictionary",
+    metavar="F",
+    type=click.IntRange(min=32),
+    help="Train a dictionary of F features instead, beside the matrix products of a step.",
+)
 @click.option("--task", default="ioi_t1", show_default=True, help="Task of --prompts.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
@@ -60,6 +66,7 @@ def bench(
     length: int,
     prompts: str | None,
     games: int | None,
+    dictionary: int | None,
     task: str,
     threads: int,
     repeats: int,
@@ -71,8 +78,18 @@ def bench(
     """Measure methods in units of one plain forward+backward, beside their floors.
 
     With --prompts: the cost of a prompt, and memory, as prompts become more. With --games: random
-    games of Othello in a second.
+    games of Othello in a second. With --dictionary: the training of a dictionary.
     """
+    if dictionary is not None:
+        if dtype == "float16" or device != "cpu":
+            raise click.UsageError("--dictionary is for float32 or bfloat16 on the CPU")
+        unused = ("model", "batch", "length", "tf32", *ON_PROMPTS, "methods", "prompts", "games")
+        _check_options(context, unused, None)
+        from harness.bench.dictionaries import bench_dictionaries
+
+        trained = bench_dictionaries(dictionary, repeats, threads, dtype)
+        click.echo(json.dumps(trained) if as_json else _dictionaries_table(trained))
+        return
     if games is not None:
         _check_options(context, (*ON_A_BATCH, *ON_PROMPTS, "methods", "prompts", "threads"), None)
         from harness.bench.games import bench_games
@@ -99,6 +116,23 @@ def bench(
         click.echo(_prompts_table(report) if prompts else _batch_table(report))
 
 
+def _dictionaries_table(report: dict[str, Any]) -> str:
+    lines = [
+        f"dictionaries of {report['features']} features of width {report['width']}, "
+        f"{report['batch_tokens']} tokens a step, {report['precision']}, "
+        f"{report['threads']} threads; least of {report['repeats']}",
+        "",
+        "activation   matrix products       step     tokens/s   share",
+    ]
+    for row in report["rows"]:
+        lines.append(
+            f"{row['activation']:<12} {row['products_seconds'] * 1e3:>12.1f} ms "
+            f"{row['step_seconds'] * 1e3:>7.1f} ms {row['tokens_per_second']:>12,.0f} "
+            f"{row['share']:>7.2f}"
+        )
+    return "\n".join(lines)
+
+
 def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:
     """The named rows; none for the default."""
     named = tuple(name.strip() for name in methods.split(",") if name.strip())
@@ -110,7 +144,7 @@ def _check_options(context: click.Context, unused: tuple[str, ...], prompts: boo
     for name in unused:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             if prompts is None:
-                raise click.UsageError(f"--{name} does not go with --games")
+                raise click.UsageError(f"--{name} does not go with --games or --dictionary")
             how = "does not go with" if prompts else "needs"
             raise click.UsageError(f"--{name} {how} --prompts")
 

@@ -17,6 +17,7 @@ from harness.circuits.patchable import make_patchable, mask_gradient, plain_logi
 from harness.datasets.batch import Batches
 from harness.dictionaries.dictionary import DictionarySet, random_dictionary
 from harness.dictionaries.sites import activations
+from harness.dictionaries.splice import replaced_logits
 from harness.errors import HarnessError
 from harness.models.config import TransformerConfig
 from harness.models.sites import tapped_run
@@ -79,6 +80,24 @@ def test_the_full_circuit_is_exactly_the_model(ablation: str, component: str) ->
         case.batch, full.double()[None].requires_grad_(), case.counterfactual
     )[0]
     torch.testing.assert_close(mixed, plain_logits(case.model, case.batch))
+
+
+def test_without_errors_the_full_circuit_is_the_splice() -> None:
+    """Under zero ablation: every site is what its dictionary decodes, and the self-check knows."""
+    case = Case("zero", "features_without_errors")
+    full = torch.ones(len(case.patchable.space), dtype=torch.bool)
+    tokens = case.batch.clean
+    spliced = replaced_logits(case.model, tokens, case.sets, None)
+    expected = case.batch.at_positions(spliced)
+    torch.testing.assert_close(case.logits(full), expected)
+    assert self_check(case.patchable, case.batch, case.counterfactual) > 1e-3
+    corrupted = Case("interchange", "features_without_errors")
+    none = corrupted.logits(torch.zeros_like(full))
+    held = activations(corrupted.model, corrupted.batch.corrupted, SITES)
+    read = tapped_run(corrupted.model, corrupted.batch.clean, held.get)
+    at = corrupted.batch.at_positions(read)
+    wanted = corrupted.model.to_logits(at, corrupted.batch.read_tokens(corrupted.batch.clean))
+    torch.testing.assert_close(none, wanted)
 
 
 def by_hand(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -192,3 +193,15 @@ def test_games_of_othello_are_played() -> None:
     refused = CliRunner().invoke(main, ["bench", "--games", "300", "--length", "5"])
     assert refused.exit_code == 2
     assert "--length does not go with --games" in refused.stderr
+
+
+def test_dictionaries_are_trained_beside_their_matrix_products(harness: Any) -> None:
+    report = json.loads(harness("bench", "--dictionary", "64", "--repeats", "1", "--json").stdout)
+    rows = {row["activation"]: row for row in report["rows"]}
+    assert set(rows) == {"relu_l1", "topk", "batchtopk", "jumprelu"}
+    for row in rows.values():
+        assert row["share"] == row["products_seconds"] / row["step_seconds"]
+    shown = harness("bench", "--dictionary", "64", "--repeats", "1", "--dtype", "bfloat16").stdout
+    assert "64 features of width 128, 4096 tokens a step, bfloat16, 2 threads" in shown
+    refused = harness("bench", "--dictionary", "64", "--length", "9", code=2).output
+    assert "--length does not go with --games or --dictionary" in refused

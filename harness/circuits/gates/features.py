@@ -1,7 +1,9 @@
 """Granularity `feature`: the features of dictionaries, and what these miss.
 
-features              features; errors always stay, so that the full circuit is the model
-features_and_errors   also the error of each site, as one element `{site}.error`
+features                  features; errors always stay, so that the full circuit is the model
+features_and_errors       also the error of each site, as one element `{site}.error`
+features_without_errors   features; errors are always replaced as dropped features are, so that the
+                          full circuit is the model only as well as the dictionaries code it
 
 A feature is one element, shared by all positions; active or not, a full circuit keeps it, so that
 means in place of inactive features cannot move the full circuit. `error` is x − decode(encode(x)).
@@ -26,7 +28,11 @@ from harness.errors import HarnessError
 from harness.models.transformer import Transformer
 from harness.spec.types import Evaluation
 
-RESTS: dict[str, Rest] = {"features": "kept", "features_and_errors": "element"}
+RESTS: dict[str, Rest] = {
+    "features": "kept",
+    "features_and_errors": "element",
+    "features_without_errors": "dropped",
+}
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,11 @@ class GatedModel:
         )
         return Baseline(TRAINING_MEANS, values, self.background.described())
 
+    @property
+    def rebuilt(self) -> bool:
+        """Whether what no element carries is always replaced at some site."""
+        return any(one.rest == "dropped" for one in self.space.gates)
+
     # ------------------------------------------------------------ passes
     @torch.no_grad()
     def logits(self, batch: Batch, masks: Tensor, counterfactual: Activated) -> Tensor:

@@ -20,6 +20,7 @@ from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.models.loading.tokenizer import on_model
 from harness.runs.compute.background import background_of
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
 from harness.runs.compute.prepare import (
@@ -133,6 +134,7 @@ def prepared_for(
         classes=request.measured.spec.answers,
         background=request.named.circuit.baseline
         or background_of(cell, open_data(cell.task), models),
+        dictionaries=dictionaries_of(cell, model, models, log),
     )
     test, first = prepared.test, prepared.test.batches[0]
     test.check(request.named.circuit)
