@@ -78,6 +78,30 @@ def test_windows_of_idioms_are_cut_from_the_tokens_of_their_stream(
         assert window.tolist() == tokenizer.encode(text)[:129]
 
 
+class OneTokenShort:
+    """Its first text has exactly as many tokens as a window, and longer ones have more."""
+
+    tokens, bos = (SEPARATOR,), 0
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted, self.asked = wanted, 0
+        self.first: list[int] = []
+
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        self.first = self.first or [len(text) for text in texts]
+        self.asked += 1
+        assert self.asked < 10, "no text is added"
+        grown = [len(text) > self.first[0] for text in texts]
+        return [list(range(self.wanted + 3 * more)) for more in grown]
+
+
+def test_a_window_that_lacks_what_follows_its_last_token_is_continued() -> None:
+    tokenizer = OneTokenShort(65)
+    windows = IdiomTexts(tokenizer, 64).windows(1, [0])  # type: ignore[arg-type]
+    assert tokenizer.asked == 2
+    assert windows.tolist() == [list(range(65))]
+
+
 def test_a_corpus_has_no_answers() -> None:
     with pytest.raises(HarnessError, match="next_token"):
         open_corpus(IDIOMS, Path()).training_batch("answer", 4, 0, 0)

@@ -89,7 +89,8 @@ class IdiomTexts:
         short = list(range(n))
         while short:
             for row in short:
-                texts[row] += _letters(streams[row], _LETTERS * (wanted - len(ids[row])))
+                # At least one line, also where a single token is missing.
+                texts[row] += _letters(streams[row], _LETTERS * (wanted + 1 - len(ids[row])))
             for row, tokens in zip(
                 short, self._tokenizer.encode_all([texts[row] for row in short]), strict=True
             ):
