@@ -85,6 +85,8 @@ def _from_to(anneal: Any) -> tuple[Any, Any]:
     """Start and end of an anneal with what it leaves out."""
     if not isinstance(anneal, dict):
         return None, None
+    if {"start", "end"} <= anneal.keys():
+        return anneal["start"], anneal["end"]
     from harness.spec.types import Anneal  # imports numpy, which listing does without
 
     whole = Anneal()
