@@ -56,7 +56,6 @@ METHOD_SPECS = sorted((ROOT / "specs" / "methods").glob("*.yaml"))
 ONLY_PARSED = {
     "harness bench": "a model of the size of GPT-2 small",
     "harness bench --methods all": "every method on a model of that size",
-    "harness bench --methods 'training step,training step+budgets,projection'": "of that size",
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",

@@ -38,10 +38,6 @@ TOPICS = (
     "add-a-generator",
     "add-a-measure",
     "add-a-granularity",
-    "bring-a-model",
-    "sparse-models",
-    "features",
-    "bridges",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""
 

@@ -67,6 +67,7 @@ GENERAL = {
     "edge_pruning": {"steps": 4, "sparsities": (0.5,)},
     "subnetwork_probing": {"steps": 4, "prices": (0.1,)},
     "uniform_gradient_sampling": {"steps": 4, "prices": (0.1,)},
+    "heaviside_masks": {"steps": 4, "prices": (0.1,)},
 }
 """Methods of any granularity, and params that make them short."""
 
