@@ -96,8 +96,12 @@ def _from_to(anneal: Any) -> tuple[Any, Any]:
 def _features_have_dictionaries(source: Source) -> Iterator[Issue]:
     """Circuits of features need a dictionary, and others have none."""
     name = _at(source.data, "evaluation", "granularity") or DEFAULT
-    if name in BUILT_IN and (
-        text := dictionary_problem(name, _at(source.data, "evaluation", "dictionary"))
+    if (
+        isinstance(name, str)
+        and name in BUILT_IN
+        and (  # else the schema says what is wrong
+            text := dictionary_problem(name, _at(source.data, "evaluation", "dictionary"))
+        )
     ):
         yield source.issue(("evaluation",), text)
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.datasets.pairs import PromptPairs
 from harness.errors import HarnessError
-from harness.evaluation.other_answers import answered
+from harness.evaluation.controls.other_answers import answered
 
 
 def pairs() -> PromptPairs:

@@ -159,6 +159,23 @@ def test_circuits_are_searched_on_discovery_pairs_and_measured_on_fresh_ones(mod
     assert "held" not in again["target"]
 
 
+@pytest.mark.parametrize("which", ["swapped", "nonsense"])
+def test_a_control_is_measured_on_other_answers(which, models, tmp_path):
+    choices = {"counts": (3,), "ablation": "zero", "measures": ("task_loss",)}
+    control, usual = a_cell("eap", answers=which, **choices), a_cell("eap", **choices)
+    assert control.id != usual.id
+    assert "answers" not in usual.identity["task"]["evaluation"]
+    store = CellStore(tmp_path)
+    store.publish(control.id, compute_cell(control, models, lambda text: None), {})
+    result = json.loads((tmp_path / "cells" / control.id / "result.json").read_bytes())
+    assert result["choices"]["answers"] == which
+    right = compute_cell(usual, models, lambda text: None).result
+    assert "answers" not in right["choices"]
+    if which == "swapped":
+        there, here = (x["plain"]["metric"]["value"] for x in (result, right))
+        assert there == pytest.approx(-here)
+
+
 def test_held_is_what_the_estimate_on_the_test_pairs_says():
     target = {"measure": "task_loss", "value": 0.15, "reached": True, "searched_on": "discovery"}
     assert verified(target, {"task_loss": {"value": 0.14}})["held"] is True

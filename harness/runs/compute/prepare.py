@@ -14,7 +14,7 @@ from harness.datasets.pairs import PromptPairs, TaskData, ablation_problem, mixe
 from harness.datasets.repeats import pairs_with_repeats
 from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
-from harness.evaluation.other_answers import answered
+from harness.evaluation.controls.other_answers import answered
 from harness.evaluation.setup import Setup
 from harness.metrics.per_example import PerExample
 from harness.models.fit import require_tokens

@@ -1,0 +1,1 @@
+"""Controls of a search: what it should not find circuits for."""
