@@ -39,23 +39,23 @@ class SquareBoards:
         self.squares[:, low, low] = self.squares[:, low + 1, low + 1] = -1
         self.squares[:, low, low + 1] = self.squares[:, low + 1, low] = 1
         self.colour = np.ones(n, np.int8)
-        self.rows, self.columns = np.arange(1, size + 1), np.arange(1, size + 1)
+
+    def shifted(self, by: int) -> tuple[slice, slice]:
+        """Places from which a step of `by` stays on the board, and where it leads."""
+        first, last = max(0, -by), self.size - max(0, by)
+        return slice(first, last), slice(first + by, last + by)
 
     def runs(self, colour: Squares) -> dict[str, Squares]:
         """For each direction and cell, how many discs would turn there: [n, size, size]."""
-        inside, lengths = np.zeros_like(self.squares), {}
-        inside[:, 1:-1, 1:-1] = self.squares[:, 1:-1, 1:-1]
+        inside, lengths = self.squares[:, 1:-1, 1:-1], {}
         own = colour[:, None, None]
         for name, (down, right) in STEPS.items():
             run = np.zeros((len(own), self.size, self.size), np.int8)
             going = np.ones(run.shape, np.bool_)
             for step in range(1, self.size):
-                rows, columns = self.rows + step * down, self.columns + step * right
                 at = np.zeros_like(run)
-                r, c = (rows >= 1) & (rows <= self.size), (columns >= 1) & (columns <= self.size)
-                at[np.ix_(range(len(own)), r, c)] = inside[
-                    np.ix_(range(len(own)), rows[r], columns[c])
-                ]
+                here, there = zip(*(self.shifted(step * way) for way in (down, right)), strict=True)
+                at[:, *here] = inside[:, *there]
                 ends = going & (at == own)
                 run[ends] = step - 1
                 going &= at == -own
