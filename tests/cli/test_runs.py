@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkout import ROOT
 
 from harness.runs.services.forecasts.forecast import PROCESS_SECONDS
 from harness.runs.store import CellStore
@@ -469,8 +470,9 @@ def test_plot_writes_a_figure(harness: Any) -> None:
 # ---------------------------------------------------------------- verify, doctor
 def test_verify_finds_every_fault(harness: Any) -> None:
     harness("run", "trial")
-    # Three cells, a model, and the record of the run.
-    assert "5 cells, models and records checked, 0 corrupt" in harness("verify").stdout
+    # Three cells, a model, the record of the run, and all weights that are shipped with specs.
+    checked = 5 + len(list((ROOT / "specs" / "models").glob("*/manifest.json")))
+    assert f"{checked} cells, models and records checked, 0 corrupt" in harness("verify").stdout
     cells = sorted((RUN / "cells").iterdir())
     (cells[0] / "examples.safetensors").write_bytes(b"x")
     (cells[1] / "result.json").write_text("{")

@@ -9,6 +9,8 @@ where there are no wrong ones, added up over the read positions. A feature that 
 does not use has no influence, and corrupted prompts are not looked at: the score says what taking a
 feature away does, to first order, and knows nothing of the ablation. `signed` keeps the sign: then
 features that work against the right answers rank last.
+
+Cost: about 3 plain forward+backwards, prompt by prompt: the frozen run, and one pass back through it.
 """
 
 from __future__ import annotations
