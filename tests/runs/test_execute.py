@@ -260,7 +260,7 @@ def wait_for_cells(results: Path, count: int, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_kill_and_rerun_gives_the_bytes_of_an_uninterrupted_run(tmp_path: Path, jobs: int) -> None:
     driver = Driver(tmp_path)
     assert driver.start(tmp_path / "whole", sleep=0).wait(60) == 0

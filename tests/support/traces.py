@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,6 +16,8 @@ from harness.tracing.run import FrozenRun, MLPCode, frozen_run
 from support.slow_reference import ARCHITECTURES, small_model
 
 NAMES = (*ARCHITECTURES, "weight-sparse", "weight-sparse-gemma")
+FEW = ("gpt2-like", "grouped", "gemma-like", "parallel", "sinks-bigrams", "weight-sparse")
+"""Those that fast tests take apart; continuous integration takes apart all."""
 """Every architecture, and two with AbsTopK at every site."""
 
 CODES = ("dictionaries", "hidden", "neurons", "modules")
@@ -63,3 +68,10 @@ def run_of(
         codes = dictionaries(model, "m.hidden", features=40)
     mlps: MLPCode = "modules" if code == "modules" else "neurons"
     return frozen_run(model, tokens(), codes, mlps), codes
+
+
+def of_names(*more: str) -> list[Any]:
+    """`NAMES` (and more parameters), the tests of those that are not `FEW` marked slow."""
+    return [
+        pytest.param(name, *more, marks=() if name in FEW else pytest.mark.slow) for name in NAMES
+    ]

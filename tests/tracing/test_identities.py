@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.frozen_reference import FrozenReference
 from support.slow_reference import small_model
-from support.traces import CODES, LENGTH, NAMES, dictionaries, model_of, run_of, tokens
+from support.traces import CODES, LENGTH, dictionaries, model_of, of_names, run_of, tokens
 
 from harness.dictionaries.dictionary import Dictionary
 from harness.errors import HarnessError
@@ -19,7 +19,7 @@ from harness.tracing.influence import total_influence
 from harness.tracing.run import FrozenRun, Place, frozen_run
 from harness.tracing.target import Target, part_target, score_target, single_logit
 
-every_architecture = pytest.mark.parametrize("name", NAMES)
+every_architecture = pytest.mark.parametrize("name", of_names())
 
 
 def logit(run: FrozenRun, token: int = LENGTH - 1, output: int = 3) -> Target:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.traces import CODES, LENGTH, NAMES, run_of, tokens
+from support.traces import CODES, LENGTH, of_names, run_of, tokens
 
 from harness.errors import HarnessError
 from harness.tracing.document import circuit_tracer_data, trace_data
@@ -21,10 +21,10 @@ from harness.tracing.scores import graph_scores
 from harness.tracing.target import Target, find_unit, part_target, score_target, single_logit
 from harness.tracing.trace import PromptTrace, trace
 
-every_architecture = pytest.mark.parametrize("name", NAMES)
+every_architecture = pytest.mark.parametrize("name", of_names())
 everything = pytest.mark.parametrize(
     ("name", "code"),
-    [(name, "dictionaries") for name in NAMES]
+    of_names("dictionaries")
     + [(name, code) for name in ("gpt2-like", "gemma-like", "parallel") for code in CODES[1:]],
 )
 """Every architecture, and every way to take some of them apart."""

@@ -10,7 +10,7 @@ does not use has no influence, and corrupted prompts are not looked at: the scor
 feature away does, to first order, and knows nothing of the ablation. `signed` keeps the sign: then
 features that work against the right answers rank last.
 
-Cost: about 3 plain forward+backwards, prompt by prompt: the frozen run, and one pass back through it.
+Cost: about 3 plain forward+backwards, prompt by prompt: the frozen run, and one pass back.
 """
 
 from __future__ import annotations
