@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
+from harness.datasets.open import open_data
+from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan.dictionaries import plan_dictionaries
+from harness.runs.store.record import model_store
 from harness.spec.load import Library
 from harness.spec.types import Runtime
 
@@ -100,6 +105,21 @@ def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> Non
     for one, was in zip(other["sites"], first["sites"], strict=True):
         assert one["ev"] == pytest.approx(was["ev"], abs=1e-5)
     assert other["dictionary_id"] != first["dictionary_id"]
+    for command in ("dictionary", "features"):
+        untrained = harness(command, "loaded", "--results", "elsewhere")
+        assert untrained.exit_code == 2
+        assert "of dictionaries loaded is not trained yet; --train trains" in untrained.output
+
+
+def test_training_dictionaries_leaves_the_precision_of_the_model(specs: Path) -> None:
+    planned = plan_dictionaries(Library().dictionary("small"), Runtime(dtype="float64"))
+    models = model_store(specs / "results")
+    model = obtain_model(planned.cell, open_data(planned.cell.task), models, str)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    trained = obtain_dictionaries(planned, model, models, str)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float64}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert trained["a0.out"].decoder.dtype == torch.float64
 
 
 @pytest.mark.slow  # 15 s: a run of six cells

@@ -9,7 +9,7 @@ from harness.datasets.open import open_data
 from harness.dictionaries.files.saelens import write_saelens
 from harness.dictionaries.measure import FREQUENCIES, DictionaryMeasures, measure
 from harness.errors import HarnessError
-from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
@@ -24,12 +24,8 @@ def measured_dictionaries(
 
     Raises `HarnessError` if dictionaries would have to be trained first, unless `train`.
     """
-    trains = planned.loaded.spec.kind == "train"
-    if trains and not train and not models.dictionaries.exists(planned.id):
-        raise HarnessError(
-            f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains "
-            "and keeps them"
-        )
+    if not train:
+        require_trained(planned, models)
     use_runtime(planned.cell.runtime)
     data = open_data(planned.cell.task)
     drawn = data.pairs("test", pairs, TEST_SEED, at_most=True)
