@@ -46,6 +46,28 @@ task: tiny
 dictionary: {features: 12, k: 3}
 training: {tokens: 2560, batch_tokens: 256, buffer_tokens: 1024}
 """
+TEMPLATE = """\
+spec_version: 1
+name: tiny
+title: A tiny task
+version: "1"
+tokenizer: {kind: words}
+data:
+  kind: template
+  templates: ["{A} sees {B} ."]
+  slots: {A: names, B: names}
+  lists: {names: [ann, bob, cat]}
+  constraints: ["A != B"]
+  good: {slot: B}
+  bad: {slot: A}
+  corruptions: {swap: {A: B, B: A}, fixed: {A: "=bob"}}
+  corruption: swap
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 2, test_pairs: 2}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8}
+  training: {objective: answer, steps: 5}
+"""
 SUITE = """\
 spec_version: 1
 name: both
@@ -161,6 +183,21 @@ def test_the_threads_of_a_training_are_no_part_of_the_id(specs: Path) -> None:
     loaded = Library().dictionary("small")
     one, other = (plan_dictionaries(loaded, Runtime(threads=n)) for n in (1, 2))
     assert one.id == other.id
+
+
+def test_the_corruption_counts_where_held_out_pairs_say_when_to_stop(specs: Path) -> None:
+    ids = []
+    for corruption in ("swap", "fixed"):
+        text = TEMPLATE.replace("corruption: swap", f"corruption: {corruption}")
+        (specs / "tasks/tiny.yaml").write_text(text)
+        for target in ("", "target: {value: 0.1}\n"):
+            (specs / "specs/dictionaries/small.yaml").write_text(DICTIONARY + target)
+            planned = plan_dictionaries(Library().dictionary("small"), Runtime())
+            ids.append((planned.id, planned.cell.model_id))
+    (plain, model), (stopped, _), (same, of_same), (other, of_other) = ids
+    assert model == of_same == of_other
+    assert plain == same
+    assert len({plain, stopped, other}) == 3
 
 
 @pytest.mark.parametrize(

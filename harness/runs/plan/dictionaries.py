@@ -66,7 +66,11 @@ def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> Plann
     if isinstance(loaded.spec, LoadDictionary):
         identity["files"] = file_digests(loaded.spec, loaded.folder)
     else:
-        identity["prompts"] = training_identity(cell.identity["task"])
+        task_part = cell.identity["task"]
+        identity["prompts"] = training_identity(task_part)
+        if loaded.spec.target is not None and "corruption" in task_part["data"]:
+            # Held-out pairs say when to stop, and the corruption which pairs there are.
+            identity["stopped_on"] = {"corruption": task_part["data"]["corruption"]}
     return PlannedDictionaries(digest(identity), identity, loaded.path.stem, loaded, cell)
 
 
