@@ -159,6 +159,18 @@ def test_feature_circuits_stand_beside_edge_circuits(specs: Path) -> None:
     assert all(row["kl"] == pytest.approx(0, abs=1e-6) for row in whole)
 
 
+def test_a_plan_says_which_dictionaries_are_to_be_trained(specs: Path) -> None:
+    planned = plan_dictionaries(Library().dictionary("small"), Runtime())
+    entry = {"dictionary": "small", "dictionary_id": planned.id}
+    assert reported("plan", "both")[0]["dictionaries_to_train"] == [entry]
+    text = " ".join(harness("plan", "both").output.split())
+    assert "models to train: tiny; dictionaries to train: small" in text
+    assert text.endswith("; not counting the training of dictionaries")
+    assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
+    assert reported("plan", "both")[0]["dictionaries_to_train"] == []
+    assert "dictionaries" not in harness("plan", "both").output
+
+
 def test_a_cell_holds_the_identity_of_its_dictionaries(specs: Path) -> None:
     cells = {cell["cell"] for cell in reported("plan", "both")[0]["cells"]}
     text = (specs / "specs/dictionaries/small.yaml").read_text()

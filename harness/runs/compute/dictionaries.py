@@ -37,7 +37,7 @@ def dictionaries_of(
 def require_trained(planned: PlannedDictionaries, models: ModelStore) -> None:
     """Refuse dictionaries, or a model of theirs, that would have to be trained (`HarnessError`)."""
     cell = planned.cell
-    if planned.loaded.spec.kind == "train" and not models.dictionaries.exists(planned.id):
+    if planned.trains and not models.dictionaries.exists(planned.id):
         raise HarnessError(
             f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains "
             "and keeps them"

@@ -36,6 +36,11 @@ class PlannedDictionaries:
     loaded: Loaded[DictionarySpec]
     cell: Cell
 
+    @property
+    def trains(self) -> bool:
+        """Whether they have to be trained where the store does not have them."""
+        return self.loaded.spec.kind == "train"
+
     def files_changed(self) -> bool:
         """Whether files that they are loaded from are no longer those that the id was made of."""
         spec = self.loaded.spec
