@@ -133,6 +133,15 @@ def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> Non
         assert "of dictionaries loaded is not trained yet; --train trains" in untrained.output
 
 
+def test_an_export_that_cannot_be_whole_writes_nothing(specs: Path) -> None:
+    sites = DICTIONARY.replace("task: tiny", "task: tiny\nsites: [embed, final]")
+    (specs / "specs/dictionaries/small.yaml").write_text(sites)
+    refused = harness("dictionary", "small", "--train", "--pairs", "4", "--export", "out")
+    assert refused.exit_code == 2
+    assert "site 'final' is no hook that SAELens knows" in refused.output
+    assert not (specs / "out").exists()
+
+
 def test_training_dictionaries_leaves_the_precision_of_the_model(specs: Path) -> None:
     planned = plan_dictionaries(Library().dictionary("small"), Runtime(dtype="float64"))
     models = model_store(specs / "results")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.open import open_data
-from harness.dictionaries.files.saelens import write_saelens
+from harness.dictionaries.files.saelens import hook_of_site, write_saelens
 from harness.dictionaries.measure import FREQUENCIES, DictionaryMeasures, measure
 from harness.errors import HarnessError
 from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
@@ -53,11 +53,17 @@ def _record(measures: DictionaryMeasures) -> dict[str, Any]:
 def export_saelens(
     planned: PlannedDictionaries, models: ModelStore, log: Log, folder: Path
 ) -> list[Path]:
-    """Write the dictionaries in SAELens' form, each into a folder below; returns these."""
+    """Write the dictionaries in SAELens' form, each into a folder below; returns these.
+
+    Raises `HarnessError`, before anything is written, for a site that SAELens has no name of.
+    """
     data = open_data(planned.cell.task)
     model = obtain_model(planned.cell, data, models, log)
     places = []
-    for site, one in obtain_dictionaries(planned, model, models, log).items():
+    dictionaries = obtain_dictionaries(planned, model, models, log)
+    for site in dictionaries:
+        hook_of_site(site)
+    for site, one in dictionaries.items():
         place = folder / site
         place.mkdir(parents=True)
         write_saelens(site, one, place, model=planned.cell.model_name)
