@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from click.testing import CliRunner, Result
 
 from harness.cli.main import main
 from harness.datasets.open import open_data
+from harness.runs.compute import cell as cell_module
 from harness.runs.compute.dictionaries import obtain_dictionaries
 from harness.runs.compute.obtain import obtain_model
+from harness.runs.plan import ModelSource, make_cell
 from harness.runs.plan.dictionaries import plan_dictionaries
 from harness.runs.store.record import model_store
 from harness.spec.load import Library
-from harness.spec.types import Runtime
+from harness.spec.types import Method, Runtime
 
 TASK = """\
 spec_version: 1
@@ -68,6 +72,7 @@ model:
   architecture: {n_layers: 1, n_heads: 2, d_model: 8}
   training: {objective: answer, steps: 5}
 """
+FEATURES = {"granularity": "feature", "component": "features", "dictionary": "small"}
 SUITE = """\
 spec_version: 1
 name: both
@@ -131,6 +136,27 @@ def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> Non
         untrained = harness(command, "loaded", "--results", "elsewhere")
         assert untrained.exit_code == 2
         assert "of dictionaries loaded is not trained yet; --train trains" in untrained.output
+
+
+def test_training_dictionaries_is_no_cost_of_the_cell_that_comes_first(
+    specs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, clock, train = [0.0], time.perf_counter, cell_module.dictionaries_of
+
+    def slow(*arguments: Any) -> Any:
+        late[0] += 1000
+        return train(*arguments)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+    monkeypatch.setattr(cell_module, "dictionaries_of", slow)
+    task = Library().task("tiny")
+    choices = replace(task.spec.evaluation, **FEATURES)
+    task = replace(task, spec=replace(task.spec, evaluation=choices))
+    task = Library().with_dictionary(task, specs)
+    random = Method(name="random", title="Random", kind="random")
+    cell = make_cell(task, ModelSource.of(task), random, "control", 0, Runtime())
+    output = cell_module.compute_cell(cell, model_store(specs / "results"), str)
+    assert output.timing["cell_seconds"] < 500
 
 
 def test_an_export_that_cannot_be_whole_writes_nothing(specs: Path) -> None:
