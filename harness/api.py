@@ -40,6 +40,7 @@ from harness.evaluation.summary import Summary
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
 from harness.runs.compute.background import background_of
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
@@ -305,15 +306,16 @@ def _prepared(
             raise HarnessError(f"prompts of {longest} tokens; the model takes {context} at most")
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
-    answers, background = task.loaded.spec.answers, baseline or background_of(cell, task.data)
+    codes = dictionaries_of(cell, model, model_store(Path(_RESULTS)), _silent, train=False)
     prepared = prepare(
         model,
         task.evaluation,
         drawn,
         device=device,
         seed=seed,
-        classes=answers,
-        background=background,
+        classes=task.loaded.spec.answers,
+        background=baseline or background_of(cell, task.data),
+        dictionaries=codes,
     )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))

@@ -84,7 +84,7 @@ class KeepRule:
 
 
 def exceeded_by(sizes: Tensor, share: float) -> Tensor:
-    """The number that a share of those of sizes [N, Q] that are not 0 exceeds, [N]; 0 if all are."""
+    """What a share of those of sizes [N, Q] that are not 0 exceeds, [N]; 0 where all are."""
     least = sizes.new_zeros(len(sizes))
     for row, every in enumerate(sizes):
         some = every[every > 0]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+import harness as api
 from harness.cli.main import main
 from harness.datasets.open import open_data
 from harness.runs.compute import cell as cell_module
@@ -157,6 +158,21 @@ def test_training_dictionaries_is_no_cost_of_the_cell_that_comes_first(
     cell = make_cell(task, ModelSource.of(task), random, "control", 0, Runtime())
     output = cell_module.compute_cell(cell, model_store(specs / "results"), str)
     assert output.timing["cell_seconds"] < 500
+
+
+def test_tasks_of_features_are_looked_at_and_measured_with_their_dictionaries(specs: Path) -> None:
+    evaluation = ", ".join(f"{name}: {value}" for name, value in FEATURES.items())
+    text = TASK.replace("{ablation: interchange", f"{{{evaluation}, ablation: interchange")
+    (specs / "tasks/features.yaml").write_text(text.replace("name: tiny", "name: features"))
+    assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
+    shown = harness("look", "features", "--json")
+    assert "is not known" not in shown.stderr
+    assert json.loads(shown.stdout)["verdict"] is not None
+    task = api.load_task("features")
+    model = api.load_model(task)
+    found = api.discover(task, model, "random", size=1.0)
+    assert found.space.unit == "features"
+    assert api.evaluate(found, task, model)["kl"].value == pytest.approx(0, abs=1e-6)
 
 
 def test_an_export_that_cannot_be_whole_writes_nothing(specs: Path) -> None:

@@ -27,26 +27,37 @@ from harness.spec.types import LoadDictionary, TrainDictionary
 
 
 def dictionaries_of(
-    cell: Cell, model: Transformer, models: ModelStore, log: Log
+    cell: Cell, model: Transformer, models: ModelStore, log: Log, *, train: bool = True
 ) -> DictionarySet | None:
-    """The dictionaries that a cell's circuits are made of; None for cells of other circuits."""
+    """The dictionaries that a cell's circuits are made of; None for cells of other circuits.
+
+    Raises `HarnessError` for dictionaries that would have to be trained first, unless `train`.
+    """
     planned = cell.dictionaries
-    return None if planned is None else obtain_dictionaries(planned, model, models, log)
+    if planned is None:
+        return None
+    if planned.trains and not (train or models.dictionaries.exists(planned.id)):
+        raise _untrained(planned)
+    return obtain_dictionaries(planned, model, models, log)
 
 
 def require_trained(planned: PlannedDictionaries, models: ModelStore) -> None:
     """Refuse dictionaries, or a model of theirs, that would have to be trained (`HarnessError`)."""
     cell = planned.cell
     if planned.trains and not models.dictionaries.exists(planned.id):
-        raise HarnessError(
-            f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains "
-            "and keeps them"
-        )
+        raise _untrained(planned)
     if cell.trains and not models.exists(cell.model_id):
         raise HarnessError(
             f"model {cell.model_name} [{cell.model_id[:12]}] of dictionaries {planned.name} is not "
             "trained yet; --train trains and keeps it"
         )
+
+
+def _untrained(planned: PlannedDictionaries) -> HarnessError:
+    return HarnessError(
+        f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains and "
+        "keeps them (`harness dictionary`)"
+    )
 
 
 def obtain_dictionaries(

@@ -8,7 +8,6 @@ from typing import Any
 from harness.datasets.open import open_data
 from harness.dictionaries.files.saelens import hook_of_site, write_saelens
 from harness.dictionaries.measure import FREQUENCIES, DictionaryMeasures, measure
-from harness.errors import HarnessError
 from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
