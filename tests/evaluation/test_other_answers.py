@@ -56,7 +56,7 @@ def test_what_has_no_two_sides_is_refused():
 
 
 def test_a_classifier_has_no_output_for_nonsense():
-    with pytest.raises(HarnessError, match="nonsense takes two tokens.*answers in the classes"):
+    with pytest.raises(HarnessError, match=r"nonsense takes two tokens.*answers in the classes"):
         answered((pairs(),), "nonsense", in_classes=True)
     (one,) = answered((pairs(),), "swapped", in_classes=True)
     assert (one.good == pairs().bad).all()
