@@ -39,7 +39,8 @@ from harness.evaluation.curve import evaluate_circuits
 from harness.evaluation.summary import Summary
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
-from harness.runs.compute.background import background_of
+from harness.runs.compute.background import background_of, constants_of_file
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, prepare
@@ -300,20 +301,21 @@ def _prepared(
     cell = replace(_cell(task, None), seed=seed)
     drawn, device = draw(cell, task.data), model.embedding.device.type
     if pairs is not None:
-        longest, context = int(pairs.lengths.max()), model.config.n_ctx
-        if longest > context:
+        if (longest := int(pairs.lengths.max())) > (context := model.config.n_ctx):
             raise HarnessError(f"prompts of {longest} tokens; the model takes {context} at most")
         drawn = Drawn(drawn.discovery, pairs)
         check_lengths(task.evaluation, drawn)
-    answers, background = task.loaded.spec.answers, baseline or background_of(cell, task.data)
+    codes = dictionaries_of(cell, model, model_store(Path(_RESULTS)), _silent, train=False)
+    background = constants_of_file(baseline, task.evaluation.ablation)
     prepared = prepare(
         model,
         task.evaluation,
         drawn,
         device=device,
         seed=seed,
-        classes=answers,
-        background=background,
+        classes=task.loaded.spec.answers,
+        background=background or background_of(cell, task.data, is_own_model=False),
+        dictionaries=codes,
     )
     test, first = prepared.test, prepared.test.batches[0]
     self_check(test.patchable, first, test.counterfactuals.of(first))

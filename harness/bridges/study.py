@@ -21,6 +21,7 @@ from harness.bridges.coupled import Coupled, Prices, Terms, train_coupled
 from harness.bridges.transfer import Carrier, Channel, Transfer, rank_channels, read_sites, transfer
 from harness.circuits.files import load_circuit
 from harness.datasets.batch import Batches
+from harness.datasets.corpus import CorpusData
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.disk import write
@@ -28,10 +29,9 @@ from harness.errors import HarnessError
 from harness.models.checkpoint import load_model, save_model
 from harness.models.config import TransformerConfig
 from harness.models.fit import require_tokens
-from harness.models.training.data import HeldOutPairs
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_runtime
-from harness.runs.compute.obtain import VALIDATION_PAIRS, obtain_model
+from harness.runs.compute.obtain import held_out_of, obtain_model, training_data
 from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.store.models import ModelStore
@@ -90,7 +90,8 @@ def study_bridge(request: BridgeRequest, models: ModelStore, log: Log) -> dict[s
     if (request.folder / _NOTE).is_file():
         coupled = _read(request.folder, dense, purpose, log)
     else:
-        coupled = _trained(request, spec, data, dense, log)
+        taught = training_data(sparse_cell, data, models)
+        coupled = _trained(request, spec, taught, dense, log)
         _write(request.folder, coupled, purpose)
         log(f"wrote {request.folder}")
     return {
@@ -109,15 +110,24 @@ def _cell(request: BridgeRequest, source: ModelSource) -> Cell:
 
 
 def _trained(
-    request: BridgeRequest, spec: TrainModel, data: TaskData, dense: Transformer, log: Log
+    request: BridgeRequest,
+    spec: TrainModel,
+    taught: TaskData | CorpusData,
+    dense: Transformer,
+    log: Log,
 ) -> Coupled:
+    """The sparse model, trained on what its spec says: both models run on these texts."""
+    if taught.longest > dense.config.n_ctx:
+        raise HarnessError(
+            f"the sparse model is trained on up to {taught.longest} tokens, and the dense one "
+            f"takes {dense.config.n_ctx}; a bridge runs both on the same texts"
+        )
     config = TransformerConfig.from_architecture(
-        spec.architecture, data.tokenizer.size, data.longest, dense.config.d_vocab_out
+        spec.architecture, taught.tokenizer.size, taught.longest, dense.config.d_vocab_out
     )
-    pairs = data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True)
-    held_out = HeldOutPairs(pairs)
+    held_out = held_out_of(spec, taught)
     return train_coupled(
-        dense, config, spec.training, spec.sparsity, data, held_out, log, request.prices
+        dense, config, spec.training, spec.sparsity, taught, held_out, log, request.prices
     )
 
 

@@ -156,7 +156,9 @@ class Carrier:
         sizes = []
         for model in (sparse, dense):
             runs = [[_rms(x, model) for x in streams(model, one.clean)] for one in batches]
-            sizes.append(torch.stack([torch.stack(run) for run in runs]).mean(0))
+            means = torch.stack([torch.stack(run) for run in runs])
+            tokens = means.new_tensor([one.clean.numel() for one in batches])
+            sizes.append(tokens @ means / tokens.sum())
         return cls(dense, sparse, bridge, sizes[0] / sizes[1])
 
     def direction(self, channel: Channel) -> Tensor:
@@ -165,15 +167,13 @@ class Carrier:
         Raises `HarnessError` for a channel that the sparse model's norm all but removes.
         """
         point = read_sites(self.sparse)[channel.site]
-        gain = _gain(_norm_of(self.sparse, channel.site), self.sparse.config.d_model)[
-            channel.number
-        ]
+        gain = _gain(_norm_of(self.sparse, channel.site), self.sparse.embedding[0])[channel.number]
         if abs(float(gain)) < _SMALLEST:
             raise HarnessError(f"channel {channel}: the norm before it multiplies it by 0")
         norm, column = _norm_of(self.dense, channel.site), self.bridge.column(point, channel.number)
         if norm.kind == "layernorm":
             column = column - column.mean()
-        return self.ratios[point] * _gain(norm, len(column)) * column / gain
+        return self.ratios[point] * _gain(norm, column) * column / gain
 
     @torch.no_grad()
     def effect(
@@ -233,7 +233,7 @@ def _others(
 ) -> list[Channel]:
     """Random channels of the same site whose δ is not 0 everywhere, without the channel itself."""
     used = torch.stack([delta.flatten(0, -2).any(0) for delta in every]).any(0)
-    gain = _gain(_norm_of(carrier.sparse, channel.site), carrier.sparse.config.d_model)
+    gain = _gain(_norm_of(carrier.sparse, channel.site), carrier.sparse.embedding[0])
     used &= gain.abs() >= _SMALLEST
     used[channel.number] = False
     indices = used.nonzero().flatten().cpu()
@@ -263,9 +263,9 @@ def _norm_of(model: Transformer, site: str) -> Norm:
     return norm
 
 
-def _gain(norm: Norm, width: int) -> Tensor:
-    """What a norm multiplies each channel by, beside its size: [D]."""
-    gain: Tensor = torch.ones(width) if norm.kind == "none" else norm.weight
+def _gain(norm: Norm, like: Tensor) -> Tensor:
+    """What a norm multiplies each channel by, beside its size: [D], as `like` [D]."""
+    gain: Tensor = torch.ones_like(like) if norm.kind == "none" else norm.weight
     return gain
 
 

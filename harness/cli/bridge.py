@@ -15,7 +15,11 @@ from harness.cli import options
 @click.argument("dense")
 @click.argument("sparse")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--task", required=True, help="Both are trained on its data and read on its prompts.")
+@click.option(
+    "--task",
+    required=True,
+    help="Both are read on its prompts, and trained on its data where their specs name no other.",
+)
 @click.option(
     "--channel", help="Steer by this read channel, such as a1.in.17; default: the strongest."
 )

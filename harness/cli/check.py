@@ -237,7 +237,8 @@ def _normalises_heads(model: Model, folder: Path) -> bool:
         return False
     path = find(model.path, folder)
     try:
-        return path is not None and (path / CONFIG).is_file() and has_post_norms(path)
+        there = path is not None and (path / CONFIG).is_file()
+        return path is not None and there and has_post_norms(path, model.format)
     except HarnessError:
         return False  # reported for the model
 

@@ -22,7 +22,7 @@ from harness.cli import options
 )
 @click.option(
     "--label-tokens",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=2**24),  # counts in float32 are exact up to there
     default=300_000,
     show_default=True,
     help="Of these, tokens that labels are chosen on.",

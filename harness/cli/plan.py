@@ -63,6 +63,7 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
         for state in [_state(store, cell.id)]
     ]
     needed = {cell["model_id"] for cell in cells if cell["state"] != "reused"}
+    codes = {cell.dictionaries.id: cell.dictionaries for cell in todo if cell.dictionaries}
     low, high = ahead.bounds
     return {
         "run": str(results / plan.name),
@@ -77,6 +78,11 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
             }
             for model_id, group in plan.by_model.items()
             if model_id in needed and group[0].trains and not models.exists(model_id)
+        ],
+        "dictionaries_to_train": [
+            {"dictionary": one.name, "dictionary_id": one.id}
+            for one in codes.values()
+            if one.trains and not models.dictionaries.exists(one.id)
         ],
         "expected": {
             "seconds": ahead.seconds,
@@ -114,6 +120,8 @@ def _text(data: dict[str, Any], width: int) -> str:
         f"{data['run']}: {data['reused']} cells reused, {data['new']} new, {data['failed']} "
         f"failed before and tried again; models to train: {', '.join(names) or 'none'}"
     )
+    if untrained := [one["dictionary"] for one in data["dictionaries_to_train"]]:
+        after += f"; dictionaries to train: {', '.join(untrained)}"
     return "\n\n".join(
         [table, wrapped(printable(after), width) + f"\n{wrapped(_expected(data), width)}"]
     )
@@ -179,4 +187,6 @@ def _expected(data: dict[str, Any]) -> str:
         f"one process on an idle machine, with up to {one['memory_mib']:,.0f} MiB of memory"
     )
     more = "" if not unknown else f"; not counting {unknown} cells whose cost nobody can tell yet"
+    if data["dictionaries_to_train"]:
+        more += "; not counting the training of dictionaries"
     return line + more

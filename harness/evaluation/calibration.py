@@ -24,12 +24,12 @@ ODDS = "log_odds"
 class Sides:
     """On which side of the choice the good answers of n prompts are: 1 first, -1 second [n].
 
-    `pairs`: how many different pairs of answers there are. Beyond one no answer is the first of
-    all prompts, so that calibration has a scale alone.
+    `answers`: the different pairs of answers. Beyond one no answer is the first of all prompts, so
+    that calibration has a scale alone.
     """
 
     first: Floats
-    pairs: int
+    answers: frozenset[tuple[bytes, ...]]
 
     @classmethod
     def of(cls, batches: Iterable[Batch]) -> Sides:
@@ -50,7 +50,11 @@ class Sides:
                 sets = [np.unique(x[x >= 0].cpu().numpy()).tobytes() for x in (good, bad)]
                 pairs.add(tuple(sorted(sets)))
                 first[row] = 1 if sets[0] <= sets[1] else -1
-        return cls(first, len(pairs))
+        return cls(first, frozenset(pairs))
+
+    def same_choice(self, other: Sides) -> bool:
+        """Whether all prompts of both are a choice between the same two answers."""
+        return len(self.answers) == 1 and self.answers == other.answers
 
 
 def calibrated(
@@ -64,7 +68,7 @@ def calibrated(
     here, there = Sides.of(test.batches), Sides.of(search.batches)
     alone = replace(search, choices=replace(search.choices, measures=(ODDS,)), classes=())
     fitted_on = evaluate_circuits(alone, circuits)
-    shifted = here.pairs == there.pairs == 1
+    shifted = here.same_choice(there)
 
     def losses(seen: Floats, measured: Floats) -> Floats:
         return Calibration.fit(seen, there.first, shifted=shifted).losses(measured, here.first)

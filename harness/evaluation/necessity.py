@@ -59,13 +59,14 @@ def necessity(
     examples = evaluate_circuits(replace(test, choices=choices, classes=()), rests)
     raw, odds = examples.values[TASK_LOSS], examples.values[ODDS]
     one_position = all(bool((batch.read.sum(-1) == 1).all()) for batch in test.batches)
-    losses = None
+    losses, shifted = None, False
     if one_position:
+        shifted = Sides.of(test.batches).same_choice(Sides.of(search.batches))
         losses, _ = calibrated(test, search, rests, odds, examples.plain[ODDS])
     return {
         "task_loss": _beside(raw),
         "calibrated": None if losses is None else _beside(losses),
-        "calibrated_with_shift": one_position and Sides.of(test.batches).pairs == 1,
+        "calibrated_with_shift": shifted,
         "whole": _mean(examples.plain[TASK_LOSS]),
         "sets": len(sets),
     }

@@ -73,8 +73,8 @@ class SubjectStudy:
     """What is known of the features of one site.
 
     `precise`: features with any concept of enough precision, whatever its base rate. `labels`:
-    those that also know more than the position. `coverage`: by family. `rebuilt`: F1 of the board
-    families on held-out games, by detectors that are only precise, and by labels' criterion.
+    those that also know more than the position. `coverage`: by family. `rebuilt`: F1 of each board
+    family on held-out games, by all features that are precise for a concept.
     """
 
     subject: StudySubject

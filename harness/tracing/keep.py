@@ -5,7 +5,8 @@
     topk:N   the N largest
     cum:X    the fewest that make up the share X of the sum of all magnitudes
     null:P   larger than all but the share P of what parts of other prompts, at the same tokens,
-             contribute to the same target: beyond chance
+             contribute to the same target: beyond chance. Of those that contribute anything: places
+             without a part, and tokens that the target does not read, say nothing of chance
 
 Magnitudes count: a part that works against the target is kept as one that works for it.
 """
@@ -83,6 +84,10 @@ class KeepRule:
 
 
 def exceeded_by(sizes: Tensor, share: float) -> Tensor:
-    """The number that a share of sizes [N, Q] exceeds, [N]."""
-    rank = sizes.shape[-1] - int(share * sizes.shape[-1])
-    return sizes.kthvalue(max(1, min(rank, sizes.shape[-1])), -1).values
+    """What a share of those of sizes [N, Q] that are not 0 exceeds, [N]; 0 where all are."""
+    least = sizes.new_zeros(len(sizes))
+    for row, every in enumerate(sizes):
+        some = every[every > 0]
+        if n := len(some):
+            least[row] = some.kthvalue(n - int(share * n)).values
+    return least

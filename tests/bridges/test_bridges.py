@@ -164,6 +164,15 @@ def test_channels_are_ranked_by_the_gradient_of_the_twins_value(random_batch):
     assert len(rank_channels(model, [batch])) == 5 * 12
 
 
+def test_sizes_of_streams_are_means_over_tokens_however_they_are_batched(random_batch):
+    model, batch = small_model("rmsnorm"), random_batch(5)
+    other = small_model("gpt2-like")
+    whole = Carrier.over(other, model, perfect(model), [batch])
+    parts = [batch.take(torch.arange(4)), batch.take(torch.tensor([4]))]
+    apart = Carrier.over(other, model, perfect(model), parts)
+    assert torch.allclose(whole.ratios, apart.ratios, rtol=1e-12)
+
+
 def test_channels_that_cannot_be_carried_are_refused(random_batch):
     model = small_model("rmsnorm")
     for name, words in (

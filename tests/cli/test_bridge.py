@@ -15,6 +15,8 @@ from harness.circuits.gates.space import GatedSpace, Gates
 from harness.cli.main import main
 from harness.models.checkpoint import load_model
 
+SPECS = Path(__file__).parents[2] / "specs"
+
 TASK = """
 spec_version: 1
 name: opener
@@ -106,6 +108,46 @@ def test_a_bridge_is_trained_once_and_steered_by_any_channel(folder):
     assert "holds a bridge between other models, or of other prices" in other.stderr
     (folder / "out" / "bridge.json").write_text("{}")
     assert "not the note of a bridge" in run(folder).stderr
+
+
+CORPUS = f"""
+corpus:
+  kind: python_idioms
+  tokenizer: {SPECS / "tokenizers/python_2k/tokenizer.json"}
+  context: CONTEXT
+"""
+
+
+def on_code(folder: Path, text: str, context: int) -> None:
+    """Write a model's spec, its training one on code in windows of so many tokens."""
+    (name,) = (line[6:] for line in text.splitlines() if line.startswith("name: "))
+    text = text.replace("objective: answer, steps: 4", "objective: next_token, steps: 2")
+    text = text.replace("batch_size: 16", "batch_size: 2")
+    (folder / f"{name}.yaml").write_text(text + CORPUS.replace("CONTEXT", str(context)))
+
+
+def test_the_sparse_model_is_trained_on_what_its_spec_says(folder):
+    on_code(folder, DENSE, 128)
+    on_code(folder, SPARSE, 128)
+    task = TASK[: TASK.index("tokenizer")] + (
+        "tokenizer: {kind: model, bos: true}\n"
+        "data: {kind: generator, generator: python_code, params: {cue: for_while},\n"
+        "  shares: {train: 0.5, validation: 0.25, test: 0.25}}\n"
+        "evaluation: {ablation: interchange, positions: all, discovery_pairs: 8, test_pairs: 8}\n"
+        "model: python-2l-64\n"
+    )
+    (folder / "opener.yaml").write_text(task)
+    trained = run(folder, "--json")
+    assert trained.exit_code == 0, trained.output
+    history = json.loads(trained.stdout)["history"]
+    assert all(0 < one["entropy"] < one["loss"] for one in history)  # of code, not of prompts
+    assert load_model(folder / "out").config.n_ctx == 128
+
+    on_code(folder, SPARSE, 192)
+    (folder / "out" / "bridge.json").unlink()
+    refused = run(folder)
+    assert refused.exit_code == 2
+    assert "up to 192 tokens, and the dense one takes 128" in refused.stderr
 
 
 def test_what_no_bridge_can_be_made_of_is_refused(folder):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
+import harness as api
 from harness.cli.main import main
+from harness.datasets.open import open_data
+from harness.runs.compute import cell as cell_module
+from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.plan import ModelSource, make_cell
 from harness.runs.plan.dictionaries import plan_dictionaries
+from harness.runs.store.record import model_store
 from harness.spec.load import Library
-from harness.spec.types import Runtime
+from harness.spec.types import Method, Runtime
 
 TASK = """\
 spec_version: 1
@@ -41,6 +51,29 @@ task: tiny
 dictionary: {features: 12, k: 3}
 training: {tokens: 2560, batch_tokens: 256, buffer_tokens: 1024}
 """
+TEMPLATE = """\
+spec_version: 1
+name: tiny
+title: A tiny task
+version: "1"
+tokenizer: {kind: words}
+data:
+  kind: template
+  templates: ["{A} sees {B} ."]
+  slots: {A: names, B: names}
+  lists: {names: [ann, bob, cat]}
+  constraints: ["A != B"]
+  good: {slot: B}
+  bad: {slot: A}
+  corruptions: {swap: {A: B, B: A}, fixed: {A: "=bob"}}
+  corruption: swap
+evaluation: {ablation: interchange, positions: all, discovery_pairs: 2, test_pairs: 2}
+model:
+  kind: train
+  architecture: {n_layers: 1, n_heads: 2, d_model: 8}
+  training: {objective: answer, steps: 5}
+"""
+FEATURES = {"granularity": "feature", "component": "features", "dictionary": "small"}
 SUITE = """\
 spec_version: 1
 name: both
@@ -100,6 +133,66 @@ def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> Non
     for one, was in zip(other["sites"], first["sites"], strict=True):
         assert one["ev"] == pytest.approx(was["ev"], abs=1e-5)
     assert other["dictionary_id"] != first["dictionary_id"]
+    for command in ("dictionary", "features"):
+        untrained = harness(command, "loaded", "--results", "elsewhere")
+        assert untrained.exit_code == 2
+        assert "of dictionaries loaded is not trained yet; --train trains" in untrained.output
+
+
+def test_training_dictionaries_is_no_cost_of_the_cell_that_comes_first(
+    specs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, clock, train = [0.0], time.perf_counter, cell_module.dictionaries_of
+
+    def slow(*arguments: Any) -> Any:
+        late[0] += 1000
+        return train(*arguments)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+    monkeypatch.setattr(cell_module, "dictionaries_of", slow)
+    task = Library().task("tiny")
+    choices = replace(task.spec.evaluation, **FEATURES)
+    task = replace(task, spec=replace(task.spec, evaluation=choices))
+    task = Library().with_dictionary(task, specs)
+    random = Method(name="random", title="Random", kind="random")
+    cell = make_cell(task, ModelSource.of(task), random, "control", 0, Runtime())
+    output = cell_module.compute_cell(cell, model_store(specs / "results"), str)
+    assert output.timing["cell_seconds"] < 500
+
+
+def test_tasks_of_features_are_looked_at_and_measured_with_their_dictionaries(specs: Path) -> None:
+    evaluation = ", ".join(f"{name}: {value}" for name, value in FEATURES.items())
+    text = TASK.replace("{ablation: interchange", f"{{{evaluation}, ablation: interchange")
+    (specs / "tasks/features.yaml").write_text(text.replace("name: tiny", "name: features"))
+    assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
+    shown = harness("look", "features", "--json")
+    assert "is not known" not in shown.stderr
+    assert json.loads(shown.stdout)["verdict"] is not None
+    task = api.load_task("features")
+    model = api.load_model(task)
+    found = api.discover(task, model, "random", size=1.0)
+    assert found.space.unit == "features"
+    assert api.evaluate(found, task, model)["kl"].value == pytest.approx(0, abs=1e-6)
+
+
+def test_an_export_that_cannot_be_whole_writes_nothing(specs: Path) -> None:
+    sites = DICTIONARY.replace("task: tiny", "task: tiny\nsites: [embed, final]")
+    (specs / "specs/dictionaries/small.yaml").write_text(sites)
+    refused = harness("dictionary", "small", "--train", "--pairs", "4", "--export", "out")
+    assert refused.exit_code == 2
+    assert "site 'final' is no hook that SAELens knows" in refused.output
+    assert not (specs / "out").exists()
+
+
+def test_training_dictionaries_leaves_the_precision_of_the_model(specs: Path) -> None:
+    planned = plan_dictionaries(Library().dictionary("small"), Runtime(dtype="float64"))
+    models = model_store(specs / "results")
+    model = obtain_model(planned.cell, open_data(planned.cell.task), models, str)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    trained = obtain_dictionaries(planned, model, models, str)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float64}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert trained["a0.out"].decoder.dtype == torch.float64
 
 
 @pytest.mark.slow  # 15 s: a run of six cells
@@ -115,6 +208,18 @@ def test_feature_circuits_stand_beside_edge_circuits(specs: Path) -> None:
     whole = [row for row in rows if row["unit"] == "features" and row["size"] == row["total"]]
     assert whole
     assert all(row["kl"] == pytest.approx(0, abs=1e-6) for row in whole)
+
+
+def test_a_plan_says_which_dictionaries_are_to_be_trained(specs: Path) -> None:
+    planned = plan_dictionaries(Library().dictionary("small"), Runtime())
+    entry = {"dictionary": "small", "dictionary_id": planned.id}
+    assert reported("plan", "both")[0]["dictionaries_to_train"] == [entry]
+    text = " ".join(harness("plan", "both").output.split())
+    assert "models to train: tiny; dictionaries to train: small" in text
+    assert text.endswith("; not counting the training of dictionaries")
+    assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
+    assert reported("plan", "both")[0]["dictionaries_to_train"] == []
+    assert "dictionaries" not in harness("plan", "both").output
 
 
 def test_a_cell_holds_the_identity_of_its_dictionaries(specs: Path) -> None:
@@ -141,6 +246,21 @@ def test_the_threads_of_a_training_are_no_part_of_the_id(specs: Path) -> None:
     loaded = Library().dictionary("small")
     one, other = (plan_dictionaries(loaded, Runtime(threads=n)) for n in (1, 2))
     assert one.id == other.id
+
+
+def test_the_corruption_counts_where_held_out_pairs_say_when_to_stop(specs: Path) -> None:
+    ids = []
+    for corruption in ("swap", "fixed"):
+        text = TEMPLATE.replace("corruption: swap", f"corruption: {corruption}")
+        (specs / "tasks/tiny.yaml").write_text(text)
+        for target in ("", "target: {value: 0.1}\n"):
+            (specs / "specs/dictionaries/small.yaml").write_text(DICTIONARY + target)
+            planned = plan_dictionaries(Library().dictionary("small"), Runtime())
+            ids.append((planned.id, planned.cell.model_id))
+    (plain, model), (stopped, _), (same, of_same), (other, of_other) = ids
+    assert model == of_same == of_other
+    assert plain == same
+    assert len({plain, stopped, other}) == 3
 
 
 @pytest.mark.parametrize(

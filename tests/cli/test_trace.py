@@ -138,7 +138,7 @@ def test_modules_are_taken_apart_into_features(board: Any) -> None:
     board.write("specs/dictionaries/tiny.yaml", DICTIONARY)
     report(board, "board")
     missing = board("trace", "board", "--dictionary", "tiny", code=2).stderr
-    assert "dictionaries tiny are not trained yet; --train trains them" in missing
+    assert "are not trained yet; --train trains and keeps them" in missing
     shown = report(board, "board", "--dictionary", "tiny", "--keep", "abs:0")
     assert {node["kind"] for node in shown["nodes"]} >= {"feature", "error", "embed"}
     assert shown["budget"]["error"] != 0
@@ -163,6 +163,13 @@ def test_what_is_not_there_is_refused(board: Any) -> None:
         (["--keep", "some"], "no rule to keep contributions"),
     ):
         assert problem in board("trace", "board", "--train", *arguments, code=2).stderr
+
+
+def test_a_model_that_comes_with_its_weights_is_traced_at_once(harness: Any) -> None:
+    arguments = ["bracket_matching", "--model", "brackets-sparse-2l-64", "--nodes", "5", "--json"]
+    shown = json.loads(harness("trace", *arguments).stdout)
+    assert len(shown["nodes"]) <= 5
+    assert sum(shown["budget"].values()) == pytest.approx(shown["target"]["value"], abs=1e-4)
 
 
 def test_boards_follow_the_rules() -> None:

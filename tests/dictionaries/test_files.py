@@ -166,7 +166,12 @@ def test_the_stream_before_a_layer_is_that_after_the_one_before() -> None:
         ({"architecture": "gated"}, "architecture 'gated' is not read here"),
         ({"architecture": "transcoder"}, "architecture 'transcoder' is not read here"),
         ({"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'"),
-        ({"activation_fn": "tanh-relu"}, "activation function 'tanh-relu' is not read"),
+        ({"activation_fn": "tanh-relu"}, "activation function 'tanh-relu' of architecture"),
+        # Older versions wrote k-sparse ones so; with `relu` alone they would have other codes.
+        (
+            {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}},
+            "activation function 'topk' of architecture 'standard' is not read here",
+        ),
         ({"metadata": {}}, "hook_name, which says what it is a dictionary of, is missing"),
         ({"metadata": {"hook_name": "blocks.0.ln1"}}, "hook 'blocks.0.ln1' is no site"),
         ({"d_sae": 11}, "d_sae is 11, but the weights have 10"),

@@ -10,6 +10,7 @@ from support.problems import problem_of
 from support.slow_reference import small_model
 from torch import Tensor
 
+from harness.circuits.gates.channels import patchable as channels
 from harness.circuits.space import NamedElements
 from harness.discovery.masks.heaviside import Heaviside
 from harness.discovery.masks.heaviside_masks import HeavisideMasks
@@ -18,6 +19,7 @@ from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.masks.tied import query_key_groups
 from harness.discovery.masks.training import MaskRun
 from harness.errors import HarnessError
+from harness.spec.types import Evaluation
 
 
 def masks(settings: HeavisideMasks, tau: list[list[float]], price: float = 1.0) -> Heaviside:
@@ -125,3 +127,21 @@ def test_queries_and_keys_can_share_masks():
     assert query_key_groups(space).tolist() == [0, 1, 0, 1, 2, 3, 4, 5]
     with pytest.raises(HarnessError, match=r"tie query_key needs circuits of channels.*heads"):
         query_key_groups(NamedElements("toy", "heads", ("a0.h1", "m0")))
+    with pytest.raises(HarnessError, match="these are made of features"):  # 3 is not 3 there
+        query_key_groups(NamedElements("feature", "features", ("a0.q.3", "a0.k.3")))
+
+
+def test_queries_share_the_mask_of_the_key_that_their_head_shares():
+    model = small_model("grouped")  # 4 heads of queries, 2 of keys
+    choices = Evaluation(
+        granularity="channel", component="channels", ablation="zero", positions="all"
+    )
+    space = channels(model, choices, ()).space
+    groups = dict(zip(space.names, query_key_groups(space).tolist(), strict=True))
+    width = model.config.d_head
+    for layer in range(model.config.n_layers):
+        for head in range(4):
+            for c in range(width):
+                key = groups[f"a{layer}.k.{head // 2 * width + c}"]
+                assert groups[f"a{layer}.q.{head * width + c}"] == key
+    assert len(set(groups.values())) == len(space) - model.config.n_layers * 4 * width

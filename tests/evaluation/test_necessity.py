@@ -63,6 +63,24 @@ def test_necessity_is_the_loss_of_the_model_without_the_circuit(setup):
     assert found["calibrated"]["without_circuit"]["value"] <= np.log(2) + 1e-3
 
 
+def test_a_shift_is_fitted_on_the_choice_that_it_is_used_for(setup):
+    (batch,) = setup.batches
+
+    def between(one: int, other: int) -> Setup:
+        """Half of the prompts are answered by the one, half by the other."""
+        good = torch.tensor([one, other] * 6)[:, None, None]
+        return replace(setup, batches=[replace(batch, good=good, bad=one + other - good)])
+
+    kept, test = some(setup, 20), between(3, 5)
+    same, another = (necessity(test, search, kept, []) for search in (test, between(2, 7)))
+    assert same is not None
+    assert another is not None
+    assert same["calibrated_with_shift"]
+    assert not another["calibrated_with_shift"]  # for 2 against 7 says nothing of 3 against 5
+    losses = (one["calibrated"]["without_circuit"]["value"] for one in (same, another))
+    assert next(losses) < next(losses)
+
+
 def test_prompts_without_bad_answers_have_no_task_loss(setup):
     (batch,) = setup.batches
     batch = replace(batch, bad=torch.full_like(batch.bad, -1))

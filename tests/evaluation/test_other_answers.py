@@ -53,3 +53,10 @@ def test_what_has_no_two_sides_is_refused():
     few = replace(pairs(), clean=np.array([[5, 5, 8, 8], [5, 9, 5, 0]]))
     with pytest.raises(HarnessError, match="nonsense needs two tokens"):
         answered((few,), "nonsense")
+
+
+def test_a_classifier_has_no_output_for_nonsense():
+    with pytest.raises(HarnessError, match=r"nonsense takes two tokens.*answers in the classes"):
+        answered((pairs(),), "nonsense", in_classes=True)
+    (one,) = answered((pairs(),), "swapped", in_classes=True)
+    assert (one.good == pairs().bad).all()

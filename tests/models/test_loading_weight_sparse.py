@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.errors import HarnessError, NotFound
-from harness.models.checkpoint import load_model
+from harness.models.checkpoint import load_model, save_model
 from harness.models.loading.folder import has_post_norms, model_files
 from harness.models.loading.read import config_of_folder
 from harness.models.loading.weight_sparse.circuits import kept_channels, mean_activations
 from harness.models.sites import tapped_run
+from harness.runs.plan.weights import weight_digests
+from harness.spec.types import LoadModel, ModelFormat
 
 EIGHT = "attn_in,attn_out,mlp_in,mlp_out,mlp_neuron,attn_v,attn_k,attn_q"
 CONFIG: dict[str, Any] = {
@@ -256,6 +259,22 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path):
     weights.unlink()
     with pytest.raises(NotFound, match=r"has no final_model\.pt"):
         load_model(tmp_path)
+
+
+def test_beside_another_model_the_format_says_whose_files_are_read_and_identified(tmp_path):
+    saved(tmp_path, CONFIG, random_state(CONFIG))
+    other = small_model("gpt2-like")
+    save_model(other, tmp_path)  # config.json and model.safetensors
+    named: tuple[tuple[ModelFormat, int, set[str]], ...] = (
+        ("auto", other.config.d_vocab, {"config.json", "model.safetensors"}),
+        ("circuit_sparsity", 17, {"beeg_config.json", "final_model.pt"}),
+    )
+    for form, vocabulary, files in named:
+        assert load_model(tmp_path, form).config.d_vocab == vocabulary
+        assert set(weight_digests(LoadModel(path=str(tmp_path), format=form), tmp_path)) == files
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(NotFound, match=r"has no config\.json"):
+        load_model(tmp_path, "harness")
 
 
 def test_a_published_circuit_names_channels_and_means(tmp_path):

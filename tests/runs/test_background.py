@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import harness
-from harness.api import _cell
+from harness.api import _cell, _prepared
 from harness.circuits.baseline import Baseline
+from harness.models.config import TransformerConfig
+from harness.models.transformer import Transformer, random_model
 from harness.runs.compute.background import TOKENS, background_of, keep_means
 from harness.spec.types import LoadModel
 
@@ -24,7 +26,7 @@ data:
   kind: generator
   generator: brackets
   params: {kinds: ["()", "[]"], lengths: [7, 9], max_depth: 3, min_distance: 2}
-evaluation: {granularity: channel, ablation: mean_training, positions: all}
+evaluation: {granularity: channel, ablation: mean_training, positions: all, test_pairs: 40}
 model:
   kind: train
   architecture: {n_layers: 1, n_heads: 2, d_model: 8}
@@ -71,3 +73,31 @@ def test_means_are_kept_for_cells_with_the_same_model_and_elements(task: harness
     neurons = task.with_evaluation(component="neurons")
     assert not isinstance(background_of(_cell(neurons, None), task.data), Baseline)
     assert not isinstance(background_of(cell, task.data), Baseline)  # another was asked for since
+
+
+def another_model(task: harness.OpenTask) -> Transformer:
+    data = task.data
+    shape = replace(_cell(task, None).model.architecture, d_model=12)
+    config = TransformerConfig.from_architecture(shape, data.tokenizer.size, data.longest)
+    return random_model(config, 0)
+
+
+def test_means_of_a_cell_are_not_those_of_whatever_model_is_measured(
+    task: harness.OpenTask,
+) -> None:
+    """In a library any model can be handed over; `task.model` was only run in a cell before."""
+    keep_means(_cell(task, None), Baseline("mean_training", torch.zeros(1, 3)))
+    space = _prepared(task, another_model(task), 0).test
+    values = space.counterfactuals.baseline.values
+    assert values.shape == (1, len(space.space))
+    assert values.abs().max() > 0
+
+
+def test_means_of_a_file_are_those_of_its_own_ablation(task: harness.OpenTask) -> None:
+    model = another_model(task)
+    wanted = _prepared(task, model, 0).test.counterfactuals.baseline
+    own = replace(wanted, values=wanted.values + 1)
+    for ablation, values in (("mean_training", own.values), ("mean", wanted.values)):
+        file = replace(own, ablation=ablation)
+        found = _prepared(task, model, 0, baseline=file).test.counterfactuals.baseline
+        assert torch.equal(found.values, values)

@@ -41,6 +41,13 @@ _ARCHITECTURES: Mapping[Activation, str] = {
     "batchtopk": "jumprelu",
     "jumprelu": "jumprelu",
 }
+_FUNCTIONS: Mapping[Activation, tuple[str, ...]] = {
+    "relu_l1": ("relu",),
+    "topk": ("topk", "relu"),
+    "jumprelu": ("relu", "jumprelu", "batchtopk"),
+}
+"""Activation functions that older versions name beside an architecture that has them anyway."""
+
 _HOOKS = {
     "hook_attn_out": "a{}.out",
     "hook_mlp_out": "m{}.out",
@@ -89,7 +96,7 @@ def read_saelens(folder: Path) -> tuple[str, Dictionary]:
         names = ", ".join(_ACTIVATIONS)
         raise HarnessError(f"{path}: architecture {architecture!r} is not read here; {names} are")
     activation = _ACTIVATIONS[architecture]
-    _refuse_settings(config, path)
+    _refuse_settings(config, activation, path)
     held = (config.get(name) for name in ("metadata", "meta"))
     about: Mapping[str, Any] = next((one for one in held if isinstance(one, dict)), {})
     hook = about.get("hook_name") or config.get("hook_name")
@@ -121,7 +128,7 @@ def read_saelens(folder: Path) -> tuple[str, Dictionary]:
     return site, one
 
 
-def _refuse_settings(config: Mapping[str, Any], path: Path) -> None:
+def _refuse_settings(config: Mapping[str, Any], activation: Activation, path: Path) -> None:
     """Settings under which the weights alone do not say what the dictionary does."""
     odd = {
         "normalize_activations": ("none", None),
@@ -134,8 +141,11 @@ def _refuse_settings(config: Mapping[str, Any], path: Path) -> None:
                 "into the weights first"
             )
     function = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
-    if function not in ("relu", "topk", "batchtopk"):
-        raise HarnessError(f"{path}: activation function {str(function)[:60]!r} is not read here")
+    if function not in _FUNCTIONS[activation]:
+        raise HarnessError(
+            f"{path}: activation function {str(function)[:60]!r} of architecture "
+            f"{_ARCHITECTURES[activation]!r} is not read here"
+        )
 
 
 def _renamed(tensors: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:

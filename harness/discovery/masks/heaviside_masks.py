@@ -121,8 +121,9 @@ class HeavisideMasks:
         Literal["none", "query_key"],
         Key(
             "Tie",
-            "`query_key`: channel c of a layer's queries and channel c of its keys share a mask, "
-            "since one does nothing without the other; only for circuits of channels.",
+            "`query_key`: a channel of a layer's keys and the channels of its queries that it is "
+            "multiplied with share a mask, since one does nothing without the other; only for "
+            "circuits of channels.",
             ["none"],
         ),
     ] = "none"

@@ -18,10 +18,13 @@ from harness.errors import HarnessError
 WhichAnswers = Literal["right", "swapped", "nonsense"]
 
 
-def answered(parts: tuple[PromptPairs, ...], which: WhichAnswers) -> tuple[PromptPairs, ...]:
+def answered(
+    parts: tuple[PromptPairs, ...], which: WhichAnswers, *, in_classes: bool = False
+) -> tuple[PromptPairs, ...]:
     """The same prompts with other answers; `right` leaves them as they are.
 
-    Raises `HarnessError` for prompts without bad answers, and where no two tokens are left.
+    `in_classes`: whether answers are classes, no tokens. Raises `HarnessError` for prompts without
+    bad answers, and where there are no two tokens for nonsense.
     """
     if which == "right":
         return parts
@@ -31,6 +34,11 @@ def answered(parts: tuple[PromptPairs, ...], which: WhichAnswers) -> tuple[Promp
         )
     if which == "swapped":
         return tuple(replace(pairs, good=pairs.bad, bad=pairs.good) for pairs in parts)
+    if in_classes:
+        raise HarnessError(
+            "evaluation.answers: nonsense takes two tokens of the prompts, and this task's model "
+            "answers in the classes of `answers`; use swapped"
+        )
     first, second = _two_tokens(parts)
     return tuple(_nonsense(pairs, first, second) for pairs in parts)
 

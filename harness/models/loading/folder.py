@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.errors import HarnessError, NotFound
 from harness.models.loading.stored import LONGEST_HEADER
 from harness.spec.printable import printable, quoted
+from harness.spec.types import ModelFormat
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SPARSE_CONFIG, SPARSE_WEIGHTS = "beeg_config.json", "final_model.pt"
@@ -51,12 +52,12 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in shards)
 
 
-def model_files(folder: Path) -> tuple[Path, ...]:
+def model_files(folder: Path, kind: ModelFormat = "auto") -> tuple[Path, ...]:
     """All files of a model, configuration and weights. `NotFound` if one is missing."""
-    if is_circuit_sparsity(folder):
+    if is_circuit_sparsity(folder, kind):
         files = (folder / SPARSE_CONFIG, folder / SPARSE_WEIGHTS)
-        if not files[1].is_file():
-            raise NotFound(f"model folder {folder} has no {SPARSE_WEIGHTS}")
+        if absent := [file.name for file in files if not file.is_file()]:
+            raise NotFound(f"model folder {folder} has no {' and no '.join(absent)}")
         return files
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
     if not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
@@ -69,8 +70,13 @@ def model_files(folder: Path) -> tuple[Path, ...]:
     return (folder / CONFIG, *index, *weight_files(folder))
 
 
-def is_circuit_sparsity(folder: Path) -> bool:
-    """Whether a folder's model is one that openai/circuit_sparsity saved."""
+def is_circuit_sparsity(folder: Path, kind: ModelFormat = "auto") -> bool:
+    """Whether a folder is read as a model that openai/circuit_sparsity saved.
+
+    `auto`: if it has the configuration of one, and no other.
+    """
+    if kind != "auto":
+        return kind == "circuit_sparsity"
     return (folder / SPARSE_CONFIG).is_file() and not (folder / CONFIG).is_file()
 
 
@@ -84,9 +90,9 @@ def detect_format(config: Mapping[str, Any]) -> Format | None:
     return next((kind for key, kind in _TELLTALE.items() if key in config), None)
 
 
-def has_post_norms(folder: Path) -> bool:
+def has_post_norms(folder: Path, kind: ModelFormat = "auto") -> bool:
     """Whether what attention writes is normalised once more on its way (Gemma 2 and 3)."""
-    if is_circuit_sparsity(folder):
+    if is_circuit_sparsity(folder, kind):
         return False
     config = read_config(folder)
     return config.get("post_norms") is True or config.get("model_type") in WITH_POST_NORMS

@@ -66,8 +66,8 @@ def read_checkpoint(
     `leave_out_tokens`. Raises `NotFound` for a missing file and `HarnessError` naming the
     unsupported field, or the tensors that do not fit.
     """
-    model_files(folder)  # all are there
-    if _is_sparse(folder, kind):
+    model_files(folder, kind)  # all are there
+    if is_circuit_sparsity(folder, kind):
         return _sparse(folder, without_tokens)
     config = read_config(folder)
     form = _format(config, kind)
@@ -93,7 +93,7 @@ def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerCon
     does not state which biases exist. For openai/circuit_sparsity weights are read too: they alone
     say whether there are positions.
     """
-    if _is_sparse(folder, kind):
+    if is_circuit_sparsity(folder, kind):
         return _sparse(folder).config
     config = read_config(folder)
     form = _format(config, kind)
@@ -106,10 +106,6 @@ def config_of_folder(folder: Path, kind: ModelFormat = "auto") -> TransformerCon
         fields = Fields(config, folder / CONFIG)
         return _placed(lambda: huggingface(fields, ()), folder / CONFIG).config
     return _own_config(config, folder)
-
-
-def _is_sparse(folder: Path, kind: ModelFormat) -> bool:
-    return kind == "circuit_sparsity" or (kind == "auto" and is_circuit_sparsity(folder))
 
 
 def _sparse(folder: Path, without_tokens: Collection[int] = ()) -> StoredModel:

@@ -17,7 +17,7 @@ from harness.runs.compute.last import Last
 from harness.runs.compute.obtain import training_data
 from harness.runs.plan import Cell
 from harness.runs.store.models import ModelStore
-from harness.spec.types import TrainModel
+from harness.spec.types import Ablation, TrainModel
 
 TOKENS = 2**14
 """Tokens that means are taken over, at least: the first batches of the training."""
@@ -29,18 +29,24 @@ _MEANS: Last[list[Baseline]] = Last()
 
 
 def background_of(
-    cell: Cell, data: TaskData, models: ModelStore | None = None
+    cell: Cell, data: TaskData, models: ModelStore | None = None, *, is_own_model: bool = True
 ) -> TrainingPrompts | Baseline | None:
     """The training prompts of a cell's model; None where the model is loaded or compiled.
 
-    Of cells that follow each other, the means that the first one took (`keep_means`). `models`:
-    where the tokens of a corpus are kept.
+    Of cells that follow each other, the means that the first one took (`keep_means`), but if the
+    model that will be run need not be the cell's (`is_own_model`). `models`: where the tokens of a
+    corpus are kept.
     """
     if not isinstance(cell.model, TrainModel):
         return None
-    if means := _means_of(cell):
+    if is_own_model and (means := _means_of(cell)):
         return means[0]
     return TrainingPrompts(cell, data, cell.model, models)
+
+
+def constants_of_file(baseline: Baseline | None, ablation: Ablation) -> Baseline | None:
+    """What dropped elements carry by a circuit's file, if it says so of this ablation."""
+    return baseline if baseline is not None and baseline.ablation == ablation else None
 
 
 def keep_means(cell: Cell, baseline: Baseline | None) -> None:

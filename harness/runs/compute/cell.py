@@ -71,6 +71,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     check_files(cell)
     drawn = draw(cell, data)  # before a model is trained: faults of the pairs are reported first
     model = obtain_model(cell, data, models, log)
+    # Trained like the model where they are not there yet, which is no cost of this cell.
+    dictionaries = dictionaries_of(cell, model, models, log)
     started = time.perf_counter()
     choices, device = cell.task.spec.evaluation, cell.runtime.device
     answers = cell.task.spec.answers
@@ -82,7 +84,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         seed=cell.seed,
         classes=answers,
         background=background_of(cell, data, models),
-        dictionaries=dictionaries_of(cell, model, models, log),
+        dictionaries=dictionaries,
     )
     keep_means(cell, baseline_of(prepared.test.counterfactuals))
     test, first = prepared.test, prepared.test.batches[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.disk import write
+from harness.errors import HarnessError
 from harness.models.transformer import Transformer
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log
 from harness.runs.plan import Cell
@@ -25,11 +27,37 @@ from harness.spec.types import LoadDictionary, TrainDictionary
 
 
 def dictionaries_of(
-    cell: Cell, model: Transformer, models: ModelStore, log: Log
+    cell: Cell, model: Transformer, models: ModelStore, log: Log, *, train: bool = True
 ) -> DictionarySet | None:
-    """The dictionaries that a cell's circuits are made of; None for cells of other circuits."""
+    """The dictionaries that a cell's circuits are made of; None for cells of other circuits.
+
+    Raises `HarnessError` for dictionaries that would have to be trained first, unless `train`.
+    """
     planned = cell.dictionaries
-    return None if planned is None else obtain_dictionaries(planned, model, models, log)
+    if planned is None:
+        return None
+    if planned.trains and not (train or models.dictionaries.exists(planned.id)):
+        raise _untrained(planned)
+    return obtain_dictionaries(planned, model, models, log)
+
+
+def require_trained(planned: PlannedDictionaries, models: ModelStore) -> None:
+    """Refuse dictionaries, or a model of theirs, that would have to be trained (`HarnessError`)."""
+    cell = planned.cell
+    if planned.trains and not models.dictionaries.exists(planned.id):
+        raise _untrained(planned)
+    if cell.trains and not models.exists(cell.model_id):
+        raise HarnessError(
+            f"model {cell.model_name} [{cell.model_id[:12]}] of dictionaries {planned.name} is not "
+            "trained yet; --train trains and keeps it"
+        )
+
+
+def _untrained(planned: PlannedDictionaries) -> HarnessError:
+    return HarnessError(
+        f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains and "
+        "keeps them (`harness dictionary`)"
+    )
 
 
 def obtain_dictionaries(
@@ -66,7 +94,7 @@ def _train(
     log(f"training dictionaries {planned.name} [{planned.id[:12]}]")
     began = time.perf_counter()
     trainer = DictionaryTrainer(
-        model.to(torch.float32),
+        _in_single(model),
         spec,
         data,
         data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
@@ -83,6 +111,12 @@ def _train(
     _note(folder / "timing.json", {"seconds": seconds})
     store.publish(planned.id, folder)
     log(f"trained dictionaries {planned.name} in {seconds:.0f} s")
+
+
+def _in_single(model: Transformer) -> Transformer:
+    """The model in float32: a copy where it is not, since the cell goes on in its own precision."""
+    single = model.embedding.dtype == torch.float32
+    return model if single else deepcopy(model).to(torch.float32)
 
 
 def _note(path: Path, content: object) -> None:

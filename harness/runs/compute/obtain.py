@@ -135,7 +135,8 @@ def training_data(
     return taught
 
 
-def _held_out(spec: TrainModel, data: TaskData | CorpusData) -> HeldOut:
+def held_out_of(spec: TrainModel, data: TaskData | CorpusData) -> HeldOut:
+    """What a model of a spec is judged by while it is trained on its `training_data`."""
     seed = spec.training.seed
     if isinstance(data, CorpusData):
         asked = spec.corpus is not None and spec.corpus.questions
@@ -165,7 +166,7 @@ def _train(
         config,
         spec.training,
         data,
-        _held_out(spec, data),
+        held_out_of(spec, data),
         scratch=models.scratch(cell.model_id),
         log=log,
         sparsity=spec.sparsity,

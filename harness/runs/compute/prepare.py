@@ -92,7 +92,7 @@ def prepare(
     model, for circuits of features. Raises `HarnessError` for measures or other answers that the
     prompts do not allow.
     """
-    drawn = Drawn(*answered(drawn, choices.answers))
+    drawn = Drawn(*answered(drawn, choices.answers, in_classes=bool(classes)))
     patchable = make_patchable(model, choices, drawn, background, dictionaries)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)

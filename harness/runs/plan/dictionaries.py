@@ -36,6 +36,11 @@ class PlannedDictionaries:
     loaded: Loaded[DictionarySpec]
     cell: Cell
 
+    @property
+    def trains(self) -> bool:
+        """Whether they have to be trained where the store does not have them."""
+        return self.loaded.spec.kind == "train"
+
     def files_changed(self) -> bool:
         """Whether files that they are loaded from are no longer those that the id was made of."""
         spec = self.loaded.spec
@@ -66,7 +71,11 @@ def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> Plann
     if isinstance(loaded.spec, LoadDictionary):
         identity["files"] = file_digests(loaded.spec, loaded.folder)
     else:
-        identity["prompts"] = training_identity(cell.identity["task"])
+        task_part = cell.identity["task"]
+        identity["prompts"] = training_identity(task_part)
+        if loaded.spec.target is not None and "corruption" in task_part["data"]:
+            # Held-out pairs say when to stop, and the corruption which pairs there are.
+            identity["stopped_on"] = {"corruption": task_part["data"]["corruption"]}
     return PlannedDictionaries(digest(identity), identity, loaded.path.stem, loaded, cell)
 
 

@@ -50,7 +50,7 @@ def missing_files(
         needs.append(f"{model.path} has to hold {CONFIG} and {WEIGHTS} (or its shards)")
     else:
         try:
-            model_files(path)
+            model_files(path, model.format)
         except NotFound as error:
             needs.append(str(error))
     return tuple(needs)

@@ -57,7 +57,7 @@ def _normalises_heads(cell: Cell) -> bool:
     """Whether the cell's model is a checkpoint whose layers normalise what their heads add."""
     if not isinstance(cell.model, LoadModel):
         return False
-    return has_post_norms(checkpoint_folder(cell.model, cell.model_folder))
+    return has_post_norms(checkpoint_folder(cell.model, cell.model_folder), cell.model.format)
 
 
 def _unable(cells: Iterable[Cell], problem: str) -> HarnessError:

@@ -23,8 +23,10 @@ SETTLED_NS = 3 * 10**9
 def weight_digests(spec: LoadModel | TrainModel, folder: Path) -> dict[str, str]:
     """sha256 of each file of the model by name; `HarnessError` if a file is missing."""
     if isinstance(spec, LoadModel):
-        return {path.name: _digest(path) for path in model_files(checkpoint_folder(spec, folder))}
-    return {path.name: _digest(path) for path in model_files(weights_folder(spec, folder))}
+        files = model_files(checkpoint_folder(spec, folder), spec.format)
+    else:
+        files = model_files(weights_folder(spec, folder), "harness")
+    return {path.name: _digest(path) for path in files}
 
 
 def _digest(path: Path) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.open import open_data
-from harness.dictionaries.files.saelens import write_saelens
+from harness.dictionaries.files.saelens import hook_of_site, write_saelens
 from harness.dictionaries.measure import FREQUENCIES, DictionaryMeasures, measure
-from harness.errors import HarnessError
-from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
@@ -24,12 +23,8 @@ def measured_dictionaries(
 
     Raises `HarnessError` if dictionaries would have to be trained first, unless `train`.
     """
-    trains = planned.loaded.spec.kind == "train"
-    if trains and not train and not models.dictionaries.exists(planned.id):
-        raise HarnessError(
-            f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains "
-            "and keeps them"
-        )
+    if not train:
+        require_trained(planned, models)
     use_runtime(planned.cell.runtime)
     data = open_data(planned.cell.task)
     drawn = data.pairs("test", pairs, TEST_SEED, at_most=True)
@@ -57,11 +52,17 @@ def _record(measures: DictionaryMeasures) -> dict[str, Any]:
 def export_saelens(
     planned: PlannedDictionaries, models: ModelStore, log: Log, folder: Path
 ) -> list[Path]:
-    """Write the dictionaries in SAELens' form, each into a folder below; returns these."""
+    """Write the dictionaries in SAELens' form, each into a folder below; returns these.
+
+    Raises `HarnessError`, before anything is written, for a site that SAELens has no name of.
+    """
     data = open_data(planned.cell.task)
     model = obtain_model(planned.cell, data, models, log)
     places = []
-    for site, one in obtain_dictionaries(planned, model, models, log).items():
+    dictionaries = obtain_dictionaries(planned, model, models, log)
+    for site in dictionaries:
+        hook_of_site(site)
+    for site, one in dictionaries.items():
         place = folder / site
         place.mkdir(parents=True)
         write_saelens(site, one, place, model=planned.cell.model_name)

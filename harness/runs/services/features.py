@@ -29,7 +29,7 @@ from harness.interpretation.subjects import (
     random_subjects,
 )
 from harness.models.transformer import Transformer
-from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.plan.dictionaries import PlannedDictionaries
@@ -60,12 +60,8 @@ def described_features(
     Raises `HarnessError` for dictionaries that would have to be trained first, an unknown site, or
     a task without concepts.
     """
-    trains = planned.loaded.spec.kind == "train"
-    if trains and not asked.train and not models.dictionaries.exists(planned.id):
-        raise HarnessError(
-            f"dictionaries {planned.name} [{planned.id[:12]}] are not trained yet; --train trains "
-            "and keeps them"
-        )
+    if not asked.train:
+        require_trained(planned, models)
     use_runtime(planned.cell.runtime)
     data = open_data(planned.cell.task)
     source = concept_source(data)

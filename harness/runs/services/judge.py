@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.evaluation.completeness import Learner
 from harness.evaluation.judge import TESTS, Effort, judge
 from harness.models.loading.tokenizer import on_model
-from harness.runs.compute.background import background_of
+from harness.runs.compute.background import background_of, constants_of_file
 from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model, require_fit
@@ -99,7 +99,7 @@ def judge_circuit(
     return {
         **_place(request, cell, choices),
         **report,
-        "as_stored": _as_stored(request, report),
+        "as_stored": _as_stored(request, cell, choices, report),
         "overlap": overlaps,
     }
 
@@ -132,7 +132,7 @@ def prepared_for(
         device=cell.runtime.device,
         seed=cell.seed,
         classes=request.measured.spec.answers,
-        background=request.named.circuit.baseline
+        background=constants_of_file(request.named.circuit.baseline, choices.ablation)
         or background_of(cell, open_data(cell.task), models),
         dictionaries=dictionaries_of(cell, model, models, log),
     )
@@ -142,13 +142,18 @@ def prepared_for(
     return cell, choices, prepared
 
 
-def _as_stored(request: Request, report: Mapping[str, Any]) -> dict[str, Any] | None:
+def _as_stored(
+    request: Request, cell: Cell, choices: Evaluation, report: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """How far measures are from those in the circuit's file: the one that is furthest.
 
-    None where the file has none, or they were not measured on these pairs.
+    None where the file has none, or they were not measured on these pairs, in this model, or under
+    this ablation.
     """
     circuit, point = request.named.circuit, report["circuit"]
-    here = circuit.source.get("task") == request.measured.spec.name and request.split == "test"
+    source = {"task": request.measured.spec.name, "model": cell.model_name}
+    here = request.split == "test" and all(circuit.source.get(n) == x for n, x in source.items())
+    here = here and constants_of_file(circuit.baseline, choices.ablation) is not None
     apart = {
         name: abs(point[name]["value"] - stored)
         for name, stored in circuit.measured.items()

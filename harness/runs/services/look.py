@@ -24,6 +24,8 @@ from harness.evaluation.verdict import verdict
 from harness.models.loading.tokenizer import on_model
 from harness.models.training.sequences import held_out_sequences, sequence_quality
 from harness.models.transformer import Transformer
+from harness.runs.compute.background import background_of
+from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import (
@@ -101,7 +103,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
         report["model_id"] = cell.model_id
         report["training"] = _training(cell, models)
         _add_guesses(pairs, shown, model, outputs, numbers=numbers)
-        report["verdict"] = _verdict(model, data, drawn, loaded.spec, log)
+        report["verdict"] = _verdict(view, cell, model, data, drawn, models, log)
         if view.sequences:
             report["sequences"] = _sequences(view, model, data)
     return report
@@ -160,15 +162,31 @@ def _training(cell: Cell, models: ModelStore) -> dict[str, Any] | None:
 
 
 def _verdict(
-    model: Transformer, data: TaskData, drawn: PromptPairs, task: Task, log: Log
+    view: View,
+    cell: Cell,
+    model: Transformer,
+    data: TaskData,
+    drawn: PromptPairs,
+    models: ModelStore,
+    log: Log,
 ) -> dict[str, Any] | None:
     """Whether there is anything to explain, on all pairs of the split; None where it is unknown."""
+    task = cell.task.spec
     choices, device = task.evaluation, model.embedding.device.type
     try:
         discovery = discovery_pairs(data, choices, choices.discovery_pairs, 0, at_most=True)
         both = Drawn(discovery, drawn)
         check_lengths(choices, both)
-        setup = prepare(model, choices, both, device=device, seed=0, classes=task.answers).test
+        setup = prepare(
+            model,
+            choices,
+            both,
+            device=device,
+            seed=0,
+            classes=task.answers,
+            background=background_of(cell, data, models),
+            dictionaries=dictionaries_of(cell, model, models, log, train=view.train),
+        ).test
         judged = verdict(setup, numbers=numeric_answers(task.data))
     except HarnessError as error:
         log(f"what the ablation does is not known: {error}")

@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.models.fit import require_tokens
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
-from harness.runs.compute.dictionaries import obtain_dictionaries
+from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
@@ -28,7 +28,7 @@ from harness.runs.services.look import Outputs, token_text
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Method, Runtime, Task, TrainModel
+from harness.spec.types import Method, Runtime, Task
 from harness.tracing.document import (
     SCHEMA_VERSION,
     circuit_tracer_data,
@@ -141,8 +141,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
 def _model(
     request: TraceRequest, cell: Cell, data: TaskData, models: ModelStore, log: Log
 ) -> Transformer:
-    trained = models.exists(cell.model_id) or request.train
-    if isinstance(cell.model, TrainModel) and not trained:
+    if cell.trains and not (request.train or models.exists(cell.model_id)):
         raise HarnessError(
             f"model {cell.model_name} is not trained yet; --train trains and keeps it, as `harness "
             "run` does"
@@ -167,9 +166,8 @@ def _codes(
             f"[{planned.cell.model_id[:12]}], and the prompt is for {cell.model_name} "
             f"[{cell.model_id[:12]}]"
         )
-    trains = planned.loaded.spec.kind == "train"
-    if trains and not (request.train or models.dictionaries.exists(planned.id)):
-        raise HarnessError(f"dictionaries {planned.name} are not trained yet; --train trains them")
+    if not request.train:
+        require_trained(planned, models)
     return obtain_dictionaries(planned, model, models, log)
 
 

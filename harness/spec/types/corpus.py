@@ -20,7 +20,7 @@ class Corpus:
     """Python code in windows of `context` tokens; documents begin with the tokenizer's BOS.
 
     The digest of the files, that of the tokenizer, and the version of the generator stand in the
-    model's identity (`harness.datasets.corpus.identity`).
+    model's identity (`harness.datasets.corpus.corpus_content`).
     """
 
     ABOUT: ClassVar = About(

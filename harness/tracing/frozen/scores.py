@@ -85,8 +85,6 @@ class FrozenScores:
 
     With an attention sink the weights of a query sum to less than one.
 
-    With an attention sink the weights of a query sum to less than one.
-
     `pattern` [H, T, T]: the weights. `cap` [H, T, T]: what a soft cap multiplies scores by, None
     without. `seen` [T, T]: which keys a query sees. `shared_by`: heads of a group of keys.
     """

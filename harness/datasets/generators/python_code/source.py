@@ -1,7 +1,8 @@
 """Prompts of `python_code`: some statements of the idioms, then one that stops at a question.
 
 Both answers of a question are clean answers equally often. A split has content words of its own:
-no prompt of one split has a name, a number or a word of a string of another one.
+no prompt of one split has a name, a number or a word of a string of another one, but for the fixed
+name of `set_or_string_fixedvarname`.
 """
 
 from __future__ import annotations

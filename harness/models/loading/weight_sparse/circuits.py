@@ -50,7 +50,10 @@ def kept_channels(path: Path) -> tuple[str, ...]:
 
 
 def mean_activations(path: Path) -> dict[str, Tensor]:
-    """The means [width] by site of a `mean_baseline_pretrain.pt`, such as that of `a0.in`."""
+    """The means [width] by site of a `mean_baseline_pretrain.pt`, such as that of `a0.in`.
+
+    Those of their `final_resid`, called `final`, are of the stream before the final norm.
+    """
     return {_site(hook, path): mean.flatten() for hook, mean in pickled_state(path).items()}
 
 
