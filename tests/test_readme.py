@@ -222,7 +222,7 @@ class Reader:
         elif block.language == "python":
             names = self.notebooks.setdefault(block.page, {})
             exec(compile(block.text, block.place, "exec"), names)
-        elif block.language == "text" and is_row(block.text):
+        elif block.language == "text" and is_row(block.text) and "CMD ↓" in block.text:
             self.compare(block)
         elif block.language == "console":
             self.misspell()
