@@ -17,6 +17,7 @@ from harness.spec.search import is_path
 
 if TYPE_CHECKING:
     from harness.runs.plan import ModelSource, Overrides, Plan
+    from harness.runs.plan.dictionaries import PlannedDictionaries
     from harness.runs.plan.skipped import Skipped
     from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
@@ -129,6 +130,15 @@ def checked_task(library: Library, task: str) -> Loaded[Task]:
     if issues := issues_of(library, library.find("task", task), "task"):
         raise spec_error(issues)
     return library.task(task)
+
+
+def planned_dictionaries(library: Library, dictionary: str) -> PlannedDictionaries:
+    """The dictionaries of a spec's name or path; `SpecError` with all that is wrong in it."""
+    from harness.runs.plan.dictionaries import plan_dictionaries
+
+    if issues := issues_of(library, library.find("dictionary", dictionary), "dictionary"):
+        raise spec_error(issues)
+    return plan_dictionaries(library.dictionary(dictionary), default_runtime(library))
 
 
 def model_source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:

@@ -42,22 +42,17 @@ def command(
     A splice runs the model with sites replaced by what their dictionaries decode. Trained
     dictionaries are kept in the results folder beside models; an interrupted training resumes.
     """
-    from harness.cli.check import issues_of
-    from harness.cli.choose import default_runtime, log
+    from harness.cli.choose import log, planned_dictionaries
     from harness.errors import HarnessError
     from harness.reports.screens.dictionaries import dictionaries_text
-    from harness.runs.plan.dictionaries import plan_dictionaries
     from harness.runs.services.dictionary import export_saelens, measured_dictionaries
     from harness.runs.store.record import model_store
-    from harness.spec.issues import spec_error
     from harness.spec.load import Library
 
     library = Library(include)
-    if issues := issues_of(library, library.find("dictionary", name), "dictionary"):
-        raise spec_error(issues)
     if export is not None and export.exists():
         raise HarnessError(f"{export} is there already; remove it, or give another --export")
-    planned = plan_dictionaries(library.dictionary(name), default_runtime(library))
+    planned = planned_dictionaries(library, name)
     models = model_store(results)
     report = measured_dictionaries(planned, pairs, models, log, train=train)
     if export is not None:

@@ -76,20 +76,15 @@ def command(
     is chosen on training games and confirmed on held-out ones. Beside the features: the model's
     neurons, random directions that are as sparse, and linear probes of the stream.
     """
-    from harness.cli.check import issues_of
-    from harness.cli.choose import default_runtime, log
+    from harness.cli.choose import log, planned_dictionaries
     from harness.interpretation.study import StudyBudget
     from harness.reports.screens.features import features_text, write_report
-    from harness.runs.plan.dictionaries import plan_dictionaries
     from harness.runs.services.features import FeatureRequest, described_features
     from harness.runs.store.record import model_store
-    from harness.spec.issues import spec_error
     from harness.spec.load import Library
 
     library = Library(include)
-    if issues := issues_of(library, library.find("dictionary", dictionary), "dictionary"):
-        raise spec_error(issues)
-    planned = plan_dictionaries(library.dictionary(dictionary), default_runtime(library))
+    planned = planned_dictionaries(library, dictionary)
     named = tuple(one.strip() for one in sites.split(",") if one.strip())
     budget = StudyBudget(tokens, label_tokens, held_out)
     asked = FeatureRequest(budget, baselines, panels if output is not None else 0, named, train)

@@ -94,10 +94,15 @@ def command(
     Nothing is patched: with norms, attention patterns and gates held, every number of the run is
     exactly the sum of what its parts contribute.
     """
-    from harness.cli.choose import checked_task, default_runtime, log, model_source
+    from harness.cli.choose import (
+        checked_task,
+        default_runtime,
+        log,
+        model_source,
+        planned_dictionaries,
+    )
     from harness.disk import write
     from harness.reports.screens.trace import trace_text
-    from harness.runs.plan.dictionaries import plan_dictionaries
     from harness.runs.services.trace import TraceRequest, trace_prompt
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
@@ -116,7 +121,7 @@ def command(
         KeepRule.parse(keep),
         nodes,
         "modules" if mlps == "modules" else "neurons",
-        None if dictionary is None else plan_dictionaries(library.dictionary(dictionary), runtime),
+        None if dictionary is None else planned_dictionaries(library, dictionary),
         above,
         train,
         validity,
