@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 
@@ -16,10 +14,9 @@ from harness.datasets.pairs import TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
-from harness.disk import write
 from harness.errors import HarnessError
 from harness.models.transformer import Transformer
-from harness.runs.compute.obtain import VALIDATION_PAIRS, Log
+from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, write_note
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.store.models import ModelStore
@@ -107,8 +104,8 @@ def _train(
     seconds = time.perf_counter() - began
     folder = store.draft(planned.id)
     save_dictionaries(dictionaries, folder)
-    _note(folder / "training.json", {"identity": dict(planned.identity), "history": history})
-    _note(folder / "timing.json", {"seconds": seconds})
+    write_note(folder / "training.json", {"identity": dict(planned.identity), "history": history})
+    write_note(folder / "timing.json", {"seconds": seconds})
     store.publish(planned.id, folder)
     log(f"trained dictionaries {planned.name} in {seconds:.0f} s")
 
@@ -117,8 +114,3 @@ def _in_single(model: Transformer) -> Transformer:
     """The model in float32: a copy where it is not, since the cell goes on in its own precision."""
     single = model.embedding.dtype == torch.float32
     return model if single else deepcopy(model).to(torch.float32)
-
-
-def _note(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    write(path, f"{text}\n".encode())

@@ -187,13 +187,14 @@ def _train(
             name: {"entries": budget.entries, "nonzeros": budget.at(spec.sparsity, 1)}
             for name, budget in trainer.optimiser.budgets.items()
         }
-    _note(folder / "training.json", note)
+    write_note(folder / "training.json", note)
     # Time of the run that finished the training; that of earlier, killed runs is not included.
-    _note(folder / "timing.json", {"seconds": seconds})
+    write_note(folder / "timing.json", {"seconds": seconds})
     models.publish(cell.model_id, folder)
     log(f"trained model {cell.model_name} in {seconds:.0f} s, {len(history)} evaluations")
 
 
-def _note(path: Path, content: object) -> None:
+def write_note(path: Path, content: object) -> None:
+    """Write what is kept beside trained weights: JSON of one form for equal contents."""
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     write(path, f"{text}\n".encode())
