@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.stopped_training import stop_at
 from support.toy_task import FirstToken
 
 from harness.errors import HarnessError
@@ -247,17 +248,7 @@ def test_an_interrupted_sparse_training_resumes_to_the_same_bits(tmp_path, monke
     for stop in (1, 11, 33):  # dense, annealing, sparse
         folder = tmp_path / str(stop)
         folder.mkdir()
-        first = trainer(folder)
-        real = first._update
-
-        def update(batch, first=first, real=real, stop=stop):
-            if first.step == stop:
-                raise KeyboardInterrupt
-            return real(batch)
-
-        first._update = update
-        with pytest.raises(KeyboardInterrupt):
-            first.run()
+        stop_at(trainer(folder), stop)
         model, history = trainer(folder).run()
         assert equal(weights(model), weights(wanted))
         assert history == wanted_history

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from support.shown import Recorder
+from support.stopped_training import stop_at
 from support.toy_task import FirstToken
 
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
@@ -91,17 +92,7 @@ def test_stopping_anywhere_and_resuming_gives_the_same_weights(tmp_path, monkeyp
     for stop in (1, 20, 33):
         folder = tmp_path / str(stop)
         folder.mkdir()
-        first = trainer(folder)
-        real = first._update
-
-        def update(batch, first=first, real=real, stop=stop):
-            if first.step == stop:
-                raise KeyboardInterrupt
-            return real(batch)
-
-        first._update = update
-        with pytest.raises(KeyboardInterrupt):
-            first.run()
+        stop_at(trainer(folder), stop)
         lines = []
         found, history = trainer(folder, log=lines.append).run()
         assert lines[0] == f"resuming training at step {stop}"
