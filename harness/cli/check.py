@@ -113,12 +113,12 @@ def _model_issues(model: Loaded[Model]) -> list[Issue]:
 
 def _dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
     """Sites of layers that the model, if its shape is stated, does not have."""
-    from harness.spec.types import TrainDictionary, TrainModel
+    from harness.spec.types import LoadDictionary, TrainModel
 
     spec, task = loaded.spec, loaded.task
     assert task is not None
     model = task.spec.model if loaded.model is None else loaded.model.spec
-    if not (isinstance(spec, TrainDictionary) and isinstance(model, TrainModel)):
+    if isinstance(spec, LoadDictionary) or not isinstance(model, TrainModel):
         return []
     layers = model.architecture.n_layers
     return [

@@ -18,7 +18,7 @@ from harness.runs.plan.cells import Cell, ModelSource, make_cell
 from harness.runs.plan.identities import training_identity
 from harness.spec.identity import digest, identity_fields
 from harness.spec.load import Loaded
-from harness.spec.types import DictionarySpec, LoadDictionary, Method, Runtime
+from harness.spec.types import DictionarySpec, LoadDictionary, Method, Runtime, TrainDictionary
 
 _LABEL = Method(name="dictionary", title="Dictionaries alone", kind="random")
 """A cell needs a method; the model and the prompts do not depend on it."""
@@ -38,8 +38,8 @@ class PlannedDictionaries:
 
     @property
     def trains(self) -> bool:
-        """Whether they have to be trained where the store does not have them."""
-        return self.loaded.spec.kind == "train"
+        """Whether they have to be made, from the model, where the store does not have them."""
+        return self.loaded.spec.kind != "load"
 
     def files_changed(self) -> bool:
         """Whether files that they are loaded from are no longer those that the id was made of."""
@@ -73,7 +73,8 @@ def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> Plann
     else:
         task_part = cell.identity["task"]
         identity["prompts"] = training_identity(task_part)
-        if loaded.spec.target is not None and "corruption" in task_part["data"]:
+        target = loaded.spec.target if isinstance(loaded.spec, TrainDictionary) else None
+        if target is not None and "corruption" in task_part["data"]:
             # Held-out pairs say when to stop, and the corruption which pairs there are.
             identity["stopped_on"] = {"corruption": task_part["data"]["corruption"]}
     return PlannedDictionaries(digest(identity), identity, loaded.path.stem, loaded, cell)
