@@ -1,4 +1,4 @@
-"""The shipped Othello model plays legally, and its shipped dictionaries stand in for its modules."""
+"""The shipped Othello model plays legally, and its dictionaries stand in for its modules."""
 
 from __future__ import annotations
 
