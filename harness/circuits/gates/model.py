@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.background import Background, known, prompts_of
+from harness.circuits.background import Background, prompts_of, require_background
 from harness.circuits.baseline import Baseline
 from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.counterfactuals import (
@@ -77,7 +77,7 @@ class GatedModel:
 
     def _of_training(self) -> Baseline:
         """The means over the training data."""
-        background = known(self.background)
+        background = require_background(self.background)
         values = means(self.model, self.codes, prompts_of(background, self.model.embedding.device))
         return Baseline(TRAINING_MEANS, values, background.described())
 
