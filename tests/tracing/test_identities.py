@@ -19,6 +19,7 @@ from harness.tracing.influence import total_influence
 from harness.tracing.run import FrozenRun, Place, frozen_run
 from harness.tracing.target import Target, part_target, score_target, single_logit
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", of_names())
 
 
