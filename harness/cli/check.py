@@ -118,13 +118,13 @@ def _model_issues(model: Loaded[Model]) -> list[Issue]:
 def dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
     """Sites of layers that the model, if its shape is stated, does not have; others' weights."""
     from harness.runs.plan.dictionaries import dictionary_weights_problem
-    from harness.spec.types import TrainDictionary, TrainModel
+    from harness.spec.types import LoadDictionary, TrainModel
 
     spec, task = loaded.spec, loaded.task
     assert task is not None
     model = task.spec.model if loaded.model is None else loaded.model.spec
     issues = []
-    if isinstance(spec, TrainDictionary) and isinstance(model, TrainModel):
+    if not isinstance(spec, LoadDictionary) and isinstance(model, TrainModel):
         layers = model.architecture.n_layers
         issues = [
             loaded.source.issue(("sites", index), f"{name} is not in the model's {layers} layers")

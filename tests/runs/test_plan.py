@@ -24,6 +24,7 @@ from harness.runs.plan import (
     single_task,
 )
 from harness.runs.plan import cells as planning
+from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.plan.identities import training_identity
 from harness.runs.plan.threads import SMALL_WIDTH, threads_for
 from harness.spec import types
@@ -66,6 +67,7 @@ LEFT_OUT: dict[type, str] = {
     types.DictionaryLabels: _HEAD,
     types.TrainDictionary: "task model",
     types.LoadDictionary: "task model path",
+    types.RandomDictionary: "task model",
     types.Evaluation: "dictionary",  # an identity of its own
     types.EvaluationChange: "granularity component dictionary ablation positions inputs head_bias "
     "key_value_edges answers metric sizes counts targets searched_on discovery_pairs "
@@ -277,6 +279,26 @@ def test_files_of_the_task_to_train_on_are_watched(tmp_path: Path) -> None:
     taught = loaded(a_task("taught", data=FileData(path="rows.jsonl")), tmp_path)
     source = ModelSource(a_model(), "m", Path(), taught)
     cell = make_cell(loaded(a_task()), source, a_method(), "method", 0, Runtime())
+    check_files(cell)
+    rows.write_text("2")
+    with pytest.raises(HarnessError, match="a file of the task or model changed"):
+        check_files(cell)
+
+
+def test_prompts_that_dictionaries_are_trained_on_are_watched(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("1")
+    source = ModelSource(a_model(), "m", Path(), loaded(a_task()))
+    other = loaded(a_task("other", data=FileData(path="rows.jsonl")), tmp_path)
+    of_other = make_cell(other, source, a_method(), "method", 0, Runtime())
+    cell = make_cell(loaded(a_task()), source, a_method(), "method", 0, Runtime())
+    spec = types.TrainDictionary(
+        task="other",
+        dictionary=types.DictionaryForm(features=4, k=2),
+        training=types.DictionaryTraining(tokens=8),
+    )
+    codes = PlannedDictionaries("1", {}, "codes", replace(other, spec=spec), of_other)
+    cell = replace(cell, dictionaries=codes)
     check_files(cell)
     rows.write_text("2")
     with pytest.raises(HarnessError, match="a file of the task or model changed"):

@@ -140,12 +140,18 @@ class GatedModel:
 
     # ------------------------------------------------------------ memory
     @cached_property
-    def _width(self) -> int:
-        return sum(site.width for site in sites(self.model.config))
+    def _numbers_of_a_token(self) -> int:
+        values = 2 * sum(site.width for site in sites(self.model.config))
+        coded = [one for one in self.space.gates if one.rest != "none"]
+        return values + sum(3 * one.size + 2 * one.width for one in coded)
 
     def numbers(self, tokens: int) -> int:
-        """The value of every site before and after its gate."""
-        return 2 * self._width * tokens
+        """The value of every site before and after its gate, and what dictionaries code.
+
+        Of a code: before its activation, after it, and gated; beside it what is decoded, and the
+        rest.
+        """
+        return self._numbers_of_a_token * tokens
 
     def counterfactual_numbers(self, tokens: int) -> int:
         """Every gated activation of a run on so many tokens."""

@@ -40,9 +40,11 @@ class PlannedDictionaries:
 
     @property
     def trains(self) -> bool:
-        """Whether they have to be trained where the store does not have them."""
+        """Whether they have to be made, from the model, where the store does not have them."""
         spec = self.loaded.spec
-        return isinstance(spec, TrainDictionary) and spec.weights is None
+        if isinstance(spec, TrainDictionary):
+            return spec.weights is None
+        return not isinstance(spec, LoadDictionary)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -83,10 +85,11 @@ def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> Plann
     }
     if files := _digests(spec, loaded.folder):
         identity["files"] = files
-    if isinstance(spec, TrainDictionary):
+    if not isinstance(spec, LoadDictionary):
         task_part = cell.identity["task"]
         identity["prompts"] = training_identity(task_part)
-        if spec.target is not None and "corruption" in task_part["data"]:
+        target = spec.target if isinstance(spec, TrainDictionary) else None
+        if target is not None and "corruption" in task_part["data"]:
             # Held-out pairs say when to stop, and the corruption which pairs there are.
             identity["stopped_on"] = {"corruption": task_part["data"]["corruption"]}
     planned = PlannedDictionaries(digest(identity), identity, loaded.path.stem, loaded, cell)
@@ -122,7 +125,7 @@ def _digests(spec: DictionarySpec, folder: Path) -> dict[str, str]:
     """sha256 of the files that dictionaries are read from; {} if they are trained."""
     if isinstance(spec, LoadDictionary):
         return file_digests(locate(spec.path, folder), _ENDINGS)
-    if spec.weights is None:
+    if not isinstance(spec, TrainDictionary) or spec.weights is None:
         return {}
     return file_digests(shipped_weights(spec, folder).folder, (_WEIGHTS,))
 

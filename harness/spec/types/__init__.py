@@ -12,6 +12,7 @@ from harness.spec.types.dictionary import (
     DictionaryLabels,
     DictionarySpec,
     LoadDictionary,
+    RandomDictionary,
     TrainDictionary,
 )
 from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryTraining
@@ -82,6 +83,7 @@ __all__ = [
     "ModelFormat",
     "ModelLabels",
     "Objective",
+    "RandomDictionary",
     "Runtime",
     "Selection",
     "SparseSite",
