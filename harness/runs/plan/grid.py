@@ -11,6 +11,7 @@ from typing import Literal
 
 from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
+from harness.runs.plan.control_searches import control_cell
 from harness.runs.plan.fit import refuse_unfit
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.threads import AUTO, threads_for
@@ -18,7 +19,7 @@ from harness.runs.plan.unable import refuse_unable
 from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
-from harness.spec.types import Method, Model, Runtime, Suite, Task
+from harness.spec.types import ControlSearch, Method, Model, Runtime, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Overrides:
     """
 
     methods: tuple[str, ...] | None = None
+    control_searches: tuple[ControlSearch, ...] | None = None
     seeds: tuple[int, ...] | None = None
     limit: int | None = None
     device: Literal["cpu", "cuda"] | None = None
@@ -65,6 +67,8 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     spec = suite.spec
     methods = _methods(spec, library, overrides, suite.folder)
     seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
+    searches = overrides.control_searches
+    searches = spec.control_searches if searches is None else searches
     cells: dict[str, Cell] = {}
     points: dict[tuple[str, str, str, str, int], Cell] = {}
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
@@ -89,11 +93,13 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
                 continue
             runtime = _runtime(spec.runtime, overrides, source.spec)
             for variant, varied, method, role, seed in grid:
-                cell = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
-                cell = replace(cell, variant=variant)
-                _refuse_twin(cells.get(cell.id), cell)
-                _refuse_namesake(points.setdefault(cell.place, cell), cell)
-                cells[cell.id] = cell
+                host = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+                host = replace(host, variant=variant)
+                repeated = searches if role == "method" else ()
+                for cell in (host, *(control_cell(host, source, one) for one in repeated)):
+                    _refuse_twin(cells.get(cell.id), cell)
+                    _refuse_namesake(points.setdefault(cell.place, cell), cell)
+                    cells[cell.id] = cell
     if not cells:
         raise _no_cells(spec.name, skipped)
     refuse_unable(cells.values())

@@ -17,6 +17,8 @@ from harness.spec.types.scalars import (
     Title,
 )
 
+ControlSearch = Literal["swapped", "nonsense", "untrained"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -91,8 +93,8 @@ class Suite:
     """A grid tasks × models × methods × seeds × evaluations, less `exclude`.
 
     No models and no evaluations means each task's own. `controls` are methods that are shown as
-    sanity rows and never ranked; `skip_missing` leaves out tasks and models whose files are not
-    there.
+    sanity rows and never ranked, as are `control_searches`; `skip_missing` leaves out tasks and
+    models whose files are not there.
     """
 
     ABOUT: ClassVar = About("Suite", "A grid of tasks × models × methods × seeds.", part="grid")
@@ -139,6 +141,17 @@ class Suite:
             [["random_paths"], []],
         ),
     ] = ("random_paths",)
+    control_searches: Annotated[
+        tuple[ControlSearch, ...],
+        Key(
+            "Control searches",
+            "Searches that should fail: every method runs again, at the same budget, for `swapped` "
+            "answers, for `nonsense` (two tokens that answer no prompt stand for the two sides), "
+            "and in the model `untrained`. Rows of the same table, never ranked.",
+            [["swapped", "nonsense", "untrained"]],
+            unique=True,
+        ),
+    ] = ()
     evaluations: Annotated[
         tuple[EvaluationChange, ...],
         Key(
