@@ -60,12 +60,12 @@ LEFT_OUT: dict[type, str] = {
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,
     types.Method: _HEAD,
-    types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls control_searches seeds "
-    "skip_missing runtime also",
+    types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls "
+    "control_searches seeds skip_missing runtime also",
     types.FurtherGrid: "tasks methods models evaluations exclude controls control_searches seeds",
     types.Exclusion: "task model method evaluation",
     types.DictionaryLabels: _HEAD,
-    types.TrainDictionary: "task model",
+    types.TrainDictionary: "task model weights",
     types.LoadDictionary: "task model path",
     types.RandomDictionary: "task model",
     types.Evaluation: "dictionary",  # an identity of its own
