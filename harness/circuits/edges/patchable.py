@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from harness.circuits.background import Background, prompts_of, require_background
+from harness.circuits.background import Background, prompts_of, required
 from harness.circuits.baseline import Baseline
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.gradients import Loss, edge_scores, gradient_run, writer_differences
@@ -90,7 +90,7 @@ class EdgeModel:
         stored = self.background
         if isinstance(stored, Baseline) and stored.ablation == TRAINING_MEANS:
             return stored
-        background = require_background(stored)
+        background = required(stored)
         prompts = prompts_of(background, self.model.embedding.device)
         means = writer_means(self.model, prompts, self.graph.inputs)
         return Baseline(TRAINING_MEANS, means.flat(self.graph), background.described())
