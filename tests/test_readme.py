@@ -63,6 +63,7 @@ ONLY_PARSED = {
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
+    "harness run edges_and_channels": "trains two models, and masks for four",
     "harness run mib": "needs the files of a model",
     "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
     "harness run controls": "trains masks, for twelve cells",
