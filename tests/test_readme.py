@@ -66,6 +66,10 @@ ONLY_PARSED = {
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
     "harness run mib": "needs the files of a model",
     "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
+    "harness run weight_sparse_small": "trains a weight-sparse model",
+    "harness frontier weight_sparse_small": "needs that run",
+    "harness run weight_sparse --jobs 2": "trains twelve models",
+    "harness frontier weight_sparse": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }

@@ -1,0 +1,49 @@
+"""The shipped suites of weight-sparse models: arms differ in their seeds, and cells are shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.runs.plan import Plan, expand
+from harness.spec.load import Library
+from harness.spec.types import TrainModel
+
+ARMS = ("idioms-dense", "idioms-dense-abstopk", "idioms-sparse", "idioms-sparse-no-abstopk")
+
+
+def spec_of(name: str) -> TrainModel:
+    spec = Library().model(f"idioms/{name}").spec
+    assert isinstance(spec, TrainModel)
+    return spec
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_models_of_an_arm_differ_in_their_seed(arm: str) -> None:
+    specs = [spec_of(f"{arm}-{seed}") for seed in range(3)]
+    assert [spec.training.seed for spec in specs] == [0, 1, 2]
+    plain = [replace(one, name=None, training=replace(one.training, seed=0)) for one in specs]
+    assert plain[0] == plain[1] == plain[2]
+
+
+def test_arms_differ_in_what_they_are_called_by() -> None:
+    dense, dense_top, sparse, sparse_all = (spec_of(f"{arm}-0") for arm in ARMS)
+    assert [one.sparsity is None for one in (dense, dense_top)] == [True, True]
+    assert sparse.sparsity == sparse_all.sparsity is not None
+    tops = [one.architecture.activation_sparsity for one in (dense, dense_top, sparse, sparse_all)]
+    assert [top is None for top in tops] == [True, False, False, True]
+    assert dense.corpus == dense_top.corpus == sparse.corpus == sparse_all.corpus
+
+
+def plan_of(suite: str) -> Plan:
+    library = Library()
+    return expand(library.suite(suite), library)
+
+
+def test_the_small_suite_shares_its_cells_with_the_whole_one() -> None:
+    whole, small = plan_of("weight_sparse"), plan_of("weight_sparse_small")
+    assert len(whole.by_model) == 12
+    compete = {cell.id for cell in small.cells if cell.role == "method"}
+    assert len(compete) == 2 * 4 * 2
+    assert compete <= {cell.id for cell in whole.cells}
