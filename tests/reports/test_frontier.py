@@ -43,7 +43,8 @@ def cell(
     **changes: Any,
 ) -> StoredCell:
     """A cell of the model of this width and training seed."""
-    spec = {"kind": "train", "architecture": {"d_model": width}, "training": {"seed": seed}}
+    training = {"seed": seed, "target": {"metric": "loss", "value": 1 + seed / 10}}
+    spec = {"kind": "train", "architecture": {"d_model": width}, "training": training}
     entry = PlannedCell(
         f"{task}{model}{method}", model, task, model, method, "method", 0, None, {"model": spec}
     )
@@ -146,8 +147,8 @@ def test_the_excess_of_a_model_is_that_of_its_log(tmp_path: Path) -> None:
         (draft / "training.json").write_text(f'{{"history": [{{"excess": {excess}}}]}}')
         models.publish(name, draft)
     reached = of([one for one in grid() if one.entry.model.endswith("0")], folder=tmp_path)
-    assert [arm.excess for arm in reached.arms] == [(0.1,), (0.2,)]
-    assert "up to 0.1000 nats of excess apart" in text_of(reached)
+    assert [arm.excess for arm in reached.arms] == [{0: 0.1}, {0: 0.2}]
+    assert "at most 0.1000 nats of excess apart" in text_of(reached)
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How small circuits are that reach a loss: models against models, and methods against methods.
 
-An arm is a group of models that differ in nothing but the seed of their training. Of each cell it
+An arm is a group of models that differ in nothing but the seed of their training, and the target
+at which it stops: that is how the models of two arms are matched, seed by seed. Of each cell it
 counts the smallest measured circuit whose mean loss on the test pairs is low enough; sizes are in
 the finest unit of the space (weights, edges). Ratios are geometric means over pairs of cells with
 the same task, training seed and seed, with Student's t on the logarithms.
@@ -54,13 +55,13 @@ class SmallestCircuit:
 class Arm:
     """Models that differ in their training's seed; of each what its log says at the end.
 
-    `excess`: nats above the entropy of the held-out data; `nonzeros`: weights under a budget that
-    are not zero, or all weights of matrices; both only where the log has them.
+    `excess`: nats above the entropy of the held-out data, by training seed; `nonzeros`: weights
+    under a budget that are not zero; both only where the log has them.
     """
 
     name: str
     models: tuple[str, ...]
-    excess: tuple[float, ...]
+    excess: Mapping[int, float]
     nonzeros: tuple[int, ...]
 
 
@@ -114,10 +115,9 @@ def frontier(cells: Iterable[StoredCell], models: ModelStore, at: float) -> Fron
         raise HarnessError(
             f"the cells count {' and '.join(sorted(units))}; give runs of one granularity"
         )
-    by_arm: dict[str, dict[str, str]] = {}  # model ids by model
+    by_arm: dict[str, dict[str, StoredCell]] = {}  # a cell of each model
     for cell in done:
-        of_arm = by_arm.setdefault(arms[_recipe(cell)], {})
-        of_arm[cell.entry.model] = cell.entry.model_id
+        by_arm.setdefault(arms[_recipe(cell)], {}).setdefault(cell.entry.model, cell)
     return Frontier(
         at,
         units.pop(),
@@ -129,10 +129,10 @@ def frontier(cells: Iterable[StoredCell], models: ModelStore, at: float) -> Fron
 
 # ---------------------------------------------------------------- arms
 def _recipe(cell: StoredCell) -> str:
-    """Equal for models that differ in the seed of their training alone."""
+    """Equal for models that differ in seed and target of their training alone."""
     spec: dict[str, Any] = dict(cell.entry.identity["model"])
     if "training" in spec:
-        spec["training"] = {**spec["training"], "seed": None}
+        spec["training"] = {**spec["training"], "seed": None, "target": None}
     # Shipped weights differ where their seeds do.
     return digest({name: value for name, value in spec.items() if name != "weights"})
 
@@ -166,24 +166,25 @@ def _beginning(names: Sequence[str]) -> str:
     return "".join(letters[0] for letters in alike).rstrip("-_")
 
 
-def _logged(name: str, of_arm: Mapping[str, str], models: ModelStore) -> Arm:
-    last = [
-        models.read(model_id).json(TRAINING)["history"][-1]
-        for model_id in of_arm.values()
-        if models.exists(model_id)
-    ]
+def _logged(name: str, of_arm: Mapping[str, StoredCell], models: ModelStore) -> Arm:
+    last = {
+        _seed(cell): models.read(cell.entry.model_id).json(TRAINING)["history"][-1]
+        for cell in of_arm.values()
+        if models.exists(cell.entry.model_id)
+    }
     return Arm(
         name,
         tuple(of_arm),
-        tuple(one["excess"] for one in last if "excess" in one),
-        tuple(one["nonzeros"] for one in last if "nonzeros" in one),
+        {seed: one["excess"] for seed, one in last.items() if "excess" in one},
+        tuple(one["nonzeros"] for one in last.values() if "nonzeros" in one),
     )
 
 
 # ---------------------------------------------------------------- circuits
 def _unit(cell: StoredCell) -> str:
     assert cell.result is not None
-    return list(cell.result["curve"][0]["counts"])[-1]
+    names: list[str] = list(cell.result["curve"][0]["counts"])
+    return names[-1]
 
 
 def _smallest(cell: StoredCell, arm: str, at: float) -> SmallestCircuit:

@@ -39,7 +39,7 @@ def _models(frontier: Frontier) -> str:
             arm.name,
             str(len(arm.models)),
             _one_or_range([f"{n:,}" for n in sorted(set(arm.nonzeros))]),
-            _one_or_range([number(x, 4) for x in sorted(arm.excess)]),
+            _one_or_range([number(x, 4) for x in sorted(arm.excess.values())]),
             *(_whole(frontier, arm.name, task) for task in frontier.tasks),
         ]
         for arm in frontier.arms
@@ -133,15 +133,13 @@ def _remarks(frontier: Frontier) -> list[str]:
         remarks.append(
             "Some circuits were searched for on the test pairs, so their losses are not fresh."
         )
-    every = [excess for arm in frontier.arms for excess in arm.excess]
-    if every and max(every) - min(every) > MATCHED:
-        apart = number(max(every) - min(every), 4)
-        remarks.append(f"Models are up to {apart} nats of excess apart (matched: {MATCHED:g}).")
+    seeds = {seed for arm in frontier.arms for seed in arm.excess}
+    groups = [[arm.excess[seed] for arm in frontier.arms if seed in arm.excess] for seed in seeds]
+    if (apart := max((max(one) - min(one) for one in groups), default=0.0)) > 0:
+        remarks.append(
+            f"Models of equal training seed are at most {number(apart, 4)} nats of excess apart."
+        )
     return remarks
-
-
-MATCHED = 0.005
-"""Nats of excess; models further apart are not called matched."""
 
 
 def _task(task: tuple[str, str]) -> str:
