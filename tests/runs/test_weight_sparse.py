@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from harness.cli.choose import model_of_circuit
 from harness.runs.plan import Plan, expand
 from harness.spec.load import Library
 from harness.spec.types import TrainModel
@@ -50,3 +53,20 @@ def test_the_small_suite_shares_its_cells_with_the_whole_one() -> None:
     compete = {cell.id for cell in small.cells if cell.role == "method"}
     assert len(compete) == 2 * 4 * 2
     assert compete <= {cell.id for cell in whole.cells}
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("idioms-sparse-1", "idioms-sparse-1"), ("python-2l-64", "python-2l-64"), ("gone", None)],
+)
+def test_a_circuit_is_drawn_in_the_model_that_a_suite_gave_its_task(
+    model: str, name: str | None
+) -> None:
+    library = Library()
+    task = library.task("code/single_double_quote")
+    circuit: Any = SimpleNamespace(source={"model": model})
+    own = model_of_circuit(library, task, SimpleNamespace(source={}))  # type: ignore[arg-type]
+    source = model_of_circuit(library, task, circuit)
+    assert source.name == (name or own.name)
+    if model == "idioms-sparse-1":
+        assert source.spec == spec_of(model) != own.spec
