@@ -40,6 +40,7 @@ from harness.reports.results import (
     asking_for_nothing,
     by_score,
     has_targets,
+    holds,
     label_of,
     numeric,
     settled_of,
@@ -80,6 +81,7 @@ class Line:
     weights: int | None = (
         None  # between its channels, median over seeds; None of other granularities
     )
+    held: int | None = None  # seeds whose circuit reaches the target, on fresh pairs too
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
     accuracy: Estimate | None = None
@@ -150,7 +152,8 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
     competing = {name: g for name, g in versions.items() if g[0].entry.role == "method"}
     seeds = Seeds.of(competing)
     shown = {name: seeds.of_these(group) for name, group in versions.items()}
-    done = [cell for group in shown.values() for cell in group if cell.result is not None]
+    ran = [cell for group in shown.values() for cell in group if cell.result is not None]
+    done = [cell for cell in ran if not cell.entry.beside]  # the others are of other answers
     first = done[0].result if done else None
     index = None if first is None else nearest_size(first, size)
     lines = [
@@ -273,6 +276,7 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         size=size,
         bits=None if size is None else bits(size, total_of(results[0])),
         weights=None if size is None else _median([p["counts"].get("weights") for p in points]),
+        held=sum(map(holds, points)) if has_targets(results[0]) else None,
         faithfulness=at_size("faithfulness", [d.faithfulness_draws[:, index] for d in data]),
         kl=at_size("kl", [mean_draws(d.kl[index]) for d in data]),
         accuracy=at_size("accuracy", [mean_draws(d.accuracy[index]) for d in data]),

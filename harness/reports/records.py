@@ -36,6 +36,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     columns["total"] = None if board.facts is None else total_of(board.facts)
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     columns["weights"] = line.weights
+    columns["held"] = line.held
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),

@@ -124,6 +124,8 @@ def legend(board: Leaderboard, layout: Layout) -> str:
         "it is only the smallest measured one, where a method has no single ranking)",
         "at": "@ is the share of elements asked for",
         "bits": "bits are those of a message that names the circuit of that size",
+        "reached": "reached counts the seeds whose circuit meets the target, also on the test "
+        "pairs if it was cut on others",
         "cost": "cost is in plain forward+backward passes of the same model, by processor time",
         "wall": "wall is the same by wall time",
         "busy": f"{BUSY_MARK} marks costs for which wall time says something else by a factor of "
