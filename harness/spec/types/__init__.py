@@ -21,7 +21,7 @@ from harness.spec.types.evaluation import (
     Evaluation,
 )
 from harness.spec.types.evaluation_change import EvaluationChange
-from harness.spec.types.method import Method, Selection
+from harness.spec.types.method import Method, Search, Selection
 from harness.spec.types.model import (
     CompileModel,
     LoadModel,
@@ -83,6 +83,7 @@ __all__ = [
     "ModelLabels",
     "Objective",
     "Runtime",
+    "Search",
     "Selection",
     "SparseSite",
     "Sparsity",
