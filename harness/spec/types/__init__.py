@@ -22,7 +22,7 @@ from harness.spec.types.evaluation import (
     Evaluation,
 )
 from harness.spec.types.evaluation_change import EvaluationChange
-from harness.spec.types.method import Method, Selection
+from harness.spec.types.method import Method, Search, Selection
 from harness.spec.types.model import (
     CompileModel,
     LoadModel,
@@ -86,6 +86,7 @@ __all__ = [
     "Objective",
     "RandomDictionary",
     "Runtime",
+    "Search",
     "Selection",
     "SparseSite",
     "Sparsity",
