@@ -4,6 +4,8 @@
     mlp         from the stream that an MLP reads, with its norm and gates as they become
     ov          from the stream that attention reads, with its pattern held
     ov_pattern  the same with the pattern as it becomes
+    query, key  from the stream that the target token's queries, or their keys, read; the other side
+                held, see `score_removals`
     total       where they are written, and the model runs on
 
 A contribution predicts that the target falls by it. Beside correlations, the coefficient of the
@@ -24,10 +26,11 @@ from harness.models.sites import tapped_run
 from harness.models.transformer import Block
 from harness.tracing.readings import FeatureReading
 from harness.tracing.run import FrozenRun
+from harness.tracing.score_removals import score_removals
 from harness.tracing.target import part_target
 from harness.tracing.trace import PromptTrace
 
-RemovalKind = Literal["logit", "mlp", "ov", "ov_pattern", "total"]
+RemovalKind = Literal["logit", "mlp", "ov", "ov_pattern", "query", "key", "total"]
 
 CHUNK = 2**24
 """Numbers in the streams that are changed at once."""
@@ -94,6 +97,8 @@ def _removals(
         rows = torch.tensor([place.token for place in places])
         columns = torch.tensor([run.offsets[one.writer] + one.column for one in places])
         yield "total", -influence[order], _in_total(graph, rows, columns), None
+        for side, one, true in score_removals(run, target.token, sources):
+            yield side, one, true, None
     for node in graph.nodes:
         if node.sums is None or node.activity is None:
             continue
