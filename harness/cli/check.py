@@ -111,21 +111,25 @@ def _model_issues(model: Loaded[Model]) -> list[Issue]:
     return [model.source.issue(place, text) for place, text in problems if text]
 
 
-def _dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
-    """Sites of layers that the model, if its shape is stated, does not have."""
+def dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
+    """Sites of layers that the model, if its shape is stated, does not have; others' weights."""
+    from harness.runs.plan.dictionaries import dictionary_weights_problem
     from harness.spec.types import LoadDictionary, TrainModel
 
     spec, task = loaded.spec, loaded.task
     assert task is not None
     model = task.spec.model if loaded.model is None else loaded.model.spec
-    if isinstance(spec, LoadDictionary) or not isinstance(model, TrainModel):
-        return []
-    layers = model.architecture.n_layers
-    return [
-        loaded.source.issue(("sites", index), f"{name} is not in the model's {layers} layers")
-        for index, name in enumerate(spec.sites)
-        if (digits := name.partition(".")[0][1:]).isdigit() and int(digits) >= layers
-    ]
+    issues = []
+    if not isinstance(spec, LoadDictionary) and isinstance(model, TrainModel):
+        layers = model.architecture.n_layers
+        issues = [
+            loaded.source.issue(("sites", index), f"{name} is not in the model's {layers} layers")
+            for index, name in enumerate(spec.sites)
+            if (digits := name.partition(".")[0][1:]).isdigit() and int(digits) >= layers
+        ]
+    if not issues and (problem := dictionary_weights_problem(loaded)):
+        issues.append(loaded.source.issue(("weights",), problem))
+    return issues
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
@@ -300,7 +304,7 @@ def _params_issues(method: Loaded[Method], kind: str) -> list[Issue]:
 _CHECKS: Mapping[SpecKind, Callable[[Library, str], list[Issue]]] = {
     "task": lambda library, path: _task_issues(library.task(path)),
     "model": lambda library, path: _model_issues(library.model(path)),
-    "dictionary": lambda library, path: _dictionary_issues(library.dictionary(path)),
+    "dictionary": lambda library, path: dictionary_issues(library.dictionary(path)),
     "method": lambda library, path: _method_issues(library.method(path)),
     "suite": lambda library, path: _suite_issues(library.suite(path), library),
 }

@@ -99,7 +99,7 @@ def test_parts_beyond_chance_are_those_beyond_other_prompts(board: Any) -> None:
 def test_contributions_are_compared_with_what_happens(board: Any) -> None:
     rows = report(board, "board", "--validity", "5")["validity"]
     assert [row["kind"] for row in rows] == ["logit", "mlp", "query", "key", "total"]
-    assert all(row["n"] >= 5 and -1 <= row["pearson"] <= 1 for row in rows)
+    assert all(row["n"] >= 3 and abs(row["pearson"]) <= 1 + 1e-9 for row in rows)
     text = board("trace", "board", "--validity", "5").stdout
     labels = ("last norm", "before an MLP", "before a query", "before keys", "is written")
     for row, label in zip(rows, labels, strict=True):

@@ -20,6 +20,7 @@ from harness.models.transformer import Transformer
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, write_note
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
 from harness.spec.types import LoadDictionary, RandomDictionary, TrainDictionary
 
@@ -66,9 +67,11 @@ def obtain_dictionaries(
     Trained ones are trained under a lock, with checkpoints from which an interrupted training
     resumes. Raises `HarnessError` for files that are no dictionaries or do not fit the model.
     """
-    spec, store = planned.loaded.spec, models.dictionaries
+    spec, store, folder = planned.loaded.spec, models.dictionaries, planned.loaded.folder
     if isinstance(spec, LoadDictionary):
-        read = load_dictionaries(locate(spec.path, planned.loaded.folder), spec.format)
+        read = load_dictionaries(locate(spec.path, folder), spec.format)
+    elif isinstance(spec, TrainDictionary) and spec.weights is not None:
+        read = load_dictionaries(weights_folder(spec, folder), "harness")
     else:
         with store.lock(planned.id):
             if store.exists(planned.id):

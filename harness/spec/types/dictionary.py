@@ -134,7 +134,10 @@ class DictionaryForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainDictionary:
-    """Dictionaries trained on the activations of a task's model, all sites in one training."""
+    """Dictionaries trained on the activations of a task's model, all sites in one training.
+
+    With `weights` they have been trained before; their digests stand in an identity.
+    """
 
     ABOUT: ClassVar = About("Trained dictionary", name="train_dictionary")
 
@@ -146,6 +149,20 @@ class TrainDictionary:
         DictionaryForm,
         Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}]),
     ]
+    weights: Annotated[
+        Text | None,
+        Key(
+            "Weights",
+            "Folder with the dictionaries that this very spec was trained to, as `harness "
+            "dictionary NAME --output` writes it, relative to this file or a folder of "
+            "HARNESS_FILES: they are loaded, and nothing is trained. Refused where the folder's "
+            "training.json names another spec or another model's weights.",
+            ["othello6-k32"],
+            absent=True,
+            younger=True,
+            part="content",
+        ),
+    ] = None
     training: Annotated[
         DictionaryTraining,
         Key("Training", "How directions are learned.", [{"tokens": 4_000_000}]),
