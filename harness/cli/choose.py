@@ -187,7 +187,7 @@ def _note_data(suite: Loaded[Suite], library: Library) -> None:
     """Print to stderr what is to be said of the data of a suite's tasks."""
     from harness.spec.printable import shown_path
 
-    for ref in suite.spec.tasks:
+    for ref in dict.fromkeys(ref for grid in suite.spec.grids for ref in grid.tasks):
         path = library.find("task", ref, suite.folder)
         for note in notes_of(library, path, "task"):
             log(f"{shown_path(path)}: note: {note}")

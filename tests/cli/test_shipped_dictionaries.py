@@ -133,7 +133,7 @@ def test_what_cannot_be_shipped_is_refused(shipped: Any) -> None:
     loaded = "kind: load\npath: codes\ntask: user\nspec_version: 1\ntitle: L\nname: loaded\n"
     shipped.write("specs/dictionaries/loaded.yaml", loaded)
     said = shipped("dictionary", "loaded", "--output", "new", code=2).stderr
-    assert "are loaded: there is nothing to ship" in said
+    assert "are not trained: nothing to ship" in said
     assert not (shipped.folder / "new").exists()
 
 

@@ -42,7 +42,9 @@ class PlannedDictionaries:
     def trains(self) -> bool:
         """Whether they have to be made, from the model, where the store does not have them."""
         spec = self.loaded.spec
-        return spec.kind == "random" or (isinstance(spec, TrainDictionary) and spec.weights is None)
+        if isinstance(spec, TrainDictionary):
+            return spec.weights is None
+        return not isinstance(spec, LoadDictionary)
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from harness.runs.services.shipped import CARD, origin, ship_folder
 from harness.runs.store.atomic import json_bytes
 from harness.runs.store.models import ModelStore
 from harness.spec.key import plain
+from harness.spec.types import TrainDictionary
 
 
 def ship_dictionaries(
@@ -28,8 +29,8 @@ def ship_dictionaries(
     Raises `HarnessError` if `output` is there already, for dictionaries that are not trained, and
     for those of a model that is trained anew on every machine.
     """
-    if not planned.trains:
-        raise HarnessError(f"dictionaries {planned.name!r} are loaded: there is nothing to ship")
+    if not isinstance(planned.loaded.spec, TrainDictionary):
+        raise HarnessError(f"dictionaries {planned.name!r} are not trained: nothing to ship")
     refuse_changing_model(planned.cell)
     folder = models.dictionaries.read(planned.id)
     stored = folder.json("training.json")
