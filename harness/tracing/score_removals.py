@@ -60,7 +60,7 @@ class _Score:
         present = every[rows, columns] != 0
         rows, columns = rows[present], columns[present]
         changed = self.stream.repeat(len(rows) + 1, 1, 1)
-        at = torch.arange(len(rows), device=rows.device)
+        at = run.index(range(len(rows)))
         changed[at, rows] -= run.vectors(rows, columns)
         values = self._centred(side, changed)
         return -every[rows, columns], values[:-1] - values[-1]
@@ -72,10 +72,10 @@ class _Score:
         stream = torch.zeros_like(self.stream)
         if side == "query":
             mixed = weights @ scores.keys.final[self.group]
-            row = torch.tensor([query], device=stream.device)
+            row = self.run.index([query])
             stream[query] = scores.queries.adjoint(mixed[None], row, self.head)[0][0]
             return stream
-        every = torch.arange(len(stream), device=stream.device)
+        every = self.run.index(range(len(stream)))
         wanted = weights[:, None] * scores.queries.final[self.head, query]
         return scores.keys.adjoint(wanted, every, self.group)[0]
 
