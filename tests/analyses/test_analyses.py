@@ -279,6 +279,7 @@ def test_positions_that_are_not_learned_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- signs
+@pytest.mark.slow
 def test_signs_against_loops() -> None:
     subject = studied(sequences=1)
     (game,) = subject.games("games")
@@ -390,7 +391,13 @@ def test_counts_of_splits_add_up() -> None:
 
 
 # ---------------------------------------------------------------- all of them
-@pytest.mark.parametrize("name", list(ANALYSES))
+LONGER = ("concentration", "probes", "signs", "sufficiency")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.slow] if x in LONGER else []) for x in ANALYSES],
+)
 def test_every_analysis_is_plain_data_and_can_be_shown(name: str) -> None:
     subject = studied(sequences=1, rows=5, label_tokens=300)
     analysis = analysis_of(name)(subject)
