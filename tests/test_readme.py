@@ -59,7 +59,6 @@ ONLY_PARSED = {
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
-    "harness dictionary othello6-k32 --train": "trains a model, and its dictionaries",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
