@@ -44,6 +44,7 @@ VERBS = {
     "overlap": "Show what circuits share, over seeds or between tasks.",
     "trace": "Trace one prompt from a logit to its embeddings, without patching.",
     "features": "Label the features of dictionaries by the concepts of a task.",
+    "analyse": "Say what features and circuits compute: logits, heads, flows, splits.",
     "export": "Write circuits in the form of another tool.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
