@@ -44,6 +44,7 @@ VERBS = {
     "trace": "Trace one prompt from a logit to its embeddings, without patching.",
     "features": "Label the features of dictionaries by the concepts of a task.",
     "export": "Write circuits in the form of another tool.",
+    "report": "Write one page: leaderboard, curves, circuits, provenance.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
     "verify": "Check stored results against their digests.",
