@@ -46,6 +46,7 @@ VERBS = {
     "features": "Label the features of dictionaries by the concepts of a task.",
     "analyse": "Say what features and circuits compute: logits, heads, flows, splits.",
     "export": "Write circuits in the form of another tool.",
+    "report": "Write one page: leaderboard, curves, circuits, provenance.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
     "verify": "Check stored results against their digests.",
