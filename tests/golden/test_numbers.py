@@ -59,8 +59,10 @@ def models(tmp_path_factory):
     return ModelStore(tmp_path_factory.mktemp("models"))
 
 
-@pytest.mark.parametrize("name", STORED)
-def test_a_cell_has_the_numbers_it_had(name, cells, models):
+@pytest.mark.matrix
+@pytest.mark.parametrize(("place", "method"), [name.rsplit(" ", 1) for name in STORED])
+def test_a_cell_has_the_numbers_it_had(place, method, cells, models):
+    name = f"{place} {method}"
     stored = STORED[name]
     result = compute_cell(cells[name], models, lambda text: None).result
     curve = result["curve"]
