@@ -153,11 +153,11 @@ def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> Bo
 
 def _methods(group: Sequence[StoredCell]) -> Methods:
     """Finished cells by role and method."""
-    found: Methods = {}
+    finished: Methods = {}
     for cell in group:
         if cell.result is not None:
-            found.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
-    return found
+            finished.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
+    return finished
 
 
 def _circuits(board: Board, methods: Methods) -> list[DrawnCircuit]:
@@ -194,7 +194,7 @@ def _shortest(parts: Sequence[BoardPart], methods: Sequence[Methods]) -> list[tu
 
 def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, headings and lines of the tables over all tasks."""
-    found = [
+    tables = [
         (table.title, list(table.headers), [list(line) for line in table.lines])
         for table in recovery_tables(board.boards)
     ]
@@ -203,8 +203,8 @@ def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]
             [method, f"{mean:.2f}", f"{tasks}/{board.ranked_tasks}"]
             for method, mean, tasks in board.mean_ranks
         ]
-        found.append(("Mean rank", ["method", "mean rank ↓", "tasks"], lines))
-    return found
+        tables.append(("Mean rank", ["method", "mean rank ↓", "tasks"], lines))
+    return tables
 
 
 def _states(cells: Sequence[StoredCell]) -> list[tuple[str, int]]:

@@ -48,7 +48,7 @@ class DrawnNode:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Elements of one location."""
 
     name: str
@@ -65,7 +65,7 @@ class Drawing:
     ranked: bool
     elements: tuple[Element, ...]
     nodes: tuple[DrawnNode, ...] = ()
-    places: tuple[Place, ...] = ()
+    places: tuple[Location, ...] = ()
     width: int = WIDTH
     height: int = 0
 
@@ -193,11 +193,11 @@ def _joined(element: Element, arrow: Arrow, at: Mapping[str, DrawnNode]) -> Elem
 # ---------------------------------------------------------------- other elements
 def _places(
     circuit: Circuit, chosen: Sequence[int], elements: Sequence[Element]
-) -> tuple[Place, ...]:
+) -> tuple[Location, ...]:
     """Drawn elements by the node that they belong to, the last layer first."""
     nodes, owners = circuit.space.nodes, circuit.space.owners.tolist()
     grouped: dict[str, list[Element]] = {}
     for number, element in zip(chosen, elements, strict=True):
         grouped.setdefault(nodes[owners[number]], []).append(element)
     ordered = sorted(grouped, key=lambda name: (-row_of(name)[0], row_of(name)[1], name))
-    return tuple(Place(name, tuple(grouped[name])) for name in ordered)
+    return tuple(Location(name, tuple(grouped[name])) for name in ordered)

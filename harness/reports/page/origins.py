@@ -31,7 +31,7 @@ class RunOrigin:
     name: str
     repeat: str
     explain: str
-    made: str
+    provenance: str
     cells: tuple[Origin, ...]
 
 
