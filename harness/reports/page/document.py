@@ -28,7 +28,9 @@ from harness.reports.page.charts import Chart
 from harness.reports.page.drawings import MOST, Drawing, drawing
 from harness.reports.page.measure_curves import bits_chart, size_charts
 from harness.reports.page.origins import origins
+from harness.reports.ranks import mean_rank_tables
 from harness.reports.recovery_tables import recovery_tables
+from harness.reports.screens.side_by_side import side_by_side
 from harness.reports.table import board_title, caption, legend, render
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.record import StoredCell
@@ -194,17 +196,12 @@ def _shortest(parts: Sequence[BoardPart], methods: Sequence[Methods]) -> list[tu
 
 def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, headings and lines of the tables over all tasks."""
+    beside = [table.within(None) for table in side_by_side(board.boards)]
     tables = [
         (table.title, list(table.headers), [list(line) for line in table.lines])
-        for table in recovery_tables(board.boards)
+        for table in (*recovery_tables(board.boards), *beside)
     ]
-    if board.ranked_tasks > 1:
-        lines = [
-            [method, f"{mean:.2f}", f"{tasks}/{board.ranked_tasks}"]
-            for method, mean, tasks in board.mean_ranks
-        ]
-        tables.append(("Mean rank", ["method", "mean rank ↓", "tasks"], lines))
-    return tables
+    return [*tables, *mean_rank_tables(board.mean_ranks)]
 
 
 def _states(cells: Sequence[StoredCell]) -> list[tuple[str, int]]:

@@ -194,10 +194,17 @@ def _joined(element: Element, arrow: Arrow, at: Mapping[str, DrawnNode]) -> Elem
 def _places(
     circuit: Circuit, chosen: Sequence[int], elements: Sequence[Element]
 ) -> tuple[Location, ...]:
-    """Drawn elements by the node that they belong to, the last layer first."""
-    nodes, owners = circuit.space.nodes, circuit.space.owners.tolist()
+    """Drawn elements by location, that of the model's last elements first; the strongest lead."""
     grouped: dict[str, list[Element]] = {}
+    last: dict[str, int] = {}
     for number, element in zip(chosen, elements, strict=True):
-        grouped.setdefault(nodes[owners[number]], []).append(element)
-    ordered = sorted(grouped, key=lambda name: (-row_of(name)[0], row_of(name)[1], name))
+        place = location_of(element.name)
+        grouped.setdefault(place, []).append(element)
+        last[place] = max(number, last.get(place, number))
+    ordered = sorted(grouped, key=lambda place: -last[place])
     return tuple(Location(name, tuple(grouped[name])) for name in ordered)
+
+
+def location_of(name: str) -> str:
+    """Where an element is: `m0.post` of `m0.post.17`, `a1` of `a1.h3`, `m2` of `m2`."""
+    return name.partition("@")[0].rpartition(".")[0] or name.partition("@")[0]
