@@ -196,10 +196,13 @@ def _shortest(parts: Sequence[BoardPart], methods: Sequence[Methods]) -> list[tu
 
 def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, headings and lines of the tables over all tasks."""
-    beside = [table.within(None) for table in side_by_side(board.boards)]
     tables = [
         (table.title, list(table.headers), [list(line) for line in table.lines])
-        for table in (*recovery_tables(board.boards), *beside)
+        for table in recovery_tables(board.boards)
+    ]
+    tables += [
+        (table.title, list(table.headers), [list(line) for line in table.lines])
+        for table in (one.within(None) for one in side_by_side(board.boards))
     ]
     return [*tables, *mean_rank_tables(board.mean_ranks)]
 
