@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from harness.cli.check import check_methods, check_suite, issues_of, notes_of
+from harness.cli.check import (
+    check_methods,
+    check_suite,
+    dictionary_issues,
+    issues_of,
+    notes_of,
+)
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from harness.runs.plan.skipped import Skipped
     from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
-    from harness.spec.types import Runtime, Suite, Task
+    from harness.spec.types import ControlSearch, Runtime, Suite, Task
 
 DEFAULT_SUITE = "quickstart"
 RESERVED = "models"  # the folder beside the runs
@@ -30,6 +36,7 @@ RESERVED = "models"  # the folder beside the runs
 
 def overrides(
     methods: str | None = None,
+    control_searches: str | None = None,
     seeds: str | None = None,
     limit: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
@@ -40,11 +47,24 @@ def overrides(
 
     return Overrides(
         methods=None if methods is None else _listed("--methods", methods),
+        control_searches=None if control_searches is None else _searches(control_searches),
         seeds=None if seeds is None else _seeds(seeds),
         limit=limit,
         device=device,
         threads=threads,
     )
+
+
+def _searches(text: str) -> tuple[ControlSearch, ...]:
+    from harness.spec.types import ControlSearch
+
+    names = () if text.strip() == "none" else _listed("--control-searches", text)
+    searches = get_args(ControlSearch)
+    if unknown := [name for name in names if name not in searches]:
+        raise click.UsageError(
+            f"--control-searches knows {', '.join(searches)} and none, not {unknown[0]!r}"
+        )
+    return tuple(one for one in searches if one in names)
 
 
 def _listed(option: str, text: str) -> tuple[str, ...]:
@@ -133,13 +153,22 @@ def checked_task(library: Library, task: str) -> Loaded[Task]:
     return library.task(task)
 
 
-def planned_dictionaries(library: Library, dictionary: str) -> PlannedDictionaries:
-    """The dictionaries of a spec's name or path; `SpecError` with all that is wrong in it."""
-    from harness.runs.plan.dictionaries import plan_dictionaries
+def planned_dictionaries(
+    library: Library, dictionary: str, *, afresh: bool = False
+) -> PlannedDictionaries:
+    """The dictionaries of a spec's name or path; `SpecError` with all that is wrong in it.
 
-    if issues := issues_of(library, library.find("dictionary", dictionary), "dictionary"):
+    `afresh`: its `weights` are not looked at.
+    """
+    from harness.runs.plan.dictionaries import plan_dictionaries
+    from harness.spec.types import TrainDictionary
+
+    loaded = library.dictionary(dictionary)
+    if afresh and isinstance(loaded.spec, TrainDictionary):
+        loaded = replace(loaded, spec=replace(loaded.spec, weights=None))
+    if issues := dictionary_issues(loaded):
         raise spec_error(issues)
-    return plan_dictionaries(library.dictionary(dictionary), default_runtime(library))
+    return plan_dictionaries(loaded, default_runtime(library))
 
 
 def model_source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:
@@ -183,7 +212,7 @@ def _note_data(suite: Loaded[Suite], library: Library) -> None:
     """Print to stderr what is to be said of the data of a suite's tasks."""
     from harness.spec.printable import shown_path
 
-    for ref in suite.spec.tasks:
+    for ref in dict.fromkeys(ref for grid in suite.spec.grids for ref in grid.tasks):
         path = library.find("task", ref, suite.folder)
         for note in notes_of(library, path, "task"):
             log(f"{shown_path(path)}: note: {note}")

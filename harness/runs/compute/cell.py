@@ -93,7 +93,13 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
-    ladder = Ladder(discovery, test, cell.method.selection, pairs=prepared.discovery)
+    ladder = Ladder(
+        discovery,
+        test,
+        cell.method.selection,
+        pairs=prepared.discovery,
+        needed=prepared.needed,
+    )
     circuits = ladder.requested()
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))
@@ -216,6 +222,8 @@ def _stored_circuit(
         "cut_from": origin or cut_from(discovery, one.n, space.unit),
         "scores": ADDITIVE if discovery.additive else RANKS,
     }
+    if cell.dictionaries is not None:
+        source["dictionary"] = cell.dictionaries.name
     circuit = Circuit(space, one.kept, scores, test.model.config.d_model, source)
     baseline = baseline_of(test.counterfactuals)
     return (
