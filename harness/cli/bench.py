@@ -93,8 +93,8 @@ def bench(
         _check_options(context, unused, None)
         from harness.bench.features import bench_features
 
-        found_out = bench_features(features, repeats, threads)
-        click.echo(json.dumps(found_out) if as_json else _features_table(found_out))
+        studied = bench_features(features, repeats, threads)
+        click.echo(json.dumps(studied) if as_json else _features_table(studied))
         return
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
