@@ -93,8 +93,8 @@ def bench(
         _check_options(context, (*ON_A_BATCH, *apart), None)
         from harness.bench.features import bench_features
 
-        studied = bench_features(features, repeats, threads)
-        click.echo(json.dumps(studied) if as_json else _features_table(studied))
+        figures = bench_features(features, repeats, threads)
+        click.echo(json.dumps(figures) if as_json else _features_table(figures))
         return
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
