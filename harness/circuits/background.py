@@ -31,7 +31,7 @@ class Background(Protocol):
         ...
 
 
-def known(background: Background | Baseline | None) -> Background:
+def required(background: Background | Baseline | None) -> Background:
     """The background that `mean_training` needs. Raises `HarnessError` where there is none."""
     if background is None or isinstance(background, Baseline):
         raise HarnessError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.runs.plan.skipped import Skipped
     from harness.runs.store.record import StoredCell
     from harness.spec.schema import SpecKind
-    from harness.spec.types import Runtime, Suite, Task
+    from harness.spec.types import ControlSearch, Runtime, Suite, Task
 
 DEFAULT_SUITE = "quickstart"
 RESERVED = "models"  # the folder beside the runs
@@ -35,6 +35,7 @@ RESERVED = "models"  # the folder beside the runs
 
 def overrides(
     methods: str | None = None,
+    control_searches: str | None = None,
     seeds: str | None = None,
     limit: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
@@ -45,11 +46,24 @@ def overrides(
 
     return Overrides(
         methods=None if methods is None else _listed("--methods", methods),
+        control_searches=None if control_searches is None else _searches(control_searches),
         seeds=None if seeds is None else _seeds(seeds),
         limit=limit,
         device=device,
         threads=threads,
     )
+
+
+def _searches(text: str) -> tuple[ControlSearch, ...]:
+    from harness.spec.types import ControlSearch
+
+    names = () if text.strip() == "none" else _listed("--control-searches", text)
+    searches = get_args(ControlSearch)
+    if unknown := [name for name in names if name not in searches]:
+        raise click.UsageError(
+            f"--control-searches knows {', '.join(searches)} and none, not {unknown[0]!r}"
+        )
+    return tuple(one for one in searches if one in names)
 
 
 def _listed(option: str, text: str) -> tuple[str, ...]:

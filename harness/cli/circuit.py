@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A circuit file whose edges are marked (default: the true ones of a compiled program).",
 )
+@click.option(
+    "--deltas",
+    is_flag=True,
+    help="In a drawing: by how much the task loss grows without each channel and weight.",
+)
 @options.results("-o")
 @options.include
 @options.as_json
@@ -34,6 +39,7 @@ def command(
     top: int,
     size: float | None,
     reference: Path | None,
+    deltas: bool,
     results: Path,
     include: tuple[Path, ...],
     as_json: bool,
@@ -64,7 +70,7 @@ def command(
         if truth is not None:
             marked = as_named(truth.kept, named[0].circuit, "the true circuit of the program")
     report = describe(named, top, marked)
-    board = _whiteboard(named[0], results, include) if len(named) == 1 else None
+    board = _whiteboard(named[0], results, include, deltas) if len(named) == 1 else None
     if as_json:
         report |= {} if board is None else {"whiteboard": board}
         click.echo(json.dumps(report, indent=1, allow_nan=False))
@@ -75,7 +81,7 @@ def command(
 
 
 def _whiteboard(
-    named: NamedCircuit, results: Path, include: tuple[Path, ...]
+    named: NamedCircuit, results: Path, include: tuple[Path, ...], deltas: bool
 ) -> dict[str, Any] | None:
     """The drawing of a circuit of channels; None for others, and where there is no model for it."""
     from harness.circuits.gates.whiteboard import can_be_drawn
@@ -93,7 +99,7 @@ def _whiteboard(
         task = checked_task(library, named.circuit.source.get("task", ""))
         runtime = runtime_of(named, default_runtime(library))
         request = Request(named, task, model_source(library, task, None), runtime)
-        return whiteboard_of(request, model_store(results), log)
+        return whiteboard_of(request, model_store(results), log, with_deltas=deltas)
     except HarnessError as error:
         log(f"not drawn: {error}")
         return None

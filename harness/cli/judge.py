@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str, str]
 
+EXCLUSION = "exclusion"
+
 
 @click.command("judge")
 @click.argument("circuit")
@@ -34,8 +36,15 @@ Row = tuple[str, str, str]
 @click.option("--against", multiple=True, help="Overlap with this circuit too (several times).")
 @click.option(
     "--tests",
-    help="Only these of completeness, minimality, necessity, interchange, equivalence, "
-    "independence, as a,b; or none.",
+    help="Only these of completeness, minimality, necessity, interchange, attention, "
+    "equivalence, independence, as a,b; exclusion, if named; or none.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Of exclusion: searches at most.",
 )
 @click.option("--pairs", type=click.IntRange(min=2), help="Prompt pairs (default: the task's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Of all draws (default: the cell's, 0).")
@@ -54,6 +63,7 @@ def command(
     size: float | None,
     against: tuple[str, ...],
     tests: str | None,
+    rounds: int,
     pairs: int | None,
     seed: int | None,
     device: str | None,
@@ -73,7 +83,7 @@ def command(
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
 
-    chosen = _tests(tests)
+    chosen, excluding = _tests(tests)
     library = Library(include)
     named = find_circuit(results, circuit, size)
     loaded = _task(library, task, named)
@@ -91,24 +101,28 @@ def command(
         tests=chosen,
         pairs=pairs,
         seed=seed,
+        rounds=rounds if excluding else None,
     )
     report = judge_circuit(request, model_store(results), log)
     click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 # ---------------------------------------------------------------- what was asked for
-def _tests(text: str | None) -> tuple[str, ...]:
+def _tests(text: str | None) -> tuple[tuple[str, ...], bool]:
+    """The tests that are asked for, and whether exclusion is, which is none of the usual ones."""
     from harness.evaluation.judge import TESTS
 
     if text is None:
-        return TESTS
+        return TESTS, False
     wanted = tuple(part.strip() for part in text.split(","))
     if wanted == ("none",):
-        return ()
+        return (), False
     for name in wanted:
-        if name not in TESTS:
-            raise click.UsageError(f"--tests knows {', '.join(TESTS)} and none, not {name!r}")
-    return wanted
+        if name not in (*TESTS, EXCLUSION):
+            raise click.UsageError(
+                f"--tests knows {', '.join(TESTS)}, {EXCLUSION} and none, not {name!r}"
+            )
+    return tuple(name for name in wanted if name != EXCLUSION), EXCLUSION in wanted
 
 
 def _task(library: Library, task: str | None, named: NamedCircuit) -> Loaded[Task]:
@@ -143,6 +157,7 @@ def _changed(runtime: Runtime, device: Any, threads: int | None) -> Runtime:
 def _text(report: dict[str, Any]) -> str:
     from tabulate import tabulate
 
+    from harness.reports.screens.validation import attention_rows, exclusion_rows
     from harness.spec.printable import printable
 
     choices = ", ".join(f"{name} {value}" for name, value in report["choices"].items())
@@ -151,8 +166,8 @@ def _text(report: dict[str, Any]) -> str:
         f"in {report['model']} ({report['model_id'][:12]}); metric {report['metric']}; {choices}."
     )
     rows = [*_behaviour(report), *_completeness(report), *_minimality(report)]
-    rows += [*_necessity(report), *_interchange(report)]
-    rows += [*_tests_rows(report), *_overlap(report)]
+    rows += [*_necessity(report), *_interchange(report), *attention_rows(report)]
+    rows += [*_tests_rows(report), *exclusion_rows(report), *_overlap(report)]
     lines = [[printable(text) for text in row] for row in rows]
     headers = ["measure", "value", "meaning"]
     table = tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)

@@ -118,6 +118,11 @@ def grid(function: F) -> F:
     for option in reversed(
         (
             click.option("--methods", help="Only these methods, as a,b,c."),
+            click.option(
+                "--control-searches",
+                help="Repeat every search where it should fail, as swapped,nonsense,untrained; or "
+                "none.",
+            ),
             click.option("--seeds", help="These seeds in place of the suite's, as 0,1,2."),
             click.option(
                 "--limit",

@@ -1,9 +1,9 @@
 """All measures of one circuit on one set of prompt pairs, as plain JSON data.
 
-Faithfulness and behaviour (`summary`), completeness, minimality, necessity, interchange, and the
-three tests of `hypothesis`. Estimates are those of `statistics`; shares divide by |F(N) - F(∅)|, as
-faithfulness does. Undefined values are null. Each part has random draws of its own, so that
-omitting one does not change the others.
+Faithfulness and behaviour (`summary`), completeness, minimality, necessity, interchange,
+attention, and the three tests of `hypothesis`. Estimates are those of `statistics`; shares divide
+by |F(N) - F(∅)|, as faithfulness does. Undefined values are null. Each part has random draws of
+its own, so that omitting one does not change the others.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from harness.evaluation.knockout import (
 from harness.evaluation.minimality import effects, random_effects, squared_effects
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
+from harness.evaluation.validation.attention import attention_match
 from harness.metrics.statistics import estimate, shared_resamples
 from harness.progress import through
 
@@ -45,6 +46,7 @@ TESTS = (
     "minimality",
     "necessity",
     "interchange",
+    "attention",
     "equivalence",
     "independence",
 )
@@ -263,6 +265,10 @@ class _Judgement:
     def interchange(self) -> dict[str, Any] | None:
         """How much of the corruption's effect the circuit's elements carry."""
         return necessity.interchange(self.setup, self.kept, self._random_sets(), self.seed)
+
+    def attention(self) -> dict[str, Any] | None:
+        """Whether kept heads attend as in the model."""
+        return attention_match(self.setup, self.kept)
 
     def _random_sets(self) -> list[Tensor]:
         """The same for both."""

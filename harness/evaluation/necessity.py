@@ -52,7 +52,7 @@ def necessity(
     None where prompts have no bad answers; calibrated null where they are read at several
     positions.
     """
-    if not all(_has_both(batch) for batch in (*test.batches, *search.batches)):
+    if not all(has_both(batch) for batch in (*test.batches, *search.batches)):
         return None
     rests = [~kept, *(~one for one in sets)]
     choices = replace(test.choices, measures=(TASK_LOSS, ODDS))
@@ -72,7 +72,8 @@ def necessity(
     }
 
 
-def _has_both(batch: Batch) -> bool:
+def has_both(batch: Batch) -> bool:
+    """Whether a batch has good and bad answers wherever it is read."""
     both = (batch.good >= 0).any(-1) & (batch.bad >= 0).any(-1)
     return bool(both[batch.read].all())
 
@@ -121,17 +122,13 @@ def interchange(
     the two prompts apart. `rest`: the same for everything but the circuit. Null where the
     granularity has no ablation `interchange`, or the metric is a distance to the clean run.
     """
-    choices = replace(test.choices, ablation="interchange", measures=())
-    if "interchange" not in granularity(choices.granularity).ablations:
+    setup = on_interchange(test, seed)
+    if setup is None:
         return None
-    if choices.metric == "squared_error":
-        return None
-    counterfactuals = test.patchable.counterfactuals(choices, test.batches, seed)
-    setup = replace(test, counterfactuals=counterfactuals, choices=choices, classes=())
     rows = [~kept, kept, *(~one for one in sets)]
     examples = evaluate_circuits(setup, rows)
     values = examples.values["metric"]
-    both = _Moved(examples.plain["metric"], _corrupted(setup))
+    both = _Moved(examples.plain["metric"], corrupted_metric(setup))
     shares = [both.share(row)["value"] for row in values[2:]]
     defined = np.array([share for share in shares if share is not None])
     return {
@@ -142,7 +139,18 @@ def interchange(
     }
 
 
-def _corrupted(setup: Setup) -> Floats:
+def on_interchange(test: Setup, seed: int) -> Setup | None:
+    """The set-up with the corrupted run's values for dropped elements; None where undefined."""
+    choices = replace(test.choices, ablation="interchange", measures=())
+    if "interchange" not in granularity(choices.granularity).ablations:
+        return None
+    if choices.metric == "squared_error":
+        return None
+    counterfactuals = test.patchable.counterfactuals(choices, test.batches, seed)
+    return replace(test, counterfactuals=counterfactuals, choices=choices, classes=())
+
+
+def corrupted_metric(setup: Setup) -> Floats:
     """The whole model's metric on the corrupted prompts, with the clean prompts' answers [n]."""
     metric = from_logits(setup.choices.metric)
     values = np.full(setup.n, np.nan)

@@ -17,6 +17,7 @@ Inputs = Literal[
     "logits of sequences",  # (logits [..., V], allowed [..., W], following [...]) -> [...]
     "probabilities of ordered answers",  # (circuit's [S, n, A], model's [n, A], place [n])
     "correct answers by class",  # (correct [..., n, P], class ids [n, P]) -> [..., n]
+    "runs without the circuit",  # see `harness.evaluation.validation.needed`
     "log odds of two answers",  # (of the good ones [n], 1 or -1 [n], scale, shift) -> [n]
     "mean metric",  # (of the circuit, of the empty circuit, of the whole model)
     "faithfulness by size",  # (sizes [K], faithfulness [..., K]) -> [...]

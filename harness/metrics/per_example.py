@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ORDERED: Inputs = "probabilities of ordered answers"
 BY_CLASS: Inputs = "correct answers by class"
 CALIBRATED: Inputs = "log odds of two answers"
+WITHOUT: Inputs = "runs without the circuit"
 CLASS_ACCURACY = "class_accuracy"
 
 
@@ -71,7 +72,7 @@ class PerExample:
         none (`OrderedAnswers`), or classes and a position has several good answers.
         """
         chosen = with_classes(chosen, classes)
-        apart = (ORDERED, BY_CLASS, CALIBRATED)  # the last one needs other prompts too
+        apart = (ORDERED, BY_CLASS, CALIBRATED, WITHOUT)  # the last two need other runs
         others = (name for name in chosen if MEASURES[name].computed_from not in apart)
         of_logits = tuple(dict.fromkeys((*names("recorded"), *others)))
         by_class = AnswerClasses.of(batches, tuple(classes)) if CLASS_ACCURACY in chosen else None

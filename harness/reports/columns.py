@@ -71,6 +71,8 @@ def columns_for(board: Board, layout: Layout) -> tuple[list[Column], list[str]]:
         return [every[name] for name in _wide(board)], []
     targets = board.facts is not None and has_targets(board.facts)
     names = list(OF_TARGETS if targets else USUAL)
+    if targets and any(line.kind == "control" and line.held is not None for line in board.lines):
+        names.insert(names.index("faithfulness"), "reached")
     if _counts_weights(board):
         names.insert(names.index("faithfulness"), "weights")
     columns = [every[name] for name in names]
@@ -158,6 +160,7 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
         Column("size", f"{unit}{at}", lambda line: "" if line.size is None else str(line.size)),
         Column("bits", MEASURES["bits"].heading(at), lambda line: number(line.bits, 1)),
         Column("weights", f"weights{at}", lambda line: number(line.weights, 0)),
+        Column("reached", f"reached{at}", _reached),
         Column("faithfulness", f"f{at} ↑", lambda line: estimate(line.faithfulness)),
         Column("kl", MEASURES["kl"].heading(at), lambda line: estimate(line.kl)),
         Column("accuracy", MEASURES["accuracy"].heading(at), lambda line: estimate(line.accuracy)),
@@ -173,7 +176,16 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
 
 NAMES = (
     *("rank", "method", *AREAS, "size_at", *(f"size_at_{level}" for level in LEVELS)),
-    *("size", "bits", "weights", "faithfulness", "kl", "accuracy", *measures_with_role("extra")),
+    *(
+        "size",
+        "bits",
+        "weights",
+        "reached",
+        "faithfulness",
+        "kl",
+        "accuracy",
+        *measures_with_role("extra"),
+    ),
     *(*TRUTH_NAMES, "cost", "wall", "seconds", "peak_mib", "seeds"),
 )
 """All columns that a table for people can have; measures only where the task has chosen them."""
@@ -199,6 +211,11 @@ def _reach(line: Line, levels: Sequence[str]) -> str:
         return "–"
     bound = "≤ " if line.reach_from == "grid" else ""
     return bound + " / ".join("–" if size is None else str(size) for size in sizes)
+
+
+def _reached(line: Line) -> str:
+    """Of how many seeds the circuits reach the target."""
+    return "" if line.held is None else f"{line.held}/{line.seeds_done}"
 
 
 def _truth(line: Line, place: int) -> str:

@@ -36,6 +36,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     columns["total"] = None if board.facts is None else total_of(board.facts)
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     columns["weights"] = line.weights
+    columns["held"] = line.held
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),
@@ -80,8 +81,9 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
             for one in board.boards
         ],
         "mean_ranks": [
-            {"method": method, "mean_rank": mean, "tasks": tasks}
-            for method, mean, tasks in board.mean_ranks
+            {"unit": of_unit.unit, "method": method, "mean_rank": mean, "tasks": tasks}
+            for of_unit in board.mean_ranks
+            for method, mean, tasks in of_unit.methods
         ],
     }
 

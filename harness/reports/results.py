@@ -65,6 +65,12 @@ def all_reached(points: Sequence[Result]) -> bool:
     return all(point["target"] is None or point["target"]["reached"] for point in points)
 
 
+def holds(point: Result) -> bool:
+    """Whether a circuit of a target reaches it, on fresh pairs too where it was cut on others."""
+    target = point["target"]
+    return bool(target["reached"] and target.get("held", True))
+
+
 def label_of(point: Result) -> str:
     """What a circuit of the curve was asked for: `10%`, `f≥0.95`, `KL≤0.1`."""
     target = point["target"]

@@ -16,7 +16,7 @@ from harness.discovery.registry import info_of
 from harness.metrics.per_example import is_of_class
 from harness.metrics.sparsity import bits
 from harness.reports.resample import chosen_measures
-from harness.reports.results import by_score, ground_truth_of, label_of, total_of, unit_of
+from harness.reports.results import by_score, ground_truth_of, holds, label_of, total_of, unit_of
 from harness.runs.store.record import StoredCell
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ def _cell_rows(cell: StoredCell, names: Iterable[str]) -> list[Row]:
 def _target(point: Mapping[str, Any]) -> Row:
     if point["target"] is None:
         return {}
-    held = point["target"]["reached"] and point["target"].get("held", True)
-    says = "yes" if held else "not on test pairs" if point["target"]["reached"] else "no"
+    says = "yes" if holds(point) else "not on test pairs" if point["target"]["reached"] else "no"
     return {"target": label_of(point), "reached": says}
 
 

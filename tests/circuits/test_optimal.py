@@ -18,6 +18,7 @@ from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name not in POST_NORMS]
 )

@@ -60,17 +60,17 @@ LEFT_OUT: dict[type, str] = {
     types.CompileModel: "name",
     types.ModelLabels: _HEAD,
     types.Method: _HEAD,
-    types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls seeds skip_missing "
-    "runtime also",
-    types.FurtherGrid: "tasks methods models evaluations exclude controls seeds",
+    types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls "
+    "control_searches seeds skip_missing runtime also",
+    types.FurtherGrid: "tasks methods models evaluations exclude controls control_searches seeds",
     types.Exclusion: "task model method evaluation",
     types.DictionaryLabels: _HEAD,
-    types.TrainDictionary: "task model",
+    types.TrainDictionary: "task model weights",
     types.LoadDictionary: "task model path",
     types.RandomDictionary: "task model",
     types.Evaluation: "dictionary",  # an identity of its own
     types.EvaluationChange: "granularity component dictionary ablation positions inputs head_bias "
-    "key_value_edges answers metric sizes counts targets searched_on discovery_pairs "
+    "key_value_edges answers metric measures sizes counts targets searched_on discovery_pairs "
     "discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""

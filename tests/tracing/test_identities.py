@@ -29,6 +29,7 @@ from harness.tracing.influence import total_influence
 from harness.tracing.run import Place, frozen_run
 from harness.tracing.target import part_target
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", of_names())
 
 

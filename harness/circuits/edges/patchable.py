@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from harness.circuits.background import Background, known, prompts_of
+from harness.circuits.background import Background, prompts_of, required
 from harness.circuits.baseline import Baseline
 from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.gradients import Loss, edge_scores, gradient_run, writer_differences
@@ -87,10 +87,10 @@ class EdgeModel:
         )
 
     def _training_means(self) -> Baseline:
-        given = self.background
-        if isinstance(given, Baseline) and given.ablation == TRAINING_MEANS:
-            return given
-        background = known(given)
+        stored = self.background
+        if isinstance(stored, Baseline) and stored.ablation == TRAINING_MEANS:
+            return stored
+        background = required(stored)
         prompts = prompts_of(background, self.model.embedding.device)
         means = writer_means(self.model, prompts, self.graph.inputs)
         return Baseline(TRAINING_MEANS, means.flat(self.graph), background.described())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.background import Background, known, prompts_of
+from harness.circuits.background import Background, prompts_of, required
 from harness.circuits.baseline import Baseline
 from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.counterfactuals import (
@@ -28,7 +28,7 @@ from harness.circuits.patchable import TRAINING_MEANS
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.models.sites import Tap, sites, tapped_run
-from harness.models.transformer import Transformer
+from harness.models.transformer import Block, Transformer
 from harness.spec.types import Evaluation
 
 
@@ -77,7 +77,7 @@ class GatedModel:
 
     def _of_training(self) -> Baseline:
         """The means over the training data."""
-        background = known(self.background)
+        background = required(self.background)
         values = means(self.model, self.codes, prompts_of(background, self.model.embedding.device))
         return Baseline(TRAINING_MEANS, values, background.described())
 
@@ -138,6 +138,31 @@ class GatedModel:
                 parts.append(rest.norm(dim=-1, keepdim=True))
         return torch.cat(parts, -1)
 
+    @torch.no_grad()
+    def patterns(self, batch: Batch, mask: Tensor, counterfactual: Activated) -> list[Tensor]:
+        """What each token attends to in the run under one mask [E]: by layer, [B, H, T, T + 1].
+
+        The last place is the attention sink's share, 0 without one.
+        """
+        gate, reads = self._tap(mask[None], counterfactual), dict[str, Tensor]()
+
+        def tap(site: str, value: Tensor) -> Tensor:
+            value = gate(site, value)
+            if site.partition(".")[2] in ("q", "k"):
+                reads[site] = value
+            return value
+
+        tapped_run(self.model, batch.clean, tap)
+        shape = (*batch.clean.shape, -1, self.model.config.d_head)
+        layers = []
+        for block in self.model.layers():
+            q, k = (
+                reads[f"a{block.layer}.{one}"].expand(*batch.clean.shape, -1).view(shape)
+                for one in "qk"
+            )
+            layers.append(_pattern(block, q.transpose(1, 2), k.transpose(1, 2)))
+        return layers
+
     # ------------------------------------------------------------ memory
     @cached_property
     def _numbers_of_a_token(self) -> int:
@@ -156,6 +181,21 @@ class GatedModel:
     def counterfactual_numbers(self, tokens: int) -> int:
         """Every gated activation of a run on so many tokens."""
         return self.space.constants * tokens
+
+
+def _pattern(block: Block, q: Tensor, k: Tensor) -> Tensor:
+    """The pattern [B, H, T, T + 1] of queries and keys of a layer [B, H or groups, T, K].
+
+    Attention to values that are unit vectors, d_head of them at a time: as the model attends.
+    """
+    length, width = q.shape[-2:]
+    k, parts = block.share(k, 1), []
+    for start in range(0, length, width):
+        unit = torch.eye(length, width, dtype=q.dtype, device=q.device).roll(start, 0)
+        unit[:start] = 0  # what was rolled over the end
+        parts.append(block.attend(q, k, unit.expand_as(k).contiguous(), axis=1))
+    seen = torch.cat(parts, -1)[..., :length]
+    return torch.cat([seen, 1 - seen.sum(-1, keepdim=True)], -1)
 
 
 class _Gate(NamedTuple):

@@ -23,6 +23,11 @@ def whiteboard_text(board: Data, width: int) -> str:
         "= what a channel reads: weight·channel, alone if through the stream; then its bias",
         "→ what it writes to; then, for each answer, its mean where answers are read and its peak",
     ]
+    if "task_loss" in board:
+        lines.append(
+            f"Δ by how much the task loss, {board['task_loss']:.3f}, grows without the channel, "
+            "and without each weight that it reads by"
+        )
     for part, channels in groupby(board["channels"], key=_part):
         lines += ["", part]
         for channel in channels:
@@ -41,6 +46,8 @@ def _part(channel: Data) -> str:
 def _channel(channel: Data, width: int) -> Iterator[str]:
     pieces = [f"= {_terms(channel)}", f"→ {_targets(channel['writes'])}"]
     pieces.append("; ".join(_carries(*one) for one in channel["carries"].items()))
+    if "delta" in channel:
+        pieces.append(f"Δ {channel['delta']:+.3f}{_of_weights(channel['reads'])}")
     name = f"  {channel['name']:<{_HANGING - 3}} "
     for place, piece in enumerate(piece for piece in pieces if piece not in ("= ", "→ ")):
         yield from textwrap.wrap(
@@ -59,6 +66,14 @@ def _terms(channel: Data) -> str:
         for one in channel["reads"]
     ]
     return " ".join([*terms, *(f"{bias:+.3g}" for bias in channel["biases"])])
+
+
+def _of_weights(reads: Sequence[Data]) -> str:
+    """The deltas of weights, largest first; those through the stream have none."""
+    weighted = [one for one in reads if one["delta"] is not None]
+    ordered = sorted(weighted, key=lambda one: -abs(one["delta"]))
+    shown = ", ".join(f"{one['channel']} {one['delta']:+.3f}" for one in ordered)
+    return f"; {shown}" if shown else ""
 
 
 def _targets(writes: Sequence[Data]) -> str:

@@ -93,7 +93,13 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
         discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
     began = time.perf_counter()
-    ladder = Ladder(discovery, test, cell.method.selection, pairs=prepared.discovery)
+    ladder = Ladder(
+        discovery,
+        test,
+        cell.method.selection,
+        pairs=prepared.discovery,
+        needed=prepared.needed,
+    )
     circuits = ladder.requested()
     examples = ladder.measure(circuits)
     summary = Summary(examples, grid(choices, circuits, len(test.space)))

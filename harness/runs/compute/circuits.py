@@ -19,6 +19,7 @@ from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
 from harness.evaluation.targets import TargetSearch, reached, with_losses
+from harness.evaluation.validation.needed import Needed
 from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
 from harness.runs.compute.reaching import Finder, Smallest
 from harness.spec.types import CircuitTarget, Evaluation, Selection
@@ -61,6 +62,7 @@ class Ladder:
     selection: Selection
     shared: References | None = None
     pairs: Setup | None = None
+    needed: Needed | None = None
 
     @property
     def total(self) -> int:
@@ -131,7 +133,10 @@ class Ladder:
         rows = [*kept, ~everything, everything]
         if self.pairs is None:
             return evaluate_circuits(setup, rows, self.references)
-        return with_calibration(setup, self.pairs, rows, self.references)
+        examples = with_calibration(setup, self.pairs, rows, self.references)
+        if self.needed is None:
+            return examples
+        return Examples(examples.values | self.needed.measure(rows), examples.plain)
 
     def sizes_at(self, circuits: Sequence[Requested], summary: Summary) -> dict[str, Any]:
         """Sizes of the smallest circuits that are so faithful, and how they were looked for.

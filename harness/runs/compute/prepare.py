@@ -16,6 +16,7 @@ from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
 from harness.evaluation.controls.other_answers import answered
 from harness.evaluation.setup import Setup
+from harness.evaluation.validation.needed import Needed
 from harness.metrics.per_example import PerExample
 from harness.models.fit import require_tokens
 from harness.models.transformer import Transformer
@@ -61,11 +62,15 @@ def discovery_pairs(
 
 @dataclass(frozen=True)
 class Prepared:
-    """Set-ups for discovery and test: one model, one way to ablate, two sets of prompt pairs."""
+    """Set-ups for discovery and test: one model, one way to ablate, two sets of prompt pairs.
+
+    `needed`: both with the task's own answers, where those looked at are others.
+    """
 
     drawn: Drawn
     discovery: Setup
     test: Setup
+    needed: Needed
 
     @property
     def digests(self) -> dict[str, str]:
@@ -92,7 +97,7 @@ def prepare(
     model, for circuits of features. Raises `HarnessError` for measures or other answers that the
     prompts do not allow.
     """
-    drawn = Drawn(*answered(drawn, choices.answers, in_classes=bool(classes)))
+    own, drawn = drawn, Drawn(*answered(drawn, choices.answers, in_classes=bool(classes)))
     patchable = make_patchable(model, choices, drawn, background, dictionaries)
     discovery = batched(patchable, drawn.discovery, device, seed)
     test = batched(patchable, drawn.test, device, TEST_SEED)
@@ -100,7 +105,14 @@ def prepare(
     PerExample.of(test, choices.metric, choices.measures, names)  # refused before the search
     counterfactuals = patchable.counterfactuals(choices, discovery, seed)
     on_discovery = Setup(patchable, discovery, counterfactuals, choices, names)
-    return Prepared(drawn, on_discovery, replace(on_discovery, batches=test))
+    on_test = replace(on_discovery, batches=test)
+    needed = on_test, on_discovery
+    if choices.answers != "right":
+        needed = (
+            replace(on_test, batches=batched(patchable, own.test, device, TEST_SEED)),
+            replace(on_discovery, batches=batched(patchable, own.discovery, device, seed)),
+        )
+    return Prepared(drawn, on_discovery, on_test, Needed(*needed, seed))
 
 
 def check_lengths(choices: Evaluation, drawn: Drawn) -> None:

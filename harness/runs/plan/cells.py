@@ -56,6 +56,8 @@ class Cell:
     limit: int | None  # at most this many pairs: a smoke run, never ranked
     variant: str = ""  # what the suite changed in the task's evaluation
     dictionaries: PlannedDictionaries | None = field(default=None, compare=False)
+    beside: Cell | None = field(default=None, compare=False)
+    """Of a control search: the cell whose search it repeats, in whose table it stands."""
 
     @property
     def smoke(self) -> bool:

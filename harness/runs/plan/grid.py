@@ -12,6 +12,7 @@ from typing import Literal
 from harness.discovery.refusals import granularity_problem, per_token_problem
 from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
+from harness.runs.plan.control_searches import control_cell
 from harness.runs.plan.fit import refuse_unfit
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.threads import AUTO, threads_for
@@ -19,7 +20,7 @@ from harness.runs.plan.unable import refuse_unable
 from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
-from harness.spec.types import Evaluation, Method, Model, Runtime, Suite, Task
+from harness.spec.types import ControlSearch, Evaluation, Method, Model, Runtime, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Overrides:
     """
 
     methods: tuple[str, ...] | None = None
+    control_searches: tuple[ControlSearch, ...] | None = None
     seeds: tuple[int, ...] | None = None
     limit: int | None = None
     device: Literal["cpu", "cuda"] | None = None
@@ -100,6 +102,8 @@ def _expand_grid(
     spec, cells = suite.spec, whole.cells
     methods = _methods(spec, library, overrides, suite.folder)
     seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
+    searches = overrides.control_searches
+    searches = spec.control_searches if searches is None else searches
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
     varied_tasks = {ref: _varied(task, suite, library) for ref, task in tasks.items()}
     refuse_idle_exclusions(spec, varied_tasks)
@@ -123,11 +127,13 @@ def _expand_grid(
                 continue
             runtime = _runtime(spec.runtime, overrides, source.spec)
             for variant, varied, method, role, seed in grid:
-                cell = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
-                cell = replace(cell, variant=variant)
-                _refuse_twin(cells.get(cell.id), cell)
-                _refuse_namesake(whole.points.setdefault(cell.place, cell), cell)
-                cells[cell.id] = cell
+                host = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
+                host = replace(host, variant=variant)
+                repeated = searches if role == "method" else ()
+                for cell in (host, *(control_cell(host, source, one) for one in repeated)):
+                    _refuse_twin(cells.get(cell.id), cell)
+                    _refuse_namesake(whole.points.setdefault(cell.place, cell), cell)
+                    cells[cell.id] = cell
     for group in varied_tasks.values():
         whole.grid |= {(varied.spec.name, variant): None for variant, varied in group}
 

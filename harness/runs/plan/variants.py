@@ -57,7 +57,9 @@ def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
         problem = _problem(evaluation, changed)
         if problem is not None:
             raise HarnessError(f"suite {spec.name!r}, task {task.spec.name!r}: {problem}")
-        words = ", ".join(f"{name} {value}" for name, value in changed.items())
+        # What is measured besides makes no other circuits.
+        said = {name: value for name, value in changed.items() if name != "measures"}
+        words = ", ".join(f"{name} {value}" for name, value in said.items())
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
         distinct.setdefault(evaluation, (words, varied))  # equal ones are one computation
     return list(distinct.values())

@@ -15,6 +15,7 @@ from harness.circuits.space import Space
 from harness.datasets.classes import classes_of
 from harness.datasets.open import open_data
 from harness.errors import HarnessError
+from harness.evaluation.validation.deltas import deltas
 from harness.evaluation.whiteboard import whiteboard
 from harness.metrics.overlap import iou
 from harness.runs.services.judge import Request, cell_of, prepared_for
@@ -54,9 +55,11 @@ def describe(
 
 
 def whiteboard_of(
-    request: Request, models: ModelStore, log: Callable[[str], None]
+    request: Request, models: ModelStore, log: Callable[[str], None], *, with_deltas: bool = False
 ) -> dict[str, Any]:
     """A circuit of channels drawn whole, on the pairs that it would be judged on.
+
+    `with_deltas`: also what it loses without each channel and weight.
 
     Raises as `judge_circuit`, also for circuits that cannot be drawn and models to be trained.
     """
@@ -67,7 +70,10 @@ def whiteboard_of(
     data = open_data(cell.task)
     classes = classes_of(data)
     outputs = Outputs(data.tokenizer, None if classes is None else classes.names)
-    return whiteboard(prepared.test, request.named.circuit, outputs.name)
+    board = whiteboard(prepared.test, request.named.circuit, outputs.name)
+    if not with_deltas:
+        return board
+    return deltas(prepared.test, request.named.circuit.kept).added_to(board)
 
 
 def _require(one: NamedCircuit, other: NamedCircuit) -> None:

@@ -32,6 +32,7 @@ from harness.runs.compute.prepare import (
     prepare,
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.services.exclusion import exclusion
 from harness.runs.services.lookup import NamedCircuit, evaluation_of
 from harness.runs.services.overlap import overlap_with
 from harness.runs.store.models import ModelStore
@@ -64,6 +65,8 @@ class Request:
     tests: tuple[str, ...] = TESTS
     pairs: int | None = None
     seed: int | None = None
+    rounds: int | None = None
+    """Of exclusion, at most; None leaves it out."""
 
     @property
     def measured(self) -> Loaded[Task]:
@@ -103,6 +106,9 @@ def judge_circuit(
         **_place(request, cell, choices),
         **report,
         "as_stored": _as_stored(request, cell, choices, report),
+        "exclusion": None
+        if request.rounds is None
+        else exclusion(request.named, prepared, cell.seed, log, request.rounds),
         "overlap": overlaps,
     }
 

@@ -54,6 +54,7 @@ class PlannedCell:
     limit: int | None
     identity: Mapping[str, Any] = field(compare=False, repr=False)
     variant: str = ""  # what the suite changed in the task's evaluation
+    beside: str = ""  # of a control search: the `conditions` of the cell that it repeats
 
     @property
     def point(self) -> tuple[str, str, str, str, int, int | None]:
@@ -67,7 +68,12 @@ class PlannedCell:
 
     @cached_property
     def conditions(self) -> str:
-        """Equal for cells that belong into one table: all but method and seed is."""
+        """Equal for cells that belong into one table: all but method and seed is.
+
+        Those of a control search are of the cell that it repeats.
+        """
+        if self.beside:
+            return self.beside
         shared = {k: v for k, v in self.identity.items() if k not in ("method", "seed")}
         return digest([self.task, self.model, self.model_id, shared])
 
@@ -139,6 +145,7 @@ def entry_of(cell: Cell) -> PlannedCell:
         limit=cell.limit,
         identity=cell.identity,
         variant=cell.variant,
+        beside="" if cell.beside is None else entry_of(cell.beside).conditions,
     )
 
 

@@ -44,7 +44,7 @@ from harness.spec.types.names import (
 )
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.sparsity import Anneal, Sparsity
-from harness.spec.types.suite import Exclusion, FurtherGrid, Runtime, Suite
+from harness.spec.types.suite import ControlSearch, Exclusion, FurtherGrid, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
 
@@ -59,6 +59,7 @@ __all__ = [
     "Architecture",
     "CircuitTarget",
     "CompileModel",
+    "ControlSearch",
     "Corpus",
     "Data",
     "DictionaryForm",

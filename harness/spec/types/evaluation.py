@@ -242,6 +242,7 @@ class Evaluation:
             "other measures of every task; of tasks with ordered answers `prob_diff_10` (±10) and "
             "`kendall_tau`. `harness list metrics` defines them.",
             [["prob_diff_10", "kendall_tau", "agreement"]],
+            changeable=True,
             unique=True,
         ),
     ] = ()

@@ -10,6 +10,7 @@ from harness.spec.types.evaluation import ONE_HOW_LARGE, CircuitTarget, Count, E
 from harness.spec.types.names import (
     Ablation,
     EdgePositions,
+    ExtraMeasure,
     HeadBias,
     Inputs,
     KeyValueEdges,
@@ -44,6 +45,7 @@ class EvaluationChange:
     key_value_edges: KeyValueEdges | None = None
     answers: Literal["right", "swapped", "nonsense"] | None = None
     metric: Metric | None = None
+    measures: tuple[ExtraMeasure, ...] | None = None
     sizes: Annotated[
         tuple[Size, ...] | None,
         Key(

@@ -17,6 +17,8 @@ from harness.spec.types.scalars import (
     Title,
 )
 
+ControlSearch = Literal["swapped", "nonsense", "untrained"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -103,6 +105,14 @@ _CONTROLS = Key(
     "Methods shown as sanity rows and never ranked.",
     [["random_paths"], []],
 )
+_CONTROL_SEARCHES = Key(
+    "Control searches",
+    "Searches that should fail: every method runs again, at the same budget, for `swapped` "
+    "answers, for `nonsense` (two tokens that answer no prompt stand for the two sides), "
+    "and in the model `untrained`. Rows of the same table, never ranked.",
+    [["swapped", "nonsense", "untrained"]],
+    unique=True,
+)
 _EVALUATIONS = Key(
     "Evaluations",
     "Every task is run under each of these changes of its evaluation; none means the tasks' own "
@@ -143,6 +153,7 @@ class FurtherGrid:
     methods: Annotated[References | None, _METHODS] = None
     models: Annotated[References | None, _MODELS] = None
     controls: Annotated[References | None, _CONTROLS] = None
+    control_searches: Annotated[tuple[ControlSearch, ...] | None, _CONTROL_SEARCHES] = None
     evaluations: Annotated[tuple[EvaluationChange, ...] | None, _EVALUATIONS] = None
     exclude: Annotated[tuple[Exclusion, ...], _EXCLUDE] = ()
     seeds: Annotated[tuple[SeedNumber, ...] | None, _SEEDS] = None
@@ -153,8 +164,9 @@ class Suite:
     """A grid tasks × models × methods × seeds × evaluations, less `exclude`.
 
     No models and no evaluations means each task's own. `controls` are methods that are shown as
-    sanity rows and never ranked; `skip_missing` leaves out tasks and models whose files are not
-    there. `also`: further grids, which stand in the same tables and reports.
+    sanity rows and never ranked, as are `control_searches`; `skip_missing` leaves out tasks and
+    models whose files are not there. `also`: further grids, which stand in the same tables and
+    reports.
     """
 
     ABOUT: ClassVar = About("Suite", "A grid of tasks × models × methods × seeds.", part="grid")
@@ -176,6 +188,7 @@ class Suite:
     methods: Annotated[References, _METHODS]
     models: Annotated[References, _MODELS] = ()
     controls: Annotated[References, _CONTROLS] = ("random_paths",)
+    control_searches: Annotated[tuple[ControlSearch, ...], _CONTROL_SEARCHES] = ()
     evaluations: Annotated[tuple[EvaluationChange, ...], _EVALUATIONS] = ()
     exclude: Annotated[tuple[Exclusion, ...], _EXCLUDE] = ()
     seeds: Annotated[tuple[SeedNumber, ...], _SEEDS] = (0,)
