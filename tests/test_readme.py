@@ -68,6 +68,10 @@ ONLY_PARSED = {
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
     "random_necessity,interchange_share": "needs that run",
+    "harness run weight_sparse_small": "trains a weight-sparse model",
+    "harness frontier weight_sparse_small": "needs that run",
+    "harness run weight_sparse --jobs 2": "trains twelve models",
+    "harness frontier weight_sparse": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }
