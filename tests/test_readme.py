@@ -59,6 +59,10 @@ ONLY_PARSED = {
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
+    "harness features othello6-k32 --tokens 200000 --label-tokens 200000 --held-out 500 --output "
+    "named": "minutes",
+    "harness analyse signs othello6-k32 --labels named --loose 1 --sequences 6": "needs that output",
+    "harness features othello6-k32 --tokens 60000 --label-tokens 60000 --held-out 200": "minutes",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
