@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-slow lint types layers schemas leaderboard readme-table comparisons clean
 
-# The quickstart suite: trains the four headline models, measures its methods, prints the
+# The quickstart suite: trains three headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
 demo: $(READY)
 	$(BIN)/harness run

@@ -9,8 +9,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from support.matrix import mark_the_rest_slow
 
 from harness.datasets.batch import Batch
+
+pytest_plugins = ["pytester"]
 
 # Tests run in as many processes as there are cores. Threads that wait for each other in a loop
 # would take the cores from those that work; the processes that tests start inherit this too.
@@ -20,6 +23,12 @@ torch.set_num_threads(1)
 # A busy machine is no failure; a hang is one, and that is what pytest's timeout is for.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Thin matrices before `-m "not slow"` chooses."""
+    mark_the_rest_slow(items)
 
 
 @pytest.fixture(autouse=True)

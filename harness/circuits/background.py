@@ -6,9 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.circuits.baseline import Baseline
+from harness.errors import HarnessError
 
 Ints = NDArray[np.int64]
+
+Prompts = tuple[Tensor, Tensor | None]
+"""Tokens [B, T] and, where these are padded on the right, lengths [B]."""
 
 
 class Background(Protocol):
@@ -21,3 +29,20 @@ class Background(Protocol):
     def described(self) -> Mapping[str, str]:
         """What they are, for the record: their digest, numbers of prompts and tokens."""
         ...
+
+
+def required(background: Background | Baseline | None) -> Background:
+    """The background that `mean_training` needs. Raises `HarnessError` where there is none."""
+    if background is None or isinstance(background, Baseline):
+        raise HarnessError(
+            "ablation 'mean_training' takes means over what the model was trained on, and of this "
+            "model that is not known: choose `ablation: mean` (over discovery pairs), train the "
+            "model from a spec, or give a circuit file that has the means"
+        )
+    return background
+
+
+def prompts_of(background: Background, device: torch.device) -> Iterator[Prompts]:
+    """Its prompts as tensors, batch by batch."""
+    for tokens, lengths in background.prompts():
+        yield torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device)

@@ -14,6 +14,7 @@ from harness.spec.types import Ablation
 class Baseline:
     """`values` [P, N]: N numbers, one for each element (for a rest its width), at P positions.
 
+    Of edges they are what writers write: D numbers of an input or MLP, K of a head before its map.
     P is 1 where all positions share them. `over` says what they are means of: the prompts' digest
     and numbers of prompts and tokens, as plain strings.
     """

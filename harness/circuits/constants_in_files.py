@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.circuits.baseline import Baseline
 from harness.circuits.circuit import Circuit
+from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.rows import check_scores
 from harness.errors import HarnessError
 from harness.models.precision import single
@@ -57,11 +58,7 @@ def with_constants(
     if values is None:
         values = torch.tensor(header["values"], dtype=torch.float64)
         values = values.float() if bool((values == values.float()).all()) else values
-    wanted = getattr(circuit.space, "constants", len(circuit.space))
-    if values.ndim != 2 or values.shape[1] != wanted or not 0 < len(values) <= _MOST_POSITIONS:
-        raise HarnessError(
-            f"baseline has shape {tuple(values.shape)}, the space needs {wanted} constants"
-        )
+    _check_shape(circuit, values)
     over = about["over"]
     texts = [about["ablation"], *over, *over.values()]
     if not all(isinstance(one, str) for one in texts):
@@ -70,3 +67,16 @@ def with_constants(
         raise HarnessError("what was measured is not a mapping of numbers")
     baseline = Baseline(about["ablation"], check_scores("baseline", values), over)
     return replace(circuit, baseline=baseline, measured=measured)
+
+
+def _check_shape(circuit: Circuit, values: Tensor) -> None:
+    """Refuse constants (`HarnessError`) that are not as many as the space's elements carry."""
+    shape, space = tuple(values.shape), circuit.space
+    if isinstance(space, EdgeSpace):
+        wanted = f"those of {len(space.graph.writers)} writers with d_model {circuit.d_model}"
+        fits = values.ndim == 2 and space.fits_constants(shape[1], circuit.d_model)
+    else:
+        count = getattr(space, "constants", len(space))
+        wanted, fits = str(count), values.ndim == 2 and shape[1] == count
+    if not fits or not 0 < len(values) <= _MOST_POSITIONS:
+        raise HarnessError(f"baseline has shape {shape}, the space needs {wanted} constants")

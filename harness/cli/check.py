@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -63,15 +64,18 @@ def notes_of(library: Library, path: Path, kind: SpecKind | None = None) -> list
 
 def check_suite(suite: Loaded[Suite], library: Library) -> None:
     """Refuse a suite with mistakes in its specs, or in a task with a model: raises `SpecError`."""
-    spec = suite.spec
-    wanted: list[tuple[SpecKind, tuple[str, ...]]] = [
-        ("task", spec.tasks),
-        ("method", (*spec.methods, *spec.controls)),
-        ("model", spec.models),
+    wanted: dict[tuple[SpecKind, str], None] = {}
+    for spec in suite.spec.grids:
+        wanted |= {("task", ref): None for ref in spec.tasks}
+        wanted |= {("method", ref): None for ref in (*spec.methods, *spec.controls)}
+        wanted |= {("model", ref): None for ref in spec.models}
+    _check(library, [(kind, library.find(kind, ref, suite.folder)) for kind, ref in wanted])
+    issues = [
+        issue
+        for grid, place in _grids(suite)
+        for issue in (*_unable_models(grid, place, library), *_unable_lengths(grid, place, library))
     ]
-    files = [(kind, library.find(kind, ref, suite.folder)) for kind, refs in wanted for ref in refs]
-    _check(library, files)
-    if issues := [*_unable_models(suite, library), *_unable_lengths(suite, library)]:
+    if issues:
         raise spec_error(issues)
 
 
@@ -111,33 +115,50 @@ def _model_issues(model: Loaded[Model]) -> list[Issue]:
     return [model.source.issue(place, text) for place, text in problems if text]
 
 
-def _dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
-    """Sites of layers that the model, if its shape is stated, does not have."""
-    from harness.spec.types import TrainDictionary, TrainModel
+def dictionary_issues(loaded: Loaded[DictionarySpec]) -> list[Issue]:
+    """Sites of layers that the model, if its shape is stated, does not have; others' weights."""
+    from harness.runs.plan.dictionaries import dictionary_weights_problem
+    from harness.spec.types import LoadDictionary, TrainModel
 
     spec, task = loaded.spec, loaded.task
     assert task is not None
     model = task.spec.model if loaded.model is None else loaded.model.spec
-    if not (isinstance(spec, TrainDictionary) and isinstance(model, TrainModel)):
-        return []
-    layers = model.architecture.n_layers
-    return [
-        loaded.source.issue(("sites", index), f"{name} is not in the model's {layers} layers")
-        for index, name in enumerate(spec.sites)
-        if (digits := name.partition(".")[0][1:]).isdigit() and int(digits) >= layers
-    ]
+    issues = []
+    if not isinstance(spec, LoadDictionary) and isinstance(model, TrainModel):
+        layers = model.architecture.n_layers
+        issues = [
+            loaded.source.issue(("sites", index), f"{name} is not in the model's {layers} layers")
+            for index, name in enumerate(spec.sites)
+            if (digits := name.partition(".")[0][1:]).isdigit() and int(digits) >= layers
+        ]
+    if not issues and (problem := dictionary_weights_problem(loaded)):
+        issues.append(loaded.source.issue(("weights",), problem))
+    return issues
 
 
 def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
     """Methods that do not support what a task asks for, and models that do not fit a task."""
     return [
-        *_unable_methods(suite, library),
-        *_unable_models(suite, library),
-        *_unable_lengths(suite, library),
+        issue
+        for grid, place in _grids(suite)
+        for issue in (
+            *_unable_methods(grid, place, library),
+            *_unable_models(grid, place, library),
+            *_unable_lengths(grid, place, library),
+        )
     ]
 
 
-def _unable_lengths(suite: Loaded[Suite], library: Library) -> list[Issue]:
+_Place = tuple[str | int, ...]
+
+
+def _grids(suite: Loaded[Suite]) -> Iterator[tuple[Loaded[Suite], _Place]]:
+    """The suite's own grid and each further one as a suite, with its place in the file."""
+    for index, spec in enumerate(suite.spec.grids, start=-1):
+        yield replace(suite, spec=spec), () if index < 0 else ("also", index)
+
+
+def _unable_lengths(suite: Loaded[Suite], place: _Place, library: Library) -> list[Issue]:
     """Ablations of the suite that the lengths of a task's prompts do not allow."""
     from harness.runs.plan.fit import lengths_problem
     from harness.runs.plan.variants import variants
@@ -155,13 +176,13 @@ def _unable_lengths(suite: Loaded[Suite], library: Library) -> list[Issue]:
             (task.spec.name, lengths_problem(one)) for name, one in others.items() if name != own
         ]
     return [
-        suite.source.issue(("evaluations",), f"task {quoted(name)}: {text}")
+        suite.source.issue((*place, "evaluations"), f"task {quoted(name)}: {text}")
         for name, text in problems
         if text
     ]
 
 
-def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
+def _unable_models(suite: Loaded[Suite], place: _Place, library: Library) -> list[Issue]:
     """Models of the suite that do not fit a task: by their training, tokenizer or files."""
     from harness.datasets.check import pair_problems
     from harness.runs.plan.fit import fit_problem
@@ -186,23 +207,23 @@ def _unable_models(suite: Loaded[Suite], library: Library) -> list[Issue]:
         except HarnessError:
             continue  # reported for that file
         issues += [
-            suite.source.issue(("models", index), f"task {quoted(task.spec.name)}: {text}")
+            suite.source.issue((*place, "models", index), f"task {quoted(task.spec.name)}: {text}")
             for task, text in problems
         ]
     return issues
 
 
-def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
+def _unable_methods(suite: Loaded[Suite], place: _Place, library: Library) -> list[Issue]:
     """Methods that do not support the evaluation of a task in some cell of the suite."""
     from harness.runs.plan.variants import excluded, variants
 
-    spec, folder = suite.spec, suite.folder
+    spec, here = suite.spec, suite.folder
     try:
-        tasks = [library.task(str(library.find("task", ref, folder))) for ref in spec.tasks]
+        tasks = [library.task(str(library.find("task", ref, here))) for ref in spec.tasks]
         refs = [("methods", *one) for one in enumerate(spec.methods)]
         refs += [("controls", *one) for one in enumerate(spec.controls)]
-        methods = [library.method(str(library.find("method", ref, folder))) for *_, ref in refs]
-        models = [library.model(str(library.find("model", ref, folder))) for ref in spec.models]
+        methods = [library.method(str(library.find("method", ref, here))) for *_, ref in refs]
+        models = [library.model(str(library.find("model", ref, here))) for ref in spec.models]
     except SpecError:
         return []  # a broken task, method or model is no mistake of the suite
     of_suite: list[tuple[str | None, Model, Path]] = [
@@ -216,13 +237,13 @@ def _unable_methods(suite: Loaded[Suite], library: Library) -> list[Issue]:
     ]
     # Each reason once for a method, however many cells it holds for.
     return [
-        suite.source.issue((key, index), problem)
+        suite.source.issue((*place, key, index), problem)
         for (key, index, _), method in zip(refs, methods, strict=True)
         for problem in dict.fromkeys(
             problem
-            for ref, choices, model_ref, model, place in cells
+            for ref, choices, model_ref, model, folder in cells
             if not excluded(spec, ref, model_ref, method.spec.name, choices)
-            for problem in _unable(method.spec, choices, model, place)
+            for problem in _unable(method.spec, choices, model, folder)
         )
     ]
 
@@ -300,7 +321,7 @@ def _params_issues(method: Loaded[Method], kind: str) -> list[Issue]:
 _CHECKS: Mapping[SpecKind, Callable[[Library, str], list[Issue]]] = {
     "task": lambda library, path: _task_issues(library.task(path)),
     "model": lambda library, path: _model_issues(library.model(path)),
-    "dictionary": lambda library, path: _dictionary_issues(library.dictionary(path)),
+    "dictionary": lambda library, path: dictionary_issues(library.dictionary(path)),
     "method": lambda library, path: _method_issues(library.method(path)),
     "suite": lambda library, path: _suite_issues(library.suite(path), library),
 }

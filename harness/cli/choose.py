@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from harness.cli.check import check_methods, check_suite, issues_of, notes_of
+from harness.cli.check import (
+    check_methods,
+    check_suite,
+    dictionary_issues,
+    issues_of,
+    notes_of,
+)
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
@@ -146,13 +152,22 @@ def checked_task(library: Library, task: str) -> Loaded[Task]:
     return library.task(task)
 
 
-def planned_dictionaries(library: Library, dictionary: str) -> PlannedDictionaries:
-    """The dictionaries of a spec's name or path; `SpecError` with all that is wrong in it."""
-    from harness.runs.plan.dictionaries import plan_dictionaries
+def planned_dictionaries(
+    library: Library, dictionary: str, *, afresh: bool = False
+) -> PlannedDictionaries:
+    """The dictionaries of a spec's name or path; `SpecError` with all that is wrong in it.
 
-    if issues := issues_of(library, library.find("dictionary", dictionary), "dictionary"):
+    `afresh`: its `weights` are not looked at.
+    """
+    from harness.runs.plan.dictionaries import plan_dictionaries
+    from harness.spec.types import TrainDictionary
+
+    loaded = library.dictionary(dictionary)
+    if afresh and isinstance(loaded.spec, TrainDictionary):
+        loaded = replace(loaded, spec=replace(loaded.spec, weights=None))
+    if issues := dictionary_issues(loaded):
         raise spec_error(issues)
-    return plan_dictionaries(library.dictionary(dictionary), default_runtime(library))
+    return plan_dictionaries(loaded, default_runtime(library))
 
 
 def model_source(library: Library, task: Loaded[Task], model: str | None) -> ModelSource:
@@ -186,7 +201,7 @@ def _note_data(suite: Loaded[Suite], library: Library) -> None:
     """Print to stderr what is to be said of the data of a suite's tasks."""
     from harness.spec.printable import shown_path
 
-    for ref in suite.spec.tasks:
+    for ref in dict.fromkeys(ref for grid in suite.spec.grids for ref in grid.tasks):
         path = library.find("task", ref, suite.folder)
         for note in notes_of(library, path, "task"):
             log(f"{shown_path(path)}: note: {note}")

@@ -16,7 +16,7 @@ from harness.cli.overlap import share as _share
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
     from harness.spec.load import Library, Loaded
-    from harness.spec.types import Runtime, Task
+    from harness.spec.types import DictionarySpec, Runtime, Task
 
 Row = tuple[str, str, str]
 
@@ -28,6 +28,9 @@ EXCLUSION = "exclusion"
 @click.option("--task", help="Judge on this task (default: the one the circuit was found on).")
 @click.option("--on", help="In the same model, on the prompts of this task: does it transfer?")
 @click.option("--model", help="In this model in place of the task's own.")
+@click.option(
+    "--dictionary", help="Of a circuit of features: its dictionaries (default: as it says)."
+)
 @click.option("--split", default="test", show_default=True, help="Prompt pairs to measure on.")
 @options.circuit_size
 @click.option("--against", multiple=True, help="Overlap with this circuit too (several times).")
@@ -55,6 +58,7 @@ def command(
     task: str | None,
     on: str | None,
     model: str | None,
+    dictionary: str | None,
     split: str,
     size: float | None,
     against: tuple[str, ...],
@@ -91,6 +95,7 @@ def command(
         source=model_source(library, loaded, model),
         runtime=_changed(runtime, device, threads),
         on=measured,
+        dictionary=_dictionary(library, dictionary, named, measured or loaded),
         split=split,
         against=tuple(find_circuit(results, other, size) for other in against),
         tests=chosen,
@@ -129,6 +134,18 @@ def _task(library: Library, task: str | None, named: NamedCircuit) -> Loaded[Tas
     if task is None:
         raise HarnessError(f"{named.name} does not say which task it is for; name one with --task")
     return checked_task(library, task)
+
+
+def _dictionary(
+    library: Library, dictionary: str | None, named: NamedCircuit, task: Loaded[Task]
+) -> Loaded[DictionarySpec] | None:
+    """The dictionaries asked for, or those that the circuit names; None where it names none."""
+    if dictionary is not None:
+        return library.dictionary(dictionary)
+    source, own = named.circuit.source.get("dictionary"), task.dictionary
+    if own is not None and source in (None, own.path.stem):
+        return own
+    return None if source is None else library.dictionary(source)
 
 
 def _changed(runtime: Runtime, device: Any, threads: int | None) -> Runtime:

@@ -80,7 +80,11 @@ def _data(plan: Plan, results: Path) -> dict[str, Any]:
             if model_id in needed and group[0].trains and not models.exists(model_id)
         ],
         "dictionaries_to_train": [
-            {"dictionary": one.name, "dictionary_id": one.id}
+            {
+                "dictionary": one.name,
+                "dictionary_id": one.id,
+                "seconds": ahead.dictionaries[one.id].seconds,
+            }
             for one in codes.values()
             if one.trains and not models.dictionaries.exists(one.id)
         ],
@@ -103,6 +107,7 @@ def _state(store: Any, cell_id: str) -> str:
 
 
 def _text(data: dict[str, Any], width: int) -> str:
+    from harness.progress import duration
     from harness.reports.text import grid, wrapped
     from harness.spec.printable import printable
 
@@ -120,7 +125,11 @@ def _text(data: dict[str, Any], width: int) -> str:
         f"{data['run']}: {data['reused']} cells reused, {data['new']} new, {data['failed']} "
         f"failed before and tried again; models to train: {', '.join(names) or 'none'}"
     )
-    if untrained := [one["dictionary"] for one in data["dictionaries_to_train"]]:
+    untrained = [
+        f"{one['dictionary']} (about {duration(one['seconds'])})"
+        for one in data["dictionaries_to_train"]
+    ]
+    if untrained:
         after += f"; dictionaries to train: {', '.join(untrained)}"
     return "\n\n".join(
         [table, wrapped(printable(after), width) + f"\n{wrapped(_expected(data), width)}"]
@@ -187,6 +196,4 @@ def _expected(data: dict[str, Any]) -> str:
         f"one process on an idle machine, with up to {one['memory_mib']:,.0f} MiB of memory"
     )
     more = "" if not unknown else f"; not counting {unknown} cells whose cost nobody can tell yet"
-    if data["dictionaries_to_train"]:
-        more += "; not counting the training of dictionaries"
     return line + more

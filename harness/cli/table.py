@@ -25,6 +25,11 @@ Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
 )
 @click.option("--full", is_flag=True, help="Result rows: one per cell and circuit size.")
 @click.option(
+    "--by-task",
+    is_flag=True,
+    help="One table with a row per task: whether the model solves it, and its smallest circuit.",
+)
+@click.option(
     "--write",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write to this file, atomically, in place of stdout.",
@@ -41,6 +46,7 @@ def command(
     results: Path,
     form: Chosen,
     full: bool,
+    by_task: bool,
     write: Path | None,
     size: float,
     provenance: bool,
@@ -60,6 +66,8 @@ def command(
         raise click.UsageError("--provenance is a line below a table: github only, without --full")
     if (columns or wide) and (full or form in ("csv", "json")):
         raise click.UsageError("--columns and --wide are for leaderboards: CSV and JSON have all")
+    if by_task and (full or columns or wide or form in ("csv", "json")):
+        raise click.UsageError("--by-task is one short table for people: leave other forms out")
     layout = options.layout_of(columns, wide, bounded=write is None)
     folders = run_folders(runs, results)
     cells, faults = read_runs(folders)
@@ -71,7 +79,12 @@ def command(
     from harness.reports.leaderboard import leaderboard
     from harness.reports.table import render, render_rows
 
-    text = render_rows(cells, form) if full else render(leaderboard(cells, size), form, layout)
+    if by_task:
+        from harness.reports.screens.tasks import tasks_table
+
+        text = tasks_table(leaderboard(cells, size), form)
+    else:
+        text = render_rows(cells, form) if full else render(leaderboard(cells, size), form, layout)
     if provenance:
         from harness.reports.provenance import provenance_line
 

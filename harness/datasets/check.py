@@ -38,8 +38,10 @@ MOST_TOKENS = 1 << 27
 """Of the pairs that a task asks for, each padded to the longest prompt."""
 
 
-def check_task(loaded: Loaded[Task]) -> list[Issue]:
+def check_task(loaded: Loaded[Task], other: Loaded[Model] | None = None) -> list[Issue]:
     """Return the mistakes in the task's data and tokenizer, in the order they were found.
+
+    `other`: the model it is run with, whose tokenizer it has, in place of its own.
 
     A missing tokenizer file is no mistake (`needed_files` names it): then everything is checked
     that does not need tokens. A tokenizer that is the model's is that of the task's
@@ -64,10 +66,11 @@ def check_task(loaded: Loaded[Task]) -> list[Issue]:
         return [_issue(loaded.source, place, text) for place, text in problems]
     if not problems:
         problems += _opened_problems(task, lambda: open_data(loaded))
-    if not problems and loaded.trained_on is not None:
+    if not problems and other is None and loaded.trained_on is not None:
         unable = training_problem(loaded, loaded.trained_on)
         problems += [] if unable is None else [(("model", "task"), unable)]
-    if not problems and (text := corpus_problem(loaded, task.model, loaded.folder)):
+    model, folder = (task.model, loaded.folder) if other is None else (other.spec, other.folder)
+    if not problems and (text := corpus_problem(loaded, model, folder)):
         problems.append((("model",), text))
     return [_issue(loaded.source, place, text) for place, text in problems]
 
@@ -251,7 +254,7 @@ def pair_problems(task: Loaded[Task], model: Loaded[Model]) -> list[str]:
     paired = on_this_machine(task, model.spec, model.folder)
     if needs_model(paired.spec.tokenizer):
         return []
-    return [f"{one.where}: {one.message}" for one in check_task(paired)]
+    return [f"{one.where}: {one.message}" for one in check_task(paired, model)]
 
 
 def training_problem(loaded: Loaded[Task], other: Loaded[Task]) -> str | None:

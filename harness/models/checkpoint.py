@@ -21,6 +21,7 @@ from harness.disk import naming, write, write_synced
 from harness.models.loading.folder import CONFIG, WEIGHTS
 from harness.models.loading.read import read_checkpoint
 from harness.models.loading.tensors import TensorFiles, build_model
+from harness.models.loading.weight_sparse.sparse_tensors import sparse_form
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
 
@@ -34,10 +35,14 @@ _LOG = logging.getLogger("harness")
 
 
 def save_model(model: Transformer, folder: Path) -> None:
-    """Write configuration and weights into an existing folder."""
+    """Write configuration and weights into an existing folder.
+
+    Matrices most of whose entries are zero are written without these (see `sparse_tensors`).
+    """
     text = json.dumps(model.config.to_dict(), indent=1, sort_keys=True) + "\n"
     write(folder / CONFIG, text.encode())
-    write(folder / WEIGHTS, save(_on_cpu(dict(model.named_parameters()))))
+    tensors, metadata = sparse_form(_on_cpu(dict(model.named_parameters())))
+    write(folder / WEIGHTS, save(tensors, metadata))
 
 
 def load_model(

@@ -24,7 +24,7 @@ from harness.reports.comparable import (
     of_one_version,
 )
 from harness.reports.ground_truth import Recovery, recovery_of
-from harness.reports.ranks import mean_ranks, order, rank
+from harness.reports.ranks import MeanRanks, mean_ranks, order, rank
 from harness.reports.resample import (
     Estimate,
     area_draws,
@@ -96,6 +96,7 @@ class Line:
     seeds_done: int = 0
     seeds_all: int = 0
     notes: tuple[str, ...] = ()
+    goal: float | None = None  # what circuits were searched for, as measured; mean over seeds
 
     @property
     def complete(self) -> bool:
@@ -126,11 +127,10 @@ class Board:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All tables, and each method's mean rank over those that rank."""
+    """All tables, and mean ranks over those that rank circuits of the same elements."""
 
     boards: tuple[Board, ...]
-    mean_ranks: tuple[tuple[str, float, int], ...]  # method, mean rank, number of tasks
-    ranked_tasks: int
+    mean_ranks: tuple[MeanRanks, ...]  # one for each kind of elements
 
 
 def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Leaderboard:
@@ -139,8 +139,7 @@ def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Lead
     boards = tuple(
         _board(group, size, newest[group[0].entry.place]) for group in comparable_groups(cells)
     )
-    ranked = [board for board in boards if any(line.rank is not None for line in board.lines)]
-    return Leaderboard(boards, mean_ranks(ranked), len({board.task for board in ranked}))
+    return Leaderboard(boards, mean_ranks(boards))
 
 
 def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Board:
@@ -287,12 +286,20 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         },
         recovery=recovery_of(results),
         settled=settled_of(results),
+        goal=_mean([_goal(point) for point in points]),
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
         cost_fb_wall=_mean([_timing(cell, "cost_fb_wall") for cell in cells]),
         busy=any(map(_busy, cells)),
         peak_mib=_mean([_timing(cell, "peak_mib") for cell in cells]),
     )
+
+
+def _goal(point: Mapping[str, Any]) -> float | None:
+    """The measure of the point's target, where it has one."""
+    target = point["target"]
+    value: float | None = None if target is None else point[target["measure"]]["value"]
+    return value
 
 
 def _timing(cell: StoredCell, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Places by CMD within a table, and mean ranks over tasks."""
+"""Places by CMD within a table, and mean ranks over tasks with circuits of the same elements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.reports.results import unit_of
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Board, Line
@@ -70,11 +72,34 @@ def _overlap(best: Line, line: Line) -> bool:
     return b.low <= a.high and a.low <= b.high
 
 
-def mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
-    """Method, mean of its ranks, and number of tasks that it has a rank in.
+class MeanRanks(NamedTuple):
+    """Method, mean of its ranks, and number of tasks that it has a rank in, best first.
 
-    A task counts once: where it has several tables (ablations, models), with their mean.
+    `tasks`: those with a table that ranks circuits of this `unit` (edges, channels, …).
     """
+
+    unit: str
+    methods: tuple[tuple[str, float, int], ...]
+    tasks: int
+
+
+def mean_ranks(boards: Sequence[Board]) -> tuple[MeanRanks, ...]:
+    """Mean ranks in the tables of each unit, in order of first appearance.
+
+    Tables of different elements have other methods and other models: no mean is over both.
+    """
+    units: dict[str, list[Board]] = {}
+    for board in boards:
+        if board.facts is not None and any(line.rank is not None for line in board.lines):
+            units.setdefault(unit_of(board.facts), []).append(board)
+    return tuple(
+        MeanRanks(unit, _mean_ranks(group), len({board.task for board in group}))
+        for unit, group in units.items()
+    )
+
+
+def _mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
+    """A task counts once: where it has several tables (ablations, models), with their mean."""
     ranks: dict[str, dict[str, list[int]]] = {}
     for board in boards:
         for line in board.lines:

@@ -81,8 +81,9 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
             for one in board.boards
         ],
         "mean_ranks": [
-            {"method": method, "mean_rank": mean, "tasks": tasks}
-            for method, mean, tasks in board.mean_ranks
+            {"unit": of_unit.unit, "method": method, "mean_rank": mean, "tasks": tasks}
+            for of_unit in board.mean_ranks
+            for method, mean, tasks in of_unit.methods
         ],
     }
 

@@ -17,6 +17,7 @@ from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
 from harness.reports.results import numeric, total_of, unit_of
 from harness.reports.rows import columns_of, rows
+from harness.reports.screens.side_by_side import LEGEND, side_by_side
 from harness.reports.text import (
     Format,
     csv_text,
@@ -89,7 +90,7 @@ def _document(board: Leaderboard, form: Format, layout: Layout) -> str:
         parts.append("\n".join(sub % paragraph(text) for text in caption(one)))
         table, remarks = _grid(one, form, layout)
         parts += [table, *map(paragraph, remarks)]
-    for title, text in _overviews(board, form):
+    for title, text in _overviews(board, form, layout):
         parts += [head % escape(title), text]
     parts.append(paragraph(legend(board, layout) if board.boards else "No results yet."))
     return "\n\n".join(parts) + "\n"
@@ -104,7 +105,7 @@ def _html_page(board: Leaderboard, layout: Layout) -> str:
         parts += [f"<p>{hypertext(text)}</p>" for text in caption(one)]
         table, remarks = _grid(one, "html", layout)
         parts += [table, *(f"<p>{hypertext(text)}</p>" for text in remarks)]
-    for title, text in _overviews(board, "html"):
+    for title, text in _overviews(board, "html", layout):
         parts += [f"<h2>{hypertext(title)}</h2>", text]
     parts.append(f"<p>{hypertext(legend(board, layout))}</p>\n</html>")
     return "\n".join(parts) + "\n"
@@ -134,19 +135,31 @@ def legend(board: Leaderboard, layout: Layout) -> str:
     shown |= {"at"} if shown & {"faithfulness", "kl", "accuracy", "size"} else set()
     shown |= {"busy"} if "cost" in shown and any(line.busy for line in lines) else set()
     text = "; ".join(words for name, words in explained.items() if name in shown)
+    text += f"; {LEGEND}" if side_by_side(board.boards) else ""
     if layout.wide:
         return f"{text}. CSV and JSON have more columns: CPR log, seconds, peak MiB."
     return f"{text}. More columns: --wide, or --columns with names."
 
 
-def _overviews(board: Leaderboard, form: Format) -> list[tuple[str, str]]:
+def _overviews(board: Leaderboard, form: Format, layout: Layout) -> list[tuple[str, str]]:
     """Title and text of the tables over all tasks."""
     overviews = [
         (table.title, grid(table.headers, table.lines, form))
         for table in recovery_tables(board.boards)
     ]
-    if ranks := _mean_rank_lines(board):
-        overviews.append(("Mean rank", grid(["method", "mean rank ↓", "tasks"], ranks, form)))
+    for table in side_by_side(board.boards):
+        narrow = table.within(None if layout.wide or form != "github" else layout.width)
+        text = grid(narrow.headers, narrow.lines, form, narrow.left, tight=not layout.wide)
+        overviews.append((narrow.title, text))
+    several = len(board.mean_ranks) > 1
+    for ranks in board.mean_ranks:
+        title = f"Mean rank, {ranks.unit}" if several else "Mean rank"
+        if ranks.tasks > 1:
+            lines = [
+                [method, f"{mean:.2f}", f"{tasks}/{ranks.tasks}"]
+                for method, mean, tasks in ranks.methods
+            ]
+            overviews.append((title, grid(["method", "mean rank ↓", "tasks"], lines, form)))
     return overviews
 
 
@@ -244,12 +257,3 @@ def _accuracy(facts: Mapping[str, Any]) -> float:
 
 def _half(estimate: Mapping[str, Any]) -> float | None:
     return Estimate(estimate["value"], estimate["low"], estimate["high"]).half_width
-
-
-def _mean_rank_lines(board: Leaderboard) -> list[list[str]]:
-    if board.ranked_tasks < 2:
-        return []
-    return [
-        [method, f"{mean:.2f}", f"{tasks}/{board.ranked_tasks}"]
-        for method, mean, tasks in board.mean_ranks
-    ]

@@ -41,14 +41,26 @@ def references_of(data: Mapping[str, Any], kind: SpecKind) -> Iterator[SpecRefer
     elif kind == "dictionary":
         wanted = [SpecReference(("task",), "task", False), SpecReference(("model",), "model", True)]
     elif kind == "suite":
-        for key, target in _SUITE_KEYS.items():
-            items = data.get(key)
-            places = range(len(items)) if isinstance(items, list) else ()
-            wanted += [SpecReference((key, index), target, False) for index in places]
-        changes = data.get("evaluations")
-        for index in range(len(changes)) if isinstance(changes, list) else ():
-            wanted.append(SpecReference(("evaluations", index, "dictionary"), "dictionary", False))
+        further = data.get("also")
+        grids = enumerate(further) if isinstance(further, list) else ()
+        wanted = [
+            *_of_grid(data, ()),
+            *(one for index, grid in grids for one in _of_grid(grid, ("also", index))),
+        ]
     yield from (one for one in wanted if _is_text(data, one.place))
+
+
+def _of_grid(data: Any, place: tuple[str | int, ...]) -> Iterator[SpecReference]:
+    """Those of a suite's grid at a place of its file."""
+    if not isinstance(data, Mapping):
+        return
+    for key, target in _SUITE_KEYS.items():
+        items = data.get(key)
+        for index in range(len(items)) if isinstance(items, list) else ():
+            yield SpecReference((*place, key, index), target, False)
+    changes = data.get("evaluations")
+    for index in range(len(changes)) if isinstance(changes, list) else ():
+        yield SpecReference((*place, "evaluations", index, "dictionary"), "dictionary", False)
 
 
 def _is_text(data: Any, place: tuple[str | int, ...]) -> bool:

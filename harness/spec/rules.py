@@ -122,23 +122,35 @@ def _sizes_ascend(source: Source) -> Iterator[Issue]:
         yield from _ascend(source, _at(source.data, "evaluation", key), ("evaluation", key))
 
 
+def _grids(source: Source) -> Iterator[tuple[Any, tuple[str | int, ...]]]:
+    """A suite's own grid and each further one, with its place."""
+    yield source.data, ()
+    further = _at(source.data, "also")
+    for index, grid in enumerate(further if isinstance(further, list) else ()):
+        yield grid, ("also", index)
+
+
 def _suite_sizes_ascend(source: Source) -> Iterator[Issue]:
-    changes = _at(source.data, "evaluations")
-    for index, change in enumerate(changes if isinstance(changes, list) else ()):
-        for key in ("sizes", "counts"):
-            yield from _ascend(source, _at(change, key), ("evaluations", index, key))
+    for grid, place in _grids(source):
+        changes = _at(grid, "evaluations")
+        for index, change in enumerate(changes if isinstance(changes, list) else ()):
+            for key in ("sizes", "counts"):
+                path = (*place, "evaluations", index, key)
+                yield from _ascend(source, _at(change, key), path)
 
 
 def _excluded_are_named(source: Source) -> Iterator[Issue]:
     """An exclusion of what the suite does not have would leave out nothing."""
-    exclusions = _at(source.data, "exclude")
-    for index, one in enumerate(exclusions if isinstance(exclusions, list) else ()):
-        keys = {"task": ("tasks",), "model": ("models",), "method": ("methods", "controls")}
-        for key, lists in keys.items():
-            named = [ref for name in lists for ref in _texts(source, name)]
-            wrong = _at(one, key)
-            if isinstance(wrong, str) and wrong not in named:
-                yield source.issue(("exclude", index, key), unknown(f"{key} here", wrong, named))
+    keys = {"task": ("tasks",), "model": ("models",), "method": ("methods", "controls")}
+    for grid, place in _grids(source):
+        exclusions = _at(grid, "exclude")
+        for index, one in enumerate(exclusions if isinstance(exclusions, list) else ()):
+            for key, lists in keys.items():
+                named = [ref for name in lists for ref in _texts(source, grid, name)]
+                wrong = _at(one, key)
+                if isinstance(wrong, str) and wrong not in named:
+                    path = (*place, "exclude", index, key)
+                    yield source.issue(path, unknown(f"{key} here", wrong, named))
 
 
 def _k_fits(source: Source) -> Iterator[Issue]:
@@ -157,8 +169,10 @@ def _k_fits(source: Source) -> Iterator[Issue]:
             yield source.issue((*form, *place), message)
 
 
-def _texts(source: Source, name: str) -> list[str]:
-    items = _at(source.data, name)
+def _texts(source: Source, grid: Any, name: str) -> list[str]:
+    """What a grid of a suite lists under a key; the suite's where it leaves that out."""
+    items = _at(grid, name)
+    items = _at(source.data, name) if items is None else items
     return [one for one in items if isinstance(one, str)] if isinstance(items, list) else []
 
 

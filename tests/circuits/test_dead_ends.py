@@ -20,6 +20,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.select import prune
 from harness.circuits.patchable import OF_A_RUN
 
+pytestmark = pytest.mark.matrix
 ABLATIONS = ["interchange", "resample", "mean", "mean_positional", "zero"]
 SHARES = (0.03, 0.1, 0.2, 0.3, 0.5)
 

@@ -22,6 +22,7 @@ from harness.errors import HarnessError
 from harness.metrics import LOSSES
 from harness.models.sites import sites, tapped_run
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 ABLATIONS = ("mean_training", "mean", "mean_positional", "zero", "interchange", "resample")
 PAIRS = [(name, ABLATIONS[place % 6]) for place, name in enumerate(ARCHITECTURES)]

@@ -26,6 +26,7 @@ from harness.models.compile.assemble import compile_program
 from harness.models.transformer import Transformer
 from harness.spec.load import Library
 
+pytestmark = pytest.mark.matrix
 TRUE_EDGES = {  # true edges: zero/split, zero/summed, interchange/split
     "reverse": (11, 10, 2),
     "xproportion": (5, 5, 3),

@@ -27,6 +27,7 @@ from harness.metrics import logits as of_logits
 from harness.metrics.registry import from_logits
 from harness.models.transformer import Norm, Transformer
 
+pytestmark = pytest.mark.matrix
 HALVES = (torch.bfloat16, torch.float16)
 both_halves = pytest.mark.parametrize("dtype", HALVES, ids=["bfloat16", "float16"])
 MEASURES = {**LOSSES, **{name: from_logits(name) for name in TASK_METRICS}}

@@ -18,6 +18,7 @@ from harness.circuits.edges.patched.live import LiveNodes
 from harness.circuits.edges.positions import Positions
 from harness.circuits.patchable import plain_logits
 
+pytestmark = pytest.mark.matrix(pairs=True)
 LIGHT = [name for name in ARCHITECTURES if name not in POST_NORMS and name != "no-positions"]
 ABLATIONS = ["interchange", "zero", "mean"]
 

@@ -23,6 +23,7 @@ from harness.metrics import LOSSES
 from harness.models.config import GPT2_SMALL
 from harness.runs.compute.cost import in_fresh_process
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])
 

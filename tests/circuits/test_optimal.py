@@ -18,6 +18,7 @@ from harness.circuits.patchable import plain_logits
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize(
     "name", [name for name in ARCHITECTURES if name not in POST_NORMS]
 )
@@ -136,7 +137,7 @@ def test_random_circuits_lose_less_than_with_means_on_other_pairs(name, random_b
     patched = patched_of(small_model(name, dtype=torch.float32))
     pairs = [random_batch(n=20), random_batch(n=12, length=4, seed=1)]
     learned = learn_constants(patched, pairs, seed=0, steps=150)
-    means = writer_means(patched.model, pairs, "token")
+    means = writer_means(patched.model, [(one.clean, None) for one in pairs], "token")
     other = random_batch(n=40, seed=5)
     with_means = kl_under_random_masks(patched, means, other)
     assert kl_under_random_masks(patched, learned.constants, other) < 0.9 * with_means
@@ -172,7 +173,7 @@ def test_the_reported_distances_are_means_over_pairs_however_they_are_batched(ra
     whole = learn_constants(patched, [batch], 0, steps=0)
     parts = [batch.take(torch.arange(7)[rows]) for rows in (slice(0, 2), slice(2, 7))]
     split = learn_constants(patched, parts, 0, steps=0)
-    means = writer_means(patched.model, [batch], "token")
+    means = writer_means(patched.model, [(batch.clean, None)], "token")
     for one, two in zip(whole.constants.tensors(), means.tensors(), strict=True):
         assert torch.equal(one, two)
     assert whole.distance == whole.distance_of_means > 0

@@ -25,6 +25,7 @@ from harness.circuits.patchable import (
 from harness.errors import HarnessError, NotFound
 from harness.metrics import LOSSES
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

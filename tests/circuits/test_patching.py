@@ -18,6 +18,7 @@ from harness.circuits.edges.patched.forward import patched_logits
 from harness.circuits.patchable import plain_logits, self_check
 from harness.errors import HarnessError
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

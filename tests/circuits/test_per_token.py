@@ -18,6 +18,7 @@ from harness.discovery.masks.objective import StepObjective
 from harness.discovery.masks.settings import MaskTraining
 from harness.errors import HarnessError
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "split", "none"])
 

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import harness as api
+from harness.circuits.files import save_circuit
 from harness.cli.main import main
 from harness.datasets.open import open_data
 from harness.runs.compute import cell as cell_module
@@ -175,6 +176,80 @@ def test_tasks_of_features_are_looked_at_and_measured_with_their_dictionaries(sp
     assert api.evaluate(found, task, model)["kl"].value == pytest.approx(0, abs=1e-6)
 
 
+RANDOM = """\
+spec_version: 1
+name: drawn
+title: Random directions
+kind: random
+task: tiny
+dictionary: {features: 12, k: 3}
+tokens: 1024
+"""
+
+
+def test_random_dictionaries_stand_beside_trained_ones(specs: Path) -> None:
+    (specs / "specs/dictionaries/drawn.yaml").write_text(RANDOM)
+    assert "--train trains" in harness("dictionary", "drawn").output
+    report = reported("dictionary", "drawn", "--train", "--pairs", "20")
+    trained = reported("dictionary", "small", "--train", "--pairs", "20")
+    for one, other in zip(report["sites"], trained["sites"], strict=True):
+        assert one["features"] == other["features"]
+        assert one["l0"] == pytest.approx(3, abs=0.5)
+        assert one["ev"] < other["ev"]
+    (specs / "specs/dictionaries/drawn.yaml").write_text(
+        RANDOM.replace("features: 12, k: 3", "features: 12, activation: relu_l1")
+    )
+    refused = harness("validate", "drawn")
+    assert refused.exit_code == 2
+    assert "a random dictionary is topk or batchtopk, and needs k" in refused.output
+
+
+def test_circuits_of_features_are_judged(specs: Path) -> None:
+    """From a file that names its dictionaries, or with --dictionary, on a task of features."""
+    evaluation = ", ".join(f"{name}: {value}" for name, value in FEATURES.items())
+    text = TASK.replace("{ablation: interchange", f"{{{evaluation}, ablation: interchange")
+    (specs / "tasks/features.yaml").write_text(text.replace("name: tiny", "name: features"))
+    assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
+    task = api.load_task("features")
+    found = api.discover(task, api.load_model(task), "random", size=0.5)
+    save_circuit(replace(found, source={"dictionary": "small"}), specs / "half.json")
+    asked = ("judge", "half.json", "--task", "features", "--tests", "necessity,interchange")
+    report = reported(*asked, "--pairs", "8")
+    assert (report["unit"], report["size"], report["total"]) == ("features", 12, 24)
+    assert report["necessity"]["sets"] == 10
+    assert report["interchange"]["sets"] == 10
+    again = reported(*asked, "--pairs", "8", "--dictionary", "small")
+    assert again == report
+    save_circuit(replace(found, source={"dictionary": "gone"}), specs / "half.json")
+    assert "unknown dictionary 'gone'" in harness(*asked).output
+    save_circuit(replace(found, kept=~found.kept), specs / "other.json")
+    shared = harness("overlap", "half.json", "other.json")
+    assert shared.exit_code == 0, shared.output
+    assert "features" in shared.output
+
+
+def test_a_cell_of_features_is_judged_with_its_dictionaries(specs: Path) -> None:
+    text = TASK.replace("sizes: [0.1, 0.5, 1.0]", "sizes: [0.5]").replace("24", "8")
+    (specs / "tasks/tiny.yaml").write_text(text)
+    suite = SUITE.replace("  - {granularity: edge}\n", "").replace(
+        ", component: features_and_e", "#"
+    )
+    (specs / "specs/suites/both.yaml").write_text(suite[: suite.rindex("  - ")])
+    done = harness("run", "both", "--methods", "mask_gradient_ig")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(harness("table", "both", "--full", "--format", "json").stdout)
+    cell = next(row["cell"] for row in rows if row["method"] == "mask_gradient_ig")
+    asked = ("judge", cell[:12], "--tests", "equivalence", "--size", "0.5")
+    report = reported(*asked)
+    assert report["unit"] == "features"
+    assert report["as_stored"]["apart"] < 1e-6
+    path = specs / "specs/dictionaries/small.yaml"
+    path.write_text(path.read_text().replace("k: 3", "k: 4"))
+    refused = harness(*asked)
+    assert refused.exit_code == 2
+    assert "small is now [" in refused.output
+
+
 def test_an_export_that_cannot_be_whole_writes_nothing(specs: Path) -> None:
     sites = DICTIONARY.replace("task: tiny", "task: tiny\nsites: [embed, final]")
     (specs / "specs/dictionaries/small.yaml").write_text(sites)
@@ -212,11 +287,11 @@ def test_feature_circuits_stand_beside_edge_circuits(specs: Path) -> None:
 
 def test_a_plan_says_which_dictionaries_are_to_be_trained(specs: Path) -> None:
     planned = plan_dictionaries(Library().dictionary("small"), Runtime())
-    entry = {"dictionary": "small", "dictionary_id": planned.id}
-    assert reported("plan", "both")[0]["dictionaries_to_train"] == [entry]
+    (entry,) = reported("plan", "both")[0]["dictionaries_to_train"]
+    assert (entry["dictionary"], entry["dictionary_id"]) == ("small", planned.id)
+    assert 0 < entry["seconds"] < 10
     text = " ".join(harness("plan", "both").output.split())
-    assert "models to train: tiny; dictionaries to train: small" in text
-    assert text.endswith("; not counting the training of dictionaries")
+    assert "models to train: tiny; dictionaries to train: small (about " in text
     assert harness("dictionary", "small", "--train", "--pairs", "4").exit_code == 0
     assert reported("plan", "both")[0]["dictionaries_to_train"] == []
     assert "dictionaries" not in harness("plan", "both").output

@@ -205,6 +205,19 @@ def test_a_metric_without_gradient_is_a_mistake_of_the_suite(harness: Any) -> No
     harness("plan", "flat")
 
 
+def test_a_method_that_cannot_do_a_further_grid_is_a_mistake_there(harness: Any) -> None:
+    suite = harness.suite("beside", ["toy"], ["eap_ig", "eap"])
+    grid = "also: [{evaluations: [{granularity: channel, ablation: zero}]}]\n"
+    suite.write_text(suite.read_text() + grid)
+    found = harness("validate", str(suite), code=2).stdout
+    assert "also.0.methods.0: eap_ig cannot find circuits of granularity 'channel'" in found
+    assert found.count("error:") == 1
+    assert "eap_ig cannot find" in harness("plan", "beside", code=2).stderr
+    suite.write_text(suite.read_text().replace("also: [{", "also: [{methods: [eap], "))
+    harness("validate", str(suite))
+    harness("plan", "beside", "--methods", "eap_ig")  # the further grid has nothing to do
+
+
 def test_acdc_on_a_model_that_normalises_heads_is_a_mistake_of_the_suite(harness: Any) -> None:
     """As soon as the model's configuration is there to be read."""
     harness.brought("one")

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from harness.datasets.corpus import CorpusData, corpus_content, open_corpus
-from harness.datasets.corpus.bpe import FORCED, SEPARATOR, save_bpe, train_bpe
+from harness.datasets.corpus.bpe import FORCED, SEPARATOR, save_tokenizer, train_bpe
 from harness.datasets.corpus.idioms.document import document, stream
 from harness.datasets.corpus.idioms.pen import Pen
 from harness.datasets.corpus.idioms.words import WORDS
 from harness.datasets.corpus.source import PythonSource
 from harness.datasets.corpus.windows import LONGEST_LINE, IdiomTexts
+from harness.datasets.corpus.word_level import word_level
+from harness.datasets.generators.python_code.cues import CUES
+from harness.datasets.generators.python_code.questions import questions
 from harness.datasets.pairs import NO_TARGET
 from harness.datasets.tokenizers import FileTokenizer
 from harness.errors import HarnessError, NotFound
@@ -24,6 +27,7 @@ from harness.spec.shipped import shipped_root
 from harness.spec.types import Corpus
 
 TOKENIZER = shipped_root() / "specs" / "tokenizers" / "python_2k" / "tokenizer.json"
+WHOLE_WORDS = TOKENIZER.parent.parent / "python_idioms" / "tokenizer.json"
 IDIOMS = Corpus(kind="python_idioms", tokenizer=str(TOKENIZER), context=128)
 
 
@@ -229,7 +233,7 @@ def test_a_tokenizer_can_be_trained_again(tmp_path: Path) -> None:
     texts = ["".join(one.text for one in document(Pen.seeded(seed))) for seed in range(20)]
     words = WORDS.of_split("test", {"train": 0.75, "test": 0.25}, 0)
     for name in ("one", "other"):
-        save_bpe(train_bpe(texts, entries=600, words=words, often=64), tmp_path / name)
+        save_tokenizer(train_bpe(texts, entries=600, words=words, often=64), tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     again = FileTokenizer(tmp_path / "one", True)
     assert again.size == 600
@@ -237,3 +241,30 @@ def test_a_tokenizer_can_be_trained_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "one").read_text())["model"]["type"] == "BPE"
     with pytest.raises(HarnessError, match="force fewer"):
         train_bpe(texts, entries=300, words=words, often=64)
+
+
+# ---------------------------------------------------------------- the tokenizer of whole words
+def test_whole_words_say_the_idioms_and_ask_the_twenty_questions() -> None:
+    tokenizer = FileTokenizer(WHOLE_WORDS, True)
+    assert tokenizer.tokens[tokenizer.size - 1] == SEPARATOR
+    assert set(questions(tokenizer, 96, 8)) == set(CUES)
+    texts = ["".join(one.text for one in document(Pen.seeded(seed))) for seed in range(5000, 5040)]
+    assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
+    with pytest.raises(HarnessError, match="UNK"):
+        tokenizer.encode("import this")
+
+
+def test_whole_words_keep_the_exact_entropy(tokenizer: FileTokenizer) -> None:
+    # The same text has the same −log p, whatever its tokens are; here pieces are tokens of both.
+    words = FileTokenizer(WHOLE_WORDS, True)
+    for seed in range(8):
+        lines = IdiomTexts(tokenizer, 96).measured(Pen.seeded(seed))
+        ids, nats = IdiomTexts(words, 96).measured(Pen.seeded(seed))
+        assert words.decode(ids) == tokenizer.decode(lines[0])
+        assert nats == pytest.approx(lines[1], abs=1e-9)
+
+
+def test_a_tokenizer_of_whole_words_has_the_pieces_of_its_texts(tmp_path: Path) -> None:
+    save_tokenizer(word_level(["total = 3\n", "total = 4\n"]), tmp_path / "one")
+    small = FileTokenizer(tmp_path / "one", True)
+    assert small.tokens == ("total", "Ċ", "Ġ3", "Ġ4", "Ġ=", SEPARATOR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from harness.datasets.corpus.idioms.document import document
 from harness.datasets.corpus.idioms.pen import Pen
 from harness.datasets.corpus.idioms.words import WORDS
+from harness.datasets.generators.params import read_params
 from harness.datasets.generators.python_code.cues import CUES
+from harness.datasets.generators.python_code.source import PythonCodeParams
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers.model import with_corpus_tokenizer
@@ -160,3 +163,60 @@ def test_training_batches_are_prompts_of_the_task() -> None:
     assert np.array_equal(
         batch.tokens, opened("for_while").training_batch("answer", 8, 0, 0).tokens
     )
+
+
+# ---------------------------------------------------------------- code that the corpus has not
+def probe(name: str, **params: object) -> TaskData:
+    """A task with other parameters of its generator."""
+    loaded = Library().task(str(FOLDER / f"{name}.yaml"))
+    spec = loaded.spec
+    data = replace(spec.data, params={**spec.data.params, **params})
+    assert isinstance(spec.model, TrainModel)
+    changed = replace(loaded, spec=replace(spec, data=data))
+    return open_data(with_corpus_tokenizer(changed, spec.model, loaded.folder))
+
+
+def prompts(data: TaskData) -> list[tuple[str, str]]:
+    pairs = data.pairs("test", N, 0)
+    decode = data.tokenizer.decode
+    return [
+        (decode(pairs.clean[row, 1:length]), decode(pairs.corrupted[row, 1:length]))
+        for row, length in enumerate(pairs.lengths.tolist())
+    ]
+
+
+def test_lists_are_as_long_as_asked_for() -> None:
+    for clean, corrupted in prompts(probe("bracket_counting", numbers=[7, 9])):
+        for text in (clean, corrupted):
+            last = text.splitlines()[-1]
+            assert 7 <= len(re.findall(r"\d+", last)) <= 9
+        assert {clean.splitlines()[-1].count("["), corrupted.splitlines()[-1].count("[")} == {1, 2}
+
+
+@pytest.mark.parametrize(("comment", "ending"), [("bracket", r" \["), ("word", r" [a-z]+")])
+def test_a_comment_stands_before_the_question(comment: str, ending: str) -> None:
+    plain = prompts(opened("bracket_counting"))
+    for one, other in zip(prompts(probe("bracket_counting", comment=comment)), plain, strict=True):
+        lines = [text.splitlines()[-2] for text in one]
+        assert lines[0] == lines[1]  # the same in both twins
+        assert re.fullmatch(rf"#( [a-z]+){{1,3}}{ending}", lines[0])
+        assert one != other
+
+
+def test_probes_leave_the_tasks_what_they_were() -> None:
+    """Their parameters are in no identity where they are left at their default."""
+    spec = Library().task(str(FOLDER / "bracket_counting.yaml")).spec
+    assert spec.data.params == {"cue": "bracket_counting", "statements": [0, 3], "longest": 96}
+
+
+@pytest.mark.parametrize(
+    ("cue", "params", "message"),
+    [
+        ("bracket_counting", {"numbers": [3, 2]}, "fewest and most, in order"),
+        ("for_while", {"numbers": [3, 3]}, "'for_while' has no list"),
+    ],
+)
+def test_impossible_probes_are_refused(cue: str, params: dict[str, object], message: str) -> None:
+    _, problems = read_params(PythonCodeParams, {"cue": cue, **params})
+    assert [name for name, _ in problems] == ["numbers"]
+    assert message in problems[0][1]

@@ -19,6 +19,8 @@ from harness.discovery.acdc.search import Search
 from harness.errors import HarnessError
 from harness.metrics import LOSSES
 
+pytestmark = pytest.mark.matrix
+
 
 # ---------------------------------------------------------------- the same circuit
 @pytest.mark.parametrize("threshold", [3e-3, 0.03])

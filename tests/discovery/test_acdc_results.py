@@ -33,6 +33,8 @@ from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.spec.load import Library
 
+pytestmark = pytest.mark.matrix
+
 
 # ---------------------------------------------------------------- known answers
 @pytest.mark.parametrize("speculate", SEVERAL)

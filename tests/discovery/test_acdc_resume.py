@@ -13,6 +13,7 @@ from harness.discovery.acdc import resume as acdc_resume
 from harness.discovery.acdc.acdc import Acdc
 from harness.discovery.acdc.search import ReaderVisit, Search
 
+pytestmark = pytest.mark.matrix
 THRESHOLDS = (0.003, 0.02, 0.1)
 
 

@@ -22,6 +22,9 @@ from harness.discovery.refusals import objective_problem
 from harness.discovery.registry import make_method
 from harness.errors import HarnessError
 
+pytestmark = pytest.mark.matrix
+
+
 # They attribute a distance to the whole model, since they look elsewhere.
 OTHER_KINDS = ("activation_patching", "eap_ig", "mask_gradient_ig", "node_patching")
 

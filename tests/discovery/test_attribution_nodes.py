@@ -11,6 +11,7 @@ from harness.circuits.select import top_n
 from harness.discovery.patching import nodes as node_patching
 from harness.metrics.logits import logit_diff
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 every_input = pytest.mark.parametrize("inputs", ["token", "summed", "split", "none"])
 

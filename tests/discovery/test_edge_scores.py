@@ -17,6 +17,7 @@ from harness.errors import HarnessError, NotFound
 from harness.metrics.logits import logit_diff
 from harness.metrics.registry import from_logits
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

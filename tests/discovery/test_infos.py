@@ -77,8 +77,10 @@ def test_other_granularities_are_refused_with_the_methods_that_can() -> None:
     assert granularity_problem(OF_EDGES, "edge") is None
     text = granularity_problem(built_in(), "edge")
     assert text is not None
-    assert text.startswith("traced_influence cannot find circuits of granularity 'edge', only of f")
-    assert granularity_problem(["traced_influence"], "feature") is None
+    of_features = ["direct_logit_attribution", "traced_influence"]
+    unable = ", ".join(of_features)
+    assert text.startswith(f"{unable} cannot find circuits of granularity 'edge', only of features")
+    assert granularity_problem(of_features, "feature") is None
     text = granularity_problem(["acdc", "eap", "eap_ig"], "toy")
     assert text is not None
     unable, _, able = text.partition(" cannot find circuits of granularity 'toy', only of edges")

@@ -28,6 +28,7 @@ from harness.models.transformer import Transformer
 from harness.runs.compute.ground_truth import ground_truth_agreement
 from harness.spec.load import Library
 
+pytestmark = pytest.mark.matrix
 EDGES = {
     ("reverse", "zero", "split"): (11, 94),
     ("reverse", "zero", "summed"): (10, 77),

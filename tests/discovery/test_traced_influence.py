@@ -1,6 +1,8 @@
-"""Traced influence: what a frozen run without a feature loses, element by element."""
+"""Methods that patch nothing: what a frozen run without a feature loses, along which paths."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +10,14 @@ from support.frozen_reference import FrozenReference
 from support.traces import dictionaries, model_of
 
 from harness.circuits.gates.features import patchable
+from harness.circuits.patchable import make_patchable, plain_logits
 from harness.dictionaries.dictionary import DictionarySet
+from harness.discovery.attribution.frozen_features import answers_target
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.discovery.sizing import checked
 from harness.spec.types import Evaluation
+from harness.tracing.run import frozen_run
 
 
 def problem_of(name, batch, component="features_and_errors", *kinds):
@@ -72,8 +77,6 @@ def test_features_alone_and_of_hidden_layers_are_scored(random_batch):
 
 
 def test_several_answers_are_averaged_and_positions_added_up(random_batch):
-    from dataclasses import replace
-
     batch = random_batch(n=1)
     positions = torch.tensor([[5, 2, -1]])
     good = torch.tensor([[[1, 2], [3, -1], [-1, -1]]])
@@ -90,3 +93,81 @@ def test_several_answers_are_averaged_and_positions_added_up(random_batch):
     torch.testing.assert_close(both, first + second)
     halves = [scores(positions[:, :1], good[:, :1, i : i + 1], bad[:, :1]) for i in (0, 1)]
     torch.testing.assert_close(first, (halves[0] + halves[1]) / 2)
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "gemma-like"])
+def test_direct_attribution_is_what_the_last_norm_and_the_logits_lose(name, random_batch):
+    """Along the direct path alone: the stream before the last norm, held at its scale."""
+    batch = random_batch(n=1)
+    problem, codes = problem_of(name, batch)
+    space, model = problem.space, problem.model
+    method = make_method("direct_logit_attribution", {"signed": True})
+    scores = method.discover(problem).scores
+    size = make_method("direct_logit_attribution", {}).discover(problem).scores
+    torch.testing.assert_close(size, scores.abs())
+    reference = FrozenReference(model, batch.clean[0], codes)
+    good, bad = int(batch.good[0, 0, 0]), int(batch.bad[0, 0, 0])
+    matrix = model.embedding if model.config.tied else model.unembedding
+    plain = reference.plain["logits"][5]
+    cap = model.config.logit_softcap
+    uncapped = plain if cap is None else torch.atanh(plain / cap) * cap
+    share = plain / uncapped
+    stream = reference.own["embed"] * 0
+    for site, value in reference.own.items():
+        if site in ("embed", "position") or site.endswith(".out"):
+            stream = stream + value
+    for element in range(0, len(space), 13):
+        site, unit = space.name(element).rsplit(".", 1)
+        one, value = codes[site], reference.own[site][5]
+        vector = (
+            value - one(value)
+            if unit == "error"
+            else one.encode(value)[int(unit)] * one.decoder[int(unit)]
+        )
+        before = reference.frozen_norm("final_norm", stream)[5]
+        moved = stream.clone()
+        moved[5] -= vector
+        lost = (before - reference.frozen_norm("final_norm", moved)[5]) @ matrix.T * share
+        assert float(scores[element]) == pytest.approx(float(lost[good] - lost[bad]), abs=1e-10)
+
+
+def test_modules_have_the_attribution_of_all_that_they_write(random_batch):
+    batch = random_batch(n=2)
+    problem, codes = problem_of("gpt2-like", batch)
+    found = make_method("direct_logit_attribution", {"of": "modules", "signed": True})
+    scores = problem.space.split(found.discover(problem).scores)
+    for site in codes:
+        values = scores[site]
+        assert float(values.max() - values.min()) <= 2e-9 * float(values.abs().max())
+    # Elements and the decoder's bias of a module sum to it; the bias is no element.
+    direct = make_method("direct_logit_attribution", {"signed": True}).discover(problem).scores
+    for site, own in problem.space.split(direct).items():
+        expected = own.sum()
+        for row in range(2):
+            run = frozen_run(problem.model, batch.clean[row], codes)
+            target = answers_target(run, batch, row)
+            expected += (target.stream[5] @ codes[site].decoder_bias) / 2
+        assert float(scores[site].mean()) == pytest.approx(float(expected), rel=1e-7)
+
+
+@pytest.mark.parametrize("granularity", ["feature", "channel"])
+def test_elements_are_patched_one_by_one(granularity, random_batch):
+    batch = random_batch(n=2)
+    problem, _ = problem_of("gpt2-like", batch)
+    if granularity == "channel":
+        choices = Evaluation(
+            granularity="channel", component="neurons", ablation="zero", positions="all"
+        )
+        gated = make_patchable(problem.model, choices, [])
+        makes = gated.counterfactuals(choices, [batch], 0)
+        problem = replace(problem, patchable=gated, counterfactuals=makes)
+    scores = make_method("element_patching", {}).discover(problem).scores
+    space, counterfactual = problem.space, problem.counterfactuals.of(batch)
+    loss = problem.loss("metric", batch)
+    whole = loss(plain_logits(problem.model, batch)).mean()
+    for element in range(0, len(space), 19):
+        mask = torch.ones(1, len(space), dtype=torch.bool)
+        mask[0, element] = False
+        without = loss(problem.patchable.logits(batch, mask, counterfactual)[0]).mean()
+        assert float(scores[element]) == pytest.approx(float(without - whole), abs=1e-10)
+    assert (scores != 0).any()

@@ -23,7 +23,7 @@ STORED = json.loads((Path(__file__).parent / "known_circuits.json").read_text())
 
 
 SUITES = {
-    "quickstart": "24e55513255fc22cd8aff1be5f64dd574419de52cd4aaa5095e2aae9b841e90c",
+    "quickstart": "0eeab5d16678503e5772294df3276a5d1bd318dbed7590e3e4971a7a8ec9b450",
     "edge_pruning": "95655b32c156a677fbc90ef325a5e4db0cbcf4d56b9fa57836f60a3f2a59e766",
     "edge_pruning_prompts": "d0dca7453470bd19ad70f579ca1ffeec48745e01c10dd8ca939c58d6cc08d0fc",
     "known_circuits": "7f4659cb828a1c75f561804064811b7c5f30825d86cc3c33c8d542c7b0f1d93a",

@@ -21,6 +21,7 @@ from harness.models.checkpoint import load_model, save_model
 from harness.models.config import GPT2_SMALL, Rotary, TransformerConfig
 from harness.models.rotary import frequencies
 
+pytestmark = pytest.mark.matrix
 transformers = pytest.importorskip("transformers")
 
 TOKENS = torch.randint(41, (3, 40), generator=torch.Generator().manual_seed(1))

@@ -13,6 +13,7 @@ from harness.models.config import GPT2_SMALL
 from harness.models.sites import Site, Tap, sites, tapped_run
 from harness.models.transformer import Transformer
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
 VOCABULARY, LENGTH = 11, 6

@@ -149,8 +149,8 @@ def test_mean_rank_over_tasks(tmp_path: Path) -> None:
     done = [cell_of(m, task=t) for t in ("one", "two") for m in ("best", "worse")]
     done.append(cell_of("same", task="one"))
     found = leaderboard(stored(tmp_path / "run", done))
-    assert found.ranked_tasks == 2
-    assert found.mean_ranks == (("best", 1.0, 2), ("worse", 2.5, 2), ("same", 1.0, 1))
+    methods = (("best", 1.0, 2), ("worse", 2.5, 2), ("same", 1.0, 1))
+    assert found.mean_ranks == (("edges", methods, 2),)
 
 
 def test_cells_of_two_runs_count_once(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_of_two_versions_of_a_task_the_last_one_ranks(tmp_path: Path) -> None:
     assert "Not ranked: the table of another version is newer" in old.remarks[0]
     assert "task.version 1 / 2" in old.remarks[0]
     both = leaderboard(load_cells(folder))
-    assert (both.ranked_tasks, both.mean_ranks) == (1, (("a", 1.0, 1),))
+    assert both.mean_ranks == (("edges", (("a", 1.0, 1),), 1),)
     # Asked for once more, the old version is the last one again, though nothing is computed.
     record(folder, Plan("run", tuple(cells("1", "b"))))
     new, old = leaderboard(load_cells(folder)).boards
@@ -250,17 +250,24 @@ def test_a_task_under_two_ablations_is_one_task(tmp_path: Path) -> None:
         )
     found = leaderboard(stored(tmp_path / "run", done))
     assert len(found.boards) == 3
-    assert found.ranked_tasks == 2
-    assert found.mean_ranks == (("best", 1.0, 2), ("worse", 2.0, 2))
+    assert found.mean_ranks == (("edges", (("best", 1.0, 2), ("worse", 2.0, 2)), 2),)
 
 
 def test_mean_ranks_are_means_over_tasks_of_means_over_their_tables() -> None:
-    def board(task: str, *ranks_of: tuple[str, int]) -> Board:
+    def board(task: str, *ranks_of: tuple[str, int], unit: str = "edges") -> Board:
         lines = tuple(replace(line(m, 0.1, 0.1, 0.1), rank=r) for m, r in ranks_of)
-        return Board(task, task, None, 0.1, None, lines)
+        return Board(task, task, None, 0.1, {"unit": unit}, lines)
 
     boards = [board("a", ("x", 1)), board("a", ("x", 3), ("y", 1)), board("b", ("x", 4))]
-    assert mean_ranks(boards) == (("x", 3.0, 2), ("y", 1.0, 1))
+    of_edges = (("x", 3.0, 2), ("y", 1.0, 1))
+    assert mean_ranks(boards) == (("edges", of_edges, 2),)
+    # Places among circuits of channels, of another model, are no places among circuits of edges.
+    channels = [board("a", ("x", 7), ("z", 1), unit="channels"), board("c", unit="channels")]
+    of_channels = (("z", 1.0, 1), ("x", 7.0, 1))
+    assert mean_ranks([*channels, *boards]) == (
+        ("channels", of_channels, 1),
+        ("edges", of_edges, 2),
+    )
 
 
 # ---------------------------------------------------------------- nothing to explain

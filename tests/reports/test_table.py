@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from math import comb, log2
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from harness.reports.columns import NAMES, Layout, columns_for
 from harness.reports.leaderboard import Leaderboard, leaderboard
 from harness.reports.records import as_data
 from harness.reports.rows import COLUMNS
+from harness.reports.screens.side_by_side import side_by_side
 from harness.reports.table import WIDE, caption, render, render_rows
 from harness.reports.text import FORMATS, columns_wide, elided, grid, latex, markdown, plus_minus
 from harness.runs.plan import Plan
@@ -43,6 +45,52 @@ f @10% ↑ | KL @10% ↓ | accuracy @10% ↑ | cost | seeds |
 | | control (control) | 0.466 ±0.004 | 0.524 ±0.004 | 0.734 ±0.004 | ≤ 200 / 200 / 200 | 20 \
 | 90.4 | 0.125 ±0.008 | 0.874 ±0.000 | 0.050 ±0.062 | 1.05 | 1/1 |
 """
+
+
+def beside(tmp_path: Path) -> Leaderboard:
+    """Edges of a task's model, and channels of another model that are fewer and more in all."""
+    board = leaderboard(stored(tmp_path / "run", [cell_of("worse"), cell_of("best")]))
+    (edges,) = board.boards
+    choices = {**edges.facts["choices"], "granularity": "channel", "ablation": "mean_training"}
+    facts = {**edges.facts, "unit": "channels", "total": 1472, "choices": choices}
+    lines = tuple(
+        replace(one, reach={**one.reach, "0.95": 12}, reach_from="ranking") if one.reach else one
+        for one in edges.lines
+    )
+    channels = replace(edges, model="sparse", facts=facts, lines=lines)
+    other = replace(edges, task="other")
+    return replace(board, boards=(edges, channels, other))
+
+
+def test_circuits_of_other_elements_stand_side_by_side_by_bits(tmp_path: Path) -> None:
+    tables = side_by_side(beside(tmp_path).boards)
+    assert [table.title for table in tables] == ["toy: edges and channels"]
+    (table,) = tables
+    rows = [dict(zip(table.headers, line, strict=True)) for line in table.lines]
+    by_place = {(row["circuits of"], row["method"]): row for row in rows}
+    best = by_place["edges of toy", "best"]
+    assert (best["elements"], best["reaches"]) == ("≤ 100", "f≥0.95")
+    assert best["bits ↓"] == f"≤ {log2(comb(200, 100)):.1f}"
+    sparse = by_place["channels of sparse", "best"]
+    assert (sparse["elements"], sparse["bits ↓"]) == ("12", f"{log2(comb(1472, 12)):.1f}")
+    assert (best["ablation"], sparse["ablation"]) == ("interchange", "mean_training")
+    # The whole model is no small circuit, although it takes no bits to name.
+    assert [row["method"] for row in rows[:2]] == ["best", "worse"]
+    assert (rows[1]["elements"], rows[1]["bits ↓"]) == ("all 200", "–")
+    assert "weights" not in table.headers  # nothing has any
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_the_table_of_both_fits_the_window(tmp_path: Path, width: int) -> None:
+    board = beside(tmp_path)
+    text = render(board, "github", Layout(width=width))
+    lines = text[text.index("### toy: edges and channels") :].splitlines()
+    assert max(map(columns_wide, lines)) <= width
+    assert ("| ablation" in text) == (width > 80)
+    assert "compared by bits" in " ".join(lines)
+    alone = replace(board, boards=board.boards[:1])
+    assert "compared by bits" not in render(alone, "github", Layout(width=width))
+
 
 USUAL = """\
 ### toy

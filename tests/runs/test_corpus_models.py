@@ -164,6 +164,23 @@ def test_a_task_with_other_tokens_is_refused(written: Write) -> None:
         training_data(cell, open_data(other))
 
 
+def test_a_suite_gives_a_task_the_tokens_of_each_model(written: Write, tmp_path: Path) -> None:
+    path = written()
+    own = path.read_text().partition("\nmodel:")[2]
+    model = f"spec_version: 1\nname: words\ntitle: Words\n{own}"
+    model = model.replace("\n  ", "\n").replace("python_2k", "python_idioms")
+    (tmp_path / "words.yaml").write_text(model)
+    (tmp_path / "both.yaml").write_text(
+        "spec_version: 1\nname: both\ntitle: Both\ntasks: [./for_while.yaml]\n"
+        "models: [./words.yaml]\nmethods: [random]\n"
+    )
+    assert issues_of(Library(), tmp_path / "both.yaml", "suite") == []
+    longer = path.read_text().replace("longest: 32", "longest: 65")
+    path.write_text(longer.replace("context: 64", "context: 128"))  # not that of the suite's model
+    (issue,) = issues_of(Library(), tmp_path / "both.yaml", "suite")
+    assert "prompts have up to 65 tokens" in issue.message
+
+
 def test_shipped_weights_outlive_another_standard_library(
     written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: Path
 ) -> None:

@@ -3,17 +3,28 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.fake_cells import a_cell, a_method, a_task, output
 
 from harness.circuits.edges.graph import Graph
+from harness.circuits.patchable import make_patchable
 from harness.cli.time_left import TimeLeft
 from harness.discovery.info import Extent
 from harness.discovery.registry import built_in
+from harness.models.config import TransformerConfig
+from harness.models.transformer import random_model
 from harness.runs.plan import Cell, Plan
-from harness.runs.services.forecasts.extent import Shape, pass_seconds, passes_of
+from harness.runs.services.forecasts.extent import (
+    CodedSites,
+    Shape,
+    dictionary_seconds,
+    elements_of,
+    pass_seconds,
+    passes_of,
+)
 from harness.runs.services.forecasts.forecast import MEASURED, ROUGH, SCALED, forecast
 from harness.runs.store import CellStore, ModelStore
 from harness.runs.store.record import record
@@ -185,3 +196,51 @@ def test_what_is_left_follows_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left.text() == "about 20 s left"
     left.over("c", 1.0)
     assert (left.seconds, left.text()) == (None, "")
+
+
+DICTIONARIES = {
+    "kind": "train", "sites": ["attention", "m0.hidden"],
+    "dictionary": {"features": 32, "k": 4},
+    "training": {"tokens": 64_000, "buffer_uses": 2},
+}  # fmt: skip
+
+
+def test_elements_of_other_granularities_are_counted_too() -> None:
+    shape = Shape.of_config(LLAMA)
+    assert shape is not None
+
+    def elements(granularity: str, component: str, **more: Any) -> int:
+        evaluation = {"granularity": granularity, "component": component}
+        return elements_of(
+            SimpleNamespace(identity={"task": {"evaluation": evaluation}, **more}), shape
+        )
+
+    config = TransformerConfig(
+        n_layers=2, n_heads=8, n_key_value_heads=2, d_model=64, d_head=8, d_mlp=256, gated=True,
+        d_vocab=100, n_ctx=8,
+    )  # fmt: skip
+    model = random_model(config, 0)
+    for component in ("channels", "neurons"):
+        choices = replace(
+            a_task().evaluation, granularity="channel", component=component, ablation="zero"
+        )
+        assert elements("channel", component) == len(make_patchable(model, choices, []).space)
+    coded = {"dictionary": {"dictionary": DICTIONARIES}}
+    assert elements("feature", "features", **coded) == 3 * 32
+    loaded = {"dictionary": {"dictionary": {"kind": "load"}}}
+    assert elements("feature", "features", **loaded) == shape.edges
+
+
+def test_training_dictionaries_takes_products_and_runs_of_the_model() -> None:
+    shape = Shape.of_config(LLAMA)
+    assert shape is not None
+    coded = CodedSites.of(DICTIONARIES, shape)
+    assert coded == CodedSites(3, 96, 2 * 32 * (64 + 64 + 256))
+    products = 10 * 32 * (64 + 64 + 256) * 64_000 / 3e10
+    runs = pass_seconds(shape, 64_000 // shape.tokens) / 3
+    assert dictionary_seconds(shape, DICTIONARIES) == pytest.approx(products + runs / 2)
+    drawn = {**DICTIONARIES, "kind": "random", "tokens": 64_000}
+    del drawn["training"]
+    assert dictionary_seconds(shape, drawn) == pytest.approx(runs)
+    assert dictionary_seconds(shape, {"kind": "load"}) == 0
+    assert pass_seconds(shape, 10, coded) > pass_seconds(shape, 10)

@@ -24,6 +24,7 @@ from harness.runs.plan import (
     single_task,
 )
 from harness.runs.plan import cells as planning
+from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.plan.identities import training_identity
 from harness.runs.plan.threads import SMALL_WIDTH, threads_for
 from harness.spec import types
@@ -33,6 +34,7 @@ from harness.spec.key import spec_fields
 from harness.spec.types import (
     EvaluationChange,
     Exclusion,
+    FurtherGrid,
     LoadModel,
     Runtime,
     Selection,
@@ -59,11 +61,13 @@ LEFT_OUT: dict[type, str] = {
     types.ModelLabels: _HEAD,
     types.Method: _HEAD,
     types.Suite: f"{_HEAD} tasks methods models evaluations exclude controls "
-    "control_searches seeds skip_missing runtime",
+    "control_searches seeds skip_missing runtime also",
+    types.FurtherGrid: "tasks methods models evaluations exclude controls control_searches seeds",
     types.Exclusion: "task model method evaluation",
     types.DictionaryLabels: _HEAD,
-    types.TrainDictionary: "task model",
+    types.TrainDictionary: "task model weights",
     types.LoadDictionary: "task model path",
+    types.RandomDictionary: "task model",
     types.Evaluation: "dictionary",  # an identity of its own
     types.EvaluationChange: "granularity component dictionary ablation positions inputs head_bias "
     "key_value_edges answers metric measures sizes counts targets searched_on margin "
@@ -275,6 +279,26 @@ def test_files_of_the_task_to_train_on_are_watched(tmp_path: Path) -> None:
     taught = loaded(a_task("taught", data=FileData(path="rows.jsonl")), tmp_path)
     source = ModelSource(a_model(), "m", Path(), taught)
     cell = make_cell(loaded(a_task()), source, a_method(), "method", 0, Runtime())
+    check_files(cell)
+    rows.write_text("2")
+    with pytest.raises(HarnessError, match="a file of the task or model changed"):
+        check_files(cell)
+
+
+def test_prompts_that_dictionaries_are_trained_on_are_watched(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("1")
+    source = ModelSource(a_model(), "m", Path(), loaded(a_task()))
+    other = loaded(a_task("other", data=FileData(path="rows.jsonl")), tmp_path)
+    of_other = make_cell(other, source, a_method(), "method", 0, Runtime())
+    cell = make_cell(loaded(a_task()), source, a_method(), "method", 0, Runtime())
+    spec = types.TrainDictionary(
+        task="other",
+        dictionary=types.DictionaryForm(features=4, k=2),
+        training=types.DictionaryTraining(tokens=8),
+    )
+    codes = PlannedDictionaries("1", {}, "codes", replace(other, spec=spec), of_other)
+    cell = replace(cell, dictionaries=codes)
     check_files(cell)
     rows.write_text("2")
     with pytest.raises(HarnessError, match="a file of the task or model changed"):
@@ -508,6 +532,55 @@ def test_an_exclusion_that_leaves_out_nothing_or_all_is_refused(
     )
     with pytest.raises(HarnessError, match=message):
         expand(loaded(suite), FakeLibrary(a_task(), a_method()))
+
+
+def test_a_further_grid_adds_cells_and_moves_none() -> None:
+    alone = a_suite([a_task(), a_task("second")], [a_method()], seeds=(0, 1))
+    channels = EvaluationChange(granularity="channel", ablation="mean_training")
+    grids = (
+        FurtherGrid(
+            tasks=("second",),
+            methods=("mask_gradient_ig",),
+            evaluations=(channels,),
+            exclude=(Exclusion(task="second", evaluation=EvaluationChange(ablation="mean")),),
+        ),
+        FurtherGrid(tasks=("toy",), seeds=(1, 7)),
+    )
+    library = FakeLibrary(
+        a_task(), a_task("second"), a_method(), a_method("mask_gradient_ig"), a_method("random")
+    )
+    before = expand(loaded(alone), library)
+    with pytest.raises(HarnessError, match=r"exclude\.0 leaves out nothing"):
+        expand(loaded(replace(alone, also=grids)), library)
+    grids = (replace(grids[0], exclude=()), grids[1])
+    both = expand(loaded(replace(alone, also=grids)), library)
+    assert both.cells[: len(before.cells)] == before.cells
+    added = both.cells[len(before.cells) :]
+    assert [(cell.task.spec.name, cell.method.name, cell.seed) for cell in added] == [
+        ("second", "mask_gradient_ig", 0),
+        ("second", "mask_gradient_ig", 1),
+        ("toy", "eap", 7),  # seed 1 is in the suite's own grid
+    ]
+    by_channels = added[0].task.spec.evaluation
+    assert (by_channels.granularity, by_channels.component) == ("channel", "channels")
+    words = "granularity channel, ablation mean_training"
+    assert both.grid == before.grid | {("second", words)}
+    # Of methods that are asked for a further grid has those that can find such circuits.
+    asked = replace(alone, also=(replace(grids[0], methods=None),))
+    methods = ("acdc", "random")
+    library.specs |= {name: a_method(name) for name in methods}
+    some = expand(loaded(asked), library, Overrides(methods=methods, seeds=(0,)))
+    assert [(cell.method.name, cell.variant) for cell in some.cells] == [
+        ("acdc", ""),
+        ("random", ""),
+        ("acdc", ""),
+        ("random", ""),
+        ("random", words),
+    ]
+    with pytest.raises(HarnessError, match="acdc cannot find circuits of granularity 'channel'"):
+        expand(loaded(replace(asked, methods=("acdc",))), library)
+    alone_again = single_task(loaded(a_task()), loaded(asked), "toy").spec
+    assert alone_again.also == ()
 
 
 # ---------------------------------------------------------------- names of models

@@ -124,7 +124,7 @@ def test_what_edges_do_not_know_is_refused(
             "{ablation: shuffle, positions: all}",
             [
                 "evaluation.ablation: 'shuffle' is not one of 'interchange', 'mean', "
-                "'mean_positional', 'optimal', 'zero', 'resample'"
+                "'mean_positional', 'optimal', 'zero', 'resample', 'mean_training'"
             ],
         ),
         (

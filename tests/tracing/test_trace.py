@@ -21,6 +21,7 @@ from harness.tracing.scores import graph_scores
 from harness.tracing.target import Target, find_unit, part_target, score_target, single_logit
 from harness.tracing.trace import PromptTrace, trace
 
+pytestmark = pytest.mark.matrix
 every_architecture = pytest.mark.parametrize("name", of_names())
 everything = pytest.mark.parametrize(
     ("name", "code"),

@@ -3,6 +3,7 @@
     interchange      the writer's output on the corrupted prompt
     resample         its output on another clean prompt of the same length
     mean             its mean output over clean prompts and their positions
+    mean_training    the same over prompts that the model was trained on
     mean_positional  its mean output over clean prompts at the same position
     optimal          a constant learned to cost least, see `harness.circuits.edges.optimal`
     zero             nothing
@@ -25,6 +26,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from harness.circuits.background import Prompts
+from harness.circuits.baseline import Baseline
 from harness.circuits.edges.graph import Graph
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
@@ -76,13 +79,21 @@ def input_writers(model: Transformer, tokens: Tensor, inputs: Inputs) -> Tensor:
 
 
 @torch.no_grad()
-def collect(model: Transformer, tokens: Tensor, inputs: Inputs = "token") -> Activations:
-    """Run the plain model on tokens [B, T] and keep what every writer wrote. Cost: one forward."""
-    x = model.start(tokens)
+def collect(
+    model: Transformer,
+    tokens: Tensor,
+    inputs: Inputs = "token",
+    lengths: Tensor | None = None,
+) -> Activations:
+    """Run the plain model on tokens [B, T] and keep what every writer wrote. Cost: one forward.
+
+    `lengths`: as in `Transformer.stream`.
+    """
+    x, padding = model.start(tokens), model.padding(tokens, lengths)
     heads, mlps, streams = [], [], []
     for block in model.layers():
         streams.append(x)
-        heads.append(block.heads(x))
+        heads.append(block.heads(x, padding))
         after = x + block.add_attention(block.project(heads[-1]))
         streams.append(x if model.config.parallel else after)
         mlps.append(block.mlp(streams[-1]))
@@ -134,6 +145,36 @@ class Constants:
     def tensors(self) -> tuple[Tensor, ...]:
         """The inputs', then all heads', then all MLPs'."""
         return (self.inputs, *self.heads, *self.mlps)
+
+    @classmethod
+    def of_baseline(cls, model: Transformer, graph: Graph, baseline: Baseline) -> Constants:
+        """Inverse of `flat`, in the model's precision.
+
+        Raises `HarnessError` if they are those of another model or of other writers.
+        """
+        layers, values = model.config.n_layers, baseline.values.to(model.embedding)
+        heads, D = model.config.n_heads * model.config.d_head, model.config.d_model
+        widths = [graph.n_inputs * D, *[heads] * layers, *[D] * (layers * graph.mlps)]
+        if values.shape[-1] != sum(widths):
+            raise HarnessError(
+                f"the circuit has {values.shape[-1]} constants that dropped edges carry, and the "
+                f"writers of this model need {sum(widths)}: it is a circuit of another model, or "
+                "was found with other `inputs`"
+            )
+        first, *parts = values[None].split(widths, -1)
+        written = first.unflatten(-1, (graph.n_inputs, D)).permute(2, 0, 1, 3)
+        nothing = values.new_zeros(1, len(values), D)
+        return cls(
+            written,
+            tuple(z.unflatten(-1, (model.config.n_heads, -1)) for z in parts[:layers]),
+            tuple(parts[layers:]) if graph.mlps else (nothing,) * layers,
+        )
+
+    def flat(self, graph: Graph) -> Tensor:
+        """As one row for each position [P, N]: the inputs', then all heads', then all MLPs'."""
+        written = self.inputs.permute(1, 2, 0, 3).flatten(2)
+        mlps = self.mlps if graph.mlps else ()
+        return torch.cat([written, *(z.flatten(2) for z in self.heads), *mlps], -1)[0]
 
     @classmethod
     def zero(cls, model: Transformer, graph: Graph) -> Constants:
@@ -194,9 +235,9 @@ def _start(model: Transformer, inputs: Inputs, batch: Batch, written: Tensor) ->
 class EdgeCounterfactuals:
     """Makes the counterfactual of each batch under one ablation.
 
-    `mean_over` are the batches whose clean prompts give the means (needed for means only);
-    `constants` are those of `optimal`; `notes` are numbers about how they were found, for the
-    record. Raises `HarnessError` if an ablation lacks what it needs.
+    `mean_over` are the batches whose clean prompts give the means of `mean*`; `constants` are those
+    of `optimal`, `baseline` has those of `mean_training`; `notes` are numbers about how they were
+    found, for the record. Raises `HarnessError` if an ablation lacks what it needs.
     """
 
     def __init__(
@@ -208,10 +249,11 @@ class EdgeCounterfactuals:
         mean_over: Iterable[Batch] = (),
         head_bias: HeadBias = "unattached",
         constants: Constants | None = None,
+        baseline: Baseline | None = None,
         notes: Mapping[str, float] | None = None,
     ) -> None:
         self.model, self.inputs, self.ablation = model, graph.inputs, ablation
-        self.notes = dict(notes or {})
+        self.notes, self.baseline = dict(notes or {}), baseline
         self._without_bias = ablation == "zero" and head_bias == "shared"
         if ablation == "zero" and head_bias == "folded" and model.config.attention_sink:
             raise HarnessError(
@@ -224,7 +266,8 @@ class EdgeCounterfactuals:
             self._constants = Constants.value_biases(model, graph)
         if ablation in ("mean", "mean_positional"):
             positional = ablation == "mean_positional"
-            self._constants = writer_means(model, mean_over, self.inputs, positional=positional)
+            prompts = ((batch.clean, None) for batch in mean_over)
+            self._constants = writer_means(model, prompts, self.inputs, positional=positional)
         if ablation == "optimal":
             if constants is None:
                 raise HarnessError(
@@ -232,6 +275,8 @@ class EdgeCounterfactuals:
                     "harness.circuits.edges.optimal.learn_constants"
                 )
             self._constants = constants
+        if baseline is not None:
+            self._constants = Constants.of_baseline(model, graph, baseline)
 
     @torch.no_grad()
     def of(self, batch: Batch) -> Activations:
@@ -263,20 +308,26 @@ def _others(batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def writer_means(
-    model: Transformer, batches: Iterable[Batch], inputs: Inputs, *, positional: bool = False
+    model: Transformer, prompts: Iterable[Prompts], inputs: Inputs, *, positional: bool = False
 ) -> Constants:
-    """Mean of every writer over clean prompts (and positions), summed in float64.
+    """Mean of every writer over prompts (and positions), summed in float64.
 
     One position where all positions share a mean, else as many as the longest prompt has.
     Raises `HarnessError` without prompts.
     """
     total: list[Tensor] = []
     count = torch.zeros(0)
-    for batch in batches:
-        run = collect(model, batch.clean, inputs)
-        sums = [x.double().sum(0) for x in (*run.inputs, *run.heads, *run.mlps)]
+    for tokens, lengths in prompts:
+        seen = torch.full((tokens.shape[1],), float(len(tokens)))
+        run = collect(model, tokens, inputs, lengths)
+        values = [x.double() for x in (*run.inputs, *run.heads, *run.mlps)]
+        if lengths is not None:
+            real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+            values = [x.where(real.view(*real.shape, *[1] * (x.ndim - 2)), 0) for x in values]
+            seen = real.sum(0).float().cpu()
+        sums = [x.sum(0) for x in values]
         total = sums if not total else [_longer(a, b) for a, b in zip(total, sums, strict=True)]
-        count = _longer(count, torch.full((batch.clean.shape[1],), float(len(batch))))
+        count = _longer(count, seen)
     if not total:
         raise HarnessError("the means that dropped edges carry need prompts to be taken over")
     if not positional:

@@ -101,7 +101,8 @@ def learn_constants(
     objective = _Objective(patched, "squared_error" if metric == "squared_error" else "kl")
     state = np.random.SeedSequence([seed, _STREAM]).generate_state(2)
     training, judging = (torch.Generator().manual_seed(int(one)) for one in state)
-    means = writer_means(patched.model, batches, patched.graph.inputs)
+    prompts = ((batch.clean, None) for batch in batches)
+    means = writer_means(patched.model, prompts, patched.graph.inputs)
     learned = _train(objective, means, batches, training, steps)
     shares = (torch.arange(MASKS) + 0.5) / MASKS
     masks = random_masks(patched.graph, shares, judging)

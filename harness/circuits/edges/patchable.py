@@ -9,7 +9,9 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals
+from harness.circuits.background import Background, prompts_of, required
+from harness.circuits.baseline import Baseline
+from harness.circuits.edges.counterfactuals import Activations, EdgeCounterfactuals, writer_means
 from harness.circuits.edges.gradients import Loss, edge_scores, gradient_run, writer_differences
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.info import NO_SPARSITY
@@ -19,6 +21,7 @@ from harness.circuits.edges.patched.forward import PatchedModel
 from harness.circuits.edges.positions import Positions
 from harness.circuits.edges.space import EdgeSpace
 from harness.circuits.edges.ungroup import ungrouped_model
+from harness.circuits.patchable import TRAINING_MEANS
 from harness.datasets.batch import Batch
 from harness.datasets.pairs import PromptPairs
 from harness.errors import HarnessError
@@ -33,11 +36,12 @@ class EdgeModel:
 
     `patched` and `graph` are for methods that need to know what an edge is. Raises `HarnessError`
     for models with activation sparsity. A bigram table is no edge: its rows are those of the clean
-    tokens under every mask.
+    tokens under every mask. `background` gives means over what the model was trained on.
     """
 
     model: Transformer
     graph: Graph
+    background: Background | Baseline | None = None
 
     def __post_init__(self) -> None:
         if self.model.config.activation_sparsity is not None:
@@ -56,7 +60,15 @@ class EdgeModel:
     def counterfactuals(
         self, choices: Evaluation, pairs: Sequence[Batch], seed: int
     ) -> EdgeCounterfactuals:
-        """What dropped edges carry; means and learned constants are those of the pairs."""
+        """What dropped edges carry; means and learned constants are those of the pairs.
+
+        Those of `mean_training` are means over the background, or a file's. Raises `HarnessError`
+        where there are none.
+        """
+        if choices.ablation == TRAINING_MEANS:
+            return EdgeCounterfactuals(
+                self.model, self.graph, TRAINING_MEANS, baseline=self._training_means()
+            )
         if choices.ablation == "optimal":
             learned = learn_constants(self.patched, pairs, seed, choices.metric)
             return EdgeCounterfactuals(
@@ -73,6 +85,15 @@ class EdgeModel:
             mean_over=pairs,
             head_bias=choices.head_bias,
         )
+
+    def _training_means(self) -> Baseline:
+        stored = self.background
+        if isinstance(stored, Baseline) and stored.ablation == TRAINING_MEANS:
+            return stored
+        background = required(stored)
+        prompts = prompts_of(background, self.model.embedding.device)
+        means = writer_means(self.model, prompts, self.graph.inputs)
+        return Baseline(TRAINING_MEANS, means.flat(self.graph), background.described())
 
     def logits(self, batch: Batch, masks: Tensor, counterfactual: Activations) -> Tensor:
         """Logits [S, B, P, V] under masks [S, E]; nodes that no mask needs are not run."""
@@ -121,7 +142,12 @@ def activation_numbers(config: TransformerConfig, tokens: int) -> int:
     return tokens * (heads + (3 * config.n_layers + 3) * config.d_model)
 
 
-def patchable(model: Transformer, choices: Evaluation, pairs: Sequence[PromptPairs]) -> EdgeModel:
+def patchable(
+    model: Transformer,
+    choices: Evaluation,
+    pairs: Sequence[PromptPairs],
+    background: Background | Baseline | None = None,
+) -> EdgeModel:
     """The edges of a model under a task's choices.
 
     Where each query head has key and value edges of its own, the model is one in which no head
@@ -129,7 +155,7 @@ def patchable(model: Transformer, choices: Evaluation, pairs: Sequence[PromptPai
     """
     if choices.key_value_edges == "per_head":
         model = ungrouped_model(model)
-    return EdgeModel(model, _graph(model.config, choices, pairs))
+    return EdgeModel(model, _graph(model.config, choices, pairs), background)
 
 
 def _graph(config: TransformerConfig, choices: Evaluation, pairs: Sequence[PromptPairs]) -> Graph:

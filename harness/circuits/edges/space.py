@@ -143,6 +143,12 @@ class EdgeSpace:
         return self.flat(torch.rand(self.graph.allowed.shape, generator=generator, dtype=dtype))
 
     # ------------------------------------------------------------ files
+    def fits_constants(self, count: int, d_model: int) -> bool:
+        """Whether heads of some width would give `count` numbers that all writers write."""
+        graph = self.graph
+        heads = count - (graph.n_inputs + graph.n_layers * graph.mlps) * d_model
+        return heads > 0 and heads % (graph.n_layers * graph.n_heads) == 0
+
     def header(self) -> dict[str, Any]:
         """The graph as plain data; of positions and MLPs only where these are unusual."""
         fields = asdict(self.graph)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from harness.circuits.background import Prompts
 from harness.circuits.baseline import Baseline
 from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.space import GatedSpace
@@ -27,9 +28,6 @@ from harness.spec.types import Ablation
 
 Codes = Mapping[str, Code]
 """The code of each gated site by the site's name, in order of computation."""
-
-Prompts = tuple[Tensor, Tensor | None]
-"""Tokens [B, T] and, where these are padded on the right, lengths [B]."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.circuits.background import Background
+from harness.circuits.background import Background, prompts_of, required
 from harness.circuits.baseline import Baseline
 from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.counterfactuals import (
@@ -77,23 +77,9 @@ class GatedModel:
 
     def _of_training(self) -> Baseline:
         """The means over the training data."""
-        if self.background is None or isinstance(self.background, Baseline):
-            raise HarnessError(
-                "ablation 'mean_training' takes means over what the model was trained on, and of "
-                "this model that is not known: choose `ablation: mean` (over discovery pairs), "
-                "train the model from a spec, or give a circuit file that has the means"
-            )
-        device = self.model.embedding.device
-        prompts = self.background.prompts()
-        values = means(
-            self.model,
-            self.codes,
-            (
-                (torch.from_numpy(tokens).to(device), torch.from_numpy(lengths).to(device))
-                for tokens, lengths in prompts
-            ),
-        )
-        return Baseline(TRAINING_MEANS, values, self.background.described())
+        background = required(self.background)
+        values = means(self.model, self.codes, prompts_of(background, self.model.embedding.device))
+        return Baseline(TRAINING_MEANS, values, background.described())
 
     @property
     def rebuilt(self) -> bool:
@@ -179,12 +165,18 @@ class GatedModel:
 
     # ------------------------------------------------------------ memory
     @cached_property
-    def _width(self) -> int:
-        return sum(site.width for site in sites(self.model.config))
+    def _numbers_of_a_token(self) -> int:
+        values = 2 * sum(site.width for site in sites(self.model.config))
+        coded = [one for one in self.space.gates if one.rest != "none"]
+        return values + sum(3 * one.size + 2 * one.width for one in coded)
 
     def numbers(self, tokens: int) -> int:
-        """The value of every site before and after its gate."""
-        return 2 * self._width * tokens
+        """The value of every site before and after its gate, and what dictionaries code.
+
+        Of a code: before its activation, after it, and gated; beside it what is decoded, and the
+        rest.
+        """
+        return self._numbers_of_a_token * tokens
 
     def counterfactual_numbers(self, tokens: int) -> int:
         """Every gated activation of a run on so many tokens."""

@@ -37,6 +37,18 @@ _PATTERN = "|".join(
 )
 
 
+def pre_tokenizer() -> Any:
+    """Return what splits code into pieces; a token is a piece or a part of one."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
 def train_bpe(
     texts: Iterable[str],
     *,
@@ -51,15 +63,10 @@ def train_bpe(
     `SEPARATOR` is the last one. They are counted `often` besides: oftener than what the last
     entries stand for in `texts`. Raises `HarnessError` if not all of them are single tokens.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=entries - 1,
@@ -91,7 +98,7 @@ def _repeated(text: str, often: int) -> str:
     return f"{text} x\n" * often if text.isspace() else f"{text}\n" * often
 
 
-def save_bpe(tokenizer: Any, path: Path) -> None:
+def save_tokenizer(tokenizer: Any, path: Path) -> None:
     """Write a `tokenizer.json`, the same bytes for the same tokenizer."""
     document = json.loads(tokenizer.to_str())
     write(path, f"{json.dumps(document, ensure_ascii=False, indent=0)}\n".encode())

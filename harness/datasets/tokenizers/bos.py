@@ -72,9 +72,17 @@ def _own(tokenizer: Any, path: Path, advice: str) -> int | None:
 
 
 def _put_before(tokenizer: Any, path: Path) -> list[int]:
-    """The ids that come before those of a text; which text does not matter if it has tokens."""
+    """The ids that come before those of a text; which text does not matter if it has tokens.
+
+    A text that the file refuses, as one of whole words does unknown ones, is none.
+    """
+    refusal: HarnessError | None = None
     for text in _texts(tokenizer):
-        plain = tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            plain = tokenizer.encode(text, add_special_tokens=False).ids
+        except HarnessError as error:
+            refusal = refusal or error
+            continue
         if not plain:
             continue
         whole = tokenizer.encode(text, add_special_tokens=True)
@@ -86,7 +94,7 @@ def _put_before(tokenizer: Any, path: Path) -> list[int]:
             )
         before: list[int] = whole.ids[: inside[0]]
         return before
-    raise HarnessError(
+    raise refusal or HarnessError(
         f"tokenizer file {path} has no tokens for any text, so its BOS cannot be told; name it in "
         "`bos`, or set `bos: false`"
     )

@@ -9,6 +9,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from harness.errors import HarnessError
+from harness.models.loading.weight_sparse.sparse_tensors import (
+    PLACES,
+    VALUES,
+    require_parts,
+    sparse_shapes,
+)
 from harness.spec.printable import printable
 
 LONGEST_HEADER = 2**24
@@ -17,11 +23,15 @@ LONGEST_HEADER = 2**24
 
 @dataclass(frozen=True)
 class Stored:
-    """The file, shape and precision (in safetensors' words) of a tensor on disk."""
+    """The file, shape and precision (in safetensors' words) of a tensor on disk.
+
+    `sparse`: whether the file holds its entries that are not zero, and their places.
+    """
 
     file: Path
     shape: tuple[int, ...]
     kind: str
+    sparse: bool = False
 
 
 def stored_tensors(
@@ -61,12 +71,29 @@ def _contents(path: Path) -> dict[str, Stored]:
             )
         with safe_open(path, framework="np") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
-            return {
-                name: Stored(path, tuple(one.get_shape()), one.get_dtype())
-                for name, one in slices.items()
+            parts = {
+                name: (tuple(one.get_shape()), str(one.get_dtype())) for name, one in slices.items()
             }
+            metadata = tensors.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise HarnessError(f"{path}: not a safetensors file: {error}") from error
+    return _whole(parts, sparse_shapes(metadata, path), path)
+
+
+def _whole(
+    parts: Mapping[str, tuple[tuple[int, ...], str]],
+    shapes: Mapping[str, tuple[int, ...]],
+    path: Path,
+) -> dict[str, Stored]:
+    """A file's tensors: those stored as they are, and those stored in parts by their shapes."""
+    stored = {}
+    for name, shape in shapes.items():
+        try:
+            stored[name] = Stored(path, shape, require_parts(name, shape, parts), sparse=True)
+        except HarnessError as error:
+            raise HarnessError(f"{path}: {error}") from error
+    used = {f"{name}{part}" for name in shapes for part in (VALUES, PLACES)}
+    return stored | {name: Stored(path, *one) for name, one in parts.items() if name not in used}
 
 
 def _cut(name: str) -> str:

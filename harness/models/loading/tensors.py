@@ -13,7 +13,9 @@ from harness.errors import HarnessError
 from harness.models.loading.stored import Stored
 from harness.models.loading.translation import TensorSource, Translation, check_fit, misfit
 from harness.models.loading.weight_sparse.pickled import pickled_state
+from harness.models.loading.weight_sparse.sparse_tensors import PLACES, VALUES, dense
 from harness.models.transformer import Transformer
+from harness.spec.printable import printable
 
 _DTYPES = {
     "F64": torch.float64,
@@ -43,15 +45,21 @@ class TensorFiles(Mapping[str, Stored]):
 
         Raises `HarnessError` if the file is no longer what its header was.
         """
-        path = self._stored[name].file
+        stored = self._stored[name]
+        path = stored.file
         if path.suffix == ".pt":
             return _of_state(path, name)
         try:
             with safe_open(path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
+                if not stored.sparse:
+                    tensor: Tensor = file.get_tensor(name)
+                    return tensor
+                parts = [file.get_tensor(f"{name}{part}") for part in (VALUES, PLACES)]
+            return dense(parts[0], parts[1], stored.shape)
         except (SafetensorError, OSError) as error:
             raise HarnessError(f"{path}: cannot be read: {error}") from error
-        return tensor
+        except ValueError as error:
+            raise HarnessError(f"{path}: {printable(name[:80])} is damaged: {error}") from error
 
     def dtype(self, names: Iterable[str]) -> torch.dtype:
         """The precision that holds all these tensors without loss."""

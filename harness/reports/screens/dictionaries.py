@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.reports.text import grid
@@ -45,6 +45,26 @@ def dictionaries_text(report: Mapping[str, Any]) -> str:
     if lines_by_position := _by_position(report):
         lines += ["", "L0 by position:", *lines_by_position]
     return "\n".join(lines)
+
+
+def comparison_text(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Reports of several specs in one table: each site of each, then all sites at once."""
+    rows: list[list[str]] = []
+    for report in reports:
+        name, empty = report["dictionary"], [""] * 6
+        rows += [[name, *_row(one)] for one in report["sites"]]
+        whole = _behaviour(report["spliced"])
+        rows.append([name, "all at once", f"{report['l0']:.1f}", *empty, "", *whole, ""])
+    models = {(one["model"], one["model_id"]): one for one in reports}
+    for (name, _), report in models.items():
+        plain = _behaviour(report["model_behaviour"])
+        rows.append([f"model {name}", "", "", *[""] * 7, *plain, ""])
+    heads = [
+        f"{report['dictionary']} ({report['dictionary_id'][:12]}): of {report['model']} on "
+        f"{report['task']}; {report['prompts']:,} held-out prompts, {report['tokens']:,} tokens"
+        for report in reports
+    ]
+    return "\n".join([*heads, "", grid(["dictionary", *_HEAD], rows, "github")])
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:

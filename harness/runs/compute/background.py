@@ -57,7 +57,13 @@ def keep_means(cell: Cell, baseline: Baseline | None) -> None:
 
 def _means_of(cell: Cell) -> list[Baseline]:
     choices = cell.task.spec.evaluation
-    elements = choices.granularity, choices.component, cell.identity.get("dictionary")
+    elements = (
+        choices.granularity,
+        choices.component,
+        choices.inputs,
+        choices.key_value_edges,
+        cell.identity.get("dictionary"),
+    )
     return _MEANS.of((cell.model_id, cell.runtime, elements), list)
 
 

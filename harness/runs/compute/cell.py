@@ -227,6 +227,8 @@ def _stored_circuit(
         "cut_from": origin or cut_from(discovery, one.n, space.unit),
         "scores": ADDITIVE if discovery.additive else RANKS,
     }
+    if cell.dictionaries is not None:
+        source["dictionary"] = cell.dictionaries.name
     circuit = Circuit(space, one.kept, scores, test.model.config.d_model, source)
     baseline = baseline_of(test.counterfactuals)
     return (

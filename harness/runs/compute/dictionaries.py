@@ -10,17 +10,19 @@ import torch
 from harness.datasets.classes import classes_of
 from harness.datasets.locate import locate
 from harness.datasets.open import open_data
-from harness.datasets.pairs import TaskData
+from harness.datasets.pairs import Objective, TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
+from harness.dictionaries.training.chance import random_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.errors import HarnessError
 from harness.models.transformer import Transformer
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, write_note
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
-from harness.spec.types import LoadDictionary, TrainDictionary
+from harness.spec.types import LoadDictionary, RandomDictionary, TrainDictionary
 
 
 def dictionaries_of(
@@ -65,9 +67,11 @@ def obtain_dictionaries(
     Trained ones are trained under a lock, with checkpoints from which an interrupted training
     resumes. Raises `HarnessError` for files that are no dictionaries or do not fit the model.
     """
-    spec, store = planned.loaded.spec, models.dictionaries
+    spec, store, folder = planned.loaded.spec, models.dictionaries, planned.loaded.folder
     if isinstance(spec, LoadDictionary):
-        read = load_dictionaries(locate(spec.path, planned.loaded.folder), spec.format)
+        read = load_dictionaries(locate(spec.path, folder), spec.format)
+    elif isinstance(spec, TrainDictionary) and spec.weights is not None:
+        read = load_dictionaries(weights_folder(spec, folder), "harness")
     else:
         with store.lock(planned.id):
             if store.exists(planned.id):
@@ -82,7 +86,7 @@ def obtain_dictionaries(
 
 def _train(
     planned: PlannedDictionaries,
-    spec: TrainDictionary,
+    spec: TrainDictionary | RandomDictionary,
     data: TaskData,
     model: Transformer,
     store: ModelStore,
@@ -90,17 +94,23 @@ def _train(
 ) -> None:
     log(f"training dictionaries {planned.name} [{planned.id[:12]}]")
     began = time.perf_counter()
-    trainer = DictionaryTrainer(
-        _in_single(model),
-        spec,
-        data,
-        data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
-        scratch=store.scratch(planned.id),
-        log=log,
-        # Prompts whose answers are classes have no next token; others are the same tokens.
-        objective="answer" if classes_of(data) else "next_token",
-    )
-    dictionaries, history = trainer.run()
+    single = _in_single(model)
+    # Prompts whose answers are classes have no next token; others are the same tokens.
+    objective: Objective = "answer" if classes_of(data) else "next_token"
+    history: list[dict[str, float]] = []
+    if isinstance(spec, RandomDictionary):
+        dictionaries = random_dictionaries(single, spec, data, objective)
+    else:
+        trainer = DictionaryTrainer(
+            single,
+            spec,
+            data,
+            data.pairs("validation", VALIDATION_PAIRS, spec.training.seed, at_most=True),
+            scratch=store.scratch(planned.id),
+            log=log,
+            objective=objective,
+        )
+        dictionaries, history = trainer.run()
     seconds = time.perf_counter() - began
     folder = store.draft(planned.id)
     save_dictionaries(dictionaries, folder)

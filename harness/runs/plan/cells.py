@@ -229,6 +229,12 @@ def _dictionaries(
 
 def check_files(cell: Cell) -> None:
     """Refuse to compute a cell whose files have changed since its id was made."""
+    if _files_changed(cell):
+        raise HarnessError("a file of the task or model changed since the run was planned; rerun")
+
+
+def _files_changed(cell: Cell) -> bool:
+    """Whether a file of the task, the model or the dictionaries is another one than then."""
     from harness.datasets.open import content_digests
 
     changed = dict(content_digests(cell.task)) != cell.identity["task"]["files"]
@@ -241,8 +247,9 @@ def check_files(cell: Cell) -> None:
         changed |= weight_digests(cell.model, cell.model_folder) != weights
     if cell.dictionaries is not None:
         changed |= cell.dictionaries.files_changed()
-    if changed:
-        raise HarnessError("a file of the task or model changed since the run was planned; rerun")
+        if cell.dictionaries.trains:  # on the prompts of what may be another task
+            changed |= _files_changed(cell.dictionaries.cell)
+    return bool(changed)
 
 
 def minor_version(package: str) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from harness.discovery.refusals import granularity_problem, per_token_problem
 from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
 from harness.runs.plan.control_searches import control_cell
@@ -19,7 +20,7 @@ from harness.runs.plan.unable import refuse_unable
 from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
-from harness.spec.types import ControlSearch, Method, Model, Runtime, Suite, Task
+from harness.spec.types import ControlSearch, Evaluation, Method, Model, Runtime, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,49 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
     bad grid.
     """
     overrides = overrides or Overrides()
-    spec = suite.spec
+    whole = _Expanded({}, {}, {}, [])
+    for place, spec in enumerate(suite.spec.grids):
+        _expand_grid(replace(suite, spec=spec), library, overrides, whole, is_further=place > 0)
+    if not whole.cells:
+        raise _no_cells(suite.spec.name, whole.skipped)
+    refuse_unable(whole.cells.values())
+    refuse_unfit(whole.cells.values())
+    return Plan(
+        suite.spec.name,
+        tuple(whole.cells.values()),
+        frozenset(whole.grid),
+        tuple(dict.fromkeys(whole.skipped)),
+    )
+
+
+@dataclass
+class _Expanded:
+    """What the grids of a suite come to: cells by id and by place, and (task, variant)."""
+
+    cells: dict[str, Cell]
+    points: dict[tuple[str, str, str, str, int], Cell]
+    grid: dict[tuple[str, str], None]
+    skipped: list[Skipped]
+
+
+def _expand_grid(
+    suite: Loaded[Suite],
+    library: Library,
+    overrides: Overrides,
+    whole: _Expanded,
+    *,
+    is_further: bool,
+) -> None:
+    """Add the cells of one grid; of methods that were asked for, a further one has the able."""
+    spec, cells = suite.spec, whole.cells
     methods = _methods(spec, library, overrides, suite.folder)
     seeds = overrides.seeds if overrides.seeds is not None else spec.seeds
     searches = overrides.control_searches
     searches = spec.control_searches if searches is None else searches
-    cells: dict[str, Cell] = {}
-    points: dict[tuple[str, str, str, str, int], Cell] = {}
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
     varied_tasks = {ref: _varied(task, suite, library) for ref, task in tasks.items()}
     refuse_idle_exclusions(spec, varied_tasks)
-    skipped: list[Skipped] = []
+    chosen = is_further and overrides.methods is not None
     for task_ref, task in tasks.items():
         for model_ref, source in _models(task, spec, library, suite.folder):
             grid = [
@@ -83,13 +116,14 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
                     varied_tasks[task_ref], methods, seeds
                 )
                 if not excluded(spec, task_ref, model_ref, method.name, varied.spec.evaluation)
+                and not (chosen and _unable(method, varied.spec.evaluation))
             ]
             if not grid:
                 continue
             if spec.skip_missing and (
                 needs := missing_files(task, source.spec, source.folder, source.trained_on)
             ):
-                skipped.append(Skipped(task.spec.name, source.name, needs))
+                whole.skipped.append(Skipped(task.spec.name, source.name, needs))
                 continue
             runtime = _runtime(spec.runtime, overrides, source.spec)
             for variant, varied, method, role, seed in grid:
@@ -98,16 +132,16 @@ def expand(suite: Loaded[Suite], library: Library, overrides: Overrides | None =
                 repeated = searches if role == "method" else ()
                 for cell in (host, *(control_cell(host, source, one) for one in repeated)):
                     _refuse_twin(cells.get(cell.id), cell)
-                    _refuse_namesake(points.setdefault(cell.place, cell), cell)
+                    _refuse_namesake(whole.points.setdefault(cell.place, cell), cell)
                     cells[cell.id] = cell
-    if not cells:
-        raise _no_cells(spec.name, skipped)
-    refuse_unable(cells.values())
-    refuse_unfit(cells.values())
-    places = {
-        (varied.spec.name, variant) for group in varied_tasks.values() for variant, varied in group
-    }
-    return Plan(spec.name, tuple(cells.values()), frozenset(places), tuple(skipped))
+    for group in varied_tasks.values():
+        whole.grid |= {(varied.spec.name, variant): None for variant, varied in group}
+
+
+def _unable(method: Method, choices: Evaluation) -> bool:
+    """Whether a method does not know the elements or positions that circuits are made of."""
+    problem = granularity_problem([method.kind], choices.granularity)
+    return bool(problem or (choices.positions == "per_token" and per_token_problem([method.kind])))
 
 
 def _varied(
@@ -142,6 +176,7 @@ def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Load
         models=(),
         evaluations=(),
         exclude=(),
+        also=(),
     )
     return replace(grid, spec=spec)
 

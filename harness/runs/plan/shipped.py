@@ -1,7 +1,8 @@
-"""Weights that lie beside the spec that they were trained from, in the form of `harness train`.
+"""Weights that lie beside the spec that they were trained from.
 
-The folder holds `config.json`, `model.safetensors`, `training.json` (what was trained, on what,
-how it went and how good it is), a card, and `manifest.json` with the digests of all of them.
+The folder, as `harness train` and `harness dictionary` write it, holds the weights,
+`training.json` (what was trained, on what, how it went and how good it is), a card, and
+`manifest.json` with the digests of all of them.
 """
 
 from __future__ import annotations
@@ -16,32 +17,36 @@ from harness.datasets.corpus.open import STANDARD_LIBRARY
 from harness.datasets.locate import locate
 from harness.errors import HarnessError, NotFound
 from harness.runs.store.sealed import MANIFEST, SealedFolder
-from harness.spec.types import TrainModel
+from harness.spec.types import TrainDictionary, TrainModel
 
 TRAINING = "training.json"
 _SHOWN = 4  # differences in a message
 
 
-def weights_folder(spec: TrainModel, folder: Path) -> Path:
+def weights_folder(spec: TrainModel | TrainDictionary, folder: Path) -> Path:
     """The folder of a spec's weights; `folder` is that of the spec. `NotFound` if there is none."""
     assert spec.weights is not None
     try:
         return locate(spec.weights, folder)
     except NotFound as error:
-        raise NotFound(
-            f"{error}; `harness train MODEL --output {spec.weights}` trains these weights"
-        ) from error
+        command = f"{_command(spec)} --output {spec.weights}"
+        raise NotFound(f"{error}; `{command}` trains these weights") from error
 
 
-def shipped_weights(spec: TrainModel, folder: Path) -> SealedFolder:
+def shipped_weights(spec: TrainModel | TrainDictionary, folder: Path) -> SealedFolder:
     """The folder for reading; what is not as it was published raises `StoreCorrupt`."""
-    place = weights_folder(spec, folder)
+    place, command = weights_folder(spec, folder), f"{_command(spec)} --output FOLDER"
     if not (place / MANIFEST).is_file():
         raise NotFound(
-            f"needs {place / MANIFEST}, which is not there; `weights` is a folder that `harness "
-            "train MODEL --output FOLDER` wrote (other checkpoints are models of `kind: load`)"
+            f"needs {place / MANIFEST}, which is not there; `weights` is a folder that `{command}` "
+            "wrote (what others made is read by specs of `kind: load`)"
         )
-    return SealedFolder(place, "copy it again, or train the model anew with `harness train`")
+    return SealedFolder(place, f"copy it again, or train anew with `{command}`")
+
+
+def _command(spec: TrainModel | TrainDictionary) -> str:
+    """The command that trains the weights of a spec."""
+    return "harness train MODEL" if isinstance(spec, TrainModel) else "harness dictionary NAME"
 
 
 def recipe(model_part: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,12 +66,22 @@ def refuse_other_spec(
     `model_part` and `training`: identities of the spec and of its data. Raises `HarnessError`
     naming the keys that differ, `StoreCorrupt` for a damaged folder.
     """
-    sealed = shipped_weights(spec, folder)
-    for name, digest in model_part["weights"].items():
+    refuse_other_recipe(
+        shipped_weights(spec, folder), model_part["weights"], recipe(model_part, training)
+    )
+
+
+def refuse_other_recipe(
+    sealed: SealedFolder, digests: Mapping[str, str], own: Mapping[str, Any]
+) -> None:
+    """Refuse a folder whose training.json says anything else than a spec's `own` recipe.
+
+    `digests`: those of its weights as they are now. Raises as `refuse_other_spec`.
+    """
+    for name, digest in digests.items():
         if sealed.digests.get(name) != digest:
             sealed.path(name)  # says what is wrong with it
     note = sealed.json(TRAINING)
-    own = recipe(model_part, training)
     stored = {name: note.get(name) for name in own} if isinstance(note, dict) else {}
     different = list(_differences(_anywhere(stored), _anywhere(own), ""))
     if not different:
@@ -75,13 +90,13 @@ def refuse_other_spec(
     raise HarnessError(
         f"weights: {sealed.folder / TRAINING} says that they were trained from another spec: "
         f"{'; '.join(different[:_SHOWN])}{more}. Undo these changes, leave `weights` out to train "
-        "anew, or train weights of this spec with `harness train`"
+        "anew, or train weights of this spec with `--output`"
     )
 
 
-def _anywhere(recipe: dict[str, Any]) -> dict[str, Any]:
+def _anywhere(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without the digest of the standard library, which every Python has another of."""
-    copy: dict[str, Any] = deepcopy(recipe)
+    copy: dict[str, Any] = deepcopy(dict(recipe))
     content = (copy.get("trained_on") or {}).get("corpus", {}).get("content", {})
     content.pop(STANDARD_LIBRARY, None)
     return copy

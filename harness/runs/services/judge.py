@@ -36,9 +36,11 @@ from harness.runs.services.exclusion import exclusion
 from harness.runs.services.lookup import NamedCircuit, evaluation_of
 from harness.runs.services.overlap import overlap_with
 from harness.runs.store.models import ModelStore
+from harness.spec.granularity import DICTIONARIES, granularity
+from harness.spec.identity import digest
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
-from harness.spec.types import Evaluation, Method, Runtime, Task, recorded
+from harness.spec.types import DictionarySpec, Evaluation, Method, Runtime, Task, recorded
 
 _LABEL = Method(name="judge", title="A named circuit", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
@@ -49,7 +51,7 @@ class Request:
     """What to judge, and on what. `pairs` and `seed` default to those of the task or the cell.
 
     `task` has the model; the prompts, the metric and the choices are those of `on`, else of
-    `task`.
+    `task`. `dictionary`: that of a circuit of features, where the task's own evaluation names none.
     """
 
     named: NamedCircuit
@@ -57,6 +59,7 @@ class Request:
     source: ModelSource
     runtime: Runtime
     on: Loaded[Task] | None = None
+    dictionary: Loaded[DictionarySpec] | None = None
     split: str = "test"
     against: tuple[NamedCircuit, ...] = ()
     tests: tuple[str, ...] = TESTS
@@ -120,6 +123,7 @@ def prepared_for(
     cell, choices = cell_of(request)
     use_runtime(cell.runtime)
     _compare_models(request, cell, log)
+    _compare_dictionaries(request, cell)
     data = _data(request, cell)
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
@@ -208,8 +212,35 @@ def cell_of(request: Request) -> tuple[Cell, Evaluation]:
             test_pairs=min(choices.test_pairs, entry.limit),
             discovery_pairs=min(choices.discovery_pairs, entry.limit),
         )
-    cell = make_cell(request.task, request.source, _LABEL, "method", seed, request.runtime)
+    own = replace(request.task, dictionary=_dictionary(request, choices))
+    cell = make_cell(own, request.source, _LABEL, "method", seed, request.runtime)
     return cell, choices
+
+
+def _dictionary(request: Request, choices: Evaluation) -> Loaded[DictionarySpec] | None:
+    """The dictionaries that circuits are made of under the choices."""
+    if DICTIONARIES not in granularity(choices.granularity).capabilities:
+        return None
+    loaded = request.dictionary or request.measured.dictionary
+    if loaded is None:
+        raise HarnessError(
+            f"{request.named.name} is a circuit of features and does not say of which "
+            "dictionaries: name their spec with --dictionary"
+        )
+    return loaded
+
+
+def _compare_dictionaries(request: Request, cell: Cell) -> None:
+    """Refuse features of other dictionaries than those that the circuit was found with."""
+    entry = request.named.entry
+    stored = None if entry is None else entry.identity.get("dictionary")
+    if cell.dictionaries is None or stored is None or digest(stored) == cell.dictionaries.id:
+        return
+    raise HarnessError(
+        f"{request.named.name} was found with dictionaries [{digest(stored)[:12]}], and "
+        f"{cell.dictionaries.name} is now [{cell.dictionaries.id[:12]}]: its spec, its runtime or "
+        "its model changed. Run the cell again, or name the dictionaries with --dictionary"
+    )
 
 
 def _compare_models(request: Request, cell: Cell, log: Callable[[str], None]) -> None:

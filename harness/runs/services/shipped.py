@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from torch import Tensor
@@ -33,7 +33,7 @@ from harness.runs.store.models import ModelStore
 from harness.runs.store.sealed import SealedFolder, seal_folder
 from harness.spec.key import plain
 from harness.spec.load import Library, Loaded
-from harness.spec.types import Method, Runtime, Task, TrainModel
+from harness.spec.types import Method, Runtime, Task, TrainDictionary, TrainModel
 
 CARD = "README.md"
 TEST_PAIRS = 1000
@@ -109,19 +109,32 @@ def ship(trained: TrainedModel, output: Path) -> None:
 
     It appears whole or not at all. Raises `HarnessError` if `output` is not an empty place.
     """
-    if output.exists():
-        raise HarnessError(f"{output} is there already; remove it, or give another --output")
-    output.absolute().parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
-    try:
+
+    def fill(draft: Path) -> None:
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(trained.folder.path(name), draft / name)
         write(draft / TRAINING, json_bytes(_note(trained)))
         write(draft / CARD, card(trained).encode())
+
+    ship_folder(output, fill)
+
+
+def ship_folder(output: Path, fill: Callable[[Path], None]) -> None:
+    """Write a sealed folder with the files that `fill` puts into it, whole or not at all.
+
+    Raises `HarnessError` if `output` is there already.
+    """
+    there = HarnessError(f"{output} is there already; remove it, or give another --output")
+    if output.exists():
+        raise there
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
+    try:
+        fill(draft)
         seal_folder(draft)
         draft.chmod(0o755)
         if not publish_folder(draft, output.absolute()):
-            raise HarnessError(f"{output} is there already; remove it, or give another --output")
+            raise there
     finally:
         remove_folder(draft)
 
@@ -137,6 +150,13 @@ def _note(trained: TrainedModel) -> dict[str, Any]:
         **recipe(cell.identity["model"], trained_on),
         "quality": {name: dict(one) for name, one in trained.quality.items()},
         "seconds": trained.folder.json("timing.json")["seconds"],
+        **origin(cell),
+    }
+
+
+def origin(cell: Cell) -> dict[str, Any]:
+    """Versions, device and precision of a training: part of its note."""
+    return {
         "code": SEMANTICS_VERSION,
         "versions": {name: version(name) for name in ("torch", "numpy")},
         "device": cell.runtime.device,
@@ -182,10 +202,15 @@ def _data(cell: Cell) -> str:
 
 
 def all_shipped(library: Library) -> Iterator[SealedFolder]:
-    """The folders of weights that sound model specs of a library name."""
-    for entry in library.entries("model"):
-        if entry.issues:
-            continue
-        loaded = library.model(str(entry.path))
-        if isinstance(loaded.spec, TrainModel) and loaded.spec.weights is not None:
-            yield shipped_weights(loaded.spec, loaded.folder)
+    """The folders of weights that sound specs of models and dictionaries of a library name."""
+    every: list[Loaded[Any]] = [library.model(path) for path in _sound(library, "model")]
+    every += [library.dictionary(path) for path in _sound(library, "dictionary")]
+    for loaded in every:
+        spec = loaded.spec
+        if isinstance(spec, TrainModel | TrainDictionary) and spec.weights is not None:
+            yield shipped_weights(spec, loaded.folder)
+
+
+def _sound(library: Library, kind: Literal["model", "dictionary"]) -> list[str]:
+    """Paths of the specs of a kind that have no mistakes."""
+    return [str(entry.path) for entry in library.entries(kind) if not entry.issues]

@@ -26,6 +26,7 @@ from harness.spec.key import (
     spec_fields,
     unwrapped,
 )
+from harness.spec.schema.params import marked
 from harness.spec.types import Evaluation, Method, Model, ModelLabels, Suite, Task
 from harness.spec.types.dictionary import DictionaryLabels, DictionarySpec
 
@@ -150,12 +151,9 @@ class _Parts:
         for kind, params in by_kind.items():
             name = _about(params).name or kind
             if name not in self.definitions:
-                self.definitions[name] = self.mapping(params)
-            reference = {"$ref": f"#/$defs/{name}"}
-            yield {
-                "if": _kind_is(key, kind),
-                "then": {"properties": {"params": reference}},
-            }
+                self.definitions[name] = marked(self.mapping(params), params)
+            then = {"properties": {"params": {"$ref": f"#/$defs/{name}"}}}
+            yield {"if": _kind_is(key, kind), "then": then}
 
     # ------------------------------------------------------------ unions
     def union(self, union: Any, kinds: Kinds) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from harness.spec.key import spec_fields
 from harness.spec.schema import load_schema
 
 Schema = Mapping[str, Any]
@@ -19,13 +20,24 @@ def completed_params(
 ) -> dict[str, Any]:
     """Valid params with defaults and the types of their numbers; a plug-in's stay as they are.
 
+    Those that are younger than stored ids are left out at their default, as keys of specs are.
     `kind`: the method's or, of a task, the generator's name.
     """
     schema = _schema(spec, kind)
     if schema is None:
         return dict(params)
     keys = schema["properties"].items()
-    return {name: _typed(params.get(name, one["default"]), one) for name, one in keys}
+    completed = {name: _typed(params.get(name, one["default"]), one) for name, one in keys}
+    return {
+        name: value
+        for name, value in completed.items()
+        if not _left_out(schema["properties"][name], value)
+    }
+
+
+def _left_out(schema: Schema, value: Any) -> bool:
+    """Whether a key is younger than stored ids and has its default."""
+    return bool(schema.get("x-younger") and value == schema["default"])
 
 
 def _schema(spec: Literal["task", "method"], kind: str) -> Schema | None:
@@ -50,3 +62,11 @@ def _typed(value: Any, schema: Schema) -> Any:
         if "integer" in wanted:
             return int(value)
     return value
+
+
+def marked(mapping: dict[str, Any], params: type) -> dict[str, Any]:
+    """The schema of a class of params in which `x-younger` marks keys that are younger than ids."""
+    for name, one in spec_fields(params).items():
+        if one.key.younger:
+            mapping["properties"][name]["x-younger"] = True
+    return mapping

@@ -12,6 +12,7 @@ from harness.spec.types.dictionary import (
     DictionaryLabels,
     DictionarySpec,
     LoadDictionary,
+    RandomDictionary,
     TrainDictionary,
 )
 from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryTraining
@@ -43,7 +44,7 @@ from harness.spec.types.names import (
 )
 from harness.spec.types.scalars import DEFAULT_SHARES, SplitShares
 from harness.spec.types.sparsity import Anneal, Sparsity
-from harness.spec.types.suite import ControlSearch, Exclusion, Runtime, Suite
+from harness.spec.types.suite import ControlSearch, Exclusion, FurtherGrid, Runtime, Suite
 from harness.spec.types.task import Data, Task, TokenizerSpec
 from harness.spec.types.training import Training, TrainingTarget
 
@@ -71,6 +72,7 @@ __all__ = [
     "EvaluationChange",
     "Exclusion",
     "ExtraMeasure",
+    "FurtherGrid",
     "HeadBias",
     "Inputs",
     "KeyValueEdges",
@@ -82,6 +84,7 @@ __all__ = [
     "ModelFormat",
     "ModelLabels",
     "Objective",
+    "RandomDictionary",
     "Runtime",
     "Search",
     "Selection",

@@ -1,4 +1,4 @@
-"""Dictionaries of a model, and how they are obtained: trained or loaded."""
+"""Dictionaries of a model, and how they are obtained: trained, loaded, or drawn at random."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.spec.types.dictionary_training import DictionaryTarget, DictionaryT
 from harness.spec.types.scalars import (
     Description,
     Name,
+    SeedNumber,
     SpecVersion,
     Text,
     Title,
@@ -42,6 +43,19 @@ DictionaryModel = Annotated[
         ["small-4l-64"],
         absent=True,
         part="content",
+    ),
+]
+
+DictionarySites = Annotated[
+    tuple[SiteName, ...],
+    Key(
+        "Sites",
+        "Where dictionaries are: `attention`, `mlp` (what they write, in every layer), `a0`, "
+        "`m0` (in one), `embed`, or any site of the transformer such as `m0.hidden` and "
+        "`a0.stream`.",
+        [["attention", "mlp"], ["embed", "a0", "m0"]],
+        min_items=1,
+        unique=True,
     ),
 ]
 
@@ -120,29 +134,35 @@ class DictionaryForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainDictionary:
-    """Dictionaries trained on the activations of a task's model, all sites in one training."""
+    """Dictionaries trained on the activations of a task's model, all sites in one training.
+
+    With `weights` they have been trained before; their digests stand in an identity.
+    """
 
     ABOUT: ClassVar = About("Trained dictionary", name="train_dictionary")
 
     kind: Literal["train"] = "train"
     task: DictionaryTask
     model: DictionaryModel = None
-    sites: Annotated[
-        tuple[SiteName, ...],
-        Key(
-            "Sites",
-            "Where dictionaries are: `attention`, `mlp` (what they write, in every layer), `a0`, "
-            "`m0` (in one), `embed`, or any site of the transformer such as `m0.hidden` and "
-            "`a0.stream`.",
-            [["attention", "mlp"], ["embed", "a0", "m0"]],
-            min_items=1,
-            unique=True,
-        ),
-    ] = ("attention", "mlp")
+    sites: DictionarySites = ("attention", "mlp")
     dictionary: Annotated[
         DictionaryForm,
         Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}]),
     ]
+    weights: Annotated[
+        Text | None,
+        Key(
+            "Weights",
+            "Folder with the dictionaries that this very spec was trained to, as `harness "
+            "dictionary NAME --output` writes it, relative to this file or a folder of "
+            "HARNESS_FILES: they are loaded, and nothing is trained. Refused where the folder's "
+            "training.json names another spec or another model's weights.",
+            ["othello6-k32"],
+            absent=True,
+            younger=True,
+            part="content",
+        ),
+    ] = None
     training: Annotated[
         DictionaryTraining,
         Key("Training", "How directions are learned.", [{"tokens": 4_000_000}]),
@@ -183,8 +203,49 @@ class LoadDictionary:
     ] = "auto"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomDictionary:
+    """Random unit directions in the shape of trained dictionaries: their baseline."""
+
+    ABOUT: ClassVar = About(
+        "Random dictionary",
+        name="random_dictionary",
+        rules=(
+            {
+                "properties": {
+                    "dictionary": {
+                        "required": ["k"],
+                        "x-message": "a random dictionary is topk or batchtopk, and needs k",
+                    }
+                }
+            },
+        ),
+    )
+
+    kind: Literal["random"] = "random"
+    task: DictionaryTask
+    model: DictionaryModel = None
+    sites: DictionarySites = ("attention", "mlp")
+    dictionary: Annotated[
+        DictionaryForm,
+        Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}]),
+    ]
+    tokens: Annotated[
+        int,
+        Key(
+            "Tokens",
+            "Activations of each site from which its mean is taken, and the threshold that leaves "
+            "k features a token active.",
+            [16384],
+            minimum=1,
+            maximum=10_000_000,
+        ),
+    ] = 16384
+    seed: Annotated[SeedNumber, Key("Seed", "Decides directions and prompts.", [0, 7])] = 0
+
+
 DictionarySpec = Annotated[
-    TrainDictionary | LoadDictionary,
+    TrainDictionary | LoadDictionary | RandomDictionary,
     Kinds(
         "dictionaries",
         "Dictionaries",
@@ -192,7 +253,7 @@ DictionarySpec = Annotated[
         Key(
             "Kind",
             "`train`: learn them from the activations of a task's model; `load`: read them from a "
-            "folder.",
+            "folder; `random`: directions that nothing was learned of, as a baseline.",
             ["train"],
         ),
         shared=("task", "model"),

@@ -56,9 +56,10 @@ def _fstring_brace(page: Page) -> Twins:
     return Twins(f'{head}(f"{phrase}', f'{head}("{phrase}', " {", '")')
 
 
-def _bracket_counting(page: Page) -> Twins:
+def bracket_counting(page: Page, least: int = 1, most: int = 3) -> Twins:
+    """`values = [[1, 2`, with `least` to `most` numbers."""
     name = page.new()
-    numbers = ", ".join([page.number() for _ in range(page.several(1, 3))])
+    numbers = ", ".join([page.number() for _ in range(page.several(least, most))])
     return Twins(f"{name} = [[{numbers}", f"{name} = [{numbers}", "]]", "]")
 
 
@@ -174,7 +175,7 @@ CUES: Mapping[str, Cue] = {
     "with_as": _with_as,
     "bracket_brace": _bracket_brace,
     "with_open": _with_open,
-    "bracket_counting": _bracket_counting,
+    "bracket_counting": bracket_counting,
     "for_while": _for_while,
     "else_elif": _else_elif,
     "fstring_brace": _fstring_brace,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from harness.datasets.corpus.idioms.page import Page
 from harness.datasets.corpus.idioms.pen import Pen
 from harness.datasets.corpus.idioms.words import WORDS, Words
 from harness.datasets.generators.params import Problem
-from harness.datasets.generators.python_code.cues import CUES, Twins
+from harness.datasets.generators.python_code.cues import CUES, Twins, bracket_counting
 from harness.datasets.pairs import Ints, Objective, PromptPairs, TrainingBatch, padded
 from harness.datasets.rows import Rows, last_token_batch, last_token_pairs
 from harness.datasets.splits import Shares
@@ -29,7 +29,10 @@ from harness.spec.key import About, Key
 
 @dataclass(frozen=True)
 class PythonCodeParams:
-    """`cue`: the question. `statements`: fewest and most before it. `longest`: tokens, with BOS."""
+    """`cue`: the question. `statements`: fewest and most before it. `longest`: tokens, with BOS.
+
+    `numbers`, `comment`: code that the corpus hardly has or never, to see where a model fails.
+    """
 
     ABOUT: ClassVar = About("Parameters of `python_code`", name="python_code")
 
@@ -57,6 +60,28 @@ class PythonCodeParams:
             maximum=4096,
         ),
     ] = 96
+    numbers: Annotated[
+        tuple[Annotated[int, Key(minimum=1, maximum=1024)], ...],
+        Key(
+            "Numbers",
+            "Of bracket_counting: fewest and most numbers of the list. Lists of the corpus have "
+            "at most three in double brackets, and five in single ones.",
+            [[1, 3], [20, 20]],
+            younger=True,
+            min_items=2,
+            max_items=2,
+        ),
+    ] = (1, 3)
+    comment: Annotated[
+        Literal["none", "word", "bracket"],
+        Key(
+            "Comment",
+            "A comment in the line before the question: `word`: words of the corpus's strings; "
+            "`bracket`: the same, but the last is a bracket that is never closed.",
+            ["bracket"],
+            younger=True,
+        ),
+    ] = "none"
 
     def problems(self) -> list[Problem]:
         """Return an unknown cue and an empty range."""
@@ -65,6 +90,10 @@ class PythonCodeParams:
             problems.append(("cue", f"unknown cue {self.cue!r}; one of {', '.join(sorted(CUES))}"))
         if len(self.statements) != 2 or not 0 <= self.statements[0] <= self.statements[1]:
             problems.append(("statements", "give two numbers, fewest and most, in order"))
+        if len(self.numbers) != 2 or not 1 <= self.numbers[0] <= self.numbers[1]:
+            problems.append(("numbers", "give two numbers from 1 on, fewest and most, in order"))
+        if self.numbers != (1, 3) and self.cue != "bracket_counting":
+            problems.append(("numbers", f"cue {self.cue!r} has no list; leave it out"))
         return problems
 
 
@@ -137,11 +166,24 @@ class PythonCode:
                 pass
         before, _ = pen.take()
         swapped = pen.coin(0.5)
-        asked = CUES[self.params.cue](page)
+        before += self._comment(page)
+        asked = self._asked(page)
         clean, corrupted = before + asked.clean, before + asked.corrupted
         if swapped:
             return Twins(corrupted, clean, asked.bad, asked.good)
         return Twins(clean, corrupted, asked.good, asked.bad)
+
+    def _comment(self, page: Page) -> str:
+        if self.params.comment == "none":
+            return ""
+        last = page.pen.pick(page.words.texts)
+        page.write(f"# {page.phrase(3)} {last if self.params.comment == 'word' else '['}\n")
+        return page.pen.take()[0]
+
+    def _asked(self, page: Page) -> Twins:
+        if self.params.cue == "bracket_counting":
+            return bracket_counting(page, *self.params.numbers)
+        return CUES[self.params.cue](page)
 
     def _words_of(self, split: str) -> Words:
         if split not in self._words:

@@ -122,12 +122,74 @@ def _loaded(model: LoadModel, cell: Cell) -> Shape | None:
     return Shape.of_config(config) if isinstance(config, dict) else None
 
 
-def pass_seconds(shape: Shape, pairs: int) -> float:
-    """Seconds of a plain forward and backward of so many prompts, before any measurement."""
+@dataclass(frozen=True)
+class CodedSites:
+    """Sites that dictionaries are of: features of all together, and their matrices' entries."""
+
+    sites: int
+    features: int
+    weights: int
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], shape: Shape) -> CodedSites | None:
+        """From the identity of a spec of dictionaries; None for loaded ones, which do not say."""
+        if "dictionary" not in spec:
+            return None
+        each = int(spec["dictionary"]["features"])
+        widths: list[int] = []
+        for name in spec["sites"]:
+            width = shape.d_mlp if name.endswith(".hidden") else shape.d_model
+            widths += [width] * (shape.layers if name in ("attention", "mlp") else 1)
+        return cls(len(widths), each * len(widths), 2 * each * sum(widths))
+
+
+def coded_sites(one: Cell | PlannedCell, shape: Shape) -> CodedSites | None:
+    """Those of a cell's dictionaries; None for circuits of anything else, and loaded ones."""
+    dictionaries = one.identity.get("dictionary")
+    return None if dictionaries is None else CodedSites.of(dictionaries["dictionary"], shape)
+
+
+def elements_of(one: Cell | PlannedCell, shape: Shape) -> int:
+    """Elements of a cell's space; of edges where it is not known."""
+    evaluation = one.identity["task"]["evaluation"]
+    if evaluation["granularity"] == "channel":
+        shared = shape.d_model * shape.groups // shape.heads
+        of_a_layer = shape.d_model + shape.d_mlp  # neurons: what heads write, and hidden layers
+        if evaluation["component"] == "channels":
+            of_a_layer += 2 * shape.d_model + 2 * shared + (2 * shape.d_model if shape.d_mlp else 0)
+            return shape.layers * of_a_layer + shape.d_model
+        return shape.layers * of_a_layer
+    coded = coded_sites(one, shape)
+    return shape.edges if coded is None else coded.features
+
+
+def pass_seconds(shape: Shape, pairs: int, coded: CodedSites | None = None) -> float:
+    """Seconds of a plain forward and backward of so many prompts, before any measurement.
+
+    `coded`: sites whose values are coded and decoded on the way.
+    """
     batches = -(-pairs // BATCH)
     weights = shape.matrices + shape.d_model * shape.vocab
+    if coded is not None:
+        weights += coded.weights
     multiply_adds = 6 * weights * pairs * shape.tokens
     return batches * (shape.layers + 1) * KERNEL_SECONDS + multiply_adds / FLOPS
+
+
+def dictionary_seconds(shape: Shape, identity: Mapping[str, Any]) -> float:
+    """Seconds in which dictionaries are made of a model's activations; at most, with a target.
+
+    `identity`: that of the spec. Each token is ten multiplications of features and width; the
+    model's own run is a third of a pass, once for all uses of an activation.
+    """
+    coded = CodedSites.of(identity, shape)
+    training = identity.get("training")
+    if coded is None:
+        return 0.0
+    tokens = int(identity["tokens"] if training is None else training["tokens"])
+    uses = 1 if training is None else int(training["buffer_uses"])
+    run = pass_seconds(shape, max(1, tokens // shape.tokens)) / 3 / uses
+    return run + (0.0 if training is None else 5 * coded.weights * tokens / FLOPS)
 
 
 def passes_of(one: Cell | PlannedCell, shape: Shape | None) -> float | None:
@@ -142,7 +204,7 @@ def passes_of(one: Cell | PlannedCell, shape: Shape | None) -> float | None:
     circuits = max(len(asked) for asked in wanted if asked) if any(wanted) else 1
     if evaluation.get("key_value_edges") == "per_head":
         shape = replace(shape, groups=shape.heads)
-    extent = Extent(shape.edges, shape.writers, shape.layers, pairs, circuits)
+    extent = Extent(elements_of(one, shape), shape.writers, shape.layers, pairs, circuits)
     params = completed_params("method", part["kind"], part.get("params", {}))
     search = (part.get("selection") or {}).get("search")
     trials = 1 if search is None else search["trials"]

@@ -17,10 +17,20 @@ from typing import Any, NamedTuple
 
 from harness.errors import HarnessError, StoreCorrupt
 from harness.runs.plan import Cell
-from harness.runs.services.forecasts.extent import Shape, pass_seconds, passes_of, shape_of
+from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.services.forecasts.extent import (
+    CodedSites,
+    Shape,
+    coded_sites,
+    dictionary_seconds,
+    pass_seconds,
+    passes_of,
+    shape_of,
+)
 from harness.runs.store import CellStore, ModelStore
 from harness.runs.store.record import PlannedCell, entries_of, runs_root
 from harness.runs.store.sealed import SealedFolder
+from harness.spec.identity import identity_fields
 from harness.spec.types import TrainModel
 
 MEASURED, SCALED, ROUGH = 1.3, 1.8, 3.0
@@ -50,24 +60,26 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of the cells that are to be computed: guesses by id, those of models to train, and the ids
-    about which nothing can be said (their method, or their model, does not tell its cost).
+    """Of the cells that are to be computed: guesses by id, those of models and dictionaries to
+    train, and the ids about which nothing can be said (their method, or their model, does not tell
+    its cost).
     """
 
     cells: Mapping[str, Guess]
     trainings: Mapping[str, Guess]  # by id of the model
     unknown: tuple[str, ...]
+    dictionaries: Mapping[str, Guess] = field(default_factory=dict)  # by their id
 
     @property
     def seconds(self) -> float:
         """Of everything, one cell after the other."""
-        every = [*self.cells.values(), *self.trainings.values()]
+        every = self._every
         return sum(one.seconds for one in every) + (PROCESS_SECONDS if every else 0.0)
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Between which seconds it will be."""
-        every = [*self.cells.values(), *self.trainings.values()]
+        every = self._every
         fixed = PROCESS_SECONDS if every else 0.0
         low = sum(one.seconds / one.factor for one in every)
         return low + fixed, sum(one.seconds * one.factor for one in every) + fixed
@@ -75,17 +87,22 @@ class Forecast:
     @property
     def mib(self) -> float:
         """Memory of one process, at most."""
-        every = [*self.cells.values(), *self.trainings.values()]
-        return max((one.mib for one in every), default=0.0) + PROCESS_MIB
+        return max((one.mib for one in self._every), default=0.0) + PROCESS_MIB
+
+    @property
+    def _every(self) -> list[Guess]:
+        parts = (self.cells, self.trainings, self.dictionaries)
+        return [one for part in parts for one in part.values()]
 
     def expected(self, cells: Iterable[Cell]) -> dict[str, float]:
-        """Seconds by id; the first cell of each model trains it."""
-        seconds, untrained = {}, dict(self.trainings)
+        """Seconds by id; the first cell of each model trains it, as that of each dictionary."""
+        seconds, untrained = {}, {**self.trainings, **self.dictionaries}
         for cell in cells:
             if cell.id in self.cells:
-                training = untrained.pop(cell.model_id, None)
-                seconds[cell.id] = self.cells[cell.id].seconds + (
-                    0.0 if training is None else training.seconds
+                codes = None if cell.dictionaries is None else cell.dictionaries.id
+                trained = [untrained.pop(one, None) for one in (cell.model_id, codes) if one]
+                seconds[cell.id] = self.cells[cell.id].seconds + sum(
+                    one.seconds for one in trained if one is not None
                 )
         return seconds
 
@@ -95,6 +112,7 @@ def forecast(cells: Iterable[Cell], results: Path, models: ModelStore) -> Foreca
     history, shapes = _History.of(results, models), _Shapes()
     guesses: dict[str, Guess] = {}
     trainings: dict[str, Guess] = {}
+    dictionaries: dict[str, Guess] = {}
     unknown = []
     for cell in cells:
         shape = shapes.of(cell)
@@ -106,7 +124,10 @@ def forecast(cells: Iterable[Cell], results: Path, models: ModelStore) -> Foreca
         if cell.trains and not models.exists(cell.model_id):
             assert isinstance(cell.model, TrainModel)
             trainings.setdefault(cell.model_id, _training(cell.model, shape, history))
-    return Forecast(guesses, trainings, tuple(unknown))
+        codes = cell.dictionaries
+        if codes is not None and codes.trains and not models.dictionaries.exists(codes.id):
+            dictionaries.setdefault(codes.id, _of_dictionaries(codes, shape, history))
+    return Forecast(guesses, trainings, tuple(unknown), dictionaries)
 
 
 class _Shapes:
@@ -133,7 +154,7 @@ def _modelled(cell: Cell, shape: Shape | None, history: _History) -> Guess | Non
         return None
     choices, pairs = cell.task.spec.evaluation, _pairs(cell)
     kind = cell.method.kind
-    plain = pass_seconds(shape, pairs) * history.machine
+    plain = pass_seconds(shape, pairs, coded_sites(cell, shape)) * history.machine
     search = passes * plain * history.methods.get(kind, 1.0)
     # Circuits of the grid, and as many again while sizes are searched for; a forward is a third.
     circuits = 2 * (len(choices.sizes or choices.counts or choices.targets or ()) + 2)
@@ -151,6 +172,17 @@ def _training(model: TrainModel, shape: Shape | None, history: _History) -> Gues
     step = pass_seconds(shape, spec.batch_size) * history.training
     factor = SCALED if history.training_measured else ROUGH
     return Guess(spec.steps * step, factor, 4 * shape.weights_mib)
+
+
+def _of_dictionaries(planned: PlannedDictionaries, shape: Shape | None, history: _History) -> Guess:
+    """At most, as of a model's training."""
+    if shape is None:
+        return Guess(60.0, ROUGH, PASS_MIB)
+    spec = identity_fields(planned.loaded.spec)
+    seconds = dictionary_seconds(shape, spec) * history.training
+    coded = CodedSites.of(spec, shape)
+    held = 0.0 if coded is None else 4 * coded.weights * 4 / 2**20
+    return Guess(seconds, ROUGH, shape.weights_mib + held + PASS_MIB)
 
 
 def _pairs(cell: Cell) -> int:
@@ -188,11 +220,13 @@ class _History:
                 pairs = min(pairs, entry.limit or pairs)
                 # Forecasts are of wall time; timings of version 1 knew no other.
                 seconds = timing["seconds"] / (timing.get("cost_fb_wall") or timing["cost_fb"])
-                plain.append(seconds / pass_seconds(shape, pairs))
+                uncoded = pass_seconds(shape, pairs)  # what costs are in: without dictionaries
+                plain.append(seconds / uncoded)
                 passes = passes_of(entry, shape)
                 if passes:
                     kind = entry.identity["method"]["kind"]
-                    methods[kind].append(timing["cost_fb"] / passes)
+                    with_codes = pass_seconds(shape, pairs, coded_sites(entry, shape))
+                    methods[kind].append(timing["cost_fb"] / passes * uncoded / with_codes)
         if plain:
             history.machine, history.machine_measured = statistics.median(plain), True
         history.methods = {kind: statistics.median(x) for kind, x in methods.items()}

@@ -1,0 +1,153 @@
+"""Circuits of different elements side by side: edges of one model, channels of another.
+
+They have tables of their own, whose ranks are not comparable. What is: `bits`, the length of a
+message that names the circuit among all of its space. `measured` is the measure of the target that
+circuits were searched for, on the test pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.metrics.sparsity import bits
+from harness.reports.leaderboard import Board, Line
+from harness.reports.results import has_targets, total_of, unit_of
+from harness.reports.text import columns_wide, elided, number, plus_minus
+
+LEVEL = "0.95"
+"""Faithfulness at which circuits of a grid of sizes stand here: of the smallest so faithful."""
+
+_EXPENDABLE = ("KL ↓", "ablation", "seeds")
+_SHORTEST = 12
+
+LEGEND = (
+    "ranks hold within a table; circuits of different elements are compared by bits, at what they "
+    "reach"
+)
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """A task's circuits of two granularities or more: a title, headings and lines of texts."""
+
+    title: str
+    headers: list[str]
+    lines: list[list[str]]
+
+    @property
+    def left(self) -> list[int]:
+        """Columns that hold no numbers."""
+        names = ("circuits of", "method", "reaches", "ablation")
+        return [place for place, name in enumerate(self.headers) if name in names]
+
+    def within(self, width: int | None) -> SideBySide:
+        """The same in at most so many columns of a terminal, as far as leaving out helps."""
+        table = self
+        for name in _EXPENDABLE:
+            if width is None or table._wide() <= width:
+                return table
+            table = table._without(name)
+        if width is None or (excess := table._wide() - width) <= 0:
+            return table
+        return table._elided(excess)
+
+    def _wide(self) -> int:
+        rows = [self.headers, *self.lines]
+        return 1 + sum(3 + max(map(columns_wide, column)) for column in zip(*rows, strict=True))
+
+    def _without(self, name: str) -> SideBySide:
+        if name not in self.headers:
+            return self
+        place = self.headers.index(name)
+        rows = [[*row[:place], *row[place + 1 :]] for row in (self.headers, *self.lines)]
+        return SideBySide(self.title, rows[0], rows[1:])
+
+    def _elided(self, excess: int) -> SideBySide:
+        """The names of models, in the first column, cut in the middle."""
+        most = max(_SHORTEST, max(columns_wide(row[0]) for row in self.lines) - excess)
+        lines = [[elided(row[0], most), *row[1:]] for row in self.lines]
+        return SideBySide(self.title, self.headers, lines)
+
+
+def side_by_side(boards: Sequence[Board]) -> list[SideBySide]:
+    """One table for each task that has circuits of different elements, in the order of the boards.
+
+    Smoke runs and tables without a result are left out.
+    """
+    by_task: dict[str, list[Board]] = {}
+    for board in boards:
+        if board.facts is not None and board.limit is None:
+            by_task.setdefault(board.task, []).append(board)
+    return [
+        _table(task, group)
+        for task, group in by_task.items()
+        if len({_unit(board) for board in group}) > 1
+    ]
+
+
+def _unit(board: Board) -> str:
+    assert board.facts is not None
+    return unit_of(board.facts)
+
+
+def _table(task: str, boards: Sequence[Board]) -> SideBySide:
+    rows = [row for board in boards for row in _rows(board)]
+    ablations = {board.facts["choices"]["ablation"] for board in boards if board.facts is not None}
+    headers = [
+        *("circuits of", "method", "reaches", "ablation"),
+        *("elements", "bits ↓", "weights", "measured", "f ↑", "KL ↓", "seeds"),
+    ]
+    units = list(dict.fromkeys(map(_unit, boards)))
+    title = f"{task}: {', '.join(units[:-1])} and {units[-1]}"
+    table = SideBySide(title, headers, rows)
+    if len(ablations) == 1:
+        table = table._without("ablation")
+    for name in ("weights", "measured"):
+        place = headers.index(name)
+        if not any(row[place] for row in rows):
+            table = table._without(name)
+    return table
+
+
+def _rows(board: Board) -> Iterator[list[str]]:
+    """Its methods, the smallest circuits in bits first, then all elements, then none at all."""
+    facts = board.facts
+    assert facts is not None
+    measured = [line for line in board.lines if line.kind in ("method", "control") and line.reach]
+    sizes = {id(line): _size(board, line) for line in measured}
+
+    def length(line: Line) -> float:
+        size = sizes[id(line)]
+        if size is None or size == total_of(facts):
+            return math.inf
+        return bits(size, total_of(facts))
+
+    targets = has_targets(facts)
+    for line in sorted(measured, key=lambda one: (length(one), sizes[id(one)] is None)):
+        size, least = sizes[id(line)], "≤ " if not targets and line.reach_from == "grid" else ""
+        few = math.isfinite(length(line))
+        estimates = (line.faithfulness, line.kl) if targets else (None, None)
+        yield [
+            f"{_unit(board)} of {board.model}",
+            f"{line.method} (control)" if line.kind == "control" else line.method,
+            board.at if targets else f"f≥{LEVEL}",
+            str(facts["choices"]["ablation"]),
+            "–" if size is None else f"{least if few else 'all '}{size}",
+            f"{least}{number(length(line), 1)}" if few else "–",
+            number(line.weights, 0) if targets else "",
+            number(line.goal, 3),
+            *(
+                "" if one is None else plus_minus(one.value, one.half_width, compact=True)
+                for one in estimates
+            ),
+            f"{line.seeds_done}/{line.seeds_all}",
+        ]
+
+
+def _size(board: Board, line: Line) -> int | None:
+    """Elements of the circuit that stands here; None if none reaches what was asked for."""
+    if board.facts is not None and has_targets(board.facts):
+        return line.size
+    return None if line.reach is None else line.reach[LEVEL]
