@@ -112,7 +112,7 @@ def train_coupled(
     held_out: HeldOut,
     log: Callable[[str], None],
     prices: Prices | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: CoupledCheckpoint | None = None,
 ) -> Coupled:
     """Train a sparse model of `config` by `spec`, with a bridge to the frozen `dense` model.
 
@@ -167,7 +167,7 @@ def train_coupled(
 
 # ---------------------------------------------------------------- checkpoints
 @dataclass(frozen=True)
-class Checkpoint:
+class CoupledCheckpoint:
     """Where a training is saved every so many seconds, and what it is for (plain JSON data)."""
 
     path: Path
@@ -183,7 +183,7 @@ class _State:
     of_model: Optimiser
     of_bridge: torch.optim.Adam
 
-    def save(self, checkpoint: Checkpoint, step: int) -> None:
+    def save(self, checkpoint: CoupledCheckpoint, step: int) -> None:
         tensors: dict[str, Tensor] = dict(self.coupled.model.named_parameters(prefix="model"))
         tensors |= {f"model_{name}": x for name, x in self.of_model.state().items()}
         for name, weight in self.coupled.bridge.named_parameters():
@@ -194,7 +194,7 @@ class _State:
         save_state(tensors, note, checkpoint.path, checkpoint.purpose)
 
     @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint) -> int:
+    def restore(self, checkpoint: CoupledCheckpoint) -> int:
         """The step to go on with; 0 without a checkpoint for this purpose."""
         stored = load_state(checkpoint.path, checkpoint.purpose)
         if stored is None:

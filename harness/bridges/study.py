@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import __version__ as torch_version
 
 from harness.bridges.bridge import Bridge
-from harness.bridges.coupled import Checkpoint, Coupled, Prices, Terms, train_coupled
+from harness.bridges.coupled import Coupled, CoupledCheckpoint, Prices, Terms, train_coupled
 from harness.bridges.transfer import Carrier, Channel, Transfer, rank_channels, read_sites, transfer
 from harness.circuits.files import load_circuit
 from harness.datasets.batch import Batches
@@ -94,7 +94,9 @@ def study_bridge(request: BridgeRequest, models: ModelStore, log: Log) -> dict[s
     else:
         taught = training_data(sparse_cell, data, models)
         request.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = Checkpoint(request.folder / _CHECKPOINT, {**purpose, "torch": torch_version})
+        checkpoint = CoupledCheckpoint(
+            request.folder / _CHECKPOINT, {**purpose, "torch": torch_version}
+        )
         coupled = _trained(request, spec, taught, dense, log, checkpoint)
         _write(request.folder, coupled, purpose)
         checkpoint.path.unlink(missing_ok=True)
@@ -120,7 +122,7 @@ def _trained(
     taught: TaskData | CorpusData,
     dense: Transformer,
     log: Log,
-    checkpoint: Checkpoint,
+    checkpoint: CoupledCheckpoint,
 ) -> Coupled:
     """The sparse model, trained on what its spec says: both models run on these texts."""
     if taught.longest > dense.config.n_ctx:

@@ -12,7 +12,7 @@ from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.bridges.bridge import Bridge, logits_from, points_of, streams
-from harness.bridges.coupled import Checkpoint, Coupled, Terms, coupling, nmse, train_coupled
+from harness.bridges.coupled import Coupled, CoupledCheckpoint, Terms, coupling, nmse, train_coupled
 from harness.bridges.transfer import (
     Carrier,
     Channel,
@@ -263,7 +263,7 @@ def trained(
     dense: Transformer,
     data: Quotes,
     steps: int,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: CoupledCheckpoint | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Coupled:
     sparsity, spec = Sparsity(nonzero_fraction=0.125, embedding_fraction=0.5), TRAINING
@@ -289,7 +289,7 @@ def test_a_coupled_training_is_the_seeds_and_leaves_the_dense_model_alone():
 def test_a_coupled_training_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
     data, dense = Quotes(), dense_model(Quotes(), steps=2)
     whole = trained(dense, data, 4)
-    checkpoint = Checkpoint(tmp_path / "training.safetensors", {"of": "quotes"}, seconds=0)
+    checkpoint = CoupledCheckpoint(tmp_path / "training.safetensors", {"of": "quotes"}, seconds=0)
     real, taken = data.training_batch, []
 
     def stopping(objective, size, step, seed):

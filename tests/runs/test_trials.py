@@ -20,12 +20,12 @@ from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.unable import refuse_unable
 from harness.runs.store import CellStore
 from harness.runs.store.models import ModelStore
-from harness.spec.types import CircuitTarget, Runtime, Search, Selection
+from harness.spec.types import CircuitTarget, ParamSearch, Runtime, Selection
 
-SEARCH = Search(trials=3, ranges={"prices": (0.1, 3.0), "start_noise": (0.0, 0.1)})
+SEARCH = ParamSearch(trials=3, ranges={"prices": (0.1, 3.0), "start_noise": (0.0, 0.1)})
 
 
-def a_cell(search: Search | None = SEARCH, **changes: Any) -> Cell:
+def a_cell(search: ParamSearch | None = SEARCH, **changes: Any) -> Cell:
     """Masks of the toy task, searched for on its discovery pairs."""
     task = a_task()
     choices = {"targets": (CircuitTarget(task_loss=0.75),), "searched_on": "discovery", **changes}
@@ -121,7 +121,7 @@ def test_searches_that_cannot_be_made_are_refused_by_the_plan() -> None:
         ({"prices": (2.0, 1.0)}, r"no range of prices: 2\.0, 1\.0"),
     ):
         with pytest.raises(HarnessError, match=words):
-            refuse_unable([a_cell(Search(trials=2, ranges=ranges))])
+            refuse_unable([a_cell(ParamSearch(trials=2, ranges=ranges))])
 
 
 def test_a_margin_makes_targets_stricter() -> None:

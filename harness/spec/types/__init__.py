@@ -22,7 +22,7 @@ from harness.spec.types.evaluation import (
     Evaluation,
 )
 from harness.spec.types.evaluation_change import EvaluationChange
-from harness.spec.types.method import Method, Search, Selection
+from harness.spec.types.method import Method, ParamSearch, Selection
 from harness.spec.types.model import (
     CompileModel,
     LoadModel,
@@ -84,9 +84,9 @@ __all__ = [
     "ModelFormat",
     "ModelLabels",
     "Objective",
+    "ParamSearch",
     "RandomDictionary",
     "Runtime",
-    "Search",
     "Selection",
     "SparseSite",
     "Sparsity",

@@ -13,7 +13,7 @@ Range = Annotated[tuple[float, ...], Key(min_items=2, max_items=2)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class ParamSearch:
     """A search over a method's params for the smallest circuits that reach the targets."""
 
     ABOUT: ClassVar = About(
@@ -82,7 +82,7 @@ class Selection:
         ),
     ] = False
     search: Annotated[
-        Search | None,
+        ParamSearch | None,
         Key(
             "Search",
             "For methods whose circuits are cut inside active sets, under `targets`.",

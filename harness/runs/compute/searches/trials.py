@@ -25,14 +25,14 @@ from harness.evaluation.targets import TargetSearch, stricter, with_losses
 from harness.progress import stage
 from harness.runs.compute.prepare import Prepared
 from harness.runs.compute.reaching import Finder
-from harness.spec.types import CircuitTarget, Method, Search
+from harness.spec.types import CircuitTarget, Method, ParamSearch
 
 if TYPE_CHECKING:
     import optuna
 
 
 def discover_by_trials(
-    method: Method, search: Search, problem: Problem, prepared: Prepared, seed: int
+    method: Method, search: ParamSearch, problem: Problem, prepared: Prepared, seed: int
 ) -> Discovery:
     """What all trials found together; scores are those of the trial with the smallest circuit.
 
@@ -91,7 +91,7 @@ def _trial(
 
 
 # ---------------------------------------------------------------- what is drawn
-def _study(search: Search, seed: int) -> optuna.Study:
+def _study(search: ParamSearch, seed: int) -> optuna.Study:
     try:
         import optuna
     except ImportError as error:
