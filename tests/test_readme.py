@@ -406,6 +406,7 @@ def test_tables_are_complete() -> None:
     assert topic("template-data").first_column("All keys of template data") == data_keys
     choices = {one.name for one in dataclasses.fields(types.Evaluation)}
     choices -= {"metric", "measures", "sizes", "counts", "targets", "searched_on", "dictionary"}
+    choices -= {"margin"}
     choices -= {"discovery_pairs", "discovery_repeats", "test_pairs"}
     numbers = topic("read-the-numbers")
     assert numbers.first_column("Choices") == choices
