@@ -66,6 +66,10 @@ ONLY_PARSED = {
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
     "harness run mib": "needs the files of a model",
     "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
+    "harness run weight_sparse_small": "trains a weight-sparse model",
+    "harness frontier weight_sparse_small": "needs that run",
+    "harness run weight_sparse --jobs 2": "trains twelve models",
+    "harness frontier weight_sparse": "needs that run",
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
     "random_necessity,interchange_share": "needs that run",

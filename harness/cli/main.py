@@ -38,6 +38,7 @@ VERBS = {
     "why": "Show what a cell's id is made of.",
     "table": "Print the leaderboard or the result rows.",
     "compare": "Compare two methods, runs or cells, paired by example.",
+    "frontier": "Compare how small the circuits of models are that reach a loss.",
     "circuit": "Show a circuit: strongest edges, nodes, what two differ in.",
     "judge": "Test one circuit: complete, minimal, equivalent? What does it share?",
     "overlap": "Show what circuits share, over seeds or between tasks.",
