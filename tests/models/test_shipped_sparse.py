@@ -19,7 +19,8 @@ from harness.models.training.quality import quality
 from harness.runs.plan.shipped import shipped_weights
 from harness.spec.load import Library
 
-MODELS = ("brackets-sparse-2l-64", "python-sparse-3l-128")
+OF_TASKS = ("brackets-sparse-2l-64", "quotes-sparse-2l-64")
+MODELS = (*OF_TASKS, "python-sparse-3l-128")
 
 SOLVED = (
     *("single_double_quote", "bracket_counting", "else_elif", "bracket_brace", "for_while"),
@@ -45,9 +46,10 @@ def test_budgets_are_kept(name):
     assert (last["tensors"], last["dead_neurons"]) == (left, dead_neurons(model))
 
 
-def test_the_task_of_brackets_is_solved():
+@pytest.mark.parametrize("name", OF_TASKS)
+def test_the_task_is_solved(name):
     library = Library()
-    loaded = library.model("brackets-sparse-2l-64")
+    loaded = library.model(name)
     model = load_model(shipped_weights(loaded.spec, loaded.folder).folder)
     pairs = open_data(library.task(loaded.spec.task)).pairs("test", 512, 1)
     assert float(quality(model, pairs)["accuracy"].mean()) >= 0.99

@@ -118,6 +118,12 @@ def test_the_tables() -> None:
     assert "| brackets        |               300 (1/2) |     10 |" in text
     assert "| ratio to sparse | 8.43 (0.286–249), n = 3 |      1 |" in text
     assert text_of(of(grid()), "dense").count("ratio to dense") == 1
+    unsolved = cell(
+        "kwargs", "dense-0", [(9, 9, 0.4)], width=4, whole={"task_loss": {"value": 0.3}}
+    )
+    assert "| kwargs          |                unsolved |        |" in text_of(
+        of([*grid(), unsolved])
+    )
     with pytest.raises(HarnessError, match="no arm 'other'; there are dense, sparse"):
         text_of(of(grid()), "other")
 

@@ -67,7 +67,10 @@ def _sizes(frontier: Frontier, method: str, reference: str | None) -> str:
     arms = [arm.name for arm in frontier.arms if frontier.of(method, arm.name)]
     means = {name: _mean(list(frontier.of(method, name).values())) for name in arms}
     lines = [
-        [_task(task), *(_cell(list(frontier.of(method, name, task).values())) for name in arms)]
+        [
+            _task(task),
+            *(_cell(list(frontier.of(method, name, task).values()), frontier.at) for name in arms),
+        ]
         for task in frontier.tasks
     ]
     lines.append(["geometric mean", *(_whole_number(means[name]) for name in arms)])
@@ -84,9 +87,14 @@ def _sizes(frontier: Frontier, method: str, reference: str | None) -> str:
     return f"{title} or less:\n\n{_grid(['task', *arms], lines)}"
 
 
-def _cell(circuits: Sequence[SmallestCircuit]) -> str:
-    """Geometric mean over seeds, and how many reach the loss where not all do."""
+def _cell(circuits: Sequence[SmallestCircuit], at: float) -> str:
+    """Geometric mean over seeds, and how many reach the loss where not all do.
+
+    Unsolved: not even the whole models do; empty: there is no cell.
+    """
     reached = [one for one in circuits if one.size]
+    if not reached and all(one.whole > at for one in circuits):
+        return "unsolved" if circuits else ""
     text = _whole_number(_mean(circuits)) or "–"
     return text if len(reached) == len(circuits) else f"{text} ({len(reached)}/{len(circuits)})"
 
