@@ -61,7 +61,7 @@ ONLY_PARSED = {
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
     "harness features othello6-k32 --tokens 200000 --label-tokens 200000 --held-out 500 --output "
     "named": "minutes",
-    "harness analyse signs othello6-k32 --labels named --loose 1 --sequences 6": "needs that output",
+    "harness analyse signs othello6-k32 --labels named --loose 1 --sequences 6": "needs that one",
     "harness features othello6-k32 --tokens 60000 --label-tokens 60000 --held-out 200": "minutes",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
@@ -80,6 +80,8 @@ ONLY_PARSED = {
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
     "random_necessity,interchange_share": "needs that run",
+    "harness run code": "trains masks, for twenty tasks",
+    "harness table code --by-task": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }
