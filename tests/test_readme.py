@@ -77,9 +77,6 @@ ONLY_PARSED = {
     "harness frontier weight_sparse_small": "needs that run",
     "harness run weight_sparse --jobs 2": "trains twelve models",
     "harness frontier weight_sparse": "needs that run",
-    "harness run controls": "trains masks, for twelve cells",
-    "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
-    "random_necessity,interchange_share": "needs that run",
     "harness run code": "trains masks, for twenty tasks",
     "harness table code --by-task": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
