@@ -22,6 +22,7 @@ from harness.spec.load import Library, Loaded, spec_kind
 from harness.spec.search import is_path
 
 if TYPE_CHECKING:
+    from harness.circuits.circuit import Circuit
     from harness.runs.plan import ModelSource, Overrides, Plan
     from harness.runs.plan.dictionaries import PlannedDictionaries
     from harness.runs.plan.skipped import Skipped
@@ -177,6 +178,16 @@ def model_source(library: Library, task: Loaded[Task], model: str | None) -> Mod
     if model is None:
         return ModelSource.of(task)
     return ModelSource.named(library.model(model), model)
+
+
+def model_of_circuit(library: Library, task: Loaded[Task], circuit: Circuit) -> ModelSource:
+    """The model whose circuit it is, where a suite gave its task another one that has a spec.
+
+    Else the task's own.
+    """
+    name = circuit.source.get("model", "")
+    other = name != model_source(library, task, None).name and library.has("model", name)
+    return model_source(library, task, name if other else None)
 
 
 def default_runtime(library: Library) -> Runtime:

@@ -85,7 +85,7 @@ def _whiteboard(
 ) -> dict[str, Any] | None:
     """The drawing of a circuit of channels; None for others, and where there is no model for it."""
     from harness.circuits.gates.whiteboard import can_be_drawn
-    from harness.cli.choose import checked_task, default_runtime, log, model_source
+    from harness.cli.choose import checked_task, default_runtime, log, model_of_circuit
     from harness.errors import HarnessError
     from harness.runs.services.describe import whiteboard_of
     from harness.runs.services.judge import Request, runtime_of
@@ -98,7 +98,7 @@ def _whiteboard(
     try:
         task = checked_task(library, named.circuit.source.get("task", ""))
         runtime = runtime_of(named, default_runtime(library))
-        request = Request(named, task, model_source(library, task, None), runtime)
+        request = Request(named, task, model_of_circuit(library, task, named.circuit), runtime)
         return whiteboard_of(request, model_store(results), log, with_deltas=deltas)
     except HarnessError as error:
         log(f"not drawn: {error}")

@@ -7,6 +7,8 @@ on the same test pairs, use the same resamples: differences between them are pai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,30 @@ def jackknife_interval(value: float, without_each: Floats) -> tuple[float, float
     spread = np.square(without_each - without_each.mean()).sum() * (n - 1) / n
     half = student_t(n - 1) * float(np.sqrt(spread))
     return value - half, value + half
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A geometric mean of n positive numbers, with its 95 % interval (None for n = 1)."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def geometric_mean(values: Sequence[float]) -> Ratio:
+    """exp(mean of logarithms), with Student's t on them (n - 1 degrees of freedom).
+
+    The values are taken as independent. `values` are positive, and there is one at least.
+    """
+    logs = np.log(np.asarray(values, dtype=np.float64))
+    n, mean = len(logs), float(logs.mean())
+    if n == 1:
+        return Ratio(float(np.exp(mean)), None, None, 1)
+    half = student_t(n - 1) * float(logs.std(ddof=1)) / float(np.sqrt(n))
+    low, middle, high = (float(np.exp(one)) for one in (mean - half, mean, mean + half))
+    return Ratio(middle, low, high, n)
 
 
 def estimate(value: float, samples: Floats, n: int, estimator: str) -> dict[str, Any]:

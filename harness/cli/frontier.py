@@ -1,0 +1,47 @@
+"""`harness frontier`: how small the circuits of models are that reach a loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from harness.cli import options
+
+
+@click.command("frontier")
+@click.argument("run")
+@options.results("-o")
+@click.option(
+    "--loss",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.15,
+    show_default=True,
+    help="Most nats of task loss that a circuit may have on the test pairs.",
+)
+@click.option("--to", help="Compare arms with this one; by default that of the smallest circuits.")
+@options.as_json
+def command(run: str, results: Path, loss: float, to: str | None, as_json: bool) -> int:
+    """Compare the smallest circuits of RUN that reach a loss, between models and methods.
+
+    Models that differ in the seed of their training alone, and in its target, are one arm, called
+    by what their names begin with. For each arm: excess over the entropy of its data, and loss of
+    the whole model on every task; for each method the sizes by task, and how many times larger
+    those of other arms are, with intervals. Smoke cells are left out; exit 3 if there are damaged
+    ones.
+    """
+    from harness.cli.choose import note_faults, read_runs
+    from harness.reports.frontier.smallest import frontier
+    from harness.reports.frontier.tables import text_of
+    from harness.runs.store.record import find_run, model_store
+
+    folder = find_run(results, run)
+    cells, faults = read_runs([folder])
+    reached = frontier(cells, model_store(folder.parent), loss)
+    if as_json:
+        click.echo(json.dumps(asdict(reached), indent=1))
+    else:
+        click.echo(text_of(reached, to))
+    return note_faults(faults)

@@ -1,0 +1,158 @@
+"""The tables of a frontier: its models, sizes by task and arm, ratios of arms and of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import HarnessError
+from harness.metrics.statistics import Ratio, geometric_mean
+from harness.reports.frontier.smallest import Frontier, SmallestCircuit
+from harness.reports.text import grid, number
+
+
+def text_of(frontier: Frontier, reference: str | None = None) -> str:
+    """All tables; arms are compared with `reference`, by default that of the smallest circuits.
+
+    Raises `HarnessError` for an unknown arm.
+    """
+    names = [arm.name for arm in frontier.arms]
+    if reference is not None and reference not in names:
+        raise HarnessError(f"no arm {reference!r}; there are {', '.join(names)}")
+    parts = [_models(frontier)]
+    parts += [_sizes(frontier, method, reference) for method in frontier.methods]
+    if len(frontier.methods) > 1:
+        parts.append(_methods(frontier))
+    parts += _remarks(frontier)
+    return "\n\n".join(parts)
+
+
+def _models(frontier: Frontier) -> str:
+    headers = [
+        "arm",
+        "models",
+        "nonzero weights",
+        "excess",
+        *(_task(one) for one in frontier.tasks),
+    ]
+    lines = [
+        [
+            arm.name,
+            str(len(arm.models)),
+            _one_or_range([f"{n:,}" for n in sorted(set(arm.nonzeros))]),
+            _one_or_range([number(x, 4) for x in sorted(arm.excess.values())]),
+            *(_whole(frontier, arm.name, task) for task in frontier.tasks),
+        ]
+        for arm in frontier.arms
+    ]
+    return f"Models, with the task loss of the whole model:\n\n{_grid(headers, lines)}"
+
+
+def _whole(frontier: Frontier, arm: str, task: tuple[str, str]) -> str:
+    losses = {
+        one.pair[2]: one.whole
+        for one in frontier.circuits
+        if one.arm == arm and one.pair[:2] == task
+    }
+    return _one_or_range([number(loss, 3) for loss in sorted(losses.values())])
+
+
+def _one_or_range(texts: Sequence[str]) -> str:
+    """`0.160`, or `0.160–0.163` of sorted texts; empty without any."""
+    if not texts:
+        return ""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]}–{texts[-1]}"
+
+
+def _sizes(frontier: Frontier, method: str, reference: str | None) -> str:
+    arms = [arm.name for arm in frontier.arms if frontier.of(method, arm.name)]
+    means = {name: _mean(list(frontier.of(method, name).values())) for name in arms}
+    lines = [
+        [
+            _task(task),
+            *(_cell(list(frontier.of(method, name, task).values()), frontier.at) for name in arms),
+        ]
+        for task in frontier.tasks
+    ]
+    lines.append(["geometric mean", *(_whole_number(means[name]) for name in arms)])
+    sized = {name: mean.value for name, mean in means.items() if mean is not None}
+    against = reference if reference in arms else min(sized, key=sized.__getitem__, default=None)
+    if against is not None and len(arms) > 1:
+        ratios = (frontier.between_arms(method, name, against) for name in arms)
+        line = [
+            "1" if name == against else _ratio(ratio)
+            for name, ratio in zip(arms, ratios, strict=True)
+        ]
+        lines.append([f"ratio to {against}", *line])
+    title = f"{method}: {frontier.unit} of the smallest circuit with a loss of {frontier.at:g}"
+    return f"{title} or less:\n\n{_grid(['task', *arms], lines)}"
+
+
+def _cell(circuits: Sequence[SmallestCircuit], at: float) -> str:
+    """Geometric mean over seeds, and how many reach the loss where not all do.
+
+    Unsolved: not even the whole models do; empty: there is no cell.
+    """
+    reached = [one for one in circuits if one.size]
+    if not reached and all(one.whole > at for one in circuits):
+        return "unsolved" if circuits else ""
+    text = _whole_number(_mean(circuits)) or "–"
+    return text if len(reached) == len(circuits) else f"{text} ({len(reached)}/{len(circuits)})"
+
+
+def _mean(circuits: Sequence[SmallestCircuit]) -> Ratio | None:
+    sizes = [float(one.size) for one in circuits if one.size]
+    return geometric_mean(sizes) if sizes else None
+
+
+def _whole_number(mean: Ratio | None) -> str:
+    return "" if mean is None else f"{mean.value:,.0f}"
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    """`18.2 (9.1–36.4), n = 12`."""
+    if ratio is None:
+        return "–"
+    ends = "" if ratio.low is None else f" ({_figures(ratio.low)}–{_figures(ratio.high)})"
+    return f"{_figures(ratio.value)}{ends}, n = {ratio.n}"
+
+
+def _figures(value: float | None) -> str:
+    assert value is not None
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _methods(frontier: Frontier) -> str:
+    first, *others = frontier.methods
+    arms = [arm.name for arm in frontier.arms]
+    lines = [
+        [other, *(_ratio(frontier.between_methods(name, other, first)) for name in arms)]
+        for other in others
+    ]
+    title = f"{frontier.unit.capitalize()} of others' circuits over those of {first}"
+    return f"{title}, in the same model:\n\n{_grid(['method', *arms], lines)}"
+
+
+def _remarks(frontier: Frontier) -> list[str]:
+    remarks = [
+        "Ratios are geometric means over task, training seed and seed where both circuits reach "
+        "the loss (n), with 95 % intervals (Student's t on logarithms)."
+    ]
+    if not all(one.fresh for one in frontier.circuits):
+        remarks.append(
+            "Some circuits were searched for on the test pairs, so their losses are not fresh."
+        )
+    seeds = {seed for arm in frontier.arms for seed in arm.excess}
+    groups = [[arm.excess[seed] for arm in frontier.arms if seed in arm.excess] for seed in seeds]
+    if (apart := max((max(one) - min(one) for one in groups), default=0.0)) > 0:
+        remarks.append(
+            f"Models of equal training seed are at most {number(apart, 4)} nats of excess apart."
+        )
+    return remarks
+
+
+def _task(task: tuple[str, str]) -> str:
+    return task[0]
+
+
+def _grid(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return grid(headers, lines, "github", left=[0], tight=True)

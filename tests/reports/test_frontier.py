@@ -1,0 +1,163 @@
+"""The smallest circuits that reach a loss: which count, and ratios with intervals by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.metrics.statistics import geometric_mean
+from harness.reports.frontier.smallest import Frontier, frontier
+from harness.reports.frontier.tables import text_of
+from harness.runs.store import CellStore, ModelStore
+from harness.runs.store.record import PlannedCell, StoredCell
+
+Point = tuple[int, int, float]
+"""Channels, weights, loss on the test pairs."""
+
+
+def point(channels: int, weights: int, loss: float) -> dict[str, Any]:
+    return {
+        "counts": {"channels": channels, "weights": weights},
+        "task_loss": {"value": loss},
+        "target": {"searched_on": "discovery"},
+    }
+
+
+def cell(
+    task: str,
+    model: str,
+    points: list[Point],
+    *,
+    method: str = "masks",
+    width: int = 8,
+    seed: int = 0,
+    **changes: Any,
+) -> StoredCell:
+    """A cell of the model of this width and training seed."""
+    training = {"seed": seed, "target": {"metric": "loss", "value": 1 + seed / 10}}
+    spec = {"kind": "train", "architecture": {"d_model": width}, "training": training}
+    entry = PlannedCell(
+        f"{task}{model}{method}", model, task, model, method, "method", 0, None, {"model": spec}
+    )
+    result = {"curve": [point(*one) for one in points], "whole": {"task_loss": {"value": 0.01}}}
+    return StoredCell(entry, "ok", CellStore(Path("absent")), result={**result, **changes})
+
+
+def grid() -> list[StoredCell]:
+    """Two tasks, two arms, two training seeds; one large circuit misses the loss."""
+    return [
+        cell("quotes", "dense-0", [(9, 80, 0.1)], width=4),
+        cell("quotes", "dense-1", [(9, 40, 0.1)], width=4, seed=1),
+        cell("quotes", "sparse-0", [(3, 8, 0.15), (3, 20, 0.1)]),
+        cell("quotes", "sparse-1", [(2, 5, 0.16), (3, 20, 0.1)], seed=1),
+        cell("brackets", "dense-0", [(9, 300, 0.1)], width=4),
+        cell("brackets", "dense-1", [(9, 300, 0.2)], width=4, seed=1),
+        cell("brackets", "sparse-0", [(3, 10, 0.1)]),
+        cell("brackets", "sparse-1", [(3, 10, 0.1)], seed=1),
+    ]
+
+
+def of(cells: list[StoredCell], at: float = 0.15, folder: Path = Path("absent")) -> Frontier:
+    return frontier(cells, ModelStore(folder), at)
+
+
+def test_models_that_differ_in_their_seed_are_an_arm() -> None:
+    arms = of(grid()).arms
+    assert [(arm.name, arm.models) for arm in arms] == [
+        ("dense", ("dense-0", "dense-1")),
+        ("sparse", ("sparse-0", "sparse-1")),
+    ]
+
+
+def test_the_smallest_circuit_that_reaches_the_loss_counts() -> None:
+    sizes = [one.size for one in of(grid()).circuits]
+    assert sizes == [80, 40, 8, 20, 300, None, 10, 10]
+    assert [one.size for one in of(grid(), 0.2).circuits][3] == 5
+
+
+def test_ratios_are_of_the_same_task_and_seeds() -> None:
+    ratio = of(grid()).between_arms("masks", "dense", "sparse")
+    assert ratio is not None
+    logs = [math.log(one) for one in (80 / 8, 40 / 20, 300 / 10)]  # without the one that misses
+    assert ratio.n == 3
+    assert ratio.value == pytest.approx(600 ** (1 / 3))
+    low, high = stats.t.interval(0.95, 2, loc=sum(logs) / 3, scale=stats.sem(logs))
+    assert (ratio.low, ratio.high) == pytest.approx((math.exp(low), math.exp(high)))
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=9), st.floats(1e-3, 1e3))
+def test_a_ratio_turned_round_is_its_inverse(values: list[float], scale: float) -> None:
+    one, inverse = geometric_mean(values), geometric_mean([1 / value for value in values])
+    assert one.value == pytest.approx(1 / inverse.value)
+    assert one.low is not None
+    assert inverse.high is not None
+    assert one.low == pytest.approx(1 / inverse.high, rel=1e-6)
+    scaled = geometric_mean([scale * value for value in values])
+    assert scaled.value == pytest.approx(scale * one.value)
+
+
+def test_methods_are_compared_in_the_same_model() -> None:
+    both = [*grid(), cell("quotes", "sparse-0", [(5, 32, 0.1)], method="attribution")]
+    ratio = of(both).between_methods("sparse", "attribution", "masks")
+    assert ratio is not None
+    assert (ratio.value, ratio.low, ratio.n) == (pytest.approx(4), None, 1)
+
+
+def test_the_tables() -> None:
+    text = text_of(of(grid()))
+    assert "| quotes          |                      57 |     13 |" in text
+    assert "| brackets        |               300 (1/2) |     10 |" in text
+    assert "| ratio to sparse | 8.43 (0.286–249), n = 3 |      1 |" in text
+    assert text_of(of(grid()), "dense").count("ratio to dense") == 1
+    unsolved = cell(
+        "kwargs", "dense-0", [(9, 9, 0.4)], width=4, whole={"task_loss": {"value": 0.3}}
+    )
+    assert "| kwargs          |                unsolved |        |" in text_of(
+        of([*grid(), unsolved])
+    )
+    with pytest.raises(HarnessError, match="no arm 'other'; there are dense, sparse"):
+        text_of(of(grid()), "other")
+
+
+def test_what_cannot_be_counted_together_is_refused() -> None:
+    without = cell("quotes", "dense-0", [(9, 80, 0.1)], whole={})
+    with pytest.raises(HarnessError, match="does not measure task_loss"):
+        of([without])
+    edges = cell("quotes", "dense-0", [], curve=[{**point(1, 1, 0.1), "counts": {"edges": 4}}])
+    with pytest.raises(HarnessError, match="count edges and weights"):
+        of([*grid(), edges])
+    with pytest.raises(HarnessError, match="no finished cell"):
+        of([])
+
+
+def test_losses_on_the_pairs_of_the_search_are_told_apart() -> None:
+    searched = {**point(9, 80, 0.1), "target": {}}
+    text = text_of(of([cell("quotes", "dense-0", [], curve=[searched])]))
+    assert "their losses are not fresh" in text
+    assert "not fresh" not in text_of(of(grid()))
+
+
+def test_the_excess_of_a_model_is_that_of_its_log(tmp_path: Path) -> None:
+    models = ModelStore(tmp_path)
+    for name, excess in (("dense-0", 0.1), ("sparse-0", 0.2)):
+        draft = models.draft(name)
+        (draft / "training.json").write_text(f'{{"history": [{{"excess": {excess}}}]}}')
+        models.publish(name, draft)
+    reached = of([one for one in grid() if one.entry.model.endswith("0")], folder=tmp_path)
+    assert [arm.excess for arm in reached.arms] == [{0: 0.1}, {0: 0.2}]
+    assert "at most 0.1000 nats of excess apart" in text_of(reached)
+
+
+def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(main, ["frontier", "absent", "--results", str(tmp_path)])
+    assert shown.exit_code == 2
+    assert "no run 'absent'" in shown.stderr
