@@ -59,20 +59,19 @@ ONLY_PARSED = {
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
-    "harness dictionary othello6-k32 --train": "trains a model, and its dictionaries",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
     "harness run mib": "needs the files of a model",
     "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
+    "harness run controls": "trains masks, for twelve cells",
+    "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
+    "random_necessity,interchange_share": "needs that run",
     "harness run weight_sparse_small": "trains a weight-sparse model",
     "harness frontier weight_sparse_small": "needs that run",
     "harness run weight_sparse --jobs 2": "trains twelve models",
     "harness frontier weight_sparse": "needs that run",
-    "harness run controls": "trains masks, for twelve cells",
-    "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
-    "random_necessity,interchange_share": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }

@@ -15,8 +15,10 @@ Cost of a step: 2·(2L+1) runs of the rest of a model, on average half of it eac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,9 +27,10 @@ from torch import Tensor
 from harness.bridges.bridge import Bridge, logits_from, points_of, streams
 from harness.datasets.pairs import TrainingBatch
 from harness.errors import HarnessError
+from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.models.config import TransformerConfig
 from harness.models.training.data import HeldOut, TrainingData
-from harness.models.training.optimiser import Optimiser
+from harness.models.training.optimiser import MOMENTS, Optimiser
 from harness.models.training.schedule import learning_rate
 from harness.models.training.trainer import training_loss
 from harness.models.transformer import Transformer, random_model
@@ -109,15 +112,17 @@ def train_coupled(
     held_out: HeldOut,
     log: Callable[[str], None],
     prices: Prices | None = None,
+    checkpoint: CoupledCheckpoint | None = None,
 ) -> Coupled:
     """Train a sparse model of `config` by `spec`, with a bridge to the frozen `dense` model.
 
-    `seed` of the spec decides all. Raises `HarnessError` for models that no bridge fits, and for
-    a training that diverges.
+    `seed` of the spec decides all; with a `checkpoint` a training that was stopped resumes, and
+    ends with the same weights. Raises `HarnessError` for models that no bridge fits, and for a
+    training that diverges.
     """
     prices = prices or Prices()
     device = dense.embedding.device
-    sparse = random_model(config, spec.seed).to(device)
+    sparse = random_model(config, spec.seed, scale=spec.initial_scale).to(device)
     bridge = Bridge(dense.config, config)
     bridge.initialise(torch.Generator().manual_seed(spec.seed))
     bridge.to(device)
@@ -128,8 +133,12 @@ def train_coupled(
     )
     coupled = Coupled(sparse, bridge)
     fixed = data.training_batch(spec.objective, spec.batch_size, 0, spec.seed + _OTHER)
-    with stage("training", spec.steps, "step", 0) as shown:
-        for step in range(spec.steps):
+    state = _State(coupled, of_model, of_bridge)
+    if first := 0 if checkpoint is None else state.restore(checkpoint):
+        log(f"resuming training at step {first}")
+    saved = time.monotonic()
+    with stage("training", spec.steps, "step", first) as shown:
+        for step in range(first, spec.steps):
             batch = data.training_batch(spec.objective, spec.batch_size, step, spec.seed)
             own = training_loss(sparse, batch, device.type)
             terms = coupling(dense, sparse, bridge, *_tokens(batch, device))
@@ -147,9 +156,66 @@ def train_coupled(
             if (step + 1) % spec.evaluate_every == 0 or step + 1 == spec.steps or step == 0:
                 _note(coupled, dense, step + 1, own, fixed, held_out)
                 shown.advance(0, _said(coupled.history[-1]))
+            if checkpoint is not None and time.monotonic() - saved >= checkpoint.seconds:
+                state.save(checkpoint, step + 1)
+                shown.saved()
+                saved = time.monotonic()
     sparse.requires_grad_(False).eval()
     bridge.requires_grad_(False)
     return coupled
+
+
+# ---------------------------------------------------------------- checkpoints
+@dataclass(frozen=True)
+class CoupledCheckpoint:
+    """Where a training is saved every so many seconds, and what it is for (plain JSON data)."""
+
+    path: Path
+    purpose: Mapping[str, Any]
+    seconds: float = SAVE_SECONDS
+
+
+@dataclass(frozen=True)
+class _State:
+    """All that moves in a training: both sets of weights, and the moments of both optimisers."""
+
+    coupled: Coupled
+    of_model: Optimiser
+    of_bridge: torch.optim.Adam
+
+    def save(self, checkpoint: CoupledCheckpoint, step: int) -> None:
+        tensors = {f"model.{name}": x for name, x in self.coupled.model.named_parameters()}
+        tensors |= {f"model_{name}": x for name, x in self.of_model.state().items()}
+        for name, weight in self.coupled.bridge.named_parameters():
+            tensors[f"bridge.{name}"] = weight
+            for moment in MOMENTS:
+                tensors[f"bridge_{moment}.{name}"] = self.of_bridge.state[weight][moment]
+        note = {"step": step, "history": self.coupled.history}
+        save_state(tensors, note, checkpoint.path, checkpoint.purpose)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: CoupledCheckpoint) -> int:
+        """The step to go on with; 0 without a checkpoint for this purpose."""
+        stored = load_state(checkpoint.path, checkpoint.purpose)
+        if stored is None:
+            return 0
+        tensors, note = stored
+        step: int = note["step"]
+        for name, weight in self.coupled.model.named_parameters():
+            weight.copy_(tensors[f"model.{name}"])
+        of_model = {
+            name.removeprefix("model_"): x
+            for name, x in tensors.items()
+            if name.startswith("model_")
+        }
+        self.of_model.restore(of_model, step)
+        for name, weight in self.coupled.bridge.named_parameters():
+            weight.copy_(tensors[f"bridge.{name}"])
+            moments = {one: tensors[f"bridge_{one}.{name}"].to(weight) for one in MOMENTS}
+            count = torch.tensor(float(step))
+            self.of_bridge.state[weight] = {"step": count, **moments}
+        self.coupled.history.extend(note["history"])
+        return step
 
 
 @torch.no_grad()

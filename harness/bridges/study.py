@@ -2,7 +2,7 @@
 
 The folder holds the sparse model in the harness's own form (a `{kind: load, path: FOLDER}` spec
 names it, so that circuits of it can be found), `bridge.safetensors`, and `bridge.json`: the ids of
-both models and the log of the training.
+both models and the log of the training. While it is trained there is a checkpoint to resume from.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import __version__ as torch_version
 
 from harness.bridges.bridge import Bridge
-from harness.bridges.coupled import Coupled, Prices, Terms, train_coupled
+from harness.bridges.coupled import Coupled, CoupledCheckpoint, Prices, Terms, train_coupled
 from harness.bridges.transfer import Carrier, Channel, Transfer, rank_channels, read_sites, transfer
 from harness.circuits.files import load_circuit
 from harness.datasets.batch import Batches
@@ -42,6 +43,7 @@ _LABEL = Method(name="bridge", title="Two models", kind="random")
 _BATCH = 64
 
 _WEIGHTS, _NOTE = "bridge.safetensors", "bridge.json"
+_CHECKPOINT = "training.safetensors"
 
 Log = Callable[[str], None]
 
@@ -91,8 +93,13 @@ def study_bridge(request: BridgeRequest, models: ModelStore, log: Log) -> dict[s
         coupled = _read(request.folder, dense, purpose, log)
     else:
         taught = training_data(sparse_cell, data, models)
-        coupled = _trained(request, spec, taught, dense, log)
+        request.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = CoupledCheckpoint(
+            request.folder / _CHECKPOINT, {**purpose, "torch": torch_version}
+        )
+        coupled = _trained(request, spec, taught, dense, log, checkpoint)
         _write(request.folder, coupled, purpose)
+        checkpoint.path.unlink(missing_ok=True)
         log(f"wrote {request.folder}")
     return {
         "schema_version": 1,
@@ -115,6 +122,7 @@ def _trained(
     taught: TaskData | CorpusData,
     dense: Transformer,
     log: Log,
+    checkpoint: CoupledCheckpoint,
 ) -> Coupled:
     """The sparse model, trained on what its spec says: both models run on these texts."""
     if taught.longest > dense.config.n_ctx:
@@ -127,7 +135,15 @@ def _trained(
     )
     held_out = held_out_of(spec, taught)
     return train_coupled(
-        dense, config, spec.training, spec.sparsity, taught, held_out, log, request.prices
+        dense,
+        config,
+        spec.training,
+        spec.sparsity,
+        taught,
+        held_out,
+        log,
+        request.prices,
+        checkpoint,
     )
 
 

@@ -44,6 +44,12 @@ MODEL_HELP = (
     type=click.IntRange(min=32),
     help="Train a dictionary of F features instead, beside the matrix products of a step.",
 )
+@click.option(
+    "--features",
+    metavar="F",
+    type=click.IntRange(min=32),
+    help="Trace a prompt and study F features of each module of an Othello model instead.",
+)
 @click.option("--task", default="ioi_t1", show_default=True, help="Task of --prompts.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1))
@@ -67,6 +73,7 @@ def bench(
     prompts: str | None,
     games: int | None,
     dictionary: int | None,
+    features: int | None,
     task: str,
     threads: int,
     repeats: int,
@@ -78,8 +85,17 @@ def bench(
     """Measure methods in units of one plain forward+backward, beside their floors.
 
     With --prompts: the cost of a prompt, and memory, as prompts become more. With --games: random
-    games of Othello in a second. With --dictionary: the training of a dictionary.
+    games of Othello in a second. With --dictionary: the training of a dictionary. With --features:
+    a traced prompt, and a study of what features stand for.
     """
+    if features is not None:
+        unused = (*ON_A_BATCH, "device", *ON_PROMPTS, "methods", "prompts", "games", "dictionary")
+        _check_options(context, unused, None)
+        from harness.bench.features import bench_features
+
+        figures = bench_features(features, repeats, threads)
+        click.echo(json.dumps(figures) if as_json else _features_table(figures))
+        return
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
             raise click.UsageError("--dictionary is for float32 or bfloat16 on the CPU")
@@ -133,6 +149,17 @@ def _dictionaries_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _features_table(report: dict[str, Any]) -> str:
+    title = (
+        f"{report['dictionaries']} dictionaries of {report['features']} features on "
+        f"{report['task']}, random weights, {report['precision']}, threads: {report['threads']}; "
+        f"least of {report['repeats']}"
+    )
+    rows = [{**row, "of": f"{row['of']:,} {row['unit']}"} for row in report["rows"]]
+    headers = ["row", "of", "seconds ↓"]
+    return f"{title}\n\n{_table(rows, headers, ('row', 'of', 'seconds'), ('', '', '.3f'))}"
+
+
 def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:
     """The named rows; none for the default."""
     named = tuple(name.strip() for name in methods.split(",") if name.strip())
@@ -144,7 +171,9 @@ def _check_options(context: click.Context, unused: tuple[str, ...], prompts: boo
     for name in unused:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             if prompts is None:
-                raise click.UsageError(f"--{name} does not go with --games or --dictionary")
+                raise click.UsageError(
+                    f"--{name} does not go with --games, --dictionary or --features"
+                )
             how = "does not go with" if prompts else "needs"
             raise click.UsageError(f"--{name} {how} --prompts")
 

@@ -54,7 +54,7 @@ def command(
     from harness.errors import HarnessError
     from harness.reports.screens.dictionaries import comparison_text, dictionaries_text
     from harness.runs.services.dictionary import export_saelens, measured_dictionaries
-    from harness.runs.services.ship_dictionaries import ship_dictionaries
+    from harness.runs.services.shipping.dictionaries import ship_dictionaries
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
 

@@ -37,6 +37,7 @@ TOPICS = (
     "bring-a-model",
     "sparse-models",
     "features",
+    "analyses",
     "bridges",
 )
 """Every topic, in reading order. A topic is a file `harness/docs/NAME.md` and a line here."""

@@ -58,6 +58,13 @@ from harness.cli import options
     show_default=True,
     help="Take so many parts out of each node and compare with what happens.",
 )
+@click.option(
+    "--validity-prompts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Do so on so many prompts, from this one on.",
+)
 @click.option("--train", is_flag=True, help="Train a model that is not there yet.")
 @click.option(
     "--circuit-tracer",
@@ -83,6 +90,7 @@ def command(
     branches: int,
     depth: int,
     validity: int,
+    validity_prompts: int,
     train: bool,
     other_form: Path | None,
     results: Path,
@@ -108,6 +116,8 @@ def command(
     from harness.spec.load import Library
     from harness.tracing.keep import KeepRule
 
+    if validity_prompts > 1 and not validity:
+        raise click.UsageError("--validity-prompts needs --validity")
     library = Library(include)
     loaded, runtime = checked_task(library, task), default_runtime(library)
     request = TraceRequest(
@@ -125,6 +135,7 @@ def command(
         above,
         train,
         validity,
+        validity_prompts,
     )
     report = trace_prompt(request, model_store(results), log)
     if other_form is not None:

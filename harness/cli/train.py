@@ -11,7 +11,7 @@ import click
 from harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.runs.services.shipped import TrainedModel
+    from harness.runs.services.shipping.models import TrainedModel
 
 
 @click.command("train")
@@ -48,7 +48,7 @@ def command(
     from harness.datasets.check import check_task
     from harness.errors import HarnessError
     from harness.runs.plan import ModelSource
-    from harness.runs.services.shipped import ship, train
+    from harness.runs.services.shipping.models import ship, train
     from harness.runs.store.record import model_store
     from harness.spec.issues import spec_error
     from harness.spec.load import Library

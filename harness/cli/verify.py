@@ -25,7 +25,7 @@ def command(run: str | None, results: Path, include: tuple[Path, ...]) -> int:
     """
     from harness.cli.choose import note_faults, run_folders
     from harness.errors import StoreCorrupt
-    from harness.runs.services.shipped import all_shipped
+    from harness.runs.services.shipping.models import all_shipped
     from harness.runs.store import CellStore
     from harness.runs.store.record import entries_of, model_store
     from harness.spec.load import Library

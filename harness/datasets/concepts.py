@@ -24,13 +24,18 @@ class ConceptFamily:
     """Concepts of one kind. `cells`: where each lies on the board, if there is one.
 
     `board`: its concepts say together what the position is, and features can be asked to rebuild
-    it.
+    it. `opposite`: the family that its concepts turn into from one token to the next, as players
+    alternate; `changed_by`: the family that is true of a cell where that was overturned. `outputs`:
+    the model's output that each concept is about.
     """
 
     name: str
     concepts: tuple[str, ...]
     cells: tuple[int, ...] | None = None
     board: bool = False
+    opposite: str | None = None
+    changed_by: str | None = None
+    outputs: tuple[int, ...] | None = None
 
 
 @runtime_checkable

@@ -37,6 +37,13 @@ def reached(target: CircuitTarget, means: Mapping[str, float]) -> bool:
     return mean <= target.value + ROUNDING
 
 
+def stricter(target: CircuitTarget, margin: float) -> CircuitTarget:
+    """The target with a margin: a faithfulness of 1 at most, a loss of 0 at least."""
+    value = target.value
+    value = min(1.0, value + margin) if target.measure == "faithfulness" else value - margin
+    return CircuitTarget(**{target.measure: max(0.0, value)})
+
+
 def with_losses(setup: Setup, targets: Sequence[CircuitTarget]) -> Setup:
     """The set-up, with the targets' losses among its measures."""
     losses = [target.measure for target in targets if target.measure != "faithfulness"]

@@ -49,20 +49,56 @@ def precise(counts: ConceptCounts) -> Bools:
 
 def meets(counts: ConceptCounts) -> Bools:
     """Where the whole criterion is met: [S, F, C]."""
+    return precise(counts) & _informed(counts) & (counts.recall >= RECALL)
+
+
+def _informed(counts: ConceptCounts) -> Bools:
+    """Where half of the doubt is removed that the position leaves: [S, F, C]."""
     precision, base = counts.precision, counts.base
-    informed = precision - base >= DOUBT * (1 - base)
-    return precise(counts) & informed & (counts.recall >= RECALL)
+    informed: Bools = precision - base >= DOUBT * (1 - base)
+    return informed
 
 
 def choose(counts: ConceptCounts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Threshold and concept of the best F1 among what meets the criterion [F]; -1 if none does."""
+    return _best(counts, meets(counts))
+
+
+def _best(counts: ConceptCounts, among: Bools) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Threshold and concept of the best F1 among some [S, F, C]: [F], -1 where there is none."""
     _, features, concepts = counts.both.shape
-    f1 = np.where(meets(counts), counts.f1, -1.0)
+    f1 = np.where(among, counts.f1, -1.0)
     flat = f1.transpose(1, 0, 2).reshape(features, -1)
     best = flat.argmax(1)
     none = flat[np.arange(features), best] < 0
     share, concept = np.divmod(best, concepts)
     return np.where(none, -1, share), np.where(none, -1, concept)
+
+
+@dataclass(frozen=True)
+class Leaning:
+    """The concept that a feature comes closest to, on held-out games; no label: it may be loose.
+
+    Of the concepts of which it removes half of the doubt that the position leaves, that of the best
+    F1 at any threshold.
+    """
+
+    feature: int
+    concept: int
+    f1: float
+
+
+def leanings_of(training: ConceptCounts, held_out: ConceptCounts) -> list[Leaning]:
+    """The concepts that training games suggest, with their F1 on held-out games, by feature."""
+    more = (training.precision > training.base) & (training.both >= TOKENS)
+    share, concept = _best(training, _informed(training) & more)
+    f1 = held_out.f1
+    return [
+        Leaning(
+            feature, int(concept[feature]), float(f1[share[feature], feature, concept[feature]])
+        )
+        for feature in np.flatnonzero(concept >= 0).tolist()
+    ]
 
 
 def labels_of(

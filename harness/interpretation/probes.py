@@ -48,6 +48,15 @@ class ProbeFit:
         self.xx += x.T @ x
         self.xy += x.T @ truth
 
+    def differences(self) -> Tensor:
+        """Mean activation where a concept is true less that where it is not, [C, D].
+
+        0 of a concept that is always or never true.
+        """
+        x, y = self.x / self.n, self.y / self.n
+        spread = (y * (1 - y)).clamp(min=1 / self.n**2)
+        return (self.xy / self.n - torch.outer(x, y)).T / spread[:, None]
+
     def probe(self) -> LinearProbe:
         """The map of least squares, with a small ridge."""
         x, y = self.x / self.n, self.y / self.n

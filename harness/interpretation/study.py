@@ -18,11 +18,13 @@ from harness.datasets.pairs import TaskData
 from harness.interpretation.counts import ConceptCounter, ConceptCounts
 from harness.interpretation.labels import (
     Label,
+    Leaning,
     Rebuilder,
     auroc,
     choose,
     coverage,
     labels_of,
+    leanings_of,
     precise,
 )
 from harness.interpretation.strongest import Strongest, StrongestTokens
@@ -74,7 +76,8 @@ class SubjectStudy:
 
     `precise`: features with any concept of enough precision, whatever its base rate. `labels`:
     those that also know more than the position. `coverage`: by family. `rebuilt`: F1 of each board
-    family on held-out games, by all features that are precise for a concept.
+    family on held-out games, by all features that are precise for a concept. `leanings`: what
+    features come closest to, labelled or not.
     """
 
     subject: StudySubject
@@ -83,6 +86,7 @@ class SubjectStudy:
     labels: tuple[Label, ...]
     coverage: dict[str, float]
     rebuilt: dict[str, float]
+    leanings: tuple[Leaning, ...]
 
     @property
     def confirmed(self) -> list[Label]:
@@ -211,4 +215,5 @@ class _HeldOut:
             tuple(labels_of(training, counts, aurocs)),
             {name: coverage(counts, part) for name, part in columns.items()},
             rebuilt,
+            tuple(leanings_of(training, counts)),
         )

@@ -98,13 +98,13 @@ def _panel(
 ) -> None:
     if measure in LOGARITHMIC:
         axes.set_yscale("log")
-    for level in _levels(methods, measure):
+    for level in levels(methods, measure):
         axes.axhline(level, color="#666666", linewidth=0.8, linestyle=":")
     for (role, method), cells in sorted(methods.items(), reverse=True):
         style = styles.setdefault(method, len(styles))
         colour = "#888888" if role == "control" else COLOURS[style % len(COLOURS)]
         line = "--" if role == "control" else LINES[style // len(COLOURS) % len(LINES)]
-        sizes, mean, low, high = _band(cells, measure)
+        sizes, mean, low, high = band(cells, measure)
         axes.plot(
             sizes,
             mean,
@@ -130,7 +130,7 @@ def _legend(figure: Any) -> None:
     figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize="small")
 
 
-def _levels(methods: Methods, measure: str) -> list[float]:
+def levels(methods: Methods, measure: str) -> list[float]:
     """Mean of the measure, over all cells, of the empty circuits and of the whole models.
 
     Of distances, which are zero there, not of the whole models.
@@ -142,7 +142,7 @@ def _levels(methods: Methods, measure: str) -> list[float]:
     return [float(np.mean(values)) for values in levels if None not in values]
 
 
-def _band(cells: Sequence[StoredCell], measure: str) -> tuple[Any, Any, Any, Any]:
+def band(cells: Sequence[StoredCell], measure: str) -> tuple[Any, Any, Any, Any]:
     """Sizes, mean of the measure over seeds, and its interval over seeds and examples."""
     results = [cell.result for cell in cells if cell.result is not None]
     curves, sizes = [result["curve"] for result in results], sizes_of(results[0])

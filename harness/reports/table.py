@@ -86,7 +86,7 @@ def _document(board: Leaderboard, form: Format, layout: Layout) -> str:
 
     parts = []
     for one in board.boards:
-        parts.append(head % escape(_title(one, board)))
+        parts.append(head % escape(board_title(one, board)))
         parts.append("\n".join(sub % paragraph(text) for text in caption(one)))
         table, remarks = _grid(one, form, layout)
         parts += [table, *map(paragraph, remarks)]
@@ -101,7 +101,7 @@ def _html_page(board: Leaderboard, layout: Layout) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Leaderboard</title>'
     ]
     for one in board.boards:
-        parts.append(f"<h2>{hypertext(_title(one, board))}</h2>")
+        parts.append(f"<h2>{hypertext(board_title(one, board))}</h2>")
         parts += [f"<p>{hypertext(text)}</p>" for text in caption(one)]
         table, remarks = _grid(one, "html", layout)
         parts += [table, *(f"<p>{hypertext(text)}</p>" for text in remarks)]
@@ -178,7 +178,8 @@ def _grid(board: Board, form: Format, layout: Layout) -> tuple[str, list[str]]:
     return text, remarks
 
 
-def _title(board: Board, all_boards: Leaderboard) -> str:
+def board_title(board: Board, all_boards: Leaderboard) -> str:
+    """Task, model, variant and, where they would be two of one name, the version of a table."""
     smoke = "" if board.limit is None else f" (smoke run, limit {board.limit}: not ranked)"
     name = board.task if board.model == board.task else f"{board.task} on {board.model}"
     name += f", {board.variant}" if board.variant else ""

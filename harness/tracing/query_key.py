@@ -65,14 +65,14 @@ def score_pairs(
     below = run.writers[run.writer_of(f"a{layer}")].below
     rows, columns, vectors = _parts(run, [query], below)
     own = scores.queries.parts(vectors, rows, head)
-    own = torch.cat([own, scores.queries.constant(torch.tensor([query]), head)])
+    own = torch.cat([own, scores.queries.constant(run.index([query]), head)])
     weights = scores.key_weights(head, query, key, from_mean)
     seen = weights.nonzero().flatten().tolist()
     key_rows, key_columns, vectors = _parts(run, seen, below)
     parts = scores.keys.parts(vectors, key_rows, group) * weights[key_rows, None]
     names, groups = _identities(run, key_rows, key_columns)
     grouped = parts.new_zeros(len(names), parts.shape[1]).index_add_(0, groups, parts)
-    every = torch.tensor(seen)
+    every = run.index(seen)
     biases = weights[every] @ scores.keys.constant(every, group)
     others = torch.cat([grouped, biases[None]])
     pairs = own @ others.T
@@ -84,7 +84,7 @@ def score_pairs(
 
 def _parts(run: FrozenRun, tokens: Sequence[int], below: int) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens [E], columns among all [E] and vectors [E, D] of all parts at some tokens."""
-    wanted = torch.tensor(tokens)
+    wanted = run.index(tokens)
     present = run.units[wanted, : run.offsets[below]] >= 0
     at, columns = present.nonzero(as_tuple=True)
     rows = wanted[at]
@@ -98,4 +98,4 @@ def _identities(run: FrozenRun, rows: Tensor, columns: Tensor) -> tuple[list[str
         index.setdefault(run.name(run.place(column, row)).rpartition("@")[0], len(index))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
-    return list(index), torch.tensor(groups)
+    return list(index), run.index(groups)

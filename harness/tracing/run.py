@@ -7,7 +7,7 @@ number itself; that is checked when a run is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -60,6 +60,10 @@ class FrozenRun:
     def length(self) -> int:
         """T."""
         return len(self.tokens)
+
+    def index(self, numbers: Sequence[int]) -> Tensor:
+        """Tokens, columns or other numbers as an index on the run's device: [N]."""
+        return torch.tensor(numbers, dtype=torch.long, device=self.tokens.device)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: i
     frozen, model = run.frozen, run.model
     weights = outputs.to(frozen.raw) * frozen.cap_share[token]
     matrix = model.embedding if model.config.tied else model.unembedding
-    row = torch.tensor([token])
+    row = run.index([token])
     read = (weights @ matrix)[None]
     stream = read.new_zeros(run.length, read.shape[-1])
     stream[token] = frozen.final.adjoint(read, row)[0]
@@ -78,7 +78,7 @@ def part_target(run: FrozenRun, place: Place) -> Target:
     if run.kind(place) not in ("feature", "neuron"):
         raise HarnessError(f"{name} has no activity of its own that could be traced")
     assert writer.reading is not None
-    rows, columns = torch.tensor([place.token]), torch.tensor([place.column])
+    rows, columns = run.index([place.token]), run.index([place.column])
     nothing = run.frozen.final.gain.new_zeros(1, run.model.config.d_model)
     one = writer.reading.expand(rows, columns, nothing)
     value, constant = float(one.value), float(one.constant)
@@ -128,9 +128,9 @@ def score_target(
     group = head // scores.shared_by
     weights = scores.key_weights(head, query, key, from_mean)
     mixed = weights @ scores.keys.final[group]  # [K]
-    row = torch.tensor([query])
+    row = run.index([query])
     of_query, query_constant = scores.queries.adjoint(mixed[None], row, head)
-    every = torch.arange(run.length)
+    every = run.index(range(run.length))
     wanted = weights[:, None] * scores.queries.final[head, query]
     of_keys, key_constants = scores.keys.adjoint(wanted, every, group)
     stream = of_keys / 2

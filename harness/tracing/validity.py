@@ -4,6 +4,8 @@
     mlp         from the stream that an MLP reads, with its norm and gates as they become
     ov          from the stream that attention reads, with its pattern held
     ov_pattern  the same with the pattern as it becomes
+    query, key  from the stream that the target token's queries, or their keys, read; the other side
+                held, see `score_removals`
     total       where they are written, and the model runs on
 
 A contribution predicts that the target falls by it. Beside correlations, the coefficient of the
@@ -24,10 +26,11 @@ from harness.models.sites import tapped_run
 from harness.models.transformer import Block
 from harness.tracing.readings import FeatureReading
 from harness.tracing.run import FrozenRun
+from harness.tracing.score_removals import score_removals
 from harness.tracing.target import part_target
 from harness.tracing.trace import PromptTrace
 
-RemovalKind = Literal["logit", "mlp", "ov", "ov_pattern", "total"]
+RemovalKind = Literal["logit", "mlp", "ov", "ov_pattern", "query", "key", "total"]
 
 CHUNK = 2**24
 """Numbers in the streams that are changed at once."""
@@ -91,9 +94,11 @@ def _removals(
         influence = torch.tensor([one.influence for one in graph.nodes], dtype=torch.float64)
         order = influence.abs().argsort(descending=True)[: 8 * sources]
         places = [graph.nodes[at].place for at in order.tolist()]
-        rows = torch.tensor([place.token for place in places])
-        columns = torch.tensor([run.offsets[one.writer] + one.column for one in places])
+        rows = run.index([place.token for place in places])
+        columns = run.index([run.offsets[one.writer] + one.column for one in places])
         yield "total", -influence[order], _in_total(graph, rows, columns), None
+        for side, one, true in score_removals(run, target.token, sources):
+            yield side, one, true, None
     for node in graph.nodes:
         if node.sums is None or node.activity is None:
             continue
@@ -135,7 +140,7 @@ def _in_total(graph: PromptTrace, rows: Tensor, columns: Tensor) -> Tensor:
     run, target = graph.run, graph.target
     assert target.outputs is not None
     vectors = run.vectors(rows, columns)
-    starts = torch.tensor(run.offsets[1:])
+    starts = run.index(run.offsets[1:])
     writers = torch.searchsorted(starts, columns, right=True)
     tokens = run.tokens.expand(len(rows), -1)
     sites = [run.site_of(at) for at in range(len(run.writers))]
@@ -185,13 +190,13 @@ class _Read:
         """What one unit of each neuron adds to the activity, [M]."""
         reading, mlp = self.writer.reading, self.run.frozen.mlps[self.block.layer]
         if not isinstance(reading, FeatureReading):
-            return torch.nn.functional.one_hot(torch.tensor(self.column), mlp.hidden.shape[1]).to(
-                mlp.hidden
-            )
+            return torch.nn.functional.one_hot(
+                self.run.index([self.column])[0], mlp.hidden.shape[1]
+            ).to(mlp.hidden)
         encoder = reading.encoders[self.token, self.column]
         if reading.of_hidden:
             return encoder
-        return mlp.to_hidden(encoder[None], torch.tensor([self.token]))[0][0]
+        return mlp.to_hidden(encoder[None], self.run.index([self.token]))[0][0]
 
     def after_attention(self, rows: Tensor, columns: Tensor, *, held: bool) -> Tensor:
         """Changes [E] without parts at tokens [E]; `held`: with the pattern of the run."""
@@ -201,7 +206,8 @@ class _Read:
         for first in range(0, len(rows), size):
             some = slice(first, first + size)
             changed = self.stream.repeat(len(rows[some]) + 1, 1, 1)
-            changed[torch.arange(len(rows[some])), rows[some]] -= vectors[some]
+            at = self.run.index(range(len(rows[some])))
+            changed[at, rows[some]] -= vectors[some]
             parts.append(self._attention_changes(changed, held))
         return torch.cat(parts) if parts else vectors.new_zeros(0)
 

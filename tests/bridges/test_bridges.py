@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.bridges.bridge import Bridge, logits_from, points_of, streams
-from harness.bridges.coupled import Coupled, Terms, coupling, nmse, train_coupled
+from harness.bridges.coupled import Coupled, CoupledCheckpoint, Terms, coupling, nmse, train_coupled
 from harness.bridges.transfer import (
     Carrier,
     Channel,
@@ -258,11 +259,17 @@ SPARSE = TransformerConfig(
 )
 
 
-def trained(dense: Transformer, data: Quotes, steps: int) -> Coupled:
+def trained(
+    dense: Transformer,
+    data: Quotes,
+    steps: int,
+    checkpoint: CoupledCheckpoint | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> Coupled:
     sparsity, spec = Sparsity(nonzero_fraction=0.125, embedding_fraction=0.5), TRAINING
     spec = replace(spec, steps=steps)
     held_out = HeldOutPairs(data.pairs(64, 2))
-    return train_coupled(dense, SPARSE, spec, sparsity, data, held_out, lambda text: None)
+    return train_coupled(dense, SPARSE, spec, sparsity, data, held_out, log, None, checkpoint)
 
 
 def test_a_coupled_training_is_the_seeds_and_leaves_the_dense_model_alone():
@@ -277,6 +284,35 @@ def test_a_coupled_training_is_the_seeds_and_leaves_the_dense_model_alone():
     assert [entry["step"] for entry in one.history] == [1, 4]
     assert all(torch.equal(weight, before[name]) for name, weight in dense.named_parameters())
     assert int(one.model.blocks[0].mlp_in.weight.count_nonzero()) <= 0.125 * 32 * 64
+
+
+def test_a_coupled_training_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
+    data, dense = Quotes(), dense_model(Quotes(), steps=2)
+    whole = trained(dense, data, 4)
+    checkpoint = CoupledCheckpoint(tmp_path / "training.safetensors", {"of": "quotes"}, seconds=0)
+    real, taken = data.training_batch, []
+
+    def stopping(objective, size, step, seed):
+        if seed == TRAINING.seed and step == 3 and not taken:
+            taken.append(step)
+            raise KeyboardInterrupt
+        return real(objective, size, step, seed)
+
+    monkeypatch.setattr(data, "training_batch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trained(dense, data, 4, checkpoint)
+    said = []
+    resumed = trained(dense, data, 4, checkpoint, said.append)
+    assert "resuming training at step 3" in said
+    assert resumed.history == whole.history
+    for module in ("model", "bridge"):
+        pair = (getattr(of, module).state_dict() for of in (whole, resumed))
+        for weight, same in zip(*(each.values() for each in pair), strict=True):
+            assert torch.equal(weight, same)
+    # One of another training is not resumed from.
+    said.clear()
+    trained(dense, data, 4, replace(checkpoint, purpose={"of": "others"}), said.append)
+    assert not any("resuming" in text for text in said)
 
 
 @pytest.mark.slow  # about five seconds of an idle core

@@ -309,6 +309,7 @@ def test_the_stated_memory_at_gpt2s_proportions():
     assert numbers_per_token(GPT2_SMALL) < 3.5 * 157 * GPT2_SMALL.d_model
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator can be told")
 def test_memory_for_each_token_is_what_is_stated():
     """[12] Growth of the peak from 16 prompts to 48, so that the model and libraries cancel."""

@@ -14,6 +14,7 @@ from harness.bench.prompts import PromptBench
 from harness.bench.rows import NAMES, OF_PROMPTS
 from harness.bench.subject import Bench
 from harness.cli.main import main
+from harness.interpretation.study import StudyBudget
 
 FOUND = {
     "task": "ioi_t1",
@@ -204,4 +205,19 @@ def test_dictionaries_are_trained_beside_their_matrix_products(harness: Any) -> 
     shown = harness("bench", "--dictionary", "64", "--repeats", "1", "--dtype", "bfloat16").stdout
     assert "64 features of width 128, 4096 tokens a step, bfloat16, 2 threads" in shown
     refused = harness("bench", "--dictionary", "64", "--length", "9", code=2).output
-    assert "--length does not go with --games or --dictionary" in refused
+    assert "--length does not go with --games, --dictionary or --features" in refused
+
+
+@pytest.mark.slow  # 20 s: five studies
+def test_features_are_traced_and_studied(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = StudyBudget(tokens=300, label_tokens=120, held_out=2)
+    monkeypatch.setattr("harness.bench.features.FEW", few)
+    asked = ("bench", "--features", "32", "--repeats", "1", "--threads", "1")
+    report = json.loads(harness(*asked, "--json").stdout)
+    rows = {row["row"]: row for row in report["rows"]}
+    assert list(rows) == ["frozen run + influence", "trace", "strongest tokens", "labels"]
+    assert rows["trace"]["of"] <= 300
+    assert rows["frozen run + influence"]["of"] > 59 * 12
+    assert rows["strongest tokens"]["of"] == 1_200_000
+    assert all(row["seconds"] >= 0 for row in report["rows"])
+    assert "--batch does not go with" in harness(*asked, "--batch", "3", code=2).output

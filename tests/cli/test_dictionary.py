@@ -228,6 +228,7 @@ def test_circuits_of_features_are_judged(specs: Path) -> None:
     assert "features" in shared.output
 
 
+@pytest.mark.slow  # a run of two cells
 def test_a_cell_of_features_is_judged_with_its_dictionaries(specs: Path) -> None:
     text = TASK.replace("sizes: [0.1, 0.5, 1.0]", "sizes: [0.5]").replace("24", "8")
     (specs / "tasks/tiny.yaml").write_text(text)

@@ -77,8 +77,8 @@ def test_overlap_with_other_circuits(harness: Any) -> None:
     ("ablation", "pairs"),
     [
         ("interchange", "16"),
-        ("optimal", "16"),
-        ("mean", "1500\n  discovery_repeats: true"),
+        pytest.param("optimal", "16", marks=pytest.mark.slow),
+        pytest.param("mean", "1500\n  discovery_repeats: true", marks=pytest.mark.slow),
     ],
 )
 def test_a_stored_cell_has_the_numbers_of_its_cell(

@@ -98,13 +98,25 @@ def test_parts_beyond_chance_are_those_beyond_other_prompts(board: Any) -> None:
 
 def test_contributions_are_compared_with_what_happens(board: Any) -> None:
     rows = report(board, "board", "--validity", "5")["validity"]
-    assert {row["kind"] for row in rows} == {"logit", "mlp", "total"}
-    assert all(row["n"] >= 5 and -1 <= row["pearson"] <= 1 for row in rows)
+    assert [row["kind"] for row in rows] == ["logit", "mlp", "query", "key", "total"]
+    assert all(row["n"] >= 3 and abs(row["pearson"]) <= 1 + 1e-9 for row in rows)
     text = board("trace", "board", "--validity", "5").stdout
-    for row, label in zip(rows, ("last norm", "before an MLP", "is written"), strict=True):
+    labels = ("last norm", "before an MLP", "before a query", "before keys", "is written")
+    for row, label in zip(rows, labels, strict=True):
         (line,) = [one for one in text.splitlines() if label in one]
         assert f"{row['n']}" in line
         assert f"{row['coefficient']:.3f}" in line
+
+
+def test_contributions_of_several_prompts_are_compared_together(board: Any) -> None:
+    one, both = (
+        report(board, "board", "--validity", "3", "--validity-prompts", n)["validity"]
+        for n in ("1", "2")
+    )
+    for few, many in zip(one, both, strict=True):
+        assert few["kind"] == many["kind"]
+        assert few["n"] < many["n"] <= 3 * few["n"]
+    assert "needs --validity" in board("trace", "board", "--validity-prompts", "2", code=2).stderr
 
 
 def test_scores_are_shown_as_pairs_of_parts(board: Any) -> None:

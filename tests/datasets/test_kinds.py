@@ -124,6 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_a_new_kind_is_validated_where_it_is_written(place: Path) -> None:
     harness(place, "validate", "of_a_file")
     (place / "tasks/bad.yaml").write_text(TASK.replace("of_a_file", "bad").replace("path", "way"))

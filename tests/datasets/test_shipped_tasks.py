@@ -62,6 +62,7 @@ def test_pairs_are_well_formed_and_splits_disjoint(name: str) -> None:
             assert array.max() < data.tokenizer.size
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("objective", ["answer", "next_token"])
 def test_training_batches_fit_the_model(name: str, objective: str) -> None:

@@ -214,7 +214,7 @@ def test_training_lowers_the_objective_of_the_circuit_against_random(kind, rando
     targets = {"prices": [0.01]}  # about one in all, for all edges together
     if kind == "edge_pruning":
         targets = {"sparsities": [2 / 3], "learning_rate": 0.1, "start": 3.0}
-    found = make_method(kind, {"steps": 150, "batch_size": 8, **targets}).discover(problem)
+    found = make_method(kind, {"steps": 75, "batch_size": 8, **targets}).discover(problem)
     counterfactual, loss = problem.counterfactuals.of(batch), problem.loss("kl", batch)
 
     def kl_of(scores: Tensor) -> float:
@@ -232,8 +232,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bytes(
 ):
     model, batch = small_model("gpt2-like", dtype=torch.float32), random_batch(n=6)
     params = {"steps": 20, "batch_size": 4}
-    if kind == "edge_pruning":
-        params["sparsities"] = [0.5, 0.7]
+    params |= {"sparsities": [0.5, 0.7]} if kind == "edge_pruning" else {"prices": [0.01, 0.1]}
     if kind == "heaviside_masks":
         params |= {"trials": 2, "objective": "kl"}
     monkeypatch.setattr(mask_training, "SETS_BUFFER", 1)  # one training after the other

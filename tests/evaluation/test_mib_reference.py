@@ -130,7 +130,13 @@ def test_scores_of_all_edges(reference, theirs):
     assert_scores(reference.attribution(theirs), reference, wanted, tolerance)
 
 
-@every_attribution
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "EAP-IG-activations" else ())
+        for name in ATTRIBUTIONS
+    ],
+)
 def test_scores_in_double_precision_edge_by_edge(double, theirs):
     found = double.attribution(theirs)
     assert_double(found, double, double.arrays[f"scores64_second/{theirs}"])

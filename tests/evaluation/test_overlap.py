@@ -152,6 +152,7 @@ def test_the_interval_leaves_out_each_circuit_in_turn():
     assert isnan(Consistency.of(sets[:2], 30).low)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_mean_as_often_as_it_says():
     """Twelve circuits that are dense by chance: 95 % of intervals hold the mean over all such."""
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from harness.models.training.quality import quality
 from harness.runs.plan.shipped import shipped_weights
 from harness.spec.load import Library
 
-MODELS = ("brackets-sparse-2l-64",)
+MODELS = ("brackets-sparse-2l-64", "quotes-sparse-2l-64")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,7 +8,7 @@ import pytest
 from support.stored_cells import cell_of, stored
 
 from harness.errors import HarnessError
-from harness.reports.curves import _band, _panels, plot
+from harness.reports.curves import _panels, band, plot
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -46,7 +46,7 @@ def test_another_measure(tmp_path: Path, measure: str) -> None:
     plot(cells, path, measure)
     label = measure.replace("_", " ")
     assert f"<!-- {label} -->" in path.read_text()
-    sizes, mean, low, high = _band(cells, measure)
+    sizes, mean, low, high = band(cells, measure)
     values = [[point[measure]["value"] for point in cell.result["curve"]] for cell in cells]
     assert list(sizes) == [point["size_requested"] for point in cells[0].result["curve"]]
     np.testing.assert_allclose(mean, np.mean(values, axis=0))

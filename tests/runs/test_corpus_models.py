@@ -17,7 +17,7 @@ from harness.models.loading.tokenizer import on_model
 from harness.runs.compute.obtain import obtain_model, training_data
 from harness.runs.plan import Cell, ModelSource, check_files, make_cell
 from harness.runs.plan.shipped import recipe, refuse_other_spec
-from harness.runs.services.shipped import ship, train
+from harness.runs.services.shipping.models import ship, train
 from harness.runs.store.models import ModelStore
 from harness.spec.load import Library
 from harness.spec.shipped import shipped_root

@@ -70,8 +70,8 @@ LEFT_OUT: dict[type, str] = {
     types.RandomDictionary: "task model",
     types.Evaluation: "dictionary",  # an identity of its own
     types.EvaluationChange: "granularity component dictionary ablation positions inputs head_bias "
-    "key_value_edges answers metric measures sizes counts targets searched_on discovery_pairs "
-    "discovery_repeats test_pairs",
+    "key_value_edges answers metric measures sizes counts targets searched_on margin "
+    "discovery_pairs discovery_repeats test_pairs",
 }
 """Fields that are not part of an identity, written down a second time: all others are."""
 

@@ -124,6 +124,7 @@ def test_a_gemma_is_measured(name, method, params, tmp_path):
     assert 0 < half["size"] < result["total"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
 def test_a_checkpoint_in_half_precision_is_measured_in_it(name, dtype, tmp_path):

@@ -10,7 +10,8 @@ from support.traces import CODES, LENGTH, dictionaries, run_of, tokens
 from harness.models.sites import tapped_run
 from harness.tracing.keep import KeepRule
 from harness.tracing.run import FrozenRun, frozen_run
-from harness.tracing.target import single_logit
+from harness.tracing.score_removals import _Score, score_removals
+from harness.tracing.target import score_target, single_logit
 from harness.tracing.trace import PromptTrace, trace
 from harness.tracing.validity import _Read, _removals, validity
 
@@ -26,7 +27,7 @@ def traced(run: FrozenRun) -> PromptTrace:
 def test_every_kind_is_measured(name, code):
     run, _ = run_of(name, code)
     rows = {row.kind: row for row in validity([traced(run)], 6)}
-    expected = {"logit", "total"}
+    expected = {"logit", "query", "key", "total"}
     if code != "modules":
         expected.add("mlp")
     if code == "dictionaries":
@@ -49,6 +50,8 @@ def test_without_norms_and_gates_contributions_are_the_truth():
     for kind in ("logit", "mlp", "ov"):
         assert rows[kind].pearson == pytest.approx(1)
         assert rows[kind].spearman == pytest.approx(1)
+        assert rows[kind].coefficient == pytest.approx(1)
+    for kind in ("query", "key"):
         assert rows[kind].coefficient == pytest.approx(1)
     assert rows["ov_pattern"].pearson < 0.9999
     assert rows["mlp"].blind == 0
@@ -107,3 +110,51 @@ def test_changes_are_those_of_the_model_without_the_part():
         logits = run.model.to_logits(final, run.tokens[None])[0, 5]
         expected = float((logits - plain)[3] - (logits - plain).mean())
         assert change == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "gemma-like", "windowed-capped"])
+def test_scores_without_a_part_are_those_of_changed_queries_or_keys(name):
+    """Recomputed by hand, from the pattern of a run of attention alone."""
+    run, _ = run_of(name, "dictionaries")
+    query, heads = LENGTH - 1, run.model.config.n_heads
+    found = list(score_removals(run, query, 5))
+    assert len(found) == 2 * heads * run.model.config.n_layers
+    for layer in range(run.model.config.n_layers):
+        frozen, block = run.frozen.scores[layer], list(run.model.layers())[layer]
+        below = run.writers[run.writer_of(f"a{layer}")].below
+        stream = run.stream(below)
+        for head in range(heads):
+            key = int(frozen.pattern[head, query].argmax())
+            at = 2 * (layer * heads + head)
+            for (side, predicted, _), own in zip(found[at : at + 2], ("query", "key"), strict=True):
+                assert side == own
+                target = score_target(run, layer, head, query, key)
+                full = target.value
+                # Both sides are the same sum, without what biases give.
+                assert predicted.abs().max() <= 20 * max(1, abs(full))
+                assert 1 <= len(predicted) <= 5
+            # The largest part of the query, out of the stream of the query alone.
+            influence = _Score(run, block, head, query, below, stream)._direction("query")
+            parts = run.influence(influence[None], below)[0]
+            place = int(parts.abs().flatten().argmax())
+            row, column = divmod(place, parts.shape[1])
+            assert row == query
+            vector = run.vectors(torch.tensor([row]), torch.tensor([column]))[0]
+            moved = stream.clone()
+            moved[query] -= vector
+            side = frozen.queries
+            read = block.read(moved[None])[0, query, head]
+            if block.config.qk_norm:
+                read = block.query_norm(read)
+            if side.turn is not None:
+                read = read @ side.turn[query]
+            score = frozen.keys.final[head // frozen.shared_by] @ read * frozen.scale
+            plain = (
+                frozen.keys.final[head // frozen.shared_by] @ side.final[head, query] * frozen.scale
+            )
+            if (cap := block.config.attention_softcap) is not None:
+                score, plain = (cap * torch.tanh(x / cap) for x in (score, plain))
+            seen = frozen.seen[query]
+            gap = (score - plain)[key] - (score - plain)[seen].mean()
+            assert float(found[at][2][0]) == pytest.approx(float(gap), abs=1e-10)
+            assert float(found[at][1][0]) == pytest.approx(-float(parts[row, column]), abs=1e-12)

@@ -104,6 +104,8 @@ _REMOVALS = {
     "mlp": "before an MLP",
     "ov": "before attention, pattern held",
     "ov_pattern": "before attention",
+    "query": "before a query, keys held",
+    "key": "before keys, their query held",
     "total": "where it is written",
 }
 

@@ -41,6 +41,7 @@ from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
+from harness.runs.compute.searches.trials import discover_by_trials
 from harness.runs.plan import Cell, check_files
 from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS, values_of
@@ -138,7 +139,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
 
 # ---------------------------------------------------------------- discovery, circuits
 def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery, Cost]:
-    method = make_method(cell.method.kind, cell.method.params)
+    method, search = make_method(cell.method.kind, cell.method.params), cell.method.selection.search
     setup = prepared.discovery
     problem = Problem(
         setup.patchable,
@@ -150,7 +151,11 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
         scratch,
     )
     with measured(cell.runtime.device) as cost:
-        discovery = method.discover(problem)
+        discovery = (
+            method.discover(problem)
+            if search is None
+            else discover_by_trials(cell.method, search, problem, prepared, cell.seed)
+        )
     return checked(discovery, setup.space, cell.method.name), cost
 
 

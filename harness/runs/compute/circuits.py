@@ -18,7 +18,7 @@ from harness.evaluation.curve import Examples, NotFinite, evaluate_circuits
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
-from harness.evaluation.targets import TargetSearch, reached, with_losses
+from harness.evaluation.targets import TargetSearch, reached, stricter, with_losses
 from harness.evaluation.validation.needed import Needed
 from harness.metrics.curve import SIZE_THRESHOLDS, size_reaching
 from harness.runs.compute.reaching import Finder, Smallest
@@ -110,7 +110,8 @@ class Ladder:
         on = self.pairs if self._fresh and self.pairs is not None else self.setup
         references = self.references if on is self.setup else References(on)
         search = TargetSearch.start(with_losses(on, targets), references, self.circuit)
-        smallest = Finder(self.discovery, search, self.circuit, self.selection).find(targets)
+        wanted = [stricter(target, on.choices.margin) for target in targets]
+        smallest = Finder(self.discovery, search, self.circuit, self.selection).find(wanted)
         return [
             Requested(one.n, one.kept, self._said(target, one.reached), one)
             for one, target in zip(smallest, targets, strict=True)

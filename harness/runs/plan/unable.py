@@ -13,6 +13,7 @@ from harness.discovery.refusals import (
     post_norms_problem,
     sparsity_problem,
 )
+from harness.discovery.registry import info_of
 from harness.errors import HarnessError
 from harness.models.loading.folder import has_post_norms
 from harness.models.loading.location import checkpoint_folder
@@ -39,8 +40,10 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
     by_reason: dict[str, list[Cell]] = {}
     for cell in cells:
         choices, params = cell.task.spec.evaluation, cell.method.params
-        text = sparsity_problem(choices, cell.model) or objective_problem(
-            cell.method.kind, params, choices.metric, choices.ablation
+        text = (
+            sparsity_problem(choices, cell.model)
+            or objective_problem(cell.method.kind, params, choices.metric, choices.ablation)
+            or _search_problem(cell)
         )
         if text:
             by_reason.setdefault(text, []).append(cell)
@@ -51,6 +54,29 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
 def _refuse(cells: list[Cell], problem_of: Callable[[Iterable[str]], str | None]) -> None:
     if problem := problem_of([cell.method.kind for cell in cells]):
         raise _unable(cells, problem)
+
+
+def _search_problem(cell: Cell) -> str | None:
+    """Why a search over a method's params cannot be made; None if it can or is not wanted."""
+    search, kind = cell.method.selection.search, cell.method.kind
+    if search is None:
+        return None
+    if cell.task.spec.evaluation.targets is None:
+        return f"the search of method {cell.method.name!r} is for circuits of `targets`"
+    info = info_of(kind)
+    defaults = {} if info is None else info.defaults
+    for name, (low, high) in search.ranges.items():
+        default = (
+            next(iter(value), 0.0) if isinstance(value := defaults.get(name), tuple) else value
+        )
+        if isinstance(default, bool) or not isinstance(default, int | float):
+            numbers = [one for one, x in defaults.items() if isinstance(x, int | float | tuple)]
+            return f"{kind} has no number {name!r} to search; it has {', '.join(numbers)}"
+        if not 0 <= low < high:
+            return (
+                f"the search of method {cell.method.name!r} has no range of {name}: {low}, {high}"
+            )
+    return None
 
 
 def _normalises_heads(cell: Cell) -> bool:

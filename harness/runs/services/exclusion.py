@@ -26,7 +26,7 @@ from harness.evaluation.curve import Floats, evaluate_circuits
 from harness.evaluation.necessity import has_both
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
-from harness.evaluation.targets import TargetSearch, reached, with_losses
+from harness.evaluation.targets import TargetSearch, reached, stricter, with_losses
 from harness.progress import through
 from harness.runs.compute.prepare import Prepared
 from harness.runs.compute.reaching import Finder, Smallest
@@ -107,7 +107,8 @@ class _Search:
 
         on = with_losses(setup if choices.searched_on == "discovery" else test, [target])
         search = TargetSearch.start(on, References(on), circuit)
-        (one,) = Finder(discovery, search, circuit, self.selection).find([target])
+        wanted = [stricter(target, choices.margin)]
+        (one,) = Finder(discovery, search, circuit, self.selection).find(wanted)
         return one
 
 

@@ -147,6 +147,7 @@ def _record(one: SubjectStudy, families: Sequence[ConceptFamily]) -> dict[str, A
         "coverage": one.coverage,
         "rebuilt": one.rebuilt,
         "labels": [{**asdict(label), "concept": names[label.concept]} for label in one.labels],
+        "leanings": [{**asdict(each), "concept": names[each.concept]} for each in one.leanings],
     }
 
 

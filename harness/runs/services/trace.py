@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from harness.tracing.query_key import score_pairs
 from harness.tracing.run import FrozenRun, MLPCode, frozen_run
 from harness.tracing.scores import graph_scores
 from harness.tracing.target import Target
-from harness.tracing.trace import trace
+from harness.tracing.trace import PromptTrace, trace
 from harness.tracing.validity import validity
 
 _LABEL = Method(name="trace", title="A prompt's circuit", kind="random")
@@ -60,7 +60,8 @@ class TraceRequest:
 
     `target`: as in `harness.tracing.parse`. `dictionaries`: those of the model that modules are
     taken apart with. `train`: train what is not there yet. `validity`: how many contributions to
-    each node are compared with what happens without the part.
+    each node are compared with what happens without the part, on `validity_prompts` prompts from
+    `row` on.
     """
 
     task: Loaded[Task]
@@ -77,6 +78,7 @@ class TraceRequest:
     above: float | None = None
     train: bool = False
     validity: int = 0
+    validity_prompts: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     if request.split not in data.splits:
         raise HarnessError(unknown("split", request.split, data.splits))
     pairs = data.pairs(request.split, loaded.spec.evaluation.test_pairs, TEST_SEED, at_most=True)
-    if request.row >= len(pairs):
+    if request.row + request.validity_prompts > len(pairs):
         raise HarnessError(f"split {request.split} has prompts 0 to {len(pairs) - 1}")
     use_runtime(cell.runtime)
     model = _model(request, cell, data, models, log)
@@ -108,11 +110,15 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     run, *others = _runs(request, model, pairs, codes)
     outputs = _outputs(pairs, request.row, model, data, loaded.spec)
     target = parse_target(run, request.target, outputs)
-    graph = trace(
-        run, target, keep=request.keep, nodes=request.nodes, above=request.above, others=others
-    )
+    graph = _traced(request, run, target, others)
     scores = graph_scores(graph)
     texts = [token_text(data.tokenizer, token) for token in run.tokens.tolist()]
+    graphs = [graph]
+    for row in range(request.row + 1, request.row + request.validity_prompts):
+        one = replace(request, row=row)
+        run, *others = _runs(one, model, pairs, codes)
+        outputs = _outputs(pairs, row, model, data, loaded.spec)
+        graphs.append(_traced(one, run, parse_target(run, one.target, outputs), others))
     head = {
         "schema_version": SCHEMA_VERSION,
         "task": loaded.spec.name,
@@ -127,14 +133,23 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
         "keep": {"rule": request.keep.kind, "amount": request.keep.amount},
         "board": _board(loaded.spec, texts),
         "pairs": _pairs(run, target),
-        "validity": [asdict(row) for row in validity([graph], request.validity)]
+        "validity": [asdict(row) for row in validity(graphs, request.validity)]
         if request.validity
         else None,
+        "validity_prompts": len(graphs),
     }
     slug = f"{loaded.spec.name}-{request.split}-{request.row}"
     return TraceReport(
         {**head, **trace_data(graph, scores)},
         circuit_tracer_data(graph, scores, slug, texts, " ".join(texts)),
+    )
+
+
+def _traced(
+    request: TraceRequest, run: FrozenRun, target: Target, others: Sequence[FrozenRun]
+) -> PromptTrace:
+    return trace(
+        run, target, keep=request.keep, nodes=request.nodes, above=request.above, others=others
     )
 
 

@@ -22,7 +22,7 @@ from harness.spec.types.evaluation import (
     Evaluation,
 )
 from harness.spec.types.evaluation_change import EvaluationChange
-from harness.spec.types.method import Method, Selection
+from harness.spec.types.method import Method, ParamSearch, Selection
 from harness.spec.types.model import (
     CompileModel,
     LoadModel,
@@ -84,6 +84,7 @@ __all__ = [
     "ModelFormat",
     "ModelLabels",
     "Objective",
+    "ParamSearch",
     "RandomDictionary",
     "Runtime",
     "Selection",

@@ -297,6 +297,20 @@ class Evaluation:
             younger=True,
         ),
     ] = "test"
+    margin: Annotated[
+        float,
+        Key(
+            "Margin",
+            "By how much more than their values circuits have to reach `targets` on the pairs they "
+            "are searched for on, so that these hold on fresh ones: with 0.02 a task loss of 0.15 "
+            "is searched for at 0.13.",
+            [0.02],
+            changeable=True,
+            younger=True,
+            minimum=0,
+            maximum=1,
+        ),
+    ] = 0.0
     discovery_pairs: Annotated[
         int,
         Key(

@@ -59,6 +59,7 @@ class EvaluationChange:
     counts: tuple[Count, ...] | None = None
     targets: tuple[CircuitTarget, ...] | None = None
     searched_on: Literal["test", "discovery"] | None = None
+    margin: float | None = None
     discovery_pairs: int | None = None
     discovery_repeats: bool | None = None
     test_pairs: int | None = None

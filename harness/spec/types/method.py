@@ -9,6 +9,43 @@ from typing import Annotated, Any, ClassVar, Literal
 from harness.spec.key import About, Key
 from harness.spec.types.scalars import Description, Name, SpecVersion, Text, Title, Version
 
+Range = Annotated[tuple[float, ...], Key(min_items=2, max_items=2)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamSearch:
+    """A search over a method's params for the smallest circuits that reach the targets."""
+
+    ABOUT: ClassVar = About(
+        "Search",
+        "Trials of the method at other params and start noise, for the smallest circuits that "
+        "reach `targets`. All trials are part of the cost.",
+        name="search",
+    )
+
+    trials: Annotated[
+        int, Key("Trials", "Trainings, one after the other.", [16], minimum=1, maximum=10_000)
+    ]
+    ranges: Annotated[
+        Mapping[Text, Range],
+        Key(
+            "Ranges",
+            "Params that are searched, with the smallest and the largest value; on a log scale "
+            "unless the smallest is 0. A param that is a list gets one value.",
+            [{"prices": [0.3, 10], "learning_rate": [0.01, 0.1]}],
+            min_keys=1,
+        ),
+    ]
+    sampler: Annotated[
+        Literal["tpe", "random"],
+        Key(
+            "Sampler",
+            "`tpe`: params are drawn where earlier trials gave small circuits (optuna's "
+            "tree-structured Parzen estimator); `random`: anywhere.",
+            ["tpe"],
+        ),
+    ] = "tpe"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -44,6 +81,16 @@ class Selection:
             younger=True,
         ),
     ] = False
+    search: Annotated[
+        ParamSearch | None,
+        Key(
+            "Search",
+            "For methods whose circuits are cut inside active sets, under `targets`.",
+            [{"trials": 16, "ranges": {"prices": [0.3, 10]}}],
+            younger=True,
+            absent=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

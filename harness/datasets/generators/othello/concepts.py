@@ -42,17 +42,26 @@ class OthelloConcepts:
         flips = tuple(f"{name} flips {way}" for name in moves for way in DIRECTIONS)
         at_flips = tuple(cell for cell in at_moves for _ in DIRECTIONS)
 
-        def of_cells(name: str, *, is_board: bool = False) -> ConceptFamily:
-            return ConceptFamily(name, tuple(f"{x} {name}" for x in every), at_all, is_board)
+        def of_cells(name: str, opposite: str | None = None) -> ConceptFamily:
+            changed_by = None if opposite is None else "flipped"
+            is_board = opposite is not None
+            concepts = tuple(f"{x} {name}" for x in every)
+            return ConceptFamily(name, concepts, at_all, is_board, opposite, changed_by)
 
         return (
             ConceptFamily("move", tuple(f"{name} played" for name in moves), at_moves),
             ConceptFamily("move and flip", flips, at_flips),
             of_cells("flipped"),
-            of_cells("mine", is_board=True),
-            of_cells("theirs", is_board=True),
+            of_cells("mine", opposite="theirs"),
+            of_cells("theirs", opposite="mine"),
             of_cells("empty"),
-            ConceptFamily("legal", tuple(f"{name} legal" for name in moves), at_moves, board=True),
+            ConceptFamily(
+                "legal",
+                tuple(f"{name} legal" for name in moves),
+                at_moves,
+                board=True,
+                outputs=tuple(range(len(moves))),
+            ),
             ConceptFamily("turn", ("black moved", "pass follows")),
         )
 

@@ -15,7 +15,7 @@ them is a prompt of another split.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -166,8 +166,13 @@ class Othello:
     # ------------------------------------------------------------ concepts
     @property
     def concept_families(self) -> tuple[ConceptFamily, ...]:
-        """See `OthelloConcepts`."""
-        return self._library.families
+        """See `OthelloConcepts`; outputs are counted with BOS."""
+        return tuple(
+            family
+            if family.outputs is None
+            else replace(family, outputs=tuple(one + self._bos for one in family.outputs))
+            for family in self._library.families
+        )
 
     @property
     def board_size(self) -> int:

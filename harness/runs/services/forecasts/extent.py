@@ -206,4 +206,6 @@ def passes_of(one: Cell | PlannedCell, shape: Shape | None) -> float | None:
         shape = replace(shape, groups=shape.heads)
     extent = Extent(elements_of(one, shape), shape.writers, shape.layers, pairs, circuits)
     params = completed_params("method", part["kind"], part.get("params", {}))
-    return float(info.passes({**info.defaults, **params}, extent))
+    search = (part.get("selection") or {}).get("search")
+    trials = 1 if search is None else search["trials"]
+    return float(trials * info.passes({**info.defaults, **params}, extent))

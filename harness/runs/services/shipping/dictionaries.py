@@ -14,7 +14,7 @@ from harness.disk import write
 from harness.errors import HarnessError
 from harness.runs.plan.dictionaries import PlannedDictionaries, refuse_changing_model
 from harness.runs.plan.shipped import TRAINING
-from harness.runs.services.shipped import CARD, origin, ship_folder
+from harness.runs.services.shipping.models import CARD, origin, ship_folder
 from harness.runs.store.atomic import json_bytes
 from harness.runs.store.models import ModelStore
 from harness.spec.key import plain

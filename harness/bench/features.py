@@ -1,0 +1,139 @@
+"""What features cost on the model of He et al. 2024: tracing a prompt, and what they stand for.
+
+Six layers of width 128 on 8×8 Othello, with a dictionary of what every attention and MLP writes of
+which 32 features are active; all weights are random. Rows:
+    frozen run + influence  a prompt of 59 moves, every part's total influence, and the leaf budget
+    trace                   300 nodes of it, each taken apart
+    strongest tokens        where every feature is strongest, over as many tokens as a study sees
+    labels                  counting where concepts are true, over as many tokens as labels see
+Seconds of the last two are told from smaller numbers of tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from harness.datasets.open import open_data
+from harness.datasets.pairs import TaskData
+from harness.dictionaries.dictionary import DictionarySet, random_dictionary
+from harness.interpretation.study import StudyBudget, study
+from harness.interpretation.subjects import dictionary_subjects
+from harness.models.config import TransformerConfig
+from harness.models.transformer import Transformer, random_model
+from harness.runs.compute.machine import use_runtime
+from harness.spec.load import Library
+from harness.spec.types import Runtime
+from harness.tracing.influence import total_influence
+from harness.tracing.keep import KeepRule
+from harness.tracing.run import frozen_run
+from harness.tracing.target import single_logit
+from harness.tracing.trace import trace
+
+TASK = "othello_moves_8x8"
+LAYERS, HEADS, WIDTH, K, NODES = 6, 8, 128, 32, 300
+FEW = StudyBudget(tokens=12_000, label_tokens=3_000, held_out=8)
+"""What a study is measured on; twice the tokens of one kind, less these, give their rate."""
+
+
+def bench_features(features: int, repeats: int, threads: int) -> dict[str, Any]:
+    """The rows above: the fastest of `repeats`, wall time, in seconds.
+
+    `strongest tokens` and `labels` are of `StudyBudget()`.
+    """
+    use_runtime(Runtime(threads=threads))
+    data = open_data(Library().task(TASK))
+    model = random_model(
+        TransformerConfig(
+            n_layers=LAYERS,
+            n_heads=HEADS,
+            d_model=WIDTH,
+            d_head=WIDTH // HEADS,
+            d_mlp=4 * WIDTH,
+            d_vocab=data.tokenizer.size,
+            n_ctx=data.longest,
+        ),
+        0,
+    ).requires_grad_(False)
+    sites = [f"{kind}{layer}.out" for layer in range(LAYERS) for kind in "am"]
+    codes = DictionarySet(
+        {
+            site: random_dictionary(WIDTH, features, "topk", k=min(K, features), seed=at)
+            for at, site in enumerate(sites)
+        }
+    ).frozen()
+    rows = [
+        *_of_a_prompt(model, codes, data, repeats),
+        *_of_a_study(model, codes, data, repeats),
+    ]
+    return {
+        "task": TASK,
+        "features": features,
+        "dictionaries": len(sites),
+        "threads": threads,
+        "repeats": repeats,
+        "precision": "float32",
+        "rows": rows,
+    }
+
+
+def _of_a_prompt(
+    model: Transformer, codes: DictionarySet, data: TaskData, repeats: int
+) -> list[dict[str, Any]]:
+    length = data.longest - 1
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(data.tokenizer.size, (length,), generator=draw)
+
+    def influence() -> None:
+        run = frozen_run(model, tokens, codes)
+        total_influence(run, single_logit(run, "logit", 0, length - 1))
+
+    run = frozen_run(model, tokens, codes)
+    target = single_logit(run, "logit", 0, length - 1)
+    keep = KeepRule("rel", 0.001)
+    return [
+        {
+            "row": "frozen run + influence",
+            "of": int((run.units >= 0).sum()),
+            "unit": "parts",
+            "seconds": _fastest(influence, repeats),
+        },
+        {
+            "row": "trace",
+            "of": len(trace(run, target, keep=keep, nodes=NODES).nodes),
+            "unit": "nodes",
+            "seconds": _fastest(lambda: trace(run, target, keep=keep, nodes=NODES), repeats),
+        },
+    ]
+
+
+def _of_a_study(
+    model: Transformer, codes: DictionarySet, data: TaskData, repeats: int
+) -> list[dict[str, Any]]:
+    subjects, whole = dictionary_subjects(codes), StudyBudget()
+
+    def seconds(budget: StudyBudget) -> float:
+        return _fastest(lambda: study(model, data, subjects, budget), repeats)
+
+    few = seconds(FEW)
+    rows = []
+    for row, name in (("strongest tokens", "tokens"), ("labels", "label_tokens")):
+        small = getattr(FEW, name)
+        more = seconds(replace(FEW, **{name: 2 * small}))
+        rate = max(0.0, more - few) / small
+        wanted = getattr(whole, name)
+        rows.append({"row": row, "of": wanted, "unit": "tokens", "seconds": rate * wanted})
+    return rows
+
+
+def _fastest(run: Callable[[], object], repeats: int) -> float:
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - began)
+    return min(taken)

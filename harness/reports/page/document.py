@@ -1,0 +1,218 @@
+"""The page: what its sections show, gathered from stored cells, and the template that writes it.
+
+Names come from specs and data of other people. Every text is escaped by the template engine and
+freed of control characters and direction marks on its way; the page's own script is the only one
+that its policy lets run, and nothing can be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from harness import __version__
+from harness.errors import HarnessError
+from harness.reports.columns import Layout
+from harness.reports.comparable import comparable_groups
+from harness.reports.curves import COLOURS
+from harness.reports.leaderboard import DEFAULT_SIZE, Board, Leaderboard, leaderboard
+from harness.reports.page.board_tables import BoardTable, board_table
+from harness.reports.page.charts import Chart
+from harness.reports.page.drawings import MOST, Drawing, drawing
+from harness.reports.page.measure_curves import bits_chart, size_charts
+from harness.reports.page.origins import origins
+from harness.reports.recovery_tables import recovery_tables
+from harness.reports.table import board_title, caption, legend, render
+from harness.runs.store.circuits import stored_circuit
+from harness.runs.store.record import StoredCell
+from harness.spec.printable import printable
+
+DRAWN = 3
+"""Circuits that are drawn of each board: of its first methods."""
+
+Methods = dict[tuple[str, str], list[StoredCell]]
+
+
+@dataclass(frozen=True)
+class DrawnCircuit:
+    """A cell's stored circuit; `problem` says why there is no drawing."""
+
+    method: str
+    seed: int
+    cell: str
+    drawing: Drawing | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class BoardPart:
+    """One board with what is drawn of it; `anchor` is its name in links."""
+
+    anchor: str
+    title: str
+    board: Board
+    caption: list[str]
+    table: BoardTable
+    charts: list[Chart]
+    circuits: list[DrawnCircuit]
+    granularity: str
+
+
+def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> str:
+    """The whole page of these cells; equal cells give equal text.
+
+    `size`: the share of elements at which tables give faithfulness, KL and accuracy.
+    """
+    board = leaderboard(cells, size)
+    methods = [_methods(group) for group in comparable_groups(cells)]
+    parts = [
+        _part(number, one, board, own)
+        for number, (one, own) in enumerate(zip(board.boards, methods, strict=True), 1)
+    ]
+    script, style = _own("report.js"), _own("report.css")
+    return (
+        _environment()
+        .from_string(_own("report.html"))
+        .render(
+            parts=parts,
+            shortest=_shortest(parts, methods),
+            overviews=_overviews(board),
+            legend=legend(board, Layout(wide=True, width=None)),
+            downloads=[
+                ("leaderboard.csv", "text/csv", _encoded(render(board, "csv"))),
+                ("leaderboard.json", "application/json", _encoded(render(board, "json"))),
+            ],
+            runs=origins(cells),
+            states=_states(cells),
+            filters={
+                "task": _distinct(one.task for one in board.boards),
+                "model": _distinct(one.model for one in board.boards),
+                "granularity": _distinct(one.granularity for one in parts),
+            },
+            colours=COLOURS,
+            most=MOST,
+            version=__version__,
+            script=Markup(script),
+            style=Markup(style),
+            script_digest=_digest(script),
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_harmless,
+    )
+    return environment
+
+
+def _harmless(value: Any) -> Any:
+    """Texts as they can be shown; the template engine escapes them after this."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _own(name: str) -> str:
+    return files("harness.reports.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """What the page's policy knows its script by."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+# ---------------------------------------------------------------- sections
+def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> BoardPart:
+    granularity = "" if board.facts is None else str(board.facts["choices"]["granularity"])
+    return BoardPart(
+        anchor=f"board-{number}",
+        title=board_title(board, every),
+        board=board,
+        caption=caption(board),
+        table=board_table(board),
+        charts=size_charts(board, methods),
+        circuits=_circuits(board, methods),
+        granularity=granularity,
+    )
+
+
+def _methods(group: Sequence[StoredCell]) -> Methods:
+    """Finished cells by role and method."""
+    methods: Methods = {}
+    for cell in group:
+        if cell.result is not None:
+            methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
+    return methods
+
+
+def _circuits(board: Board, methods: Methods) -> list[DrawnCircuit]:
+    """Of the first methods of a board, which are its best, the circuit of the first seed."""
+    cells = [
+        methods[line.kind, line.method][0]
+        for line in board.lines
+        if (line.kind, line.method) in methods and line.kind == "method"
+    ]
+    return [_drawn(cell) for cell in cells[:DRAWN]]
+
+
+def _drawn(cell: StoredCell) -> DrawnCircuit:
+    entry = cell.entry
+    about = (entry.method, entry.seed, entry.id)
+    try:
+        return DrawnCircuit(*about, drawing(stored_circuit(cell.store, entry.id)))
+    except HarnessError as error:
+        return DrawnCircuit(*about, problem=str(error))
+
+
+def _shortest(parts: Sequence[BoardPart], methods: Sequence[Methods]) -> list[tuple[str, Chart]]:
+    """A chart for each task and model, of its boards at all granularities and choices."""
+    places: dict[tuple[str, str, int | None], list[tuple[Board, Methods]]] = {}
+    for part, own in zip(parts, methods, strict=True):
+        one = part.board
+        places.setdefault((one.task, one.model, one.limit), []).append((one, own))
+    drawn = [
+        (task if task == model else f"{task} on {model}", bits_chart(groups))
+        for (task, model, _), groups in places.items()
+    ]
+    return [(title, one) for title, one in drawn if one is not None]
+
+
+def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, headings and lines of the tables over all tasks."""
+    tables = [
+        (table.title, list(table.headers), [list(line) for line in table.lines])
+        for table in recovery_tables(board.boards)
+    ]
+    if board.ranked_tasks > 1:
+        lines = [
+            [method, f"{mean:.2f}", f"{tasks}/{board.ranked_tasks}"]
+            for method, mean, tasks in board.mean_ranks
+        ]
+        tables.append(("Mean rank", ["method", "mean rank ↓", "tasks"], lines))
+    return tables
+
+
+def _states(cells: Sequence[StoredCell]) -> list[tuple[str, int]]:
+    """How many cells are in each state."""
+    states = [cell.status for cell in cells]
+    order = ("ok", "smoke", "failed", "missing", "damaged")
+    return [(state, states.count(state)) for state in order if state in states]
+
+
+def _distinct(names: Any) -> list[str]:
+    return sorted({name for name in names if name})

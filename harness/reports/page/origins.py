@@ -1,0 +1,68 @@
+"""Where the numbers of a page come from: every cell, its state, and how to compute it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from harness.reports.provenance import provenance_line
+from harness.runs.store.record import StoredCell
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A cell with its state; `failure`: why it has no result."""
+
+    cell: str
+    task: str
+    variant: str
+    model: str
+    method: str
+    seed: int
+    status: str
+    failure: str
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """A run: the commands that repeat and explain it, where it was computed, and its cells."""
+
+    name: str
+    repeat: str
+    explain: str
+    provenance: str
+    cells: tuple[Origin, ...]
+
+
+def origins(cells: Sequence[StoredCell]) -> list[RunOrigin]:
+    """The runs of cells in order of first appearance."""
+    runs: dict[str, list[StoredCell]] = {}
+    for cell in cells:
+        runs.setdefault(cell.store.folder.name, []).append(cell)
+    return [
+        RunOrigin(
+            name,
+            f"harness run {quote(name)}",
+            f"harness why {own[0].entry.id[:12]}",
+            provenance_line(own).strip() if any(cell.result for cell in own) else "",
+            tuple(map(_origin, own)),
+        )
+        for name, own in runs.items()
+    ]
+
+
+def _origin(cell: StoredCell) -> Origin:
+    entry = cell.entry
+    error = {} if cell.failure is None else cell.failure.get("error", {})
+    failure = str(error.get("message", "")) if isinstance(error, dict) else str(error)
+    return Origin(
+        entry.id,
+        entry.task,
+        entry.variant,
+        entry.model,
+        entry.method,
+        entry.seed,
+        cell.status,
+        failure,
+    )

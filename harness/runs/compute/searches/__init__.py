@@ -1,0 +1,1 @@
+"""Searches over a method's params, by what circuits they give."""

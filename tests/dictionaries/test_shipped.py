@@ -1,0 +1,56 @@
+"""The shipped Othello model plays legally, and its dictionaries stand in for its modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.datasets.open import open_data
+from harness.models.training.sequences import held_out_sequences, sequence_quality
+from harness.runs.compute.obtain import obtain_model
+from harness.runs.plan.dictionaries import PlannedDictionaries, plan_dictionaries
+from harness.runs.plan.shipped import shipped_weights
+from harness.runs.services.dictionary import measured_dictionaries
+from harness.runs.store.record import model_store
+from harness.spec.load import Library
+from harness.spec.types import Runtime, TrainDictionary, TrainModel
+
+LARGEST = 3_000_000  # bytes of a shipped file
+
+
+@pytest.fixture
+def planned() -> PlannedDictionaries:
+    return plan_dictionaries(Library().dictionary("othello6-k32"), Runtime())
+
+
+def test_the_model_plays_legal_moves(planned: PlannedDictionaries, tmp_path: Path) -> None:
+    data = open_data(planned.cell.task)
+    games = held_out_sequences(data, "test", 200, 0)
+    assert games is not None
+    model = obtain_model(planned.cell, data, model_store(tmp_path), str)
+    means = sequence_quality(model, games).means()
+    assert means["allowed_top1"]["value"] > 0.985 - 2 * means["allowed_top1"]["se"]
+    assert means["allowed_kl"]["value"] < 0.16
+
+
+def test_nothing_shipped_is_large(planned: PlannedDictionaries) -> None:
+    spec, model = planned.loaded.spec, planned.cell.model
+    assert isinstance(spec, TrainDictionary)
+    assert isinstance(model, TrainModel)
+    for folder in (
+        shipped_weights(spec, planned.loaded.folder),
+        shipped_weights(model, planned.cell.model_folder),
+    ):
+        folder.check()
+        assert all(path.stat().st_size < LARGEST for path in folder.folder.iterdir())
+
+
+@pytest.mark.slow  # 20 s: seven runs over 1,024 prompts
+def test_all_dictionaries_at_once_cost_little(planned: PlannedDictionaries, tmp_path: Path) -> None:
+    report = measured_dictionaries(planned, 1024, model_store(tmp_path), str, train=False)
+    lost = report["model_behaviour"]["accuracy"] - report["spliced"]["accuracy"]
+    assert report["l0"] < 32.5
+    assert report["spliced"]["kl"] < 0.05
+    assert lost < 0.01
+    assert min(one["alive"] for one in report["sites"]) > 200

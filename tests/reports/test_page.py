@@ -1,0 +1,233 @@
+"""The page of a run: harmless whatever names hold, the same bytes, and the numbers of the table."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import itertools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fake_cells import a_cell, a_method, a_task, output
+from support.stored_cells import cell_of
+from support.stored_pages import PROVENANCE, circuit_of, stored_with_circuits
+
+from harness.reports.leaderboard import leaderboard
+from harness.reports.page.axes import Axis, log_axis
+from harness.reports.page.charts import Series, chart
+from harness.reports.page.document import page
+from harness.reports.page.drawings import MOST, drawing, row_of
+from harness.reports.table import render
+from harness.runs.plan import Plan
+from harness.runs.store import CellStore
+from harness.runs.store.record import StoredCell, load_cells, record
+
+VOID = {"meta", "input", "br", "img", "link"}
+EVIL = "<script>alert(1)</script>\"'><img src=x>\x1b[31m\u202e{{ 7 * 7 }}"
+
+
+class Parsed(HTMLParser):
+    """Tags, attributes and text; refuses tags that are not closed in their order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text, self.downloads, self.open = "", {}, []  # type: ignore[var-annotated]
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        found = dict(attrs)
+        if "download" in found:
+            content = str(found["href"]).partition("base64,")[2]
+            self.downloads[found["download"]] = base64.b64decode(content).decode()
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> list[StoredCell]:
+    done = [cell_of(name, seed=seed) for name in ("best", "worse", "control") for seed in (0, 1)]
+    return stored_with_circuits(tmp_path / "run", done, [cell_of("same")])
+
+
+def test_the_page_is_sound_and_self_contained(cells: list[StoredCell]) -> None:
+    text = page(cells)
+    parsed = Parsed(text)
+    assert len(text) < 2_000_000
+    links = [value for _, name, value in parsed.attributes if name in ("src", "href", "action")]
+    assert links
+    assert all(str(link).startswith(("#", "data:")) for link in links)
+    assert "http:" not in text.replace("http-equiv", "")
+    ids = [value for _, name, value in parsed.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {str(link)[1:] for link in links if str(link).startswith("#")} <= set(ids)
+    assert {"leaderboard", "curves", "circuits", "provenance", "board-1"} <= set(ids)
+    assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
+
+
+def test_only_its_own_script_may_run(cells: list[StoredCell]) -> None:
+    text = page(cells)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
+    assert "default-src 'none'" in text
+
+
+def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
+    done = [cell_of("best"), cell_of("worse")]
+    one, other = (stored_with_circuits(tmp_path / name / "run", done) for name in ("a", "b"))
+    assert page(one) == page(other)
+
+
+def test_numbers_are_those_of_the_table(cells: list[StoredCell]) -> None:
+    parsed = Parsed(page(cells, 0.5))
+    board = leaderboard(cells, 0.5)
+    assert parsed.downloads["leaderboard.csv"] == render(board, "csv")
+    assert parsed.downloads["leaderboard.json"] == render(board, "json")
+    shown = re.findall(
+        r'<tr class="(\w+)(?: partial)?" data-method="([^"]*)">(.*?)</tr>', page(cells, 0.5)
+    )
+    records = list(csv.DictReader(io.StringIO(parsed.downloads["leaderboard.csv"])))
+    assert [(kind, method) for kind, method, _ in shown] == [
+        (one["kind"], one["method"]) for one in records
+    ]
+    for (_, _, fields), one in zip(shown, records, strict=True):
+        values = re.findall(r'data-value="([^"]*)"', fields)
+        for name in ("cmd", "cpr", "faithfulness", "kl", "bits", "cost_fb", "size_at_0.95"):
+            assert one[name] in values, name
+
+
+def test_a_rounded_number_is_that_of_the_results(cells: list[StoredCell]) -> None:
+    """The mean over seeds of what `result.json` says, to the last digit shown."""
+    results = [c.result for c in cells if c.entry.method == "best" and c.result is not None]
+    cmd = sum(result["summary"]["cmd"]["value"] for result in results) / len(results)
+    row = re.search(r'data-method="best">(.*?)</tr>', page(cells))
+    assert row is not None
+    assert f">{cmd:.3f} ±" in row[1]
+
+
+def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    task = a_task(EVIL)
+    done = [a_cell(task, a_method(name, good=0.9)) for name in (EVIL, "x\u2066y")]
+    failed = [a_cell(task, a_method("killed"))]
+    text = page(stored_with_circuits(tmp_path / "run", done, failed))
+    parsed = Parsed(text)
+    assert parsed.tags.count("script") == 1
+    assert not {"img", "b"} & set(parsed.tags)
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "{{ 7 * 7 }}" in parsed.text
+    assert "it was <b>killed</b>\\x1b[2J" in parsed.text
+    for unsafe in ("\x1b", "\u202e", "\u2066"):
+        assert unsafe not in text
+
+
+def test_what_is_not_complete_is_seen(cells: list[StoredCell]) -> None:
+    text = page(cells)
+    assert "6 ok, 1 failed" in " ".join(Parsed(text).text.split())
+    assert re.search(r'<tr class="method partial" data-method="same">', text)
+
+
+def test_a_circuit_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    folder, cell = tmp_path / "run", cell_of("best")
+    record(folder, Plan("run", (cell,)))
+    CellStore(folder).publish(cell.id, output(cell), PROVENANCE)
+    assert re.search("<p>Not drawn: .*circuit.safetensors", page(load_cells(folder)))
+
+
+def test_a_page_without_results(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    record(folder, Plan("run", (cell_of("best"),)))
+    text = page(load_cells(folder))
+    assert "No cell of this task has a result" in text
+    assert Parsed(text).tags.count("svg") == 0
+
+
+# ---------------------------------------------------------------- shapes
+VALUES = st.floats(1e-6, 1e6)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=8), st.booleans())
+def test_axes_keep_order_and_their_ticks_are_inside(values: list[float], log: bool) -> None:
+    axis = log_axis("x", values, 0, 1000)
+    if not log:
+        axis = Axis("x", min(values), max(values) + 1, 0, 1000)
+    places = [axis.place(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert places[0] >= 0
+    assert places[-1] <= 1000
+    ticks = axis.ticks
+    assert ticks
+    for tick in ticks:
+        assert tick.at == pytest.approx(axis.place(float(tick.label)), abs=0.2)
+
+
+@given(st.integers(1, 30), st.integers(0, 5))
+def test_labels_of_a_chart_do_not_lie_on_each_other(number: int, at: int) -> None:
+    series = [Series(f"m{i}", 0, False, [0.1, 1], [0.2, at / 5], [None] * 2, [None] * 2)
+              for i in range(number)]  # fmt: skip
+    drawn = chart("t", "x", "y", series, (), (0.0, 1.0))
+    assert drawn is not None
+    labels = [line.label_y for line in drawn.lines]
+    assert labels == sorted(labels)
+    assert labels[-1] <= drawn.height
+    assert all(b - a >= 9 for a, b in itertools.pairwise(labels))
+
+
+def test_a_logarithmic_chart_leaves_out_what_it_cannot_hold() -> None:
+    one = Series("m", 0, False, [0.0, 0.1, 1.0], [1.0, 0.0, 0.5], [None] * 3, [None] * 3)
+    drawn = chart("t", "x", "kl", [one])
+    assert drawn is not None
+    assert len(drawn.lines[0].marks) == 1
+    assert chart("t", "x", "kl", [replace(one, y=[None, None, None])]) is None
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_edges_go_upwards_between_their_nodes(scored: bool) -> None:
+    circuit = circuit_of(scored=scored)
+    found = drawing(circuit)
+    kept = {one.name for one in found.elements if one.kept}
+    assert kept == set(circuit.elements())
+    assert len(found.elements) == (min(MOST, len(circuit.space)) if scored else circuit.size)
+    nodes = {node.name: node for node in found.nodes}
+    for one in found.elements:
+        assert one.name.startswith(f"{one.source}->{one.target}")
+        source, target = nodes[one.source], nodes[one.target]
+        assert source.y > target.y
+        x, y, to_x, to_y = (float(n) for n in re.findall(r"[\d.]+", one.path)[:2]
+                            + re.findall(r"[\d.]+", one.path)[-2:])  # fmt: skip
+        assert source.x <= x <= source.x + source.width
+        assert y == source.y
+        assert target.x <= to_x <= target.x + target.width
+        assert to_y == target.y + 22
+    if scored:
+        strengths = [abs(one.score) for one in found.elements if one.score is not None]
+        assert strengths == sorted(strengths, reverse=True)
+        assert [one.rank for one in found.elements] == list(range(len(found.elements)))
+
+
+def test_rows_follow_the_layers() -> None:
+    names = ["input", "a0.h1", "m0@3", "a1.h0", "m1", "logits"]
+    rows = [row_of(name)[0] for name in names]
+    assert rows == sorted(set(rows))
