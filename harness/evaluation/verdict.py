@@ -6,7 +6,7 @@ Torch is imported only where circuits are run, so that tables of stored results 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ MOVED = 0.1
 
 EDGES = "edges"
 
+_CHOICE = "choice_accuracy"
 _Z = 1.96
 _REPLACED = {"interchange": "corruption", "resample": "ablation with other prompts"}
 
@@ -69,6 +70,14 @@ class Verdict:
         return _REPLACED.get(self.ablation, f"{self.ablation} ablation")
 
 
+def judged_by(measures: Collection[str]) -> str:
+    """The measure that says whether a model can do a task which has these measures.
+
+    Where a task asks for the choice between two answers, other tokens may well be likelier.
+    """
+    return _CHOICE if _CHOICE in measures else "accuracy"
+
+
 def verdict(
     setup: Setup, references: References | None = None, *, numbers: bool = False
 ) -> Verdict:
@@ -81,14 +90,15 @@ def verdict(
 
     from harness.evaluation.curve import evaluate_circuits
 
-    alone = replace(setup, choices=replace(setup.choices, measures=()))
+    name = judged_by(setup.choices.measures)
+    measures: Any = (name,) if name in setup.choices.measures else ()
+    alone = replace(setup, choices=replace(setup.choices, measures=measures))
     nothing = torch.zeros(len(setup.space), dtype=torch.bool)
     examples = evaluate_circuits(alone, [nothing], references)
     whole, empty = examples.plain, examples.row(0)
     weights = shared_resamples(setup.n)
     accuracies = [
-        estimate(row["accuracy"].mean(), weights @ row["accuracy"], setup.n, "mean")
-        for row in (whole, empty)
+        estimate(row[name].mean(), weights @ row[name], setup.n, "mean") for row in (whole, empty)
     ]
     return verdict_of(
         setup.choices.metric,

@@ -113,6 +113,15 @@ def p_correct(logits: Tensor, batch: Answers) -> Tensor:
     return over_positions(_odds(logits, batch).sigmoid(), batch)
 
 
+def choice_accuracy(logits: Tensor, batch: Answers) -> Tensor:
+    """Share of read positions where good answers are likelier than bad ones; ½ is chance.
+
+    A tie counts half. Other tokens may be likelier than either: that is `accuracy`.
+    """
+    odds = _odds(logits, batch)
+    return over_positions(0.5 * (1 + odds.sign()), batch)
+
+
 def prob_diff(logits: Tensor, batch: Answers) -> Tensor:
     """Probability of the good answers minus that of the bad, in [-1, 1] (Hanna et al. 2023).
 
@@ -225,6 +234,16 @@ MEASURES = (
         "Gao et al. 2025",
         "logits",
         p_correct,
+        roles=frozenset({"extra"}),
+    ),
+    Measure(
+        "choice_accuracy",
+        "choice accuracy",
+        "up",
+        "share of read positions where p(good answers | good or bad ones) is above ½; ½ is chance",
+        "Gao et al. 2025",
+        "logits",
+        choice_accuracy,
         roles=frozenset({"extra"}),
     ),
     Measure(

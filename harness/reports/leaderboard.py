@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median_low
 from typing import Any, Literal
 
-from harness.evaluation.verdict import Verdict, verdict_of
+from harness.evaluation.verdict import Verdict, judged_by, verdict_of
 from harness.metrics.sparsity import bits
 from harness.reports.comparable import (
     Seeds,
@@ -186,7 +186,8 @@ def cell_verdict(cell: StoredCell) -> Verdict:
     """Whether a finished cell's task and model have anything to explain."""
     result, data = cell.result, examples(cell)
     assert result is not None
-    accuracies = (result["whole"]["accuracy"], result["empty"]["accuracy"])
+    name = judged_by(result["whole"])
+    accuracies = (result["whole"][name], result["empty"][name])
     return verdict_of(
         result["metric"],
         result["choices"]["ablation"],

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from harness.datasets.kinds import data_kind, numeric_answers
 from harness.errors import HarnessError
+from harness.evaluation.verdict import judged_by
 from harness.metrics import MEASURES
 from harness.runs.store.record import StoredCell
 from harness.spec.build import build_data
@@ -84,6 +85,20 @@ def label_of(point: Result) -> str:
 def asking_for_nothing(result: Result) -> int:
     """How many sizes, the smallest ones, ask for no element of so small a space."""
     return sum(point["target"] is None and point["requested"] == 0 for point in result["curve"])
+
+
+def solved_of(result: Result) -> float | None:
+    """Share of test prompts that the model answers rightly: the measure that says if it can.
+
+    Where it was measured, how often the good answer is likelier than the bad one; else how often it
+    is the likeliest of all. None where answers are numbers.
+    """
+    if numeric(result):
+        return None
+    name = judged_by(result["whole"])
+    measured = result["model_quality"]["test"] if name == "accuracy" else result["whole"]
+    share: float | None = measured[name]["value"]
+    return share
 
 
 def numeric(result: Result) -> bool:

@@ -15,7 +15,7 @@ from harness.reports.leaderboard import BUSY, Board, Leaderboard
 from harness.reports.records import as_data, record
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
-from harness.reports.results import numeric, total_of, unit_of
+from harness.reports.results import numeric, solved_of, total_of, unit_of
 from harness.reports.rows import columns_of, rows
 from harness.reports.screens.side_by_side import LEGEND, side_by_side
 from harness.reports.text import (
@@ -210,7 +210,7 @@ def caption(board: Board) -> list[str]:
         f"n = {facts['n_examples']} test pairs, {total_of(facts)} {unit_of(facts)}"
         f"{_seeds(board)}, metric {facts['metric']}; {quality}.",
         f"Circuits: {_choices(facts)}.",
-        *(unsolved if not numbers and _accuracy(facts) < SOLVED else []),
+        *(unsolved if not numbers and (solved_of(facts) or 0.0) < SOLVED else []),
         *board.remarks,
         *_cost_remark(board),
     ]
@@ -248,12 +248,6 @@ def _quality(facts: Mapping[str, Any]) -> str:
         for split, measured in sorted(facts["model_quality"].items())
         if (e := measured.get("accuracy")) is not None
     )
-
-
-def _accuracy(facts: Mapping[str, Any]) -> float:
-    """The model's accuracy on the split that circuits are measured on."""
-    measured = facts["model_quality"]["test"]["accuracy"]["value"]
-    return 0.0 if measured is None else float(measured)
 
 
 def _half(estimate: Mapping[str, Any]) -> float | None:

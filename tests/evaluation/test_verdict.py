@@ -143,3 +143,18 @@ def test_a_prompt_that_is_its_own_twin_moves_nothing(setup: Any) -> None:
     found = verdict(same)
     assert found.moved == pytest.approx(0, abs=1e-5)
     assert len(found.faults) == 2
+
+
+def test_a_choice_between_two_answers_is_judged_by_the_choice(setup: Any) -> None:
+    """Where a task measures it, and not by whether the answer is the likeliest of all tokens."""
+    from harness.circuits.patchable import plain_logits
+    from harness.metrics.logits import choice_accuracy
+
+    chosen = replace(setup, choices=replace(setup.choices, measures=("choice_accuracy",)))
+    found, plain = verdict(chosen).accuracies, verdict(setup).accuracies
+    batch = setup.batches[0]
+    expected = float(choice_accuracy(plain_logits(setup.model, batch), batch).mean())
+    assert found is not None
+    assert plain is not None
+    assert found[0] == pytest.approx(expected)
+    assert found != plain

@@ -101,6 +101,13 @@ def test_the_task_loss_chooses_between_good_and_bad_answers_alone():
     p = [1 / (1 + math.exp(-5.0)), 1 / (1 + math.exp(5.0))]
     assert of_logits.p_correct(logits, pair).tolist() == pytest.approx(p, rel=1e-6)
     assert of_logits.log_odds(logits, pair).tolist() == [5, -5]
+    assert of_logits.choice_accuracy(logits, pair).tolist() == [1, 0]
+    assert of_logits.choice_accuracy(0 * logits, pair).tolist() == [0.5, 0.5]  # a tie
+    # Another token is the likeliest, which is no matter for the choice.
+    other = logits.clone()
+    other[..., 0] = 99
+    assert of_logits.choice_accuracy(other, pair).tolist() == [1, 0]
+    assert of_logits.accuracy(other, pair).tolist() == [0, 0]
     assert of_logits.task_loss(0 * logits, pair).tolist() == pytest.approx([math.log(2)] * 2)
     # No other token's logit plays a part, unlike in the cross-entropy.
     others = logits.clone()

@@ -83,4 +83,4 @@ def test_the_command_prints_it_and_refuses_other_forms(tmp_path):
 
 
 def test_a_run_without_results_says_so():
-    assert tasks_table(Leaderboard((), (), 0), "github") == "No results yet.\n"
+    assert tasks_table(leaderboard([]), "github") == "No results yet.\n"

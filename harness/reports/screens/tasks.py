@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from harness.metrics import MEASURES
 from harness.reports.leaderboard import Board, Leaderboard, Line
 from harness.reports.resample import Estimate
-from harness.reports.results import Result, numeric, unit_of
+from harness.reports.results import solved_of, unit_of
 from harness.reports.text import Format, grid, number, plus_minus
 
 SOLVED = 0.95
-"""Least accuracy, on test pairs, of a model that solves a task."""
+"""Least accuracy, on test pairs, of a model that solves a task (`solved_of`)."""
 
 _UNSOLVED = "unsolved"
+_LOSS = "task_loss"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def _columns(rows: Sequence[_Row]) -> list[tuple[str, _Text]]:
     units = {unit_of(one) for one in facts}
     unit = units.pop() if len(units) == 1 else "size"
     measures = dict.fromkeys(name for row in rows for name in row.board.chosen)
+    measures = {_LOSS: None} if _LOSS in measures else measures  # the others are of the same choice
     controls = dict.fromkeys(
         line.method for row in rows for line in row.board.lines if line.kind == "control"
     )
@@ -101,18 +103,10 @@ def _accuracy(row: _Row) -> str:
     facts = row.board.facts
     if facts is None:
         return "no result"
-    value = _test_accuracy(facts)
+    value = solved_of(facts)
     if value is None:
         return "–"
     return f"{value:.3f}" if value >= SOLVED else f"{value:.3f} {_UNSOLVED}"
-
-
-def _test_accuracy(facts: Result) -> float | None:
-    """Of the model; None where answers are numbers, or nothing was measured."""
-    if numeric(facts):
-        return None
-    value: float | None = facts["model_quality"]["test"]["accuracy"]["value"]
-    return value
 
 
 def _size(row: _Row, line: Line | None) -> str:
@@ -149,7 +143,7 @@ def _legend(rows: Sequence[_Row], headers: Sequence[str]) -> str:
     """How many tasks are solved, and what marks and columns mean."""
     first = rows[0]
     measured = {
-        (row.board.task, row.board.model): _test_accuracy(row.board.facts)
+        (row.board.task, row.board.model): solved_of(row.board.facts)
         for row in rows
         if row.board.facts is not None
     }
