@@ -72,6 +72,8 @@ ONLY_PARSED = {
     "harness frontier weight_sparse_small": "needs that run",
     "harness run weight_sparse --jobs 2": "trains twelve models",
     "harness frontier weight_sparse": "needs that run",
+    "harness run code": "trains masks, for twenty tasks",
+    "harness table code --by-task": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",
     "harness export mib --format mib --method eap_ig --to circuits": "needs that run",
 }
