@@ -59,10 +59,15 @@ ONLY_PARSED = {
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",
+    "harness features othello6-k32 --tokens 200000 --label-tokens 200000 --held-out 500 --output "
+    "named": "minutes",
+    "harness analyse signs othello6-k32 --labels named --loose 1 --sequences 6": "needs that one",
+    "harness features othello6-k32 --tokens 60000 --label-tokens 60000 --held-out 200": "minutes",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
+    "harness run edges_and_channels": "trains two models, and masks for four",
     "harness run mib": "needs the files of a model",
     "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
     "harness run controls": "trains masks, for twelve cells",
@@ -400,6 +405,7 @@ def test_tables_are_complete() -> None:
     assert topic("template-data").first_column("All keys of template data") == data_keys
     choices = {one.name for one in dataclasses.fields(types.Evaluation)}
     choices -= {"metric", "measures", "sizes", "counts", "targets", "searched_on", "dictionary"}
+    choices -= {"margin"}
     choices -= {"discovery_pairs", "discovery_repeats", "test_pairs"}
     numbers = topic("read-the-numbers")
     assert numbers.first_column("Choices") == choices

@@ -33,7 +33,7 @@ class Concentration(NamedTuple):
     """
 
     top: Tensor
-    count: Tensor
+    fewest: Tensor
     parts: Tensor
 
 

@@ -67,9 +67,9 @@ def _side(side: FrozenSide, stream: Tensor, head: int) -> Tensor:
     length, groups, _ = stream.shape
     rows = torch.arange(length)
     parts = side.parts(stream.flatten(0, 1), rows.repeat_interleave(groups), head)
-    parts = parts.unflatten(0, (length, groups))
-    parts[:, _BIASES] += side.constant(rows, head)
-    return parts
+    by_group: Tensor = parts.unflatten(0, (length, groups))
+    by_group[:, _BIASES] += side.constant(rows, head)
+    return by_group
 
 
 def grouped_stream(run: FrozenRun, layer: int, groups: Tensor) -> Tensor:
@@ -80,7 +80,8 @@ def grouped_stream(run: FrozenRun, layer: int, groups: Tensor) -> Tensor:
     vectors = run.vectors(rows, columns)
     out = vectors.new_zeros(run.length * len(GROUPS), vectors.shape[1])
     out.index_add_(0, rows * len(GROUPS) + own[rows, columns], vectors)
-    return out.unflatten(0, (run.length, len(GROUPS)))
+    grouped: Tensor = out.unflatten(0, (run.length, len(GROUPS)))
+    return grouped
 
 
 def analyse(studied: Studied) -> Analysis:

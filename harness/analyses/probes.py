@@ -69,12 +69,12 @@ def analyse(studied: Studied) -> Analysis:
         weight = fit.probe().weight.T
         differences = fit.differences()
         common = fit.y >= FEWEST
-        for concepts, columns in columns_of(studied.features.families).items():
-            chosen = common[columns]
+        for concepts, part in columns_of(studied.features.families).items():
+            chosen = common[part]
             if not chosen.any():
                 continue
             numbers: list[float] = []
-            for wanted in (differences[columns][chosen], weight[columns][chosen]):
+            for wanted in (differences[part][chosen], weight[part][chosen]):
                 numbers += [float(explained(wanted, some).mean()) for some in (own, every, random)]
             rows.append((concepts, site, int(chosen.sum()), len(own), len(every), *numbers))
     if not rows:

@@ -184,7 +184,7 @@ class _State:
     of_bridge: torch.optim.Adam
 
     def save(self, checkpoint: CoupledCheckpoint, step: int) -> None:
-        tensors = {f"model.{name}": x for name, x in self.coupled.model.named_parameters()}
+        tensors: dict[str, Tensor] = dict(self.coupled.model.named_parameters(prefix="model"))
         tensors |= {f"model_{name}": x for name, x in self.of_model.state().items()}
         for name, weight in self.coupled.bridge.named_parameters():
             tensors[f"bridge.{name}"] = weight

@@ -90,7 +90,7 @@ def command(
     from harness.cli.choose import log, planned_dictionaries
     from harness.interpretation.study import StudyBudget
     from harness.reports.screens.analyses import analysis_text, write_analysis
-    from harness.runs.services.analyses import AnalysisRequest, analysed
+    from harness.runs.services.analyses.analyse import AnalysisRequest, analysed
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
 

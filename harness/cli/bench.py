@@ -89,8 +89,8 @@ def bench(
     a traced prompt, and a study of what features stand for.
     """
     if features is not None:
-        unused = (*ON_A_BATCH, "device", *ON_PROMPTS, "methods", "prompts", "games", "dictionary")
-        _check_options(context, unused, None)
+        apart = ("device", *ON_PROMPTS, "methods", "prompts", "games", "dictionary")
+        _check_options(context, (*ON_A_BATCH, *apart), None)
         from harness.bench.features import bench_features
 
         figures = bench_features(features, repeats, threads)

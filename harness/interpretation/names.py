@@ -52,7 +52,8 @@ class FeatureNames:
 
     def place_in_family(self, concept: int) -> int:
         """Which of its family's concepts a column is."""
-        return concept - columns_of(self.families)[self.family_of(concept).name].start
+        first: int = columns_of(self.families)[self.family_of(concept).name].start
+        return concept - first
 
 
 def names_of_features(

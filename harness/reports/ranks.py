@@ -110,3 +110,21 @@ def _mean_ranks(boards: Sequence[Board]) -> tuple[tuple[str, float, int], ...]:
         for method, by_task in ranks.items()
     ]
     return tuple(sorted(means, key=lambda item: (-item[2], item[1], item[0])))
+
+
+def mean_rank_tables(
+    every: Sequence[MeanRanks],
+) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, headings and lines of the mean ranks over two tasks and more."""
+    return [
+        (
+            f"Mean rank, {ranks.unit}" if len(every) > 1 else "Mean rank",
+            ["method", "mean rank ↓", "tasks"],
+            [
+                [name, f"{mean:.2f}", f"{tasks}/{ranks.tasks}"]
+                for name, mean, tasks in ranks.methods
+            ],
+        )
+        for ranks in every
+        if ranks.tasks > 1
+    ]

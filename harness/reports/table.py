@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.reports.columns import BUSY_MARK, Layout, columns_for
 from harness.reports.leaderboard import BUSY, Board, Leaderboard
+from harness.reports.ranks import mean_rank_tables
 from harness.reports.records import as_data, record
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.resample import Estimate
@@ -151,15 +152,8 @@ def _overviews(board: Leaderboard, form: Format, layout: Layout) -> list[tuple[s
         narrow = table.within(None if layout.wide or form != "github" else layout.width)
         text = grid(narrow.headers, narrow.lines, form, narrow.left, tight=not layout.wide)
         overviews.append((narrow.title, text))
-    several = len(board.mean_ranks) > 1
-    for ranks in board.mean_ranks:
-        title = f"Mean rank, {ranks.unit}" if several else "Mean rank"
-        if ranks.tasks > 1:
-            lines = [
-                [method, f"{mean:.2f}", f"{tasks}/{ranks.tasks}"]
-                for method, mean, tasks in ranks.methods
-            ]
-            overviews.append((title, grid(["method", "mean rank ↓", "tasks"], lines, form)))
+    for title, headers, lines in mean_rank_tables(board.mean_ranks):
+        overviews.append((title, grid(headers, lines, form)))
     return overviews
 
 

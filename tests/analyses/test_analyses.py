@@ -164,7 +164,7 @@ def test_concentration_by_its_definition(rows: list[list[int]]) -> None:
         positive = sorted((one for one in row if one > 0), reverse=True)
         assert result.parts[at] == sum(one != 0 for one in row)
         if not positive:
-            assert result.top[at] == result.count[at] == 0
+            assert result.top[at] == result.fewest[at] == 0
             continue
         assert result.top[at] == pytest.approx(positive[0] / sum(positive))
         count = next(
@@ -172,7 +172,7 @@ def test_concentration_by_its_definition(rows: list[list[int]]) -> None:
             for n in range(1, len(positive) + 1)
             if sum(positive[:n]) >= MASS * sum(positive) - 1e-12
         )
-        assert result.count[at] == count
+        assert result.fewest[at] == count
 
 
 # ---------------------------------------------------------------- attention and parity

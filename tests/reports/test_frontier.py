@@ -118,6 +118,11 @@ def test_the_tables() -> None:
     assert "| brackets        |               300 (1/2) |     10 |" in text
     assert "| ratio to sparse | 8.43 (0.286–249), n = 3 |      1 |" in text
     assert text_of(of(grid()), "dense").count("ratio to dense") == 1
+    # Two tasks that only one arm has, or solves, are not in the means.
+    alone = cell("loops", "sparse-0", [(1, 1, 0.1)])
+    mean = "| geometric mean  |                      99 |     11 |"
+    assert mean in text
+    assert mean in text_of(of([*grid(), alone]))
     unsolved = cell(
         "kwargs", "dense-0", [(9, 9, 0.4)], width=4, whole={"task_loss": {"value": 0.3}}
     )

@@ -13,17 +13,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.channels import gated, random_kept
 from support.fake_cells import a_cell, a_method, a_task, output
+from support.slow_reference import small_model
 from support.stored_cells import cell_of
 from support.stored_pages import PROVENANCE, circuit_of, stored_with_circuits
 
+from harness.circuits.circuit import Circuit
 from harness.reports.leaderboard import leaderboard
 from harness.reports.page.axes import Axis, log_axis
 from harness.reports.page.charts import Series, chart
 from harness.reports.page.document import page
-from harness.reports.page.drawings import MOST, drawing, row_of
+from harness.reports.page.drawings import MOST, drawing, location_of, row_of
 from harness.reports.table import render
 from harness.runs.plan import Plan
 from harness.runs.store import CellStore
@@ -225,6 +229,21 @@ def test_edges_go_upwards_between_their_nodes(scored: bool) -> None:
         strengths = [abs(one.score) for one in found.elements if one.score is not None]
         assert strengths == sorted(strengths, reverse=True)
         assert [one.rank for one in found.elements] == list(range(len(found.elements)))
+
+
+def test_channels_stand_at_their_locations_the_last_layer_first() -> None:
+    space = gated(small_model("gpt2-like")).space
+    scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
+    found = drawing(Circuit(space, random_kept(space, 0.1), scores))
+    assert found.nodes == ()
+    placed = [one for place in found.places for one in place.elements]
+    assert sorted(placed, key=lambda one: one.rank) == list(found.elements)
+    for place in found.places:
+        assert {location_of(one.name) for one in place.elements} == {place.name}
+        assert [one.rank for one in place.elements] == sorted(one.rank for one in place.elements)
+    layers = [int(place.name[1]) for place in found.places if place.name[0] in "am"]
+    assert layers == sorted(layers, reverse=True)
+    assert set(layers) == {0, 1}
 
 
 def test_rows_follow_the_layers() -> None:

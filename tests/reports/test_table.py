@@ -54,8 +54,8 @@ def beside(tmp_path: Path) -> Leaderboard:
     choices = {**edges.facts["choices"], "granularity": "channel", "ablation": "mean_training"}
     facts = {**edges.facts, "unit": "channels", "total": 1472, "choices": choices}
     lines = tuple(
-        replace(one, reach={**one.reach, "0.95": 12}, reach_from="ranking") if one.reach else one
-        for one in edges.lines
+        replace(one, reach={**one.reach, "0.95": size}, reach_from="ranking") if one.reach else one
+        for one, size in zip(edges.lines, (12, 1400, 0, 0), strict=True)
     )
     channels = replace(edges, model="sparse", facts=facts, lines=lines)
     other = replace(edges, task="other")
@@ -74,9 +74,12 @@ def test_circuits_of_other_elements_stand_side_by_side_by_bits(tmp_path: Path) -
     sparse = by_place["channels of sparse", "best"]
     assert (sparse["elements"], sparse["bits ↓"]) == ("12", f"{log2(comb(1472, 12)):.1f}")
     assert (best["ablation"], sparse["ablation"]) == ("interchange", "mean_training")
+    assert "f ↑" not in table.headers  # not at this size, on a grid
     # The whole model is no small circuit, although it takes no bits to name.
     assert [row["method"] for row in rows[:2]] == ["best", "worse"]
     assert (rows[1]["elements"], rows[1]["bits ↓"]) == ("all 200", "–")
+    # Nor is one that is named in few bits by the few elements that it lacks.
+    assert [(row["elements"], row["bits ↓"]) for row in rows[3:]] == [("1400", "–")]
     assert "weights" not in table.headers  # nothing has any
 
 

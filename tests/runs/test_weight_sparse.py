@@ -51,7 +51,7 @@ def test_the_small_suite_shares_its_cells_with_the_whole_one() -> None:
     whole, small = plan_of("weight_sparse"), plan_of("weight_sparse_small")
     assert len(whole.by_model) == 12
     compete = {cell.id for cell in small.cells if cell.role == "method"}
-    assert len(compete) == 2 * 4 * 2
+    assert len(compete) == 2 * 5 * 2
     assert compete <= {cell.id for cell in whole.cells}
 
 

@@ -31,7 +31,7 @@ def analyse(studied: Studied) -> Analysis:
     rows, bars = [], []
     for one, other, weight in pairs.largest(studied.choices.rows):
         texts = [f"{name} {named.text(name)}".rstrip() for name in (one, other)]
-        rows.append((*texts, weight, abs(weight) / size))
+        rows.append((texts[0], texts[1], weight, abs(weight) / size))
         bars.append([" × ".join(texts), weight])
     name = f"a{layer}.h{head}:{query}:{key}"
     weight = float(run.frozen.scores[layer].pattern[head, query, key])

@@ -8,7 +8,7 @@ through later modules does not count. With `of: modules` every feature of a modu
 own attribution, all that it writes together, and which of them comes first is left to chance: what
 is known of a model without dictionaries.
 
-Cost: about a plain forward+backward, prompt by prompt: the frozen run, and one product.
+Cost: as of `traced_influence`, whose pass back is little beside the frozen run of each prompt.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ INFO = MethodInfo(
     kind="direct_logit_attribution",
     title="What features write towards the right answers themselves, nothing patched",
     method=DirectLogitAttribution,
-    cost="about 1, prompt by prompt",
+    cost="about 3, prompt by prompt",
     needs="dictionaries",
     per_token=False,
-    passes=lambda params, extent: 1.0,
+    passes=lambda params, extent: 3.0,
 )

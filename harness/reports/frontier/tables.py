@@ -27,24 +27,22 @@ def text_of(frontier: Frontier, reference: str | None = None) -> str:
 
 
 def _models(frontier: Frontier) -> str:
-    headers = [
-        "arm",
-        "models",
-        "nonzero weights",
-        "excess",
-        *(_task(one) for one in frontier.tasks),
-    ]
+    arms = frontier.arms
     lines = [
+        ["models", *(str(len(arm.models)) for arm in arms)],
         [
-            arm.name,
-            str(len(arm.models)),
-            _one_or_range([f"{n:,}" for n in sorted(set(arm.nonzeros))]),
-            _one_or_range([number(x, 4) for x in sorted(arm.excess.values())]),
-            *(_whole(frontier, arm.name, task) for task in frontier.tasks),
-        ]
-        for arm in frontier.arms
+            "nonzero weights",
+            *(_one_or_range([f"{n:,}" for n in sorted(set(arm.nonzeros))]) for arm in arms),
+        ],
+        [
+            "excess",
+            *(_one_or_range([number(x, 4) for x in sorted(arm.excess.values())]) for arm in arms),
+        ],
     ]
-    return f"Models, with the task loss of the whole model:\n\n{_grid(headers, lines)}"
+    for task in frontier.tasks:
+        lines.append([f"loss, {_task(task)}", *(_whole(frontier, arm.name, task) for arm in arms)])
+    table = _grid(["", *(arm.name for arm in arms)], lines)
+    return f"Models, with the task loss of the whole model:\n\n{table}"
 
 
 def _whole(frontier: Frontier, arm: str, task: tuple[str, str]) -> str:
@@ -65,7 +63,7 @@ def _one_or_range(texts: Sequence[str]) -> str:
 
 def _sizes(frontier: Frontier, method: str, reference: str | None) -> str:
     arms = [arm.name for arm in frontier.arms if frontier.of(method, arm.name)]
-    means = {name: _mean(list(frontier.of(method, name).values())) for name in arms}
+    means = {name: _mean(_on_shared_tasks(frontier, method, name, arms)) for name in arms}
     lines = [
         [
             _task(task),
@@ -85,6 +83,18 @@ def _sizes(frontier: Frontier, method: str, reference: str | None) -> str:
         lines.append([f"ratio to {against}", *line])
     title = f"{method}: {frontier.unit} of the smallest circuit with a loss of {frontier.at:g}"
     return f"{title} or less:\n\n{_grid(['task', *arms], lines)}"
+
+
+def _on_shared_tasks(
+    frontier: Frontier, method: str, arm: str, arms: Sequence[str]
+) -> list[SmallestCircuit]:
+    """The circuits on tasks in which every arm has one that reaches the loss."""
+    return [
+        one
+        for task in frontier.tasks
+        if all(any(x.size for x in frontier.of(method, name, task).values()) for name in arms)
+        for one in frontier.of(method, arm, task).values()
+    ]
 
 
 def _cell(circuits: Sequence[SmallestCircuit], at: float) -> str:

@@ -64,8 +64,12 @@ def linear_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between low and high; with 2 and 5 times these where there are few."""
+    """Powers of ten between low and high, with 2 and 5 times these where there are few.
+
+    Where even these are fewer than two, round numbers as on a linear axis.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     few = math.log10(high / low) < 2
     values = [10.0**power * times for power in powers for times in ((1, 2, 5) if few else (1,))]
-    return [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    inside = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+    return inside if len(inside) > 1 else linear_ticks(low, high)

@@ -28,7 +28,9 @@ from harness.reports.page.charts import Chart
 from harness.reports.page.drawings import MOST, Drawing, drawing
 from harness.reports.page.measure_curves import bits_chart, size_charts
 from harness.reports.page.origins import origins
+from harness.reports.ranks import mean_rank_tables
 from harness.reports.recovery_tables import recovery_tables
+from harness.reports.screens.side_by_side import side_by_side
 from harness.reports.table import board_title, caption, legend, render
 from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.record import StoredCell
@@ -153,11 +155,11 @@ def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> Bo
 
 def _methods(group: Sequence[StoredCell]) -> Methods:
     """Finished cells by role and method."""
-    methods: Methods = {}
+    finished: Methods = {}
     for cell in group:
         if cell.result is not None:
-            methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
-    return methods
+            finished.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
+    return finished
 
 
 def _circuits(board: Board, methods: Methods) -> list[DrawnCircuit]:
@@ -198,13 +200,11 @@ def _overviews(board: Leaderboard) -> list[tuple[str, list[str], list[list[str]]
         (table.title, list(table.headers), [list(line) for line in table.lines])
         for table in recovery_tables(board.boards)
     ]
-    if board.ranked_tasks > 1:
-        lines = [
-            [method, f"{mean:.2f}", f"{tasks}/{board.ranked_tasks}"]
-            for method, mean, tasks in board.mean_ranks
-        ]
-        tables.append(("Mean rank", ["method", "mean rank ↓", "tasks"], lines))
-    return tables
+    tables += [
+        (table.title, list(table.headers), [list(line) for line in table.lines])
+        for table in (one.within(None) for one in side_by_side(board.boards))
+    ]
+    return [*tables, *mean_rank_tables(board.mean_ranks)]
 
 
 def _states(cells: Sequence[StoredCell]) -> list[tuple[str, int]]:

@@ -48,7 +48,7 @@ class DrawnNode:
 
 
 @dataclass(frozen=True)
-class LayerColumn:
+class Location:
     """Elements of one location."""
 
     name: str
@@ -65,7 +65,7 @@ class Drawing:
     ranked: bool
     elements: tuple[Element, ...]
     nodes: tuple[DrawnNode, ...] = ()
-    places: tuple[LayerColumn, ...] = ()
+    places: tuple[Location, ...] = ()
     width: int = WIDTH
     height: int = 0
 
@@ -193,11 +193,18 @@ def _joined(element: Element, arrow: Arrow, at: Mapping[str, DrawnNode]) -> Elem
 # ---------------------------------------------------------------- other elements
 def _places(
     circuit: Circuit, chosen: Sequence[int], elements: Sequence[Element]
-) -> tuple[LayerColumn, ...]:
-    """Drawn elements by the node that they belong to, the last layer first."""
-    nodes, owners = circuit.space.nodes, circuit.space.owners.tolist()
+) -> tuple[Location, ...]:
+    """Drawn elements by location, that of the model's last elements first; the strongest lead."""
     grouped: dict[str, list[Element]] = {}
+    last: dict[str, int] = {}
     for number, element in zip(chosen, elements, strict=True):
-        grouped.setdefault(nodes[owners[number]], []).append(element)
-    ordered = sorted(grouped, key=lambda name: (-row_of(name)[0], row_of(name)[1], name))
-    return tuple(LayerColumn(name, tuple(grouped[name])) for name in ordered)
+        place = location_of(element.name)
+        grouped.setdefault(place, []).append(element)
+        last[place] = max(number, last.get(place, number))
+    ordered = sorted(grouped, key=lambda place: -last[place])
+    return tuple(Location(name, tuple(grouped[name])) for name in ordered)
+
+
+def location_of(name: str) -> str:
+    """Where an element is: `m0.post` of `m0.post.17`, `a1` of `a1.h3`, `m2` of `m2`."""
+    return name.partition("@")[0].rpartition(".")[0] or name.partition("@")[0]

@@ -62,10 +62,10 @@ def bits_chart(groups: Groups) -> Chart | None:
     several = len(groups) > 1
     for board, methods in groups:
         names = {method: f"{method}, {board.variant}" for _, method in methods}
-        drawn = _series(methods, _by_bits, len(series))
+        own = _series(methods, _by_bits, len(series))
         series += [
             Series(names[one.name], *_rest(one)) if several and board.variant else one
-            for one in drawn
+            for one in own
         ]
     return chart(
         "Faithfulness against the bits that name the circuit",
@@ -115,16 +115,16 @@ def _by_bits(cells: list[StoredCell]) -> Points:
 def _of_points(cells: list[StoredCell], measure: str, place: Callable[[int, int], float]) -> Points:
     """Every size of the curve by its median size over seeds, the smallest first."""
     results = _results(cells)
-    points = []
+    places = []
     for points in zip(*(result["curve"] for result in results), strict=False):
         values = [point[measure]["value"] for point in points]
         if None in values:
             continue
         size = median_low([point["size"] for point in points])
-        points.append((place(size, total_of(results[0])), fmean(values)))
-    points.sort()
-    nothing = [None] * len(points)
-    return [x for x, _ in points], [y for _, y in points], nothing, nothing
+        places.append((place(size, total_of(results[0])), fmean(values)))
+    places.sort()
+    nothing = [None] * len(places)
+    return [x for x, _ in places], [y for _, y in places], nothing, nothing
 
 
 def _results(cells: Iterable[StoredCell]) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ Data = Mapping[str, Any]
 
 
 def analysis_text(report: Data) -> str:
-    """The report of `harness.runs.services.analyses` for people."""
+    """The report of `harness.runs.services.analyses.analyse` for people."""
     named, names = report["named"], " and ".join(one["name"] for one in report["dictionaries"])
     lines = [
         f"{names} of {report['model']} on {report['task']}: {report['title']}",

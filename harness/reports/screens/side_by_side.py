@@ -24,7 +24,7 @@ _SHORTEST = 12
 
 LEGEND = (
     "ranks hold within a table; circuits of different elements are compared by bits, at what they "
-    "reach"
+    "reach (– where more than half of the elements are kept: bits then name what is left out)"
 )
 
 
@@ -104,38 +104,34 @@ def _table(task: str, boards: Sequence[Board]) -> SideBySide:
     table = SideBySide(title, headers, rows)
     if len(ablations) == 1:
         table = table._without("ablation")
-    for name in ("weights", "measured"):
-        place = headers.index(name)
+    for place, name in enumerate(headers):
         if not any(row[place] for row in rows):
             table = table._without(name)
     return table
 
 
 def _rows(board: Board) -> Iterator[list[str]]:
-    """Its methods, the smallest circuits in bits first, then all elements, then none at all."""
+    """Its methods, the smallest circuits first and those that reach nothing last."""
     facts = board.facts
     assert facts is not None
     measured = [line for line in board.lines if line.kind in ("method", "control") and line.reach]
     sizes = {id(line): _size(board, line) for line in measured}
 
-    def length(line: Line) -> float:
+    def place(line: Line) -> float:
         size = sizes[id(line)]
-        if size is None or size == total_of(facts):
-            return math.inf
-        return bits(size, total_of(facts))
+        return math.inf if size is None else size
 
-    targets = has_targets(facts)
-    for line in sorted(measured, key=lambda one: (length(one), sizes[id(one)] is None)):
+    targets, total = has_targets(facts), total_of(facts)
+    for line in sorted(measured, key=place):
         size, least = sizes[id(line)], "≤ " if not targets and line.reach_from == "grid" else ""
-        few = math.isfinite(length(line))
         estimates = (line.faithfulness, line.kl) if targets else (None, None)
         yield [
             f"{_unit(board)} of {board.model}",
             f"{line.method} (control)" if line.kind == "control" else line.method,
             board.at if targets else f"f≥{LEVEL}",
             str(facts["choices"]["ablation"]),
-            "–" if size is None else f"{least if few else 'all '}{size}",
-            f"{least}{number(length(line), 1)}" if few else "–",
+            "–" if size is None else f"{'all ' if size == total else least}{size}",
+            "–" if size is None or 2 * size > total else f"{least}{bits(size, total):.1f}",
             number(line.weights, 0) if targets else "",
             number(line.goal, 3),
             *(

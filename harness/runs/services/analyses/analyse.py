@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.analyses.registry import analysis_of, info_of_analysis
 from harness.analyses.studied import AnalysisChoices, Studied
-from harness.datasets.concepts import ConceptFamily, concept_names, concept_source
+from harness.datasets.concepts import concept_source
 from harness.datasets.open import open_data
-from harness.datasets.pairs import TaskData
-from harness.dictionaries.dictionary import DictionarySet
-from harness.errors import HarnessError, NotFound
-from harness.interpretation.labels import Label, Leaning
-from harness.interpretation.names import FeatureNames, names_of_features
-from harness.interpretation.study import StudyBudget, study
-from harness.interpretation.subjects import dictionary_subjects
-from harness.models.transformer import Transformer
+from harness.errors import HarnessError
+from harness.interpretation.study import StudyBudget
 from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.services.analyses.names import feature_names, label_reports
 from harness.runs.services.look import Outputs
 from harness.runs.store.models import ModelStore
 
@@ -70,11 +64,13 @@ def analysed(
     data = open_data(first.cell.task)
     families = concept_source(data).concept_families
     model = obtain_model(first.cell, data, models, log)
-    reports = _reports(asked.labels, planned)
+    reports = label_reports(asked.labels, planned)
     studied = []
     for one in planned:
         dictionaries = obtain_dictionaries(one, model, models, log)
-        names = _names(one, dictionaries, model, data, families, asked, reports)
+        names = feature_names(
+            one, dictionaries, model, data, families, asked.budget, asked.loose, reports
+        )
         studied.append((dictionaries, names))
     task = first.cell.task.spec
     outputs = Outputs(data.tokenizer, task.answers)
@@ -125,65 +121,3 @@ def _refuse_models(planned: Sequence[PlannedDictionaries]) -> None:
                 f"dictionaries {planned[0].name} and {one.name} are of two models, "
                 f"{planned[0].cell.model_name} and {one.cell.model_name}"
             )
-
-
-# ---------------------------------------------------------------- names of features
-def _names(
-    planned: PlannedDictionaries,
-    dictionaries: DictionarySet,
-    model: Transformer,
-    data: TaskData,
-    families: tuple[ConceptFamily, ...],
-    asked: AnalysisRequest,
-    reports: Mapping[str, Mapping[str, Any]],
-) -> FeatureNames:
-    if planned.id in reports:
-        return _read(reports[planned.id], families, asked.loose)
-    studies, _ = study(model, data, dictionary_subjects(dictionaries), asked.budget)
-    return names_of_features(
-        families,
-        {one.subject.site: one.labels for one in studies},
-        {one.subject.site: one.leanings for one in studies},
-        asked.loose,
-    )
-
-
-def _reports(
-    paths: Sequence[Path], planned: Sequence[PlannedDictionaries]
-) -> dict[str, Mapping[str, Any]]:
-    """Reports by the id of their dictionaries. Raises `HarnessError` for others' and no reports."""
-    reports: dict[str, Mapping[str, Any]] = {}
-    ids = {one.id: one.name for one in planned}
-    for path in paths:
-        file = path / "features.json" if path.is_dir() else path
-        if not file.is_file():
-            raise NotFound(f"{file} is not there; `harness features` with --output writes it")
-        try:
-            report = json.loads(file.read_text(encoding="utf-8"))
-            own = report["dictionary_id"]
-        except (ValueError, KeyError, TypeError):
-            raise HarnessError(f"{file} is no report of `harness features`") from None
-        if own not in ids:
-            raise HarnessError(
-                f"{file} names the features of {report.get('dictionary')} [{own[:12]}], not of "
-                f"{' or '.join(f'{name} [{one[:12]}]' for one, name in ids.items())}; write it anew"
-            )
-        reports[own] = report
-    return reports
-
-
-def _read(
-    report: Mapping[str, Any], families: tuple[ConceptFamily, ...], loose: float
-) -> FeatureNames:
-    """The names of a report, whose concepts are written by name."""
-    columns = {name: at for at, name in enumerate(concept_names(families))}
-    own = [one for one in report["subjects"] if one["kind"] == "features"]
-    labels = {
-        one["site"]: [Label(**{**x, "concept": columns[x["concept"]]}) for x in one["labels"]]
-        for one in own
-    }
-    leanings = {
-        one["site"]: [Leaning(**{**x, "concept": columns[x["concept"]]}) for x in one["leanings"]]
-        for one in own
-    }
-    return names_of_features(families, labels, leanings, loose)

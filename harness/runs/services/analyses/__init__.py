@@ -1,0 +1,1 @@
+"""Analyses of dictionaries' features as plain data, and what the features are called in them."""
