@@ -122,7 +122,7 @@ def test_the_language_goes_on_with_the_good_answer_and_never_with_the_bad(name: 
         every = [match.end() for match in re.finditer(rf"\n{head}", language())]
         # No token joins a prompt with what comes next, so the first token there is the next one.
         tokenizer = opened(name).tokenizer
-        after = {language()[end : end + 16] for end in every}
+        after = {language()[end : language().index("\n", end) + 1] for end in every}
         tokens = [tokenizer.decode(tokenizer.encode(text)[:1]) for text in after]
         good_after += tokens.count(good)
         assert bad not in tokens or name in NAMED, prompt
