@@ -71,7 +71,7 @@ def columns_for(board: Board, layout: Layout) -> tuple[list[Column], list[str]]:
         return [every[name] for name in _wide(board)], []
     targets = board.facts is not None and has_targets(board.facts)
     names = list(OF_TARGETS if targets else USUAL)
-    if targets and any(line.kind == "control" and line.held is not None for line in board.lines):
+    if targets and any(line.searched for line in board.lines):
         names.insert(names.index("faithfulness"), "reached")
     if _counts_weights(board):
         names.insert(names.index("faithfulness"), "weights")

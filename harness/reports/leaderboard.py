@@ -78,9 +78,7 @@ class Line:
     reach_from: SizeAt | None = None  # how `reach` was found
     size: int | None = None  # elements left at the stated size, median over seeds
     bits: float | None = None  # that name a circuit of this size
-    weights: int | None = (
-        None  # between its channels, median over seeds; None of other granularities
-    )
+    weights: int | None = None  # between its channels, median over seeds
     held: int | None = None  # seeds whose circuit reaches the target, on fresh pairs too
     faithfulness: Estimate | None = None  # at the stated size, as are the next two
     kl: Estimate | None = None
@@ -96,6 +94,7 @@ class Line:
     seeds_done: int = 0
     seeds_all: int = 0
     notes: tuple[str, ...] = ()
+    searched: bool = False  # a control search: a method where it should fail
     goal: float | None = None  # what circuits were searched for, as measured; mean over seeds
 
     @property
@@ -243,7 +242,8 @@ def _line(method: str, cells: Sequence[StoredCell], outdated: int, index: int | 
     notes += [f"{len(missing)} not run"] if missing else []
     notes += [f"{len(damaged)} damaged"] if damaged else []
     notes += [f"{outdated} of an older version left out"] if outdated else []
-    line = Line(kind, method, seeds_all=len(cells), notes=tuple(notes))
+    searched = bool(cells[0].entry.beside)
+    line = Line(kind, method, seeds_all=len(cells), notes=tuple(notes), searched=searched)
     done = [cell for cell in cells if cell.result is not None]
     if not done or index is None:
         return line

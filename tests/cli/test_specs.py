@@ -189,7 +189,7 @@ def test_an_objective_without_gradient_is_a_mistake_of_the_method(
         refused = harness(verb, "trial", "--methods", f"good,{kind}", code=2)
         assert f"specs/methods/{kind}.yaml:5:21: error: params.objective" in refused.stderr
         assert said in refused.stderr
-        assert "activation_patching, eap_ig, mask_gradient_ig" in refused.stderr
+        assert "activation_patching, eap_ig, element_patching, mask_gradient_ig" in refused.stderr
     assert not Path("results").exists()
     if kind == "node_attribution":  # with more steps it looks elsewhere too
         text = path.read_text().replace("}", ", steps: 2}")

@@ -26,7 +26,13 @@ pytestmark = pytest.mark.matrix
 
 
 # They attribute a distance to the whole model, since they look elsewhere.
-OTHER_KINDS = ("activation_patching", "eap_ig", "mask_gradient_ig", "node_patching")
+OTHER_KINDS = (
+    "activation_patching",
+    "eap_ig",
+    "element_patching",
+    "mask_gradient_ig",
+    "node_patching",
+)
 
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -63,6 +63,7 @@ GENERAL = {
     "random": {},
     "random_paths": {},
     "eap": {},
+    "element_patching": {},
     "mask_gradient_ig": {"steps": 3},
     "edge_pruning": {"steps": 4, "sparsities": (0.5,)},
     "subnetwork_probing": {"steps": 4, "prices": (0.1,)},

@@ -22,6 +22,7 @@ from harness.metrics import (
     curve,
     ground_truth,
     logits,
+    necessity,
     ordered_answers,
     overlap,
     sequences,
@@ -42,6 +43,7 @@ FAMILIES = (
     ground_truth,
     overlap,
     sequences,
+    necessity,
 )
 OF_LOGITS = ("logits", "logits of circuit and model")
 
