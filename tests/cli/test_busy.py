@@ -1,6 +1,7 @@
 """A shared machine: threads that wait do not spin, and a busy machine is said to be one."""
 
 import os
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -12,10 +13,10 @@ from harness.runs.services.forecasts.busy import Load, Watch
 POLICY = "OMP_WAIT_POLICY"
 
 
-def policy_after(code: str, **environment: str) -> str:
-    inherited = {name: value for name, value in os.environ.items() if name != POLICY}
+def policy_after(code: str, name: str = POLICY, **environment: str) -> str:
+    inherited = {key: value for key, value in os.environ.items() if key != name}
     done = subprocess.run(
-        [sys.executable, "-c", f"import os, sys\n{code}\nprint(os.environ.get({POLICY!r}))"],
+        [sys.executable, "-c", f"import os, sys\n{code}\nprint(os.environ.get({name!r}))"],
         capture_output=True,
         text=True,
         env={**inherited, **environment},
@@ -36,6 +37,14 @@ def test_the_users_own_policy_stays() -> None:
 
 def test_nothing_is_set_where_torch_has_read_it_already() -> None:
     assert policy_after("sys.modules['torch'] = object()\nimport harness") == "None"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="torch may share numpy's BLAS here")
+def test_the_command_line_takes_one_thread_for_intervals() -> None:
+    blas = "OPENBLAS_NUM_THREADS"
+    assert policy_after("import harness.cli.main", blas) == "1"
+    assert policy_after("import harness.cli.main", blas, **{blas: "2"}) == "2"
+    assert policy_after("import harness", blas) == "None"  # a script's numpy is its own
 
 
 def test_torchs_own_library_reads_it() -> None:
