@@ -38,7 +38,7 @@ _LIST = "\n".join(f"  {name:<14} {info.title}" for name, info in ANALYSES.items(
 )
 @click.option(
     "--label-tokens",
-    type=click.IntRange(min=1, max=2**24),
+    type=options.COUNTED,
     default=100_000,
     show_default=True,
     help="Without --labels: tokens that names are chosen on. Probes are fitted on as many.",
@@ -58,7 +58,7 @@ _LIST = "\n".join(f"  {name:<14} {info.title}" for name, info in ANALYSES.items(
     help="Least F1 of names that are no confirmed labels (~); 1 leaves them out.",
 )
 @click.option("--output", type=options.FOLDER, help="Write JSON and pictures (SVG) there.")
-@click.option("--train", is_flag=True, help="Train dictionaries (and a model) not there yet.")
+@options.train_dictionaries
 @options.results("-o")
 @options.include
 @options.as_json

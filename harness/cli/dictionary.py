@@ -12,7 +12,7 @@ from harness.cli import options
 
 @click.command("dictionary")
 @click.argument("names", nargs=-1, required=True)
-@click.option("--train", is_flag=True, help="Train dictionaries (and a model) not there yet.")
+@options.train_dictionaries
 @click.option(
     "--pairs",
     type=click.IntRange(min=2),

@@ -22,7 +22,7 @@ from harness.cli import options
 )
 @click.option(
     "--label-tokens",
-    type=click.IntRange(min=1, max=2**24),  # counts in float32 are exact up to there
+    type=options.COUNTED,
     default=300_000,
     show_default=True,
     help="Of these, tokens that labels are chosen on.",
@@ -49,10 +49,10 @@ from harness.cli import options
 )
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.FOLDER,
     help="Write the report and the panels (SVG) into this folder.",
 )
-@click.option("--train", is_flag=True, help="Train dictionaries (and a model) not there yet.")
+@options.train_dictionaries
 @options.results("-o")
 @options.include
 @options.as_json

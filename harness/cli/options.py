@@ -22,6 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
+COUNTED = click.IntRange(min=1, max=2**24)
+"""Tokens that are counted in float32, which is exact up to there."""
+
+train_dictionaries = click.option(
+    "--train", is_flag=True, help="Train dictionaries (and a model) not there yet."
+)
+
 
 class Threads(click.IntRange):
     """A positive number, or `auto`."""
