@@ -132,6 +132,9 @@ class DictionaryForm:
     ] = True
 
 
+_FORM = Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainDictionary:
     """Dictionaries trained on the activations of a task's model, all sites in one training.
@@ -145,10 +148,7 @@ class TrainDictionary:
     task: DictionaryTask
     model: DictionaryModel = None
     sites: DictionarySites = ("attention", "mlp")
-    dictionary: Annotated[
-        DictionaryForm,
-        Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}]),
-    ]
+    dictionary: Annotated[DictionaryForm, _FORM]
     weights: Annotated[
         Text | None,
         Key(
@@ -226,10 +226,7 @@ class RandomDictionary:
     task: DictionaryTask
     model: DictionaryModel = None
     sites: DictionarySites = ("attention", "mlp")
-    dictionary: Annotated[
-        DictionaryForm,
-        Key("Form", "The form of each dictionary.", [{"features": 512, "k": 32}]),
-    ]
+    dictionary: Annotated[DictionaryForm, _FORM]
     tokens: Annotated[
         int,
         Key(
