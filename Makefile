@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint types layers schemas leaderboard readme-table comparisons clean
+.PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons clean
 
 # The quickstart suite: trains three headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -17,8 +17,17 @@ test: $(READY)
 
 # The others: trainings until a known circuit is found, every call that fails once, thousands of
 # mutated files, pages followed as a reader would. Continuous integration runs these too.
-test-slow: $(READY)
+test-slow: $(READY) browser
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
+
+# A Chromium for the tests of pages: one that is there, else of the system's packages, else
+# Playwright's own. Where none can be had these tests are skipped and say why.
+BROWSERS := chromium-headless-shell chromium chromium-browser google-chrome
+browser: $(READY)
+	@for one in $(BROWSERS); do command -v $$one && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq \
+	  && apt-get install -y -qq chromium-headless-shell; then exit 0; fi; \
+	$(BIN)/playwright install chromium || echo "no Chromium: tests in a browser are skipped"
 
 lint: $(READY)
 	$(BIN)/ruff check .
