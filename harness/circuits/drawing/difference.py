@@ -24,7 +24,8 @@ def difference(one: Circuit, other: Circuit) -> Drawing:
         )
     either = one.kept | other.kept
     strength = torch.maximum(_strength(one), _strength(other)).where(either, torch.nan)
-    joined = Circuit(one.space, either, strength, one.d_model)
+    ranked = one.scores is not None or other.scores is not None
+    joined = Circuit(one.space, either, strength if ranked else None, one.d_model)
     plain = drawing(joined)
     sides = {
         element.name: _side(one.kept, other.kept, joined.space.index(element.name))
@@ -38,7 +39,7 @@ def difference(one: Circuit, other: Circuit) -> Drawing:
         plain,
         elements=tuple(map(marked, plain.elements)),
         places=tuple(Location(at.name, tuple(map(marked, at.elements))) for at in plain.places),
-        ranked=one.scores is not None or other.scores is not None,
+        ranked=ranked,
     )
 
 

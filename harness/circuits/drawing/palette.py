@@ -29,3 +29,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "other": (BLACK, "#6f6f6f"),
 }
 """Colours of one hue, the first being that of the first method, by family of methods."""
+
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+"""Of lines that have no family."""
