@@ -83,8 +83,13 @@ def one_by_one(problem, codes, batch, scores_of):
     return total / len(batch)
 
 
-@pytest.mark.parametrize("name", of_names())
-@pytest.mark.parametrize("kinds", [("a.out", "m.out"), ("m.hidden",)])
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        *of_names(("a.out", "m.out")),
+        *((name, ("m.hidden",)) for name in ("gpt2-like", "gemma-like", "parallel")),
+    ],
+)
 def test_prompts_that_share_a_run_are_what_each_is_alone(name, kinds, random_batch):
     batch = random_batch(n=5)
     positions = torch.tensor([[5, 2], [5, -1], [4, 3], [0, -1], [1, 5]])
