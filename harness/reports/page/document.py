@@ -18,14 +18,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
+from harness.circuits.drawing.layout import MOST, Drawing, drawing
+from harness.circuits.drawing.palette import COLOURS
 from harness.errors import HarnessError
 from harness.reports.columns import Layout
 from harness.reports.comparable import comparable_groups
-from harness.reports.curves import COLOURS
 from harness.reports.leaderboard import DEFAULT_SIZE, Board, Leaderboard, leaderboard
 from harness.reports.page.board_tables import BoardTable, board_table
 from harness.reports.page.charts import Chart
-from harness.reports.page.drawings import MOST, Drawing, drawing
 from harness.reports.page.measure_curves import bits_chart, size_charts
 from harness.reports.page.origins import origins
 from harness.reports.ranks import mean_rank_tables
