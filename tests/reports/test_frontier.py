@@ -170,7 +170,28 @@ def test_the_excess_of_a_model_is_that_of_its_log(tmp_path: Path) -> None:
         models.publish(name, draft)
     reached = of([one for one in grid() if one.entry.model.endswith("0")], folder=tmp_path)
     assert [arm.excess for arm in reached.arms] == [{0: 0.1}, {0: 0.2}]
-    assert "at most 0.1000 nats of excess apart" in text_of(reached)
+    text = text_of(reached)
+    assert "at most 0.1000 nats of excess apart, and 0.000 of task loss (quotes)." in text
+    # The dense arm is better trained, the sparse one has the smaller circuits: none has both.
+    assert "| dense-0  |                 | 0.1000 | 155 † |" in text
+    assert "| sparse-0 |                 | 0.2000 |   9 † |" in text
+
+
+def test_an_arm_that_another_beats_is_not_on_the_frontier(tmp_path: Path) -> None:
+    models = ModelStore(tmp_path)
+    cells = []
+    for width, (name, excess, size) in enumerate(
+        (("small", 0.3, 40), ("middle", 0.2, 50), ("large", 0.1, 40))
+    ):
+        draft = models.draft(name)
+        (draft / "training.json").write_text(f'{{"history": [{{"excess": {excess}}}]}}')
+        models.publish(name, draft)
+        whole = {"task_loss": {"value": 0.01 * width}}
+        cells.append(cell("quotes", name, [(9, size, 0.1)], width=width, whole=whole))
+    text = text_of(of(cells, folder=tmp_path))
+    rows = [line for line in text.split("Capability")[1].splitlines() if "| 0." in line]
+    assert [row.split("|")[-2].strip() for row in rows] == ["40 †", "50", "40"]
+    assert "0.2000 nats of excess apart, and 0.020 of task loss (quotes)" in text
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:
