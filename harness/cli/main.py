@@ -49,6 +49,7 @@ VERBS = {
     "report": "Write one page: leaderboard, curves, circuits, provenance.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
+    "merge": "Join results folders of several people or machines into one.",
     "verify": "Check stored results against their digests.",
     "doctor": "Show versions, devices, how busy this machine is, and if results can be written.",
     "help": "Read the documentation, topic by topic.",

@@ -162,10 +162,10 @@ def test_compare_names_damaged_cells_and_compares_the_rest(stored: Any) -> None:
 def test_plots_say_what_they_leave_out(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     titles: list[str] = []
-    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text: titles.append(text))
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: titles.append(text))
     cell = next(one for one in load_cells(RUN) if one.entry.method == "weak")
     with flipped(RUN / "cells" / cell.entry.id / "result.json", 300, 1):
-        stored("plot", "trial", "-o", "out.svg", code=3)
+        stored("plot", "curves", "trial", "-o", "out.svg", code=3)
     assert titles == ["toy on model-toy (1 damaged, left out)"]
 
 

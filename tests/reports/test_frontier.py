@@ -15,6 +15,7 @@ from scipy import stats
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.metrics.statistics import geometric_mean
+from harness.reports.figures.frontier import _size, plot_frontier
 from harness.reports.frontier.smallest import Frontier, frontier
 from harness.reports.frontier.tables import text_of
 from harness.runs.store import CellStore, ModelStore
@@ -82,6 +83,16 @@ def test_the_smallest_circuit_that_reaches_the_loss_counts() -> None:
     sizes = [one.size for one in of(grid()).circuits]
     assert sizes == [80, 40, 8, 20, 300, None, 10, 10]
     assert [one.size for one in of(grid(), 0.2).circuits][3] == 5
+
+
+def test_a_figure_has_geometric_means_where_all_cells_reach_the_loss(tmp_path: Path) -> None:
+    assert _size(of(grid(), 0.2), "masks", "sparse") == pytest.approx((8 * 5 * 10 * 10) ** 0.25)
+    assert _size(of(grid()), "masks", "dense") is None
+    path = tmp_path / "f.svg"
+    plot_frontier(grid(), ModelStore(tmp_path), path, [0.1, 0.2])
+    assert "<!-- sparse -->" in path.read_text()
+    with pytest.raises(HarnessError, match="nothing to draw"):
+        plot_frontier(grid(), ModelStore(tmp_path), path, [0.01])
 
 
 def test_ratios_are_of_the_same_task_and_seeds() -> None:

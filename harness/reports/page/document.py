@@ -19,10 +19,10 @@ from markupsafe import Markup
 
 from harness import __version__
 from harness.circuits.drawing.layout import MOST, Drawing, drawing
+from harness.circuits.drawing.palette import COLOURS
 from harness.errors import HarnessError
 from harness.reports.columns import Layout
 from harness.reports.comparable import comparable_groups
-from harness.reports.curves import COLOURS
 from harness.reports.leaderboard import DEFAULT_SIZE, Board, Leaderboard, leaderboard
 from harness.reports.page.board_tables import BoardTable, board_table
 from harness.reports.page.charts import Chart
