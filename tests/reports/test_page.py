@@ -25,11 +25,11 @@ from support.stored_pages import PROVENANCE, circuit_of, stored_with_circuits
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.drawing.layout import MOST, drawing, location_of, row_of
+from harness.reports.figures.pareto import front
 from harness.reports.leaderboard import leaderboard
 from harness.reports.page.axes import Axis, log_axis
 from harness.reports.page.charts import Series, chart
 from harness.reports.page.document import page
-from harness.reports.page.pareto import front
 from harness.reports.page.trainings import trainings
 from harness.reports.table import render
 from harness.runs.plan import Plan

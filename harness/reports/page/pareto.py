@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from harness.reports.curves import COLOURS
+from harness.circuits.drawing.palette import COLOURS
+from harness.reports.figures.pareto import LEAST, front
 from harness.reports.leaderboard import Board
 from harness.reports.page.charts import Chart, Series, chart
 from harness.reports.page.measure_curves import HIGHEST, LOWEST
@@ -45,23 +44,11 @@ def pareto_chart(board: Board) -> Chart | None:
     )
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, value) those that no other dominates: at most as dear, at least as good.
-
-    By rising cost, which is also by rising value; of equal points one.
-    """
-    best: list[tuple[float, float]] = []
-    for cost, value in sorted(points, key=lambda one: (one[0], -one[1])):
-        if not best or value > best[-1][1]:
-            best.append((cost, value))
-    return best
-
-
 def _points(board: Board) -> list[Point]:
     points = []
     for line in board.lines:
         values = record(board, line)
         cost, value = values.get("cost_fb"), values.get("faithfulness")
-        if line.kind in ("method", "control") and cost and value is not None:
-            points.append((line.kind, line.method, float(cost), float(value)))
+        if line.kind in ("method", "control") and cost is not None and value is not None:
+            points.append((line.kind, line.method, max(LEAST, float(cost)), float(value)))
     return sorted(points, key=lambda one: (one[0] == "control", one[1]))
