@@ -54,6 +54,7 @@ METHOD_SPECS = sorted((ROOT / "specs" / "methods").glob("*.yaml"))
 
 # What the walk through the pages only checks for its options.
 ONLY_PARSED = {
+    "harness serve greater_than": "serves until Ctrl-C",
     "harness bench": "a model of the size of GPT-2 small",
     "harness bench --methods all": "every method on a model of that size",
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",

@@ -47,6 +47,7 @@ VERBS = {
     "analyse": "Say what features and circuits compute: logits, heads, flows, splits.",
     "export": "Write circuits in the form of another tool.",
     "report": "Write one page: leaderboard, curves, circuits, provenance.",
+    "serve": "Serve that page on this machine while cells finish.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
     "merge": "Join results folders of several people or machines into one.",

@@ -71,10 +71,11 @@ class BoardPart:
     granularity: str
 
 
-def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> str:
+def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE, live: str = "") -> str:
     """The whole page of these cells; equal cells give equal text.
 
-    `size`: the share of elements at which tables give faithfulness, KL and accuracy.
+    `size`: the share of elements at which tables give faithfulness, KL and accuracy. `live`: the
+    mark of the runs' state that the page shows, where a server can be asked for the next.
     """
     board = leaderboard(cells, size)
     methods = [_methods(group) for group in comparable_groups(cells)]
@@ -82,7 +83,9 @@ def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> str:
         _part(number, one, board, own)
         for number, (one, own) in enumerate(zip(board.boards, methods, strict=True), 1)
     ]
-    script, style = _own("report.js"), _own("report.css")
+    scripts, style = [_own("report.js")], _own("report.css")
+    if live:
+        scripts.append(_own("live.js"))
     return (
         _environment()
         .from_string(_own("report.html"))
@@ -106,9 +109,10 @@ def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> str:
             colours=COLOURS,
             most=MOST,
             version=__version__,
-            script=Markup(script),
+            live=live,
+            scripts=[Markup(script) for script in scripts],
             style=Markup(style),
-            script_digest=_digest(script),
+            policy=_policy(scripts),
         )
     )
 
@@ -134,9 +138,19 @@ def _own(name: str) -> str:
     return files("harness.reports.page").joinpath(name).read_text(encoding="utf-8")
 
 
-def _digest(script: str) -> str:
-    """What the page's policy knows its script by."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _policy(scripts: Sequence[str]) -> Markup:
+    """What the page may do: run these scripts, and ask only whoever serves it, if it is served."""
+    digests = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
+    rules = {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "script-src": " ".join(f"'sha256-{digest}'" for digest in digests),
+        "img-src": "data:",
+        **({"connect-src": "'self'"} if len(scripts) > 1 else {}),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return Markup("; ".join(f"{name} {value}" for name, value in rules.items()))
 
 
 def _encoded(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Runs that are still computed: their page, served on this machine alone."""
