@@ -49,7 +49,7 @@ schemas: $(READY)
 leaderboard: demo
 	$(BIN)/harness table quickstart --wide --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
-	$(BIN)/harness plot quickstart -o results/leaderboard.svg
+	$(BIN)/harness plot curves quickstart -o results/leaderboard.svg
 	$(MAKE) readme-table
 
 # What the README shows of results/leaderboard.md: one task, and these columns of its table.
@@ -80,7 +80,7 @@ comparison-%: $(READY)
 	$(BIN)/harness run $* --jobs 2 > /dev/null
 	$(BIN)/harness table $* $(TABLE_$*) --wide --provenance --write results/$*.md
 	$(BIN)/harness table $* $(DATA_$*) --format csv --write results/$*.csv
-	$(if $(PLOT_$*),$(BIN)/harness plot $* $(PLOT_$*) -o results/$*.svg)
+	$(if $(PLOT_$*),$(BIN)/harness plot curves $* $(PLOT_$*) -o results/$*.svg)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -70,7 +70,8 @@ ONLY_PARSED = {
     "harness run edge_pruning": "trains four models and their masks, for two seeds",
     "harness run edges_and_channels": "trains two models, and masks for four",
     "harness run mib": "needs the files of a model",
-    "harness bridge dense sparse bridge --task opener --strengths 0,0.1,0.25,0.5,1,2": "minutes",
+    "harness bridge dense sparse bridge --task code/single_double_quote --strengths "
+    "0,0.1,0.25,0.5,1,2": "minutes",
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
     "random_necessity,interchange_share": "needs that run",

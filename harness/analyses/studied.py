@@ -49,7 +49,10 @@ class Game(NamedTuple):
 
 @dataclass(frozen=True)
 class Studied:
-    """The model and all that is asked about it.
+    """The model and all that is asked about it, on the CPU.
+
+    Analyses follow small parts one by one, which no other device does faster; model and
+    dictionaries are moved here, so that tables and runs never mix devices.
 
     `others`: more dictionaries of the model by name, with their features' names. `outputs`: names
     of the model's outputs.
@@ -65,6 +68,11 @@ class Studied:
     choices: AnalysisChoices
     others: Mapping[str, tuple[DictionarySet, FeatureNames]]
 
+    def __post_init__(self) -> None:
+        self.model.cpu()
+        for one in (self.dictionaries, *(one for one, _ in self.others.values())):
+            one.to("cpu")
+
     @cached_property
     def concepts(self) -> ConceptSource:
         """The task's concepts."""
@@ -73,8 +81,7 @@ class Studied:
     # ------------------------------------------------------------ games
     def frozen(self, tokens: Tensor) -> FrozenRun:
         """A frozen run of tokens [T]."""
-        on_device = tokens.to(self.model.embedding.device)
-        return frozen_run(self.model, on_device, self.dictionaries, "modules")
+        return frozen_run(self.model, tokens, self.dictionaries, "modules")
 
     def games(self, about: str) -> Iterator[Game]:
         """Held-out games, frozen; progress is shown under `about`."""

@@ -4,6 +4,8 @@ Six layers of width 128 on 8×8 Othello, with a dictionary of what every attenti
 which 32 features are active; all weights are random. Rows:
     frozen run + influence  a prompt of 59 moves, every part's total influence, and the leaf budget
     trace                   300 nodes of it, each taken apart
+    scores                  what `traced_influence` says of some prompts, many to a frozen run
+    scores one by one       the same with a run of its active features for each prompt
     strongest tokens        where every feature is strongest, over as many tokens as a study sees
     labels                  counting where concepts are true, over as many tokens as labels see
 Seconds of the last two are told from smaller numbers of tokens.
@@ -17,17 +19,23 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from harness.circuits.gates.features import patchable
+from harness.datasets.batch import Batch
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.dictionaries.dictionary import DictionarySet, random_dictionary
+from harness.discovery.attribution.frozen_features import answers_target, mean_over_prompts
+from harness.discovery.attribution.traced_influence import influence_of_features
+from harness.discovery.problem import Problem
 from harness.interpretation.study import StudyBudget, study
 from harness.interpretation.subjects import dictionary_subjects
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.compute.machine import use_runtime
 from harness.spec.load import Library
-from harness.spec.types import Runtime
+from harness.spec.types import Evaluation, Runtime
 from harness.tracing.influence import total_influence
 from harness.tracing.keep import KeepRule
 from harness.tracing.run import frozen_run
@@ -36,6 +44,8 @@ from harness.tracing.trace import trace
 
 TASK = "othello_moves_8x8"
 LAYERS, HEADS, WIDTH, K, NODES = 6, 8, 128, 32, 300
+PROMPTS, LENGTH = 24, 20
+"""Prompts that are scored, and tokens of each."""
 FEW = StudyBudget(tokens=12_000, label_tokens=3_000, held_out=8)
 """What a study is measured on; twice the tokens of one kind, less these, give their rate."""
 
@@ -68,6 +78,7 @@ def bench_features(features: int, repeats: int, threads: int) -> dict[str, Any]:
     ).frozen()
     rows = [
         *_of_a_prompt(model, codes, data, repeats),
+        *_of_prompts(model, codes, repeats),
         *_of_a_study(model, codes, data, repeats),
     ]
     return {
@@ -108,6 +119,45 @@ def _of_a_prompt(
             "unit": "nodes",
             "seconds": _fastest(lambda: trace(run, target, keep=keep, nodes=NODES), repeats),
         },
+    ]
+
+
+def _of_prompts(model: Transformer, codes: DictionarySet, repeats: int) -> list[dict[str, Any]]:
+    draw = torch.Generator().manual_seed(0)
+
+    def tokens(*shape: int) -> Tensor:
+        return torch.randint(model.config.d_vocab, shape, generator=draw)
+
+    batch = Batch(
+        clean=tokens(PROMPTS, LENGTH),
+        corrupted=tokens(PROMPTS, LENGTH),
+        positions=torch.full((PROMPTS, 1), LENGTH - 1),
+        good=tokens(PROMPTS, 1, 1),
+        bad=tokens(PROMPTS, 1, 1),
+        rows=torch.arange(PROMPTS),
+    )
+    choices = Evaluation(
+        granularity="feature", component="features", ablation="zero", positions="all"
+    )
+    gated = patchable(model, choices, [], dictionaries=codes)
+    problem = Problem(
+        gated, (batch,), gated.counterfactuals(choices, [batch], 0), "logit_diff", draw
+    )
+
+    def together() -> None:
+        mean_over_prompts(problem, "bench", influence_of_features, signed=False)
+
+    def one_by_one() -> None:
+        for row in range(PROMPTS):
+            prompt = batch.take(torch.tensor([row]))
+            run = frozen_run(model, prompt.clean[0], codes)
+            influence_of_features(gated, run, answers_target(run, prompt))
+
+    seconds = [_fastest(one, repeats) for one in (together, one_by_one)]
+    of = {"of": PROMPTS, "unit": "prompts"}
+    return [
+        {"row": "scores", **of, "seconds": seconds[0], "ratio": seconds[0] / seconds[1]},
+        {"row": "scores one by one", **of, "seconds": seconds[1]},
     ]
 
 

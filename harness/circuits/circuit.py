@@ -18,6 +18,8 @@ from harness.spec.types import Ablation
 if TYPE_CHECKING:
     import polars
 
+    from harness.circuits.drawing.svg import SvgPicture
+
 
 @dataclass(frozen=True)
 class Circuit:
@@ -117,7 +119,27 @@ class Circuit:
         return to_networkx(self)
 
     def to_dot(self) -> str:
-        """The kept edges as a graph in the DOT language of Graphviz. Raises as `to_networkx`."""
-        from harness.circuits.edges.networks import to_dot
+        """What is kept as a graph in the DOT language of Graphviz."""
+        from harness.circuits.graphs.text import dot
 
-        return to_dot(self)
+        return dot(self)
+
+    def to_graphml(self) -> str:
+        """What is kept as a graph that networkx, Gephi, yEd and Cytoscape read."""
+        from harness.circuits.graphs.text import graphml
+
+        return graphml(self)
+
+    # ------------------------------------------------------------ pictures
+    def draw(self, other: Circuit | None = None, *, title: str | None = None) -> SvgPicture:
+        """SVG of what is kept; with `other`, of what either keeps, coloured by which.
+
+        The text is a picture in notebooks. Raises `HarnessError` for circuits of different spaces.
+        """
+        from harness.circuits.drawing.draw import draw
+
+        return draw(self, other, title)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(self.draw())

@@ -155,9 +155,10 @@ def _features_table(report: dict[str, Any]) -> str:
         f"{report['task']}, random weights, {report['precision']}, threads: {report['threads']}; "
         f"least of {report['repeats']}"
     )
-    rows = [{**row, "of": f"{row['of']:,} {row['unit']}"} for row in report["rows"]]
-    headers = ["row", "of", "seconds ↓"]
-    return f"{title}\n\n{_table(rows, headers, ('row', 'of', 'seconds'), ('', '', '.3f'))}"
+    rows = [{"ratio": None, **row, "of": f"{row['of']:,} {row['unit']}"} for row in report["rows"]]
+    headers = ["row", "of", "seconds ↓", "× one by one ↓"]
+    keys, forms = ("row", "of", "seconds", "ratio"), ("", "", ".3f", ".2f")
+    return f"{title}\n\n{_table(rows, headers, keys, forms)}"
 
 
 def _rows(methods: str, every: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,6 +27,24 @@ if TYPE_CHECKING:
     help="A circuit file whose edges are marked (default: the true ones of a compiled program).",
 )
 @click.option(
+    "--diff",
+    "other",
+    metavar="CIRCUIT",
+    help="The other circuit: the same as naming two.",
+)
+@click.option(
+    "--draw",
+    "picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write an .svg of the circuit, or of the difference of two.",
+)
+@click.option(
+    "--export",
+    "graph",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the graph for other tools: .dot, .graphml, or .json as circuit-tracer reads it.",
+)
+@click.option(
     "--deltas",
     is_flag=True,
     help="In a drawing: by how much the task loss grows without each channel and weight.",
@@ -39,6 +57,9 @@ def command(
     top: int,
     size: float | None,
     reference: Path | None,
+    other: str | None,
+    picture: Path | None,
+    graph: Path | None,
     deltas: bool,
     results: Path,
     include: tuple[Path, ...],
@@ -47,8 +68,8 @@ def command(
     """Show CIRCUIT: its strongest edges, its nodes by layer, and which known edges it keeps.
 
     One of channels is drawn whole: what each reads with which weight, what it writes to, and what
-    it carries. With OTHER also what the two differ in. Each is a circuit file, the beginning of a
-    cell's id, or RUN:CELL.
+    it carries. With OTHER also what the two differ in. --draw and --export write files. Each is a
+    circuit file, the beginning of a cell's id, or RUN:CELL.
     """
     from harness.circuits.files import load_circuit
     from harness.cli.choose import log
@@ -60,9 +81,13 @@ def command(
     from harness.runs.store.record import model_store
     from harness.spec.load import Library
 
+    circuits += () if other is None else (other,)
     if len(circuits) > 2:
         raise click.UsageError("one circuit is shown, or two and their difference")
+    if graph is not None and len(circuits) > 1:
+        raise click.UsageError("--export writes the graph of one circuit")
     named = [find_circuit(results, one, size) for one in circuits]
+    _write_files(named, picture, graph)
     marked = None if reference is None else NamedCircuit(load_circuit(reference), str(reference))
     entry = named[0].entry
     if marked is None and entry is not None:
@@ -78,6 +103,21 @@ def command(
     click.echo(circuits_text(report, options.window()))
     if board is not None:
         click.echo(f"\n{whiteboard_text(board, options.window() or 100)}")
+
+
+def _write_files(named: list[NamedCircuit], picture: Path | None, graph: Path | None) -> None:
+    """The drawing of one circuit or two, and the graph of one, by the endings of the files."""
+    from harness.cli.choose import log
+    from harness.disk import write
+    from harness.reports.exports.files import drawn, exported
+
+    for path, text in (
+        (picture, picture and drawn(picture, [one.circuit for one in named])),
+        (graph, graph and exported(graph, named[0].circuit)),
+    ):
+        if path is not None:
+            write(path, str(text).encode())
+            log(f"wrote {path}")
 
 
 def _whiteboard(

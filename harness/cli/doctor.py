@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,27 @@ from harness.cli import options
 
 @click.command("doctor")
 @options.results("-o")
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Try locks between N machines: start the same command on all of them at once.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    help="Seconds to wait for the others.",
+)
 @options.as_json
-def command(results: Path, as_json: bool) -> int:
+def command(results: Path, nodes: int | None, wait: float, as_json: bool) -> int:
     """Show versions, devices, threads, and how busy the machine is.
 
-    Exit 1 if results cannot be written.
+    Two processes contend for a lock in the results folder, to prove that runs keep out of each
+    other's way there. Exit 1 if results cannot be written, or locks do nothing.
     """
-    facts = {**_machine(), "results": str(results), "problem": _write_problem(results)}
+    facts = {**_machine(), "results": str(results), **_locks(results, nodes, wait)}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
@@ -74,19 +89,25 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _write_problem(results: Path) -> str | None:
-    """Why results cannot be written there; None if they can. Leaves no file behind."""
-    from harness.runs.store.locks import try_lock
+def _locks(results: Path, nodes: int | None, wait: float) -> dict[str, str | None]:
+    """How processes kept apart in a results folder, and what is wrong. Leaves no file behind."""
+    from harness.runs.store.lock_proof import contest_among_nodes, contest_here, mount_problem
 
-    existed = results.exists()
-    probe = results / ".doctor.lock"
+    above = [results, *results.parents]
+    absent = [folder for folder in above if not folder.exists()]
     try:
-        with try_lock(probe) as held:
-            if not held:
-                return f"{probe} is locked by another process"
-        probe.unlink(missing_ok=True)
-        if not existed:
-            results.rmdir()
+        contest = (
+            contest_here(results) if nodes is None else contest_among_nodes(results, nodes, wait)
+        )
     except OSError as error:
-        return f"cannot write to {results}: {error}"
-    return None
+        return {"locks": None, "problem": f"cannot write to {results}: {error}"}
+    finally:
+        for folder in absent:
+            with suppress(OSError):
+                folder.rmdir()
+    apart = contest.turns - contest.clashes
+    where = "processes of this machine" if nodes is None else "machines"
+    return {
+        "locks": f"{contest.processes} {where} kept apart in {apart} of {contest.turns} turns",
+        "problem": contest.problem or mount_problem(results),
+    }

@@ -50,6 +50,7 @@ VERBS = {
     "serve": "Serve that page on this machine while cells finish.",
     "plot": "Draw faithfulness against circuit size.",
     "bench": "Measure what methods cost on a model.",
+    "merge": "Join results folders of several people or machines into one.",
     "verify": "Check stored results against their digests.",
     "doctor": "Show versions, devices, how busy this machine is, and if results can be written.",
     "help": "Read the documentation, topic by topic.",

@@ -55,7 +55,8 @@ def command(
 ) -> int:
     """Print the leaderboard of RUN (a folder, or a name in the results folder).
 
-    Without RUN, of all runs there. Damaged cells are marked and left out of all numbers; exit 3
+    Without RUN, of all runs there. Where several machines computed them, a table below says which
+    made what. Damaged cells are marked and left out of all numbers; exit 3
     if there are any.
     """
     from harness.cli.choose import note_faults, read_runs, run_folders
@@ -85,6 +86,10 @@ def command(
         text = tasks_table(leaderboard(cells, size), form)
     else:
         text = render_rows(cells, form) if full else render(leaderboard(cells, size), form, layout)
+    if form == "github" and not (full or by_task):
+        from harness.reports.provenance import machines
+
+        text += machines(cells)
     if provenance:
         from harness.reports.provenance import provenance_line
 

@@ -24,6 +24,7 @@ TOPICS = (
     "compare-methods",
     "read-the-numbers",
     "results-and-resume",
+    "clusters",
     "circuit-files",
     "channels",
     "dictionaries",

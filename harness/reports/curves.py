@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harness.circuits.drawing.palette import QUIET, RULE
 from harness.errors import HarnessError
-from harness.metrics import DISTANCES
+from harness.metrics import DISTANCES, MEASURES
 from harness.reports.comparable import comparable_groups
+from harness.reports.figures.paper import save, sheet
+from harness.reports.figures.styles import GREY, Style, method_styles
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
-from harness.reports.results import sizes_of
+from harness.reports.results import sizes_of, unit_of
 from harness.runs.store.record import StoredCell
 from harness.spec.printable import printable
 
-# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-LINES = ("-", "-.")  # for a second round of colours
-PANEL = (4.6, 3.6)  # inches
+PANEL = (4.9, 3.5)  # inches
+ACROSS = 3
+"""Panels in a row."""
+FLAT = 0.02
+"""Share of the height of a panel within which a curve still does what the empty circuit does."""
+BELOW, ABOVE = -0.25, 1.25
+"""Faithfulness beyond these is cut off: there circuits do something else."""
 LOGARITHMIC = DISTANCES
 """Measures whose small values matter as much as their large ones; 0 cannot be drawn."""
 
@@ -34,27 +39,17 @@ def plot(cells: Sequence[StoredCell], path: Path, measure: str = "faithfulness")
     matplotlib, without results, for a measure that not all cells have, or for an unknown kind of
     file.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise HarnessError(
-            "plotting needs matplotlib: pip install 'circuit-harness[plot]'"
-        ) from error
     panels = _panels(cells)
     if not panels:
         raise HarnessError("there is no finished cell to plot")
     _check_measure(cells, measure)
-    figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
-    styles: dict[str, int] = {}
+    rows = -(-len(panels) // ACROSS)
+    figure = sheet(PANEL[0] * min(len(panels), ACROSS), PANEL[1] * rows)
+    styles = method_styles(cells)
     for index, (title, methods) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), index + 1)
+        axes = figure.add_subplot(rows, min(len(panels), ACROSS), index + 1)
         _panel(axes, title, methods, styles, measure)
-    _legend(figure)
-    supported = figure.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".") not in supported:
-        endings = ", ".join(f".{name}" for name in sorted(supported))
-        raise HarnessError(f"cannot write {path.name}: use one of {endings}")
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _check_measure(cells: Sequence[StoredCell], measure: str) -> None:
@@ -93,41 +88,103 @@ def _panel(
     axes: Any,
     title: str,
     methods: Methods,
-    styles: dict[str, int],
+    styles: Mapping[str, Style],
     measure: str,
 ) -> None:
     if measure in LOGARITHMIC:
         axes.set_yscale("log")
-    for level in levels(methods, measure):
-        axes.axhline(level, color="#666666", linewidth=0.8, linestyle=":")
-    for (role, method), cells in sorted(methods.items(), reverse=True):
-        style = styles.setdefault(method, len(styles))
-        colour = "#888888" if role == "control" else COLOURS[style % len(COLOURS)]
-        line = "--" if role == "control" else LINES[style // len(COLOURS) % len(LINES)]
+    grounds = levels(methods, measure)
+    for level in grounds:
+        axes.axhline(level, color=QUIET, linewidth=0.8, linestyle=":")
+    ends, bands = [], []
+    for (role, method), cells in sorted(methods.items()):
+        style = GREY if role == "control" else styles[method]
         sizes, mean, low, high = band(cells, measure)
         axes.plot(
             sizes,
             mean,
-            color=colour,
-            marker=MARKERS[style % len(MARKERS)],
-            markersize=4,
-            linestyle=line,
-            label=printable(method),
+            color=style.colour,
+            marker=style.marker,
+            markersize=3.5,
+            linewidth=1.5,
+            linestyle=style.line,
         )
-        axes.fill_between(sizes, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(sizes, low, high, color=style.colour, alpha=0.16, linewidth=0)
+        ends.append((printable(method), style.colour, np.asarray(mean)))
+        bands.append((np.asarray(sizes), np.asarray(mean)))
     axes.set_xscale("log")
-    axes.set_xlabel("share of elements kept (requested)")
-    axes.set_ylabel(measure.replace("_", " "))
-    axes.set_title(title)
+    if measure == "faithfulness":
+        lowest = min(float(np.nanmin(mean)) for _, mean in bands)
+        axes.set_ylim(max(BELOW, min(-0.05, lowest - 0.05)), _top(bands))
+    axes.set_xlim(*_range(bands, axes.get_ylim(), grounds[:1], measure in LOGARITHMIC))
+    direct_labels(axes, ends)
+    first = next(iter(methods.values()))[0]
+    axes.set_xlabel(f"share of {unit_of(first.result or {})} kept (requested)")
+    axes.set_ylabel(axis_name(measure))
+    axes.set_title(title, fontsize="medium", loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=RULE, linewidth=0.5)
 
 
-def _legend(figure: Any) -> None:
-    """One legend beside all panels, which mostly show the same methods."""
-    lines: dict[str, Any] = {}
-    for axes in figure.axes:
-        handles, names = axes.get_legend_handles_labels()
-        lines |= dict(zip(names, handles, strict=True))
-    figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize="small")
+def _top(bands: Sequence[tuple[Any, Any]]) -> float:
+    highest = max(float(np.nanmax(mean)) for _, mean in bands)
+    return min(ABOVE, max(1.05, highest + 0.05))
+
+
+def axis_name(measure: str) -> str:
+    """A measure as an axis calls it, with its unit."""
+    about = MEASURES.get(measure)
+    if about is None:
+        return measure.replace("_", " ")
+    unit = f" ({about.unit})" if about.unit not in ("", "1") else ""
+    return f"{about.title}{unit}"
+
+
+def _range(
+    bands: Sequence[tuple[Any, Any]],
+    height: tuple[float, float],
+    ground: Sequence[float],
+    logarithmic: bool,
+) -> tuple[float, float]:
+    """The sizes where something happens: from the last at which no curve has left its start.
+
+    All sizes where no level of the empty circuit is defined.
+    """
+    sizes = np.unique(np.concatenate([one for one, _ in bands]))
+    first = 0
+    if ground:
+        far = FLAT * (height[1] - height[0])
+        for at, size in enumerate(sizes):
+            here = np.array([mean[one == size][0] for one, mean in bands if (one == size).any()])
+            near = (
+                np.abs(np.log(np.maximum(here, 1e-12) / max(ground[0], 1e-12))) < 3 * FLAT
+                if logarithmic
+                else np.abs(here - ground[0]) < far
+            )
+            if not near.all():
+                break
+            first = at
+    low, high = float(sizes[first]), float(sizes[-1])
+    if low == high:
+        low = float(sizes[0])
+    return low / 1.1, high * 1.1
+
+
+def direct_labels(axes: Any, ends: Sequence[tuple[str, str, Any]]) -> None:
+    """Names of lines at their right, from top to bottom as their means; they do not overlap."""
+    ordered = sorted(ends, key=lambda one: (-float(np.nanmean(one[2])), one[0]))
+    room = min(0.075, 1 / max(len(ordered), 1))
+    for place, (name, colour, _) in enumerate(ordered):
+        axes.text(
+            1.02,
+            0.97 - room * place,
+            name,
+            color=colour,
+            transform=axes.transAxes,
+            fontsize="small",
+            va="center",
+            parse_math=False,
+        )
 
 
 def levels(methods: Methods, measure: str) -> list[float]:

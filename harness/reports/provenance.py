@@ -1,10 +1,11 @@
-"""A line below a table that says where its numbers were computed."""
+"""What stands below a table about where its numbers were computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.reports.text import grid
 from harness.runs.store.record import StoredCell
 
 
@@ -28,6 +29,27 @@ def provenance_line(cells: Sequence[StoredCell]) -> str:
     return "\n" + ", ".join(part for part in parts if part) + ".\n"
 
 
+def machines(cells: Sequence[StoredCell]) -> str:
+    """Which machine computed which cells, as a Markdown table; empty where there was only one."""
+    rows: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for cell in cells:
+        if cell.result is not None:
+            where = _processor(cell.store.provenance(cell.entry.id))
+            row = rows.setdefault((where, cell.entry.task, cell.entry.model), {})
+            row.setdefault(cell.entry.method, []).append(cell.entry.seed)
+    if len({where for where, _, _ in rows}) < 2:
+        return ""
+    lines = [
+        (*key, ", ".join(f"{name} ({_seeds(seeds)})" for name, seeds in methods.items()))
+        for key, methods in sorted(rows.items())
+    ]
+    return "\n" + grid(("machine", "task", "model", "methods (seeds)"), lines, "github") + "\n"
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(seeds))))
+
+
 def _provenances(cells: Sequence[StoredCell]) -> list[dict[str, Any]]:
     finished = {
         (cell.store.folder, cell.entry.id): cell for cell in cells if cell.result is not None
@@ -48,6 +70,10 @@ def _versions(stored: Sequence[Mapping[str, Any]]) -> str:
 
 def _machine(one: Mapping[str, Any]) -> str:
     return f"{one['device']} with {one['threads']} of {one['cores']} cores ({one['cpu']})"
+
+
+def _processor(one: Mapping[str, Any]) -> str:
+    return f"{one['cpu']}, {one['cores']} cores"
 
 
 def _listed(label: str, values: Iterable[Any]) -> str:

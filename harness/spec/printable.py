@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 _UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 _LONGEST = 60
 
 
 def printable(text: str) -> str:
-    """`text` with control characters, direction marks and lone surrogates as escapes."""
+    """`text` with control characters, direction marks and what is no character as escapes."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

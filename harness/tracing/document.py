@@ -107,13 +107,32 @@ def circuit_tracer_data(
     nodes = [_node(graph, at, ids[at], shares[at]) for at in range(len(ids))]
     nodes.append(
         {
-            **_blank(target, str(last), graph.target.token, "logit", graph.target.unit),
+            **blank(target, str(last), graph.target.token, "logit", graph.target.unit),
             "token_prob": graph.target.probability or 0.0,
             "is_target_logit": True,
             "clerp": graph.target.name,
             "activation": graph.target.value,
         }
     )
+    links = [
+        {
+            "source": ids[edge.source],
+            "target": target if edge.into is None else ids[edge.into],
+            "weight": edge.weight,
+        }
+        for edge in graph.edges
+    ]
+    return frame(slug, texts, prompt, nodes, links)
+
+
+def frame(
+    slug: str,
+    texts: Sequence[str],
+    prompt: str,
+    nodes: list[dict[str, Any]],
+    links: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Nodes and links with what the front ends want to know of the graph."""
     return {
         "metadata": {
             "slug": slug,
@@ -132,14 +151,7 @@ def circuit_tracer_data(
             "sg_pos": "",
         },
         "nodes": nodes,
-        "links": [
-            {
-                "source": ids[edge.source],
-                "target": target if edge.into is None else ids[edge.into],
-                "weight": edge.weight,
-            }
-            for edge in graph.edges
-        ],
+        "links": links,
     }
 
 
@@ -178,14 +190,15 @@ def _node(graph: PromptTrace, at: int, name: str, share: float) -> dict[str, Any
     node = graph.nodes[at]
     kind = _TYPES.get(node.kind, "cross layer transcoder")
     return {
-        **_blank(name, _site(graph, node), node.place.token, kind, _feature(graph, node)),
+        **blank(name, _site(graph, node), node.place.token, kind, _feature(graph, node)),
         "clerp": node.name,
         "influence": share,
         "activation": node.activity,
     }
 
 
-def _blank(name: str, layer: str, token: int, kind: str, feature: int) -> dict[str, Any]:
+def blank(name: str, layer: str, token: int, kind: str, feature: int) -> dict[str, Any]:
+    """A node with all keys that the front ends read, and nothing said."""
     return {
         "node_id": name,
         "feature": feature,

@@ -36,14 +36,14 @@ class Frozen:
     """What is added to the logits that the stream does not give, [T, V]: biases, a bigram table."""
 
 
-def freeze(model: Transformer, tokens: Tensor, values: Values) -> Frozen:
-    """Freeze a run of tokens [T]; `values`: every site's, without an axis of prompts."""
-    stream = values["embed"] + model.position(len(tokens))
+def freeze(model: Transformer, tokens: Tensor, values: Values, prompts: int = 1) -> Frozen:
+    """Freeze a run of tokens [T] of prompts end to end; `values`: every site's, [T, width]."""
+    stream = values["embed"] + model.position(len(tokens) // prompts).repeat(prompts, 1)
     attentions, scores, mlps = [], [], []
     for block in model.layers():
         layer, before = block.layer, stream
         norm = FrozenNorm.of(block.attention_norm, stream, _mask(block, "a.in", values))
-        frozen_scores = FrozenScores.of(block, norm, values, _mask)
+        frozen_scores = FrozenScores.of(block, norm, values, _mask, prompts)
         scores.append(frozen_scores)
         attentions.append(_attention(block, norm, frozen_scores.pattern, values))
         stream = stream + values[f"a{layer}.out"]

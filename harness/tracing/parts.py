@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.tracing.frozen.mlps import FrozenMLP, through
-from harness.tracing.frozen.norms import ALL
+from harness.tracing.frozen.norms import ALL, Rows
 
 PartKind = Literal["embed", "position", "feature", "neuron", "head", "module", "bias", "error"]
 
@@ -44,6 +44,10 @@ class Parts(Protocol):
 
     def total(self) -> Tensor:
         """Their sum, [T, D]."""
+        ...
+
+    def by_unit(self, numbers: Tensor, prompts: int, size: int) -> Tensor:
+        """Numbers [T, S] of parts, added up over the tokens of each prompt: [B, size] by unit."""
         ...
 
 
@@ -80,6 +84,67 @@ class Explicit:
         """[T, D]."""
         return torch.bmm(self.values[:, None], self.directions)[:, 0]
 
+    def by_unit(self, numbers: Tensor, prompts: int, size: int) -> Tensor:
+        """[T, S] to [B, size]."""
+        starts = torch.arange(prompts, device=numbers.device).repeat_interleave(
+            len(numbers) // prompts
+        )
+        places = (self.units + starts[:, None] * size)[self.units >= 0]
+        out = numbers.new_zeros(prompts * size)
+        return out.index_add_(0, places, numbers[self.units >= 0]).view(prompts, size)
+
+
+@dataclass(frozen=True)
+class FeatureParts:
+    """All features of a dictionary, active or not: where there are many tokens.
+
+    `code` [T, F]. `mlp`: the module whose hidden layer is coded; None where it is the output.
+    """
+
+    code: Tensor
+    decoder: Tensor  # [F, width]
+    mlp: FrozenMLP | None
+
+    @property
+    def units(self) -> Tensor:
+        """A column is a feature, where it is active: [T, F]."""
+        every = torch.arange(self.code.shape[1], device=self.code.device)
+        return torch.where(self.code > 0, every, -1)
+
+    @property
+    def values(self) -> Tensor:
+        """The code [T, F]."""
+        return self.code
+
+    def per_unit(self, direction: Tensor) -> Tensor:
+        """[N, T, D] to [N, T, F]."""
+        return self._inside(direction, ALL) @ self.decoder.T
+
+    def per_unit_at(self, direction: Tensor, rows: Tensor) -> Tensor:
+        """[N, D] to [N, F]."""
+        return self._inside(direction, rows) @ self.decoder.T
+
+    def _inside(self, direction: Tensor, rows: Rows) -> Tensor:
+        if self.mlp is None:
+            return direction
+        return through(self.mlp.post, direction, rows)[0] @ self.mlp.out_weight
+
+    def vectors(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """[E, D]."""
+        return self._outside(self.decoder[columns] * self.code[rows, columns, None], rows)
+
+    def total(self) -> Tensor:
+        """[T, D]."""
+        return self._outside(self.code @ self.decoder, ALL)
+
+    def _outside(self, inner: Tensor, rows: Rows) -> Tensor:
+        return inner if self.mlp is None else self.mlp.to_output(inner, rows)
+
+    def by_unit(self, numbers: Tensor, prompts: int, size: int) -> Tensor:
+        """[T, F] to [B, F]."""
+        summed: Tensor = numbers.unflatten(0, (prompts, -1)).sum(1)
+        return summed
+
 
 @dataclass(frozen=True)
 class NeuronParts:
@@ -115,5 +180,9 @@ class NeuronParts:
 
     def total(self) -> Tensor:
         """[T, D]."""
-        out = self.values @ self.mlp.out_weight.T
-        return out if self.mlp.post is None else self.mlp.post.apply(out)
+        return self.mlp.to_output(self.values, ALL)
+
+    def by_unit(self, numbers: Tensor, prompts: int, size: int) -> Tensor:
+        """[T, M] to [B, M]."""
+        summed: Tensor = numbers.unflatten(0, (prompts, -1)).sum(1)
+        return summed

@@ -11,8 +11,7 @@ from harness.dictionaries.dictionary import Dictionary
 from harness.errors import HarnessError
 from harness.tracing.frozen.attention import FrozenAttention
 from harness.tracing.frozen.mlps import FrozenMLP
-from harness.tracing.frozen.norms import ALL
-from harness.tracing.parts import Explicit
+from harness.tracing.parts import Explicit, FeatureParts
 from harness.tracing.writers import Expansion
 
 _CLOSE = 1e-3
@@ -24,7 +23,8 @@ class FeatureReading:
     """Features of a module's output, or of an MLP's hidden layer, that are active in the run.
 
     A feature's activity is encoder · x + constant for as long as it is active: `encoders`
-    [T, S, width] and `constants` [T, S] of the S columns of a token.
+    [T, S, width] and `constants` [T, S] of the S columns of a token, or [F, width] and [F] where
+    columns are all features, active or not. `values` [T, S].
     """
 
     module: FrozenAttention | FrozenMLP
@@ -38,7 +38,11 @@ class FeatureReading:
     ) -> tuple[Tensor, Tensor]:
         """See `Reading.pull`."""
         weights = per_unit if kept is None else per_unit * kept
-        inner = torch.bmm(weights.transpose(0, 1), self.encoders).transpose(0, 1)  # [N, T, width]
+        if self.encoders.ndim == 2:
+            weights = weights * (self.values > 0)
+            inner = weights @ self.encoders
+        else:
+            inner = torch.bmm(weights.transpose(0, 1), self.encoders).transpose(0, 1)
         constant = (weights * self.constants).sum((-1, -2))
         stream, rest = self._through_module(inner)
         return stream, constant + rest
@@ -56,8 +60,9 @@ class FeatureReading:
 
     def expand(self, rows: Tensor, columns: Tensor, direction: Tensor) -> Expansion:
         """See `Reading.expand`; the direction does not matter: an activity is a number."""
-        inner, module = self.encoders[rows, columns], self.module
-        constant, value = self.constants[rows, columns], self.values[rows, columns]
+        place = (rows, columns) if self.encoders.ndim == 3 else (columns,)
+        inner, module = self.encoders[place], self.module
+        constant, value = self.constants[place], self.values[rows, columns]
         if isinstance(module, FrozenAttention):
             stream, through = module.pull_heads(inner, rows)
             constant = constant + through.sum(-1) + module.after_heads(inner, rows)
@@ -134,14 +139,35 @@ class ModuleReading:
 
 
 def features_of(
-    dictionary: Dictionary, activation: Tensor, module: FrozenAttention | FrozenMLP, hidden: bool
-) -> tuple[Explicit, FeatureReading, Explicit]:
-    """Active features, how they are read, and bias and error, of an activation [T, width].
+    dictionary: Dictionary,
+    activation: Tensor,
+    module: FrozenAttention | FrozenMLP,
+    hidden: bool,
+    every: bool,
+) -> tuple[Explicit | FeatureParts, FeatureReading, Explicit]:
+    """Features, how they are read, and bias and error, of an activation [T, width].
 
     `hidden`: the activation is the hidden layer of the MLP, whose directions are then those of the
-    stream after the output map. Raises `HarnessError` for a code that is not affine where active.
+    stream after the output map. `every`: all features are parts, else those that are active.
+    Raises `HarnessError` for a code that is not affine where active.
     """
-    code = dictionary.encode(activation)  # [T, F]
+    before = dictionary.before_activation(activation)
+    code = dictionary.activate(before)  # [T, F]
+    _refuse_bent(code, before)
+    mlp = None
+    if hidden:
+        assert isinstance(module, FrozenMLP)
+        mlp = module
+    bias = dictionary.decoder_bias.expand_as(activation)
+    tail = torch.stack([bias, activation - dictionary.decode(code)], 1)
+    if mlp is not None:
+        tail = torch.cat([_to_output(mlp, tail), mlp.bias_part()[:, None]], 1)
+    constants: Tensor = dictionary.encoder_bias
+    if dictionary.pre_bias:
+        constants = constants - dictionary.encoder @ dictionary.decoder_bias
+    if every:
+        reading = FeatureReading(module, hidden, dictionary.encoder, constants, code)
+        return FeatureParts(code, dictionary.decoder, mlp), reading, Explicit.whole(tail)
     active = code > 0
     most = int(active.sum(-1).max())
     # Active features first, in the order of the dictionary.
@@ -150,30 +176,21 @@ def features_of(
     values = code.gather(-1, order) * present
     written = dictionary.decoder[order] * present[..., None]
     encoders = dictionary.encoder[order] * present[..., None]
-    constants = dictionary.encoder_bias[order] * present
-    if dictionary.pre_bias:
-        constants = constants - encoders @ dictionary.decoder_bias
-    expected = torch.einsum("tsd,td->ts", encoders, activation) + constants
-    if (expected - values).abs().max() > _CLOSE * values.abs().max().clamp(min=1):
-        raise HarnessError(
-            "the dictionary's code is not encoder · x + bias where a feature is active; tracing "
-            "cannot take it apart"
-        )
-    bias = dictionary.decoder_bias.expand_as(activation)
-    error = activation - (torch.einsum("ts,tsd->td", values, written) + bias)
-    tail = torch.stack([bias, error], 1)
-    if hidden:
-        assert isinstance(module, FrozenMLP)
-        written, tail = (_to_output(module, x) for x in (written, tail))
-        tail = torch.cat([tail, module.bias_part()[:, None]], 1)
-    reading = FeatureReading(module, hidden, encoders, constants, values)
+    if mlp is not None:
+        written = _to_output(mlp, written)
+    reading = FeatureReading(module, hidden, encoders, constants[order] * present, values)
     units = torch.where(present, order, -1)
     return Explicit(units, values, written), reading, Explicit.whole(tail)
 
 
+def _refuse_bent(code: Tensor, before: Tensor) -> None:
+    if (code - before * (code > 0)).abs().max() > _CLOSE * code.abs().max().clamp(min=1):
+        raise HarnessError(
+            "the dictionary's code is not encoder · x + bias where a feature is active; tracing "
+            "cannot take it apart"
+        )
+
+
 def _to_output(mlp: FrozenMLP, hidden: Tensor) -> Tensor:
     """Vectors of the hidden layer [T, S, M] as what they add to the stream [T, S, D]."""
-    out = hidden @ mlp.out_weight.T
-    if mlp.post is None:
-        return out
-    return mlp.post.apply(out.transpose(0, 1), ALL).transpose(0, 1)
+    return mlp.to_output(hidden.transpose(0, 1)).transpose(0, 1)

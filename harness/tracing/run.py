@@ -1,8 +1,9 @@
-"""A frozen run: one prompt through the model, with the stream as an exact sum of parts.
+"""A frozen run: prompts through the model, with the stream as an exact sum of parts.
 
 Norm scales, attention patterns, gates and the choice of active features stay what they were. Then
 every number of the run is affine in what was written before it, and sums of contributions are the
-number itself; that is checked when a run is made.
+number itself; that is checked when a run is made. Prompts of one length can share a run, end to
+end: nothing goes from one to another, so that each is what it would be alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class FrozenRun:
-    """One prompt, frozen. Writers are in order of computation; see `frozen_run`.
+    """`prompts` of one length, frozen: T tokens in all. Writers are in order of computation.
 
     `stream` [T, D] is that before the final norm, `final` the norm; `raw` [T, V] are the logits
     before a soft cap, `constants` [T, V] what of them no part of the stream contributes.
@@ -55,6 +56,7 @@ class FrozenRun:
     tokens: Tensor
     frozen: Frozen
     writers: tuple[StreamWriter, ...]
+    prompts: int = 1
 
     @property
     def length(self) -> int:
@@ -145,8 +147,10 @@ def frozen_run(
     dictionaries: Mapping[str, Dictionary] | None = None,
     mlps: MLPCode = "neurons",
 ) -> FrozenRun:
-    """Run tokens [T] and freeze everything that is not linear.
+    """Run tokens [T], or prompts [B, T] end to end, and freeze everything that is not linear.
 
+    Parts of one prompt are the features that are active; those of prompts are all features, which
+    is faster to sum and slower to follow one by one.
     `dictionaries`: by site (`a0.out`, `m0.out` or `m0.hidden`); modules without one are heads, and
     what `mlps` says. Raises `HarnessError` for half precision, for dictionaries of other sites or
     widths, and where parts do not sum to the stream, which is how a model with something that is
@@ -159,13 +163,14 @@ def frozen_run(
     values: dict[str, Tensor] = {}
 
     def tap(site: str, value: Tensor) -> Tensor:
-        values[site] = value[0]
+        values[site] = value.flatten(0, 1)
         return value
 
-    tapped_run(model, tokens[None], tap)
-    frozen = freeze(model, tokens, values)
-    writers = tuple(_writers(model, values, frozen, codes, mlps))
-    run = FrozenRun(model, tokens, frozen, writers)
+    batch = tokens if tokens.ndim == 2 else tokens[None]
+    tapped_run(model, batch, tap)
+    frozen = freeze(model, batch.flatten(), values, len(batch))
+    writers = tuple(_writers(model, values, frozen, codes, mlps, tokens.ndim == 2))
+    run = FrozenRun(model, batch.flatten(), frozen, writers, len(batch))
     _check(run, values)
     return run
 
@@ -176,13 +181,14 @@ def _writers(
     frozen: Frozen,
     codes: Mapping[str, Dictionary],
     mlps: MLPCode,
+    every: bool,
 ) -> Iterator[StreamWriter]:
     yield from _leaves(model, values)
     below = 2 if model.config.positions == "learned" else 1
     for layer, attention in enumerate(frozen.attentions):
         site = f"a{layer}.out"
         if site in codes:
-            yield _coded(f"a{layer}", below, attention, codes[site], values[site])
+            yield _coded(f"a{layer}", below, attention, codes[site], values[site], every)
         else:
             heads = Explicit.whole(attention.head_parts())
             yield _whole(f"a{layer}", "head", below, heads, HeadReading(attention), attention)
@@ -193,9 +199,10 @@ def _writers(
         read = below if model.config.parallel else below + 1
         hidden = f"m{layer}.hidden"
         if site in codes:
-            yield _coded(f"m{layer}", read, mlp, codes[site], values[site])
+            yield _coded(f"m{layer}", read, mlp, codes[site], values[site], every)
         elif hidden in codes:
-            yield _coded(f"m{layer}", read, mlp, codes[hidden], values[hidden], of_hidden=True)
+            code, value = codes[hidden], values[hidden]
+            yield _coded(f"m{layer}", read, mlp, code, value, every, of_hidden=True)
         elif mlps == "neurons":
             yield _whole(f"m{layer}", "neuron", read, NeuronParts.of(mlp), NeuronReading(mlp), mlp)
         else:
@@ -229,10 +236,11 @@ def _coded(
     module: FrozenAttention | FrozenMLP,
     dictionary: Dictionary,
     activation: Tensor,
+    every: bool,
     *,
     of_hidden: bool = False,
 ) -> StreamWriter:
-    main, reading, tail = features_of(dictionary, activation, module, of_hidden)
+    main, reading, tail = features_of(dictionary, activation, module, of_hidden, every)
     kinds: tuple[PartKind, ...] = ("bias", "error")
     if of_hidden:
         kinds = ("bias", "error", "bias")
@@ -277,7 +285,7 @@ def _check(run: FrozenRun, values: Mapping[str, Tensor]) -> None:
         _require(f"gates of m{layer}", rebuilt, values[f"m{layer}.hidden"])
     _require("the last norm", run.frozen.final.whole(total), values["final"])
     logits = run.frozen.raw * run.frozen.cap_share
-    _require("logits", logits, run.model(run.tokens[None])[0])
+    _require("logits", logits, run.model(run.tokens.unflatten(0, (run.prompts, -1))).flatten(0, 1))
 
 
 def _require(what: str, one: Tensor, other: Tensor) -> None:

@@ -23,7 +23,7 @@ class Target:
     """A number of a frozen run: value = Σ parts of the first `below` writers · stream + constant.
 
     `stream` [T, D]. `heads` [H, T, D]: the same apart by head, for what attention computes. It is
-    read at `token`; `unit` is the output, feature, neuron or head, -1 for several. `probability`:
+    read at `token`; `unit` is the output, feature, neuron or head; -1 for several. `probability`:
     of a single output. `outputs` [V]: weights of the logits, of a target that is made of them.
     `pair`: layer, head, query and key of a score.
     """
@@ -48,19 +48,23 @@ def logit_target(run: FrozenRun, name: str, outputs: Tensor, token: int, unit: i
     A soft cap is held at what it multiplies each logit by.
     """
     _refuse_token(run, token)
+    target = logits_target(run, name, outputs[None], run.index([token]))
+    return replace(target, token=token, unit=unit, outputs=outputs)
+
+
+def logits_target(run: FrozenRun, name: str, outputs: Tensor, tokens: Tensor) -> Target:
+    """The sum of linear functions of logits, each at a token: weights [N, V] and tokens [N]."""
     frozen, model = run.frozen, run.model
-    weights = outputs.to(frozen.raw) * frozen.cap_share[token]
+    weights = outputs.to(frozen.raw) * frozen.cap_share[tokens]
     matrix = model.embedding if model.config.tied else model.unembedding
-    row = run.index([token])
-    read = (weights @ matrix)[None]
+    read = weights @ matrix
     stream = read.new_zeros(run.length, read.shape[-1])
-    stream[token] = frozen.final.adjoint(read, row)[0]
-    constant = float(frozen.final.constant(read, row))
+    stream.index_add_(0, tokens, frozen.final.adjoint(read, tokens))
+    constant = float(frozen.final.constant(read, tokens).sum())
     if frozen.added is not None:
-        constant += float(weights @ frozen.added[token])
-    value = float(weights @ frozen.raw[token])
-    below = len(run.writers)
-    return Target(name, "logit", token, unit, value, below, stream, constant, outputs=outputs)
+        constant += float((weights * frozen.added[tokens]).sum())
+    value = float((weights * frozen.raw[tokens]).sum())
+    return Target(name, "logit", -1, -1, value, len(run.writers), stream, constant)
 
 
 def single_logit(run: FrozenRun, name: str, output: int, token: int) -> Target:

@@ -93,8 +93,11 @@ def trace(
     """Trace a target back to at most `nodes` parts.
 
     `above`: choose them by hierarchical attribution, see `total_influence`. `others`: runs of other
-    prompts of the same length, which the rule `null` needs; raises `HarnessError` without.
+    prompts of the same length, which the rule `null` needs. Raises `HarnessError` without them,
+    and for a run of several prompts.
     """
+    if run.prompts > 1:
+        raise HarnessError(f"a trace is of one prompt; this run is of {run.prompts}")
     keep = keep or KeepRule()
     if keep.kind == "null" and not others:
         raise HarnessError("the rule `null` compares with other prompts of the same length: none")

@@ -91,7 +91,7 @@ class StreamWriter:
     @property
     def own(self) -> int:
         """Columns without the tail."""
-        return self.main.units.shape[1]
+        return self.main.values.shape[1]
 
     @cached_property
     def units(self) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.elsewhere import devices_apart, moved
 from support.studies import names_of, studied
 
 from harness.analyses import attention, parity, positions
@@ -439,3 +440,24 @@ def test_names_are_labels_first() -> None:
             assert family.concepts[names.place_in_family(one.concept)] in text
     assert names.text("a0.out", 0) == ""
     assert names.family("a0.out", 0) == OTHER
+
+
+# ---------------------------------------------------------------- devices
+@pytest.mark.parametrize(
+    "name",
+    [
+        "signs",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("sufficiency", "concentration")),
+    ],
+)
+def test_analyses_of_a_model_elsewhere_are_those_of_the_model_here(name: str) -> None:
+    subject = studied(features=12, sequences=1, label_tokens=400)
+    expected = analysis_of(name)(subject)
+    moved(subject.model)
+    for one in subject.dictionaries.values():
+        moved(one)
+    with devices_apart():
+        there = replace(subject)
+        tables = analysis_of(name)(there).tables
+    for table, other in zip(tables, expected.tables, strict=True):
+        assert table.rows == other.rows

@@ -101,17 +101,16 @@ def test_a_networkx_graph_has_an_edge_for_every_kept_one():
 def test_dot_names_nodes_at_their_position():
     space = EdgeSpace(Graph(1, 1, positions=Positions(2, (1,))))
     circuit = circuit_of({"input->a0.h0<k>@0": 1.0, "a0.h0->logits@1": -1.0}, space)
-    assert circuit.to_dot().splitlines()[2:-1] == [
-        '  "input@0" -> "a0.h0@0" [label="k", color=black];',
-        '  "a0.h0@1" -> "logits@1" [label="", color=red];',
+    assert circuit.to_dot().splitlines()[7:-1] == [
+        '  "input@0" -> "a0.h0@0" [label="k", color="#0072b2", score="1"];',
+        '  "a0.h0@1" -> "logits@1" [color="#c44f00", style=dashed, score="-1"];',
     ]
 
 
-@pytest.mark.parametrize("method", ["to_networkx", "to_dot"])
-def test_circuits_without_edges_are_no_graphs(method):
+def test_circuits_without_edges_are_no_graphs_of_networkx():
     circuit = Circuit(NamedElements("head", "heads", ("a0.h0",)), torch.ones(1, dtype=torch.bool))
     with pytest.raises(HarnessError, match="only circuits of edges are graphs, not of heads"):
-        getattr(circuit, method)()
+        circuit.to_networkx()
 
 
 @pytest.mark.parametrize("name", ["c.pt", "c.json"])

@@ -215,7 +215,10 @@ def test_features_are_traced_and_studied(harness: Any, monkeypatch: pytest.Monke
     asked = ("bench", "--features", "32", "--repeats", "1", "--threads", "1")
     report = json.loads(harness(*asked, "--json").stdout)
     rows = {row["row"]: row for row in report["rows"]}
-    assert list(rows) == ["frozen run + influence", "trace", "strongest tokens", "labels"]
+    names = ["frozen run + influence", "trace", "scores", "scores one by one", "strongest tokens"]
+    assert list(rows) == [*names, "labels"]
+    seconds = [rows[row]["seconds"] for row in ("scores", "scores one by one")]
+    assert rows["scores"]["ratio"] == seconds[0] / seconds[1]
     assert rows["trace"]["of"] <= 300
     assert rows["frozen run + influence"]["of"] > 59 * 12
     assert rows["strongest tokens"]["of"] == 1_200_000

@@ -174,3 +174,27 @@ def test_components_without_a_layer_stand_last() -> None:
     assert layers[0] == {"layer": 0, "heads": ["h1"], "heads_total": 2, "others": []}
     assert layers[1]["others"] == ["MLP"]
     assert layers[2]["others"] == ["site"]
+
+
+@pytest.mark.parametrize("way", [["two.safetensors"], ["--diff", "two.safetensors"]])
+def test_a_difference_is_printed_and_drawn(harness: Any, way: list[str]) -> None:
+    for name, seed in (("one", 0), ("two", 1)):
+        saved(f"{name}.safetensors", *drawn(seed))
+    shown(harness, "one.safetensors", *way, "--draw", "d.svg")
+    assert "only in the other" in Path("d.svg").read_text()
+    assert shown(harness, "one.safetensors", *way)["difference"]["both"] > 0
+
+
+@pytest.mark.parametrize("ending", [".dot", ".graphml", ".json"])
+def test_graphs_for_other_tools(harness: Any, ending: str) -> None:
+    saved("one.safetensors", *drawn(0))
+    harness("circuit", "one.safetensors", "--export", f"c{ending}", "--draw", "c.svg")
+    assert "input" in Path(f"c{ending}").read_text()
+    assert Path("c.svg").read_text().startswith("<svg")
+
+
+def test_endings_that_are_no_form(harness: Any) -> None:
+    saved("one.safetensors", *drawn(0))
+    for option in ("--draw", "--export"):
+        result = harness("circuit", "one.safetensors", option, "c.docx", code=2)
+        assert "c.docx" in result.stderr

@@ -162,10 +162,10 @@ def test_compare_names_damaged_cells_and_compares_the_rest(stored: Any) -> None:
 def test_plots_say_what_they_leave_out(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     titles: list[str] = []
-    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text: titles.append(text))
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: titles.append(text))
     cell = next(one for one in load_cells(RUN) if one.entry.method == "weak")
     with flipped(RUN / "cells" / cell.entry.id / "result.json", 300, 1):
-        stored("plot", "trial", "-o", "out.svg", code=3)
+        stored("plot", "curves", "trial", "-o", "out.svg", code=3)
     assert titles == ["toy on model-toy (1 damaged, left out)"]
 
 
@@ -184,7 +184,7 @@ def test_judge_and_export_refuse_a_damaged_cell_and_a_damaged_model(measuring: A
     before = judge(0).stdout
     models = ModelStore(RESULTS / "models")
     files = sorted((RUN / "cells" / cell).iterdir())
-    assert len(files) == 7
+    assert len(files) == 8
     for path in (*files, models.path(models.ids()[0]) / "model.safetensors"):
         with flipped(path, path.stat().st_size // 2, 2):
             result = judge(3)

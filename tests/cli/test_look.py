@@ -15,7 +15,7 @@ import harness as api
 from harness.datasets.tokenizers.file import FileTokenizer
 from harness.models.checkpoint import load_model
 from harness.reports.screens.columns import LONGEST, blocks, cells, token
-from harness.runs.services.look import token_text
+from harness.runs.prompts.words import token_text
 
 FILE_TASK = """\
 spec_version: 1

@@ -315,8 +315,8 @@ def test_a_changed_task_is_computed_anew_and_alone_in_the_table(harness: Any) ->
         (["compare", "good", "weak"], "is no run"),
         (["why", "abc"], "no cell 'abc'"),
         (["verify", "trial"], "no run"),
-        (["plot", "trial", "-o", "x.svg"], "no run"),
-        (["plot", "trial"], "--output"),
+        (["plot", "curves", "trial", "-o", "x.svg"], "no run"),
+        (["plot", "trial"], "curves"),
     ],
     ids=" ".join,
 )
@@ -463,7 +463,7 @@ def test_compare_tells_the_evaluations_of_a_suite_apart(harness: Any) -> None:
 
 def test_plot_writes_a_figure(harness: Any) -> None:
     harness("run", "trial")
-    harness("plot", "trial", "-o", "curves.svg")
+    harness("plot", "curves", "trial", "-o", "curves.svg")
     assert Path("curves.svg").read_text().startswith("<?xml")
 
 

@@ -30,7 +30,7 @@ def test_tables_and_rows_show_what_was_reached(measuring):
 
 def test_what_needs_a_grid_of_sizes_says_so(measuring):
     measure_targets(measuring)
-    message = measuring("plot", "toy", "-o", "toy.svg", code=2).stderr
+    message = measuring("plot", "curves", "toy", "-o", "toy.svg", code=2).stderr
     assert "searched for targets" in message
 
 

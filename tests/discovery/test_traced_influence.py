@@ -7,16 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 from support.frozen_reference import FrozenReference
-from support.traces import dictionaries, model_of
+from support.traces import dictionaries, model_of, of_names
 
 from harness.circuits.gates.features import patchable
 from harness.circuits.patchable import make_patchable, plain_logits
 from harness.dictionaries.dictionary import DictionarySet
-from harness.discovery.attribution.frozen_features import answers_target
+from harness.discovery.attribution.frozen_features import answers_target, mean_over_prompts
+from harness.discovery.attribution.traced_influence import influence_of_features
 from harness.discovery.problem import Problem
 from harness.discovery.registry import make_method
 from harness.discovery.sizing import checked
 from harness.spec.types import Evaluation
+from harness.tracing.influence import total_influence
 from harness.tracing.run import frozen_run
 
 
@@ -61,6 +63,52 @@ def test_scores_are_what_a_frozen_run_without_the_element_loses(name, random_bat
         assert float(signed[element]) == pytest.approx(sum(losses) / 2, abs=1e-10)
         expected = sum(map(abs, losses)) / 2
         assert float(found.scores[element]) == pytest.approx(expected, abs=1e-10)
+
+
+def one_by_one(problem, codes, batch, scores_of):
+    """The mean magnitude of scores of prompts that each have a run of active features alone."""
+    total = torch.zeros(len(problem.space), dtype=torch.float64)
+    for row in range(len(batch)):
+        run = frozen_run(problem.model, batch.clean[row], codes)
+        target = answers_target(run, batch.take(torch.tensor([row])))
+        parts, prompt = scores_of(run, target), {}
+        for at, column in (run.units >= 0).nonzero().tolist():
+            name = run.name(run.place(column, at)).partition("@")[0]
+            site, _, unit = name.rpartition(".")
+            site = next((key for key in codes if key.startswith(f"{site}.")), site)
+            prompt[f"{site}.{unit}"] = prompt.get(f"{site}.{unit}", 0) + float(parts[at, column])
+        names = [problem.space.name(at) for at in range(len(problem.space))]
+        own = [abs(prompt.get(name, 0.0)) for name in names]
+        total += torch.tensor(own, dtype=torch.float64)
+    return total / len(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        *of_names(("a.out", "m.out")),
+        *((name, ("m.hidden",)) for name in ("gpt2-like", "gemma-like", "parallel")),
+    ],
+)
+def test_prompts_that_share_a_run_are_what_each_is_alone(name, kinds, random_batch):
+    batch = random_batch(n=5)
+    positions = torch.tensor([[5, 2], [5, -1], [4, 3], [0, -1], [1, 5]])
+    answers = torch.randint(-1, 11, (2, 5, 2, 3), generator=torch.Generator().manual_seed(1))
+    batch = replace(batch, positions=positions, good=answers[0], bad=answers[1])
+    problem, codes = problem_of(name, batch, "features_and_errors", *kinds)
+    for method, scores_of in (
+        ("traced_influence", lambda run, target: total_influence(run, target).parts),
+        (
+            "direct_logit_attribution",
+            lambda run, target: run.influence(target.stream[None], target.below)[0],
+        ),
+    ):
+        found = make_method(method, {}).discover(problem).scores
+        expected = one_by_one(problem, codes, batch, scores_of)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    packed = mean_over_prompts(problem, "test", influence_of_features, signed=True)
+    few = mean_over_prompts(problem, "test", influence_of_features, signed=True, pack=13)
+    torch.testing.assert_close(packed, few, rtol=0, atol=1e-10)
 
 
 def test_features_alone_and_of_hidden_layers_are_scored(random_batch):
@@ -145,7 +193,7 @@ def test_modules_have_the_attribution_of_all_that_they_write(random_batch):
         expected = own.sum()
         for row in range(2):
             run = frozen_run(problem.model, batch.clean[row], codes)
-            target = answers_target(run, batch, row)
+            target = answers_target(run, batch.take(torch.tensor([row])))
             expected += (target.stream[5] @ codes[site].decoder_bias) / 2
         assert float(scores[site].mean()) == pytest.approx(float(expected), rel=1e-7)
 

@@ -25,6 +25,7 @@ MODELS = (*OF_TASKS, "python-sparse-3l-128")
 SOLVED = (
     *("single_double_quote", "bracket_counting", "else_elif", "bracket_brace", "for_while"),
     *("fstring_brace", "with_open", "if_ternary", "lambda_func", "enumerate_range"),
+    *("class_init", "indent_for"),
 )
 """Tasks of `tasks/code` that the model of Python solves: some of them."""
 

@@ -165,7 +165,7 @@ def test_gradient_methods_agree_on_what_matters(results):
 def test_tables_plots_judge_and_overlap(harness, results):
     table = harness("table", "toy", "--format", "csv")
     assert "mask_gradient_ig" in table
-    harness("plot", "toy", "-o", "toy.svg")
+    harness("plot", "curves", "toy", "-o", "toy.svg")
     assert (harness.folder / "toy.svg").stat().st_size > 1000
     cell = next(r["cell"] for r in results if r["method"] == "mask_gradient_ig")
     judged = json.loads(harness("judge", cell[:12], "--task", "./toy.yaml", "--json"))

@@ -2,13 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.stored_cells import cell_of, stored
+from support.stored_pages import circuit_of
 
+from harness.circuits.drawing.draw import scene_of
 from harness.errors import HarnessError
-from harness.reports.curves import _panels, band, plot
+from harness.metrics import MEASURES
+from harness.reports.curves import _panels, _range, band, plot
+from harness.reports.figures.painted import save_scene
+from harness.reports.figures.pareto import front, plot_pareto
+from harness.reports.figures.styles import GREY, family_of, method_styles
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
@@ -44,8 +53,8 @@ def test_another_measure(tmp_path: Path, measure: str) -> None:
     cells = stored(tmp_path / "run", done)
     path = tmp_path / "curves.svg"
     plot(cells, path, measure)
-    label = measure.replace("_", " ")
-    assert f"<!-- {label} -->" in path.read_text()
+    label = MEASURES[measure].title if measure in MEASURES else measure
+    assert f"<!-- {label}" in path.read_text()
     sizes, mean, low, high = band(cells, measure)
     values = [[point[measure]["value"] for point in cell.result["curve"]] for cell in cells]
     assert list(sizes) == [point["size_requested"] for point in cells[0].result["curve"]]
@@ -58,3 +67,57 @@ def test_a_measure_that_no_cell_has(tmp_path: Path) -> None:
     cells = stored(tmp_path / "run", [cell_of("best")])
     with pytest.raises(HarnessError, match=r"'charm'.*faithfulness.*kl"):
         plot(cells, tmp_path / "x.svg", "charm")
+
+
+def test_equal_results_give_equal_figures(tmp_path: Path) -> None:
+    cells = stored(tmp_path / "run", [cell_of("best"), cell_of("control")])
+    for draw in (plot, plot_pareto):
+        for name in ("a.svg", "b.svg"):
+            draw(cells, tmp_path / name)
+        assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_names_in_figures_are_text(tmp_path: Path) -> None:
+    evil = "<script>$\\frac{1}$\x1b\u202e"
+    cells = stored(tmp_path / "run", [cell_of("best", task=evil), cell_of("$x_", task=evil)])
+    for draw in (plot, plot_pareto):
+        draw(cells, tmp_path / "x.svg")
+        text = (tmp_path / "x.svg").read_text()
+        assert not {"\x1b", "\u202e"} & set(text)
+        assert "<script" not in text
+        ElementTree.fromstring(text)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1))
+def test_no_point_beats_one_of_the_front_in_both(points: list[tuple[float, float]]) -> None:
+    steps = front(points)
+    for x, y in points:
+        beaten = any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
+        assert ((x, y) in steps) == (not beaten)
+
+
+def test_the_range_begins_where_a_curve_leaves_the_empty_circuit() -> None:
+    sizes = np.array([0.001, 0.01, 0.1, 1.0])
+    curves = [(sizes, np.array([0, 0, 0.001, 1])), (sizes, np.array([0, 0, 0.5, 1]))]
+    low, high = _range(curves, (0, 1), [0.0], False)
+    assert (low, high) == pytest.approx((0.01 / 1.1, 1.1))
+    assert _range(curves, (0, 1), [], False)[0] == pytest.approx(0.001 / 1.1)
+
+
+def test_families_have_a_hue_and_controls_are_grey(tmp_path: Path) -> None:
+    kinds = ("eap", "edge_pruning", "activation_patching", "acdc", "random", "nothing")
+    families = ["attribution", "masks", "patching", "acdc", "controls", "other"]
+    assert [family_of(kind) for kind in kinds] == families
+    names = [f"m{number}" for number in range(9)]
+    styles = method_styles(stored(tmp_path / "run", [cell_of(name) for name in names]))
+    assert len(set(styles.values())) == len(names)
+    assert GREY not in styles.values()
+
+
+@pytest.mark.parametrize(
+    ("ending", "magic"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")]
+)
+def test_circuits_are_painted_in_every_format(tmp_path: Path, ending: str, magic: bytes) -> None:
+    path = tmp_path / f"c.{ending}"
+    save_scene(scene_of(circuit_of(0), circuit_of(1)), path)
+    assert path.read_bytes().startswith(magic)

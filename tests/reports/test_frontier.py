@@ -15,6 +15,7 @@ from scipy import stats
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.metrics.statistics import geometric_mean
+from harness.reports.figures.frontier import _size, plot_frontier
 from harness.reports.frontier.smallest import Frontier, frontier
 from harness.reports.frontier.tables import text_of
 from harness.runs.store import CellStore, ModelStore
@@ -82,6 +83,16 @@ def test_the_smallest_circuit_that_reaches_the_loss_counts() -> None:
     sizes = [one.size for one in of(grid()).circuits]
     assert sizes == [80, 40, 8, 20, 300, None, 10, 10]
     assert [one.size for one in of(grid(), 0.2).circuits][3] == 5
+
+
+def test_a_figure_has_geometric_means_where_all_cells_reach_the_loss(tmp_path: Path) -> None:
+    assert _size(of(grid(), 0.2), "masks", "sparse") == pytest.approx((8 * 5 * 10 * 10) ** 0.25)
+    assert _size(of(grid()), "masks", "dense") is None
+    path = tmp_path / "f.svg"
+    plot_frontier(grid(), ModelStore(tmp_path), path, [0.1, 0.2])
+    assert "<!-- sparse -->" in path.read_text()
+    with pytest.raises(HarnessError, match="nothing to draw"):
+        plot_frontier(grid(), ModelStore(tmp_path), path, [0.01])
 
 
 def test_ratios_are_of_the_same_task_and_seeds() -> None:
@@ -159,7 +170,28 @@ def test_the_excess_of_a_model_is_that_of_its_log(tmp_path: Path) -> None:
         models.publish(name, draft)
     reached = of([one for one in grid() if one.entry.model.endswith("0")], folder=tmp_path)
     assert [arm.excess for arm in reached.arms] == [{0: 0.1}, {0: 0.2}]
-    assert "at most 0.1000 nats of excess apart" in text_of(reached)
+    text = text_of(reached)
+    assert "at most 0.1000 nats of excess apart, and 0.000 of task loss (quotes)." in text
+    # The dense arm is better trained, the sparse one has the smaller circuits: none has both.
+    assert "| dense-0  |                 | 0.1000 | 155 † |" in text
+    assert "| sparse-0 |                 | 0.2000 |   9 † |" in text
+
+
+def test_an_arm_that_another_beats_is_not_on_the_frontier(tmp_path: Path) -> None:
+    models = ModelStore(tmp_path)
+    cells = []
+    for width, (name, excess, size) in enumerate(
+        (("small", 0.3, 40), ("middle", 0.2, 50), ("large", 0.1, 40))
+    ):
+        draft = models.draft(name)
+        (draft / "training.json").write_text(f'{{"history": [{{"excess": {excess}}}]}}')
+        models.publish(name, draft)
+        whole = {"task_loss": {"value": 0.01 * width}}
+        cells.append(cell("quotes", name, [(9, size, 0.1)], width=width, whole=whole))
+    text = text_of(of(cells, folder=tmp_path))
+    rows = [line for line in text.split("Capability")[1].splitlines() if "| 0." in line]
+    assert [row.split("|")[-2].strip() for row in rows] == ["40 †", "50", "40"]
+    assert "0.2000 nats of excess apart, and 0.020 of task loss (quotes)" in text
 
 
 def test_an_unknown_run_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import itertools
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,14 +24,17 @@ from support.stored_cells import cell_of
 from support.stored_pages import PROVENANCE, circuit_of, stored_with_circuits
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.drawing.layout import MOST, drawing, location_of, row_of
+from harness.reports.figures.pareto import front
 from harness.reports.leaderboard import leaderboard
 from harness.reports.page.axes import Axis, log_axis
 from harness.reports.page.charts import Series, chart
 from harness.reports.page.document import page
-from harness.reports.page.drawings import MOST, drawing, location_of, row_of
+from harness.reports.page.trainings import trainings
 from harness.reports.table import render
 from harness.runs.plan import Plan
 from harness.runs.store import CellStore
+from harness.runs.store.models import ModelStore
 from harness.runs.store.record import StoredCell, load_cells, record
 
 VOID = {"meta", "input", "br", "img", "link"}
@@ -250,3 +254,61 @@ def test_rows_follow_the_layers() -> None:
     names = ["input", "a0.h1", "m0@3", "a1.h0", "m1", "logits"]
     rows = [row_of(name)[0] for name in names]
     assert rows == sorted(set(rows))
+
+
+# ---------------------------------------------------------------- examples, models, cost
+def test_the_worst_prompts_show_as_text(tmp_path: Path) -> None:
+    guess = {"top": [{"token": EVIL, "probability": 0.25, "answer": "wrong"}], "probability": 0.125}
+    read = {"at": 1, "good": [" b"], "bad": [EVIL], "n_good": 3, "n_bad": 1, "kl": 0.5}
+    pair = {"row": 7, "kl": 0.5, "clean": ["a", EVIL], "corrupted": ["a", "x"], "differ": [1],
+            "reads": [read | {"model": guess, "circuit": guess}], "n_reads": 2}  # fmt: skip
+    prompts = {"schema_version": 1, "size": 3, "n": 40, "answers_are_numbers": False,
+               "pairs": [pair]}  # fmt: skip
+    folder, cell = tmp_path / "run", cell_of("best")
+    made = output(cell)
+    record(folder, Plan("run", (cell,)))
+    tensors = {**made.tensors, "prompts.json": json.dumps(prompts).encode()}
+    CellStore(folder).publish(cell.id, replace(made, tensors=tensors), PROVENANCE)
+    parsed = Parsed(page(load_cells(folder)))
+    said = " ".join(parsed.text.split())
+    assert parsed.tags.count("script") == 1
+    assert "\x1b" not in parsed.text
+    assert "the worst 1 of 40 pairs" in said
+    assert "Pair 7, KL 0.5 nats; 1 more positions are read" in said
+    assert "b and 2 more" in said
+    assert "12.5 %" in said
+    assert [v for tag, _, v in parsed.attributes if tag == "span"].count("word differs read") == 2
+
+
+def test_older_cells_say_that_they_have_no_prompts(cells: list[StoredCell]) -> None:
+    assert "Computed before prompts were stored with cells" in page(cells)
+
+
+def test_a_training_log_is_drawn(cells: list[StoredCell]) -> None:
+    store = ModelStore(cells[0].store.folder.parent / "models")
+    own = cells[0].entry.model_id
+    history = [{"step": n, "loss": 3 / n, "training_loss": 2 / n, "nonzeros": 90 - n,
+                "tensors": {"w": 90 - n}} for n in (10, 20)]  # fmt: skip
+    draft = store.draft(own)
+    log = {"history": history, "budgets": {"w": {"entries": 100, "nonzeros": 70}}}
+    (draft / "training.json").write_text(json.dumps(log))
+    assert "No training log lies beside the results" in page(cells)
+    store.publish(own, draft)
+    (one,) = trainings(cells)
+    assert ("held-out loss (nats)", "0.15") in one.facts
+    assert ("of weights that may be", "100") in one.facts
+    assert one.tensors == [("w", 70, 100)]
+    assert [chart.title for chart in one.charts] == ["Loss", "Sparsity"]
+    assert "No training log lies beside the results" not in page(cells)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1))
+def test_nothing_dominates_the_front(points: list[tuple[int, int]]) -> None:
+    best = front(points)
+    assert set(best) <= set(points)
+    for cost, value in points:
+        beaten = [b for b in best if b[0] <= cost and b[1] >= value]
+        assert beaten, "every point is dominated by, or is, one of the front"
+    for (cost, value), (dearer, better) in itertools.pairwise(best):
+        assert cost < dearer
+        assert value < better

@@ -220,6 +220,30 @@ def test_stored_examples_reproduce_the_stored_estimates(models):
     np.testing.assert_allclose(faithful, wanted, atol=1e-12)
 
 
+@pytest.mark.parametrize("ablation", ["interchange", "mean", "resample", "zero"])
+def test_the_worst_prompts_are_stored_in_words(models, ablation):
+    """Run again by themselves, they differ from the model as they did among all pairs."""
+    cell = a_cell("eap", ablation=ablation)
+    output = compute(cell, models)
+    prompts = json.loads(output.tensors["prompts.json"])
+    row = [point["size"] for point in output.result["curve"]].index(prompts["size"])
+    kl = output.tensors["examples.safetensors"]["curve/kl"][row]
+    pairs = open_data(cell.task).pairs("test", 32, 0)
+    tokens = open_data(cell.task).tokenizer.tokens
+    assert [one["kl"] for one in prompts["pairs"]] == sorted(kl, reverse=True)[:12]
+    for one in prompts["pairs"]:
+        assert one["kl"] == kl[one["row"]]
+        length = int(pairs.lengths[one["row"]])
+        for name in ("clean", "corrupted"):
+            ids = getattr(pairs, name)[one["row"], :length]
+            assert one[name] == [tokens[token] for token in ids]
+        (read,) = one["reads"]
+        assert read["kl"] == pytest.approx(one["kl"], rel=1e-4, abs=1e-6)
+        assert read["good"] == [tokens[token] for token in pairs.good[one["row"], 0] if token >= 0]
+        shares = [guess["probability"] for guess in read["circuit"]["top"]]
+        assert shares == sorted(shares, reverse=True)
+
+
 def test_the_stored_circuit_is_one_of_the_curve(models, tmp_path):
     output = compute(a_cell("activation_patching"), models)
     path = tmp_path / "circuit.safetensors"

@@ -57,7 +57,7 @@ def test_processor_time_is_that_of_the_work_and_not_of_waiting():
     with cost.measured() as found:
         spin(0.2)
         time.sleep(0.5)
-    assert found.seconds >= 0.7
+    assert found.seconds >= 0.65  # other threads of this process may spin for it
     assert 0.15 <= found.processor_seconds <= 0.45  # a neighbour costs some switching
     times = cost.times_of(lambda: time.sleep(0.02), repeats=1)
     assert times.wall >= 0.02

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.traces import CODES, LENGTH, of_names, run_of, tokens
+from support.traces import CODES, LENGTH, dictionaries, model_of, of_names, run_of, tokens
 
 from harness.errors import HarnessError
 from harness.tracing.document import circuit_tracer_data, trace_data
@@ -277,3 +277,27 @@ def test_files_hold_the_graph_and_ids_are_unique(name, code):
     assert 0 < target["token_prob"] < 1
     layers = {node["layer"] for node in other["nodes"]} - {"E"}
     assert all(0 <= int(layer) <= 2 * graph.run.model.config.n_layers for layer in layers)
+
+
+# ---------------------------------------------------------------- runs of several prompts
+@pytest.mark.parametrize(("name", "code"), [*of_names("dictionaries"), ("gemma-like", "hidden")])
+def test_all_features_are_traced_as_the_active_ones_are(name, code):
+    run, codes = run_of(name, code)
+    every = frozen_run(run.model, run.tokens[None], codes)
+    one, other = (trace(each, logit(each), nodes=400) for each in (run, every))
+    assert one.budget == pytest.approx(other.budget, abs=1e-10)
+    assert edges_by_name(one) == pytest.approx(edges_by_name(other), abs=1e-10)
+
+
+def edges_by_name(graph: PromptTrace) -> dict[tuple[str, str], float]:
+    def name(at: int | None) -> str:
+        return "target" if at is None else graph.nodes[at].name
+
+    return {(name(edge.source), name(edge.into)): edge.weight for edge in graph.edges}
+
+
+def test_a_trace_is_of_one_prompt():
+    model = model_of("gpt2-like")
+    both = frozen_run(model, torch.stack([tokens(), tokens(5)]), dictionaries(model, "m.out"))
+    with pytest.raises(HarnessError, match="of one prompt; this run is of 2"):
+        trace(both, logit(both))

@@ -1,4 +1,4 @@
-"""Circuits of edges as graphs of other tools: networkx and Graphviz."""
+"""Circuits of edges as arrows between nodes, and as graphs of networkx."""
 
 from __future__ import annotations
 
@@ -57,12 +57,3 @@ def to_networkx(circuit: Circuit) -> Any:
     for one in arrows(circuit):
         graph.add_edge(one.writer, one.reader, name=one.name, reads=one.reads, score=one.score)
     return graph
-
-
-def to_dot(circuit: Circuit) -> str:
-    """DOT text; edges carry what they are read as, colour is the sign of the score."""
-    lines = ["digraph circuit {", "  rankdir=BT;"]
-    for one in arrows(circuit):
-        colour = "black" if one.score is None or one.score >= 0 else "red"
-        lines.append(f'  "{one.writer}" -> "{one.reader}" [label="{one.reads}", color={colour}];')
-    return "\n".join([*lines, "}", ""])

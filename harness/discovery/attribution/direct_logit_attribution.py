@@ -8,7 +8,7 @@ through later modules does not count. With `of: modules` every feature of a modu
 own attribution, all that it writes together, and which of them comes first is left to chance: what
 is known of a model without dictionaries.
 
-Cost: about 3 plain forward+backwards, prompt by prompt, as of `traced_influence`.
+Cost: about 3 plain forward+backwards in operations, as of `traced_influence`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from harness.discovery.attribution.frozen_features import (
     by_element,
-    features_of,
-    frozen_runs,
+    mean_over_prompts,
     writer_of,
 )
 from harness.discovery.info import MethodInfo
@@ -71,15 +70,15 @@ class DirectLogitAttribution:
         """
         import torch
 
-        model, _ = features_of(problem)
-        total = torch.zeros(len(model.space), dtype=torch.float64)
-        for run, target in frozen_runs(problem, "direct_logit_attribution"):
-            scores = _of_modules if self.of == "modules" else _of_features
-            one = scores(model, run, target)
-            total += one if self.signed else one.abs()
+        scores = mean_over_prompts(
+            problem,
+            "direct_logit_attribution",
+            _of_modules if self.of == "modules" else _of_features,
+            signed=self.signed,
+        )
         if self.of == "modules":
-            total *= 1 + CHANCE * problem.space.uniform(problem.generator, torch.float64)
-        return Discovery(total / problem.n_pairs)
+            scores *= 1 + CHANCE * problem.space.uniform(problem.generator, torch.float64)
+        return Discovery(scores)
 
 
 def _of_features(model: GatedModel, run: FrozenRun, target: Target) -> Tensor:
@@ -87,22 +86,23 @@ def _of_features(model: GatedModel, run: FrozenRun, target: Target) -> Tensor:
 
 
 def _of_modules(model: GatedModel, run: FrozenRun, target: Target) -> Tensor:
-    """Of every element what its module writes towards the target, biases and errors too: [E]."""
+    """Of every element what its module writes towards the target, biases and errors too: [B, E]."""
     import torch
 
     scores = []
     for gates in model.space.gates:
         written = run.writers[writer_of(run, gates.name)].output()
-        whole = (written.double() * target.stream.double()).sum().cpu()
-        scores.append(whole.expand(gates.elements))
-    return torch.cat(scores)
+        towards = (written.double() * target.stream.double()).sum(-1).cpu()
+        whole = towards.view(run.prompts, -1).sum(1, keepdim=True)
+        scores.append(whole.expand(-1, gates.elements))
+    return torch.cat(scores, 1)
 
 
 INFO = MethodInfo(
     kind="direct_logit_attribution",
     title="What features write towards the right answers themselves, nothing patched",
     method=DirectLogitAttribution,
-    cost="about 3, prompt by prompt",
+    cost="about 3",
     needs="dictionaries",
     per_token=False,
     passes=lambda params, extent: 3.0,

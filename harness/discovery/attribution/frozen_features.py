@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from harness.discovery.problem import Problem
@@ -19,23 +18,39 @@ if TYPE_CHECKING:
     from harness.tracing.run import FrozenRun
     from harness.tracing.target import Target
 
+    Score = Callable[[GatedModel, FrozenRun, Target], Tensor]
+    """Numbers of all elements for the prompts of a run, [B, E] float64."""
 
-def frozen_runs(problem: Problem, name: str) -> Iterator[tuple[FrozenRun, Target]]:
-    """A frozen run of every clean prompt, and its target, see `answers_target`.
 
+PACK = 128
+"""Tokens of a run, where there are prompts enough: a run's attention grows with their square."""
+
+
+def mean_over_prompts(
+    problem: Problem, name: str, score: Score, *, signed: bool, pack: int = PACK
+) -> Tensor:
+    """The mean over clean prompts of what `score` says of each, or of its magnitude: [E] float64.
+
+    Prompts of one length share frozen runs of at most `pack` tokens, but for a longer prompt.
     Raises `HarnessError` where circuits are not made of features of modules' outputs.
     """
+    import torch
+
     from harness.tracing.run import frozen_run
 
     model, codes = features_of(problem)
+    total = torch.zeros(len(model.space), dtype=torch.float64)
     for batch in through(problem.batches, name, "batch"):
-        for row in range(len(batch)):
-            run = frozen_run(model.model, batch.clean[row], codes)
-            yield run, answers_target(run, batch, row)
+        for rows in torch.arange(len(batch)).split(max(1, pack // batch.clean.shape[1])):
+            part = batch.take(rows)
+            run = frozen_run(model.model, part.clean, codes)
+            scores = score(model, run, answers_target(run, part))
+            total += (scores if signed else scores.abs()).sum(0)
+    return total / problem.n_pairs
 
 
 def features_of(problem: Problem) -> tuple[GatedModel, dict[str, Dictionary]]:
-    """The gated model, and its dictionaries by site. Raises as `frozen_runs`."""
+    """The gated model, and its dictionaries by site. Raises as `mean_over_prompts`."""
     from harness.circuits.gates.features import Features
     from harness.circuits.gates.model import GatedModel
 
@@ -52,49 +67,39 @@ def features_of(problem: Problem) -> tuple[GatedModel, dict[str, Dictionary]]:
     return model, codes
 
 
-def answers_target(run: FrozenRun, batch: Batch, row: int) -> Target:
-    """Right minus wrong answers of a prompt, added up over the read positions."""
+def answers_target(run: FrozenRun, batch: Batch) -> Target:
+    """Right minus wrong answers of the prompts of a run, added up over the read positions."""
     import torch
 
-    from harness.tracing.target import logit_target
+    from harness.tracing.target import logits_target
 
-    outputs = run.model.config.n_outputs
-    targets = []
-    for slot in batch.read[row].nonzero().flatten().tolist():
-        weights = torch.zeros(outputs, dtype=torch.float64)
-        for sign, answers in ((1, batch.good[row, slot]), (-1, batch.bad[row, slot])):
-            chosen = answers[answers >= 0].cpu()
-            weights[chosen] += sign / max(1, len(chosen))
-        token = int(batch.positions[row, slot])
-        targets.append(logit_target(run, "logit_diff", weights - weights.mean(), token))
-    stream = sum((one.stream for one in targets[1:]), targets[0].stream)
-    return replace(
-        targets[0],
-        stream=stream,
-        value=sum(one.value for one in targets),
-        constant=sum(one.constant for one in targets),
-    )
+    read = batch.read.cpu()
+    weights = torch.zeros(int(read.sum()), run.model.config.n_outputs, dtype=torch.float64)
+    for sign, answers in ((1, batch.good), (-1, batch.bad)):
+        chosen = answers.cpu()[read]  # [N, ·]
+        present = (chosen >= 0).double()
+        share = present / present.sum(-1, keepdim=True).clamp(min=1)
+        weights.scatter_add_(1, chosen.clamp(min=0), sign * share)
+    starts = torch.arange(len(batch))[:, None] * batch.clean.shape[1]
+    tokens = (batch.positions.cpu() + starts)[read].to(batch.clean.device)
+    centred = weights - weights.mean(-1, keepdim=True)
+    return logits_target(run, "logit_diff", centred, tokens)
 
 
 def by_element(model: GatedModel, run: FrozenRun, parts: Tensor) -> Tensor:
-    """Numbers of all parts [T, C] by element, added up over positions: [E] float64."""
+    """Numbers of all parts [T, C] by prompt and element, summed over positions: [B, E] float64."""
     import torch
 
-    parts = parts.double().cpu()
     scores = []
     for gates in model.space.gates:
         at = writer_of(run, gates.name)
         writer, start = run.writers[at], run.offsets[at]
-        own = parts[:, start : start + writer.own]
-        units = writer.main.units.cpu()
-        present = units >= 0
-        by_unit = torch.zeros(gates.size, dtype=torch.float64)
-        by_unit.index_add_(0, units[present], own[present])
-        scores.append(by_unit)
+        own = parts[:, start : start + writer.own].double()
+        scores.append(writer.main.by_unit(own, run.prompts, gates.size))
         if gates.rest == "element":
             error = start + writer.own + writer.tail_kinds.index("error")
-            scores.append(parts[:, error].sum()[None])
-    return torch.cat(scores)
+            scores.append(parts[:, error].double().view(run.prompts, -1).sum(1, keepdim=True))
+    return torch.cat(scores, 1).cpu()
 
 
 def writer_of(run: FrozenRun, site: str) -> int:

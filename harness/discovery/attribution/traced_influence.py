@@ -10,18 +10,25 @@ does not use has no influence, and corrupted prompts are not looked at: the scor
 feature away does, to first order, and knows nothing of the ablation. `signed` keeps the sign: then
 features that work against the right answers rank last.
 
-Cost: about 3 plain forward+backwards, prompt by prompt: the frozen run, and one pass back.
+Cost: about 3 plain forward+backwards in operations: the frozen run, and one pass back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from harness.discovery.attribution.frozen_features import by_element, features_of, frozen_runs
+from harness.discovery.attribution.frozen_features import by_element, mean_over_prompts
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
 from harness.spec.key import About, Key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.circuits.gates.model import GatedModel
+    from harness.tracing.run import FrozenRun
+    from harness.tracing.target import Target
 
 
 @dataclass(frozen=True)
@@ -45,23 +52,24 @@ class TracedInfluence:
 
         Raises `HarnessError` where circuits are not made of features of modules' outputs.
         """
-        import torch
+        scores = mean_over_prompts(
+            problem, "traced_influence", influence_of_features, signed=self.signed
+        )
+        return Discovery(scores)
 
-        from harness.tracing.influence import total_influence
 
-        model, _ = features_of(problem)
-        total = torch.zeros(len(model.space), dtype=torch.float64)
-        for run, target in frozen_runs(problem, "traced_influence"):
-            scores = by_element(model, run, total_influence(run, target).parts)
-            total += scores if self.signed else scores.abs()
-        return Discovery(total / problem.n_pairs)
+def influence_of_features(model: GatedModel, run: FrozenRun, target: Target) -> Tensor:
+    """Total influences of all elements in the prompts of a run, [B, E]."""
+    from harness.tracing.influence import total_influence
+
+    return by_element(model, run, total_influence(run, target).parts)
 
 
 INFO = MethodInfo(
     kind="traced_influence",
     title="Total influence of features in the frozen model, one pass backward, nothing patched",
     method=TracedInfluence,
-    cost="about 3, prompt by prompt",
+    cost="about 3",
     needs="dictionaries",
     per_token=False,
     passes=lambda params, extent: 3.0,

@@ -1,8 +1,8 @@
-"""The tables of a frontier: its models, sizes by task and arm, ratios of arms and of methods."""
+"""The tables of a frontier: models, sizes by task and arm, ratios, capability against size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.errors import HarnessError
 from harness.metrics.statistics import Ratio, geometric_mean
@@ -22,6 +22,8 @@ def text_of(frontier: Frontier, reference: str | None = None) -> str:
     parts += [_sizes(frontier, method, reference) for method in frontier.methods]
     if len(frontier.methods) > 1:
         parts.append(_methods(frontier))
+    if len(frontier.arms) > 1 and all(arm.excess for arm in frontier.arms):
+        parts.append(_capability(frontier))
     parts += _remarks(frontier)
     return "\n\n".join(parts)
 
@@ -142,6 +144,41 @@ def _methods(frontier: Frontier) -> str:
     return f"{title}, in the same model:\n\n{_grid(['method', *arms], lines)}"
 
 
+def _capability(frontier: Frontier) -> str:
+    """A row for each arm: how well it is trained, and how large its circuits are (Figure 3)."""
+    arms, methods = frontier.arms, frontier.methods
+    names = [arm.name for arm in arms]
+    excess = {arm.name: sum(arm.excess.values()) / len(arm.excess) for arm in arms}
+    sizes: dict[str, dict[str, float]] = {}
+    for method in methods:
+        means = {name: _mean(_on_shared_tasks(frontier, method, name, names)) for name in names}
+        sizes[method] = {name: mean.value for name, mean in means.items() if mean is not None}
+    lines = [
+        [
+            arm.name,
+            _one_or_range([f"{n:,}" for n in sorted(set(arm.nonzeros))]),
+            number(excess[arm.name], 4),
+            *(_beside_others(arm.name, excess, sizes[method]) for method in methods),
+        ]
+        for arm in sorted(arms, key=lambda arm: excess[arm.name])
+    ]
+    table = _grid(["arm", "nonzero weights", "excess", *methods], lines)
+    return (
+        f"Capability against size: mean excess, and geometric mean of {frontier.unit} on the tasks "
+        "that all arms\nsolve; † where no other arm has both less:\n\n" + table
+    )
+
+
+def _beside_others(arm: str, excess: Mapping[str, float], sizes: Mapping[str, float]) -> str:
+    """The size of an arm's circuits, with a dagger where no other arm beats it in both respects."""
+    if arm not in sizes:
+        return "–"
+    own = (excess[arm], sizes[arm])
+    others = [(excess[name], size) for name, size in sizes.items() if name != arm]
+    beaten = any(a <= own[0] and b <= own[1] and (a, b) != own for a, b in others)
+    return f"{sizes[arm]:,.0f}" + ("" if beaten else " †")
+
+
 def _remarks(frontier: Frontier) -> list[str]:
     remarks = [
         "Ratios are geometric means over task, training seed and seed where both circuits reach "
@@ -153,11 +190,30 @@ def _remarks(frontier: Frontier) -> list[str]:
         )
     seeds = {seed for arm in frontier.arms for seed in arm.excess}
     groups = [[arm.excess[seed] for arm in frontier.arms if seed in arm.excess] for seed in seeds]
-    if (apart := max((max(one) - min(one) for one in groups), default=0.0)) > 0:
+    apart = max((max(one) - min(one) for one in groups), default=0.0)
+    if apart > 0:
+        text = _task_losses_apart(frontier)
         remarks.append(
-            f"Models of equal training seed are at most {number(apart, 4)} nats of excess apart."
+            f"Models of equal training seed are at most {number(apart, 4)} nats of excess apart"
+            f"{text}."
         )
     return remarks
+
+
+def _task_losses_apart(frontier: Frontier) -> str:
+    """`, and 0.024 of task loss (quotes)`: the largest difference of whole models of equal seed."""
+    losses: dict[tuple[tuple[str, str], int], dict[str, float]] = {}
+    for one in frontier.circuits:
+        losses.setdefault((one.pair[:2], one.pair[2]), {})[one.arm] = one.whole
+    apart = {
+        key: max(of_arms.values()) - min(of_arms.values())
+        for key, of_arms in losses.items()
+        if len(of_arms) > 1
+    }
+    if not apart:
+        return ""
+    worst = max(apart, key=apart.__getitem__)
+    return f", and {number(apart[worst], 3)} of task loss ({_task(worst[0])})"
 
 
 def _task(task: tuple[str, str]) -> str:

@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus(404), TEXT, b"only / is served\n")
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET  # noqa: N815 (the library calls it so)
 
     def _is_for_us(self) -> bool:
         port = self.server.server_port

@@ -18,16 +18,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
+from harness.circuits.drawing.layout import MOST, Drawing, drawing
+from harness.circuits.drawing.palette import COLOURS
 from harness.errors import HarnessError
 from harness.reports.columns import Layout
 from harness.reports.comparable import comparable_groups
-from harness.reports.curves import COLOURS
 from harness.reports.leaderboard import DEFAULT_SIZE, Board, Leaderboard, leaderboard
 from harness.reports.page.board_tables import BoardTable, board_table
 from harness.reports.page.charts import Chart
-from harness.reports.page.drawings import MOST, Drawing, drawing
+from harness.reports.page.examples import WorstPairs, examples
 from harness.reports.page.measure_curves import bits_chart, size_charts
 from harness.reports.page.origins import origins
+from harness.reports.page.pareto import pareto_chart
+from harness.reports.page.trainings import trainings
 from harness.reports.ranks import mean_rank_tables
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.screens.side_by_side import side_by_side
@@ -64,6 +67,7 @@ class BoardPart:
     table: BoardTable
     charts: list[Chart]
     circuits: list[DrawnCircuit]
+    examples: list[WorstPairs]
     granularity: str
 
 
@@ -95,6 +99,7 @@ def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE, live: str = ""
                 ("leaderboard.json", "application/json", _encoded(render(board, "json"))),
             ],
             runs=origins(cells),
+            trained=trainings(cells),
             states=_states(cells),
             filters={
                 "task": _distinct(one.task for one in board.boards),
@@ -155,14 +160,16 @@ def _encoded(text: str) -> str:
 # ---------------------------------------------------------------- sections
 def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> BoardPart:
     granularity = "" if board.facts is None else str(board.facts["choices"]["granularity"])
+    pareto, first = pareto_chart(board), _first(board, methods)
     return BoardPart(
         anchor=f"board-{number}",
         title=board_title(board, every),
         board=board,
         caption=caption(board),
         table=board_table(board),
-        charts=size_charts(board, methods),
-        circuits=_circuits(board, methods),
+        charts=size_charts(board, methods) + ([] if pareto is None else [pareto]),
+        circuits=[_drawn(cell) for cell in first],
+        examples=[examples(cell) for cell in first],
         granularity=granularity,
     )
 
@@ -176,14 +183,14 @@ def _methods(group: Sequence[StoredCell]) -> Methods:
     return finished
 
 
-def _circuits(board: Board, methods: Methods) -> list[DrawnCircuit]:
-    """Of the first methods of a board, which are its best, the circuit of the first seed."""
+def _first(board: Board, methods: Methods) -> list[StoredCell]:
+    """Of the first methods of a board, which are its best, the cell of the first seed."""
     cells = [
         methods[line.kind, line.method][0]
         for line in board.lines
         if (line.kind, line.method) in methods and line.kind == "method"
     ]
-    return [_drawn(cell) for cell in cells[:DRAWN]]
+    return cells[:DRAWN]
 
 
 def _drawn(cell: StoredCell) -> DrawnCircuit:

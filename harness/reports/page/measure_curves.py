@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.circuits.drawing.palette import COLOURS
 from harness.metrics import MEASURES
 from harness.metrics.sparsity import bits
-from harness.reports.curves import COLOURS, band, levels
+from harness.reports.curves import band, levels
 from harness.reports.leaderboard import Board
 from harness.reports.page.charts import Chart, Series, chart
 from harness.reports.results import has_targets, total_of, unit_of

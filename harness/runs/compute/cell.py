@@ -43,6 +43,7 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.compute.searches.trials import discover_by_trials
 from harness.runs.plan import Cell, check_files
+from harness.runs.prompts.worst import prompts_file
 from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS, values_of
 from harness.runs.store.models import ModelStore
@@ -116,12 +117,14 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         **settled,
     }
     stored = _stored_circuit(cell, test, discovery, circuits, result)
+    kept = [one.kept for one in circuits]
     return CellOutput(
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
-            "circuits.safetensors": pack([one.kept for one in circuits], test.space),
+            "circuits.safetensors": pack(kept, test.space),
             "examples.safetensors": _example_arrays(examples, chosen) | arrays,
+            **prompts_file(test, cell.task.spec, data, stored, kept, examples.values["kl"]),
         },
         {
             **timing(
@@ -323,8 +326,7 @@ def _model_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, 
 
 
 def _measured_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[str, Any]:
-    by_split = {}
-    wanted = limited(QUALITY_PAIRS, cell)
+    by_split, wanted = {}, limited(QUALITY_PAIRS, cell)
     for split in data.splits:
         if split == "train":
             continue

@@ -18,8 +18,8 @@ from harness.errors import HarnessError
 from harness.evaluation.validation.deltas import deltas
 from harness.evaluation.whiteboard import whiteboard
 from harness.metrics.overlap import iou
+from harness.runs.prompts.words import Outputs
 from harness.runs.services.judge import Request, cell_of, prepared_for
-from harness.runs.services.look import Outputs
 from harness.runs.services.lookup import NamedCircuit
 from harness.runs.store.models import ModelStore
 from harness.spec.types import TrainModel

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batches
@@ -18,7 +17,6 @@ from harness.datasets.kinds import numeric_answers
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.program import CARRIER
-from harness.datasets.tokenizers import Tokenizer
 from harness.errors import HarnessError, NotFound
 from harness.evaluation.verdict import verdict
 from harness.models.loading.tokenizer import on_model
@@ -37,6 +35,7 @@ from harness.runs.compute.prepare import (
 )
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.shipped import TRAINING, shipped_weights
+from harness.runs.prompts.words import Outputs, expected, pair_in_words
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded
@@ -44,9 +43,6 @@ from harness.spec.types import Method, Runtime, Task, TrainModel
 
 _LABEL = Method(name="look", title="Prompts alone", kind="random")
 """A cell needs a method; the model and the pairs do not depend on it."""
-
-GUESSES = 5
-"""Tokens that are shown of what a model expects."""
 
 Log = Callable[[str], None]
 
@@ -84,7 +80,7 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
     shown = drawn.take(slice(view.pairs))
     numbers = numeric_answers(loaded.spec.data)
     outputs = Outputs(data.tokenizer, loaded.spec.answers)
-    pairs = [_pair(shown, row, outputs) for row in range(len(shown))]
+    pairs = [pair_in_words(shown, row, outputs) for row in range(len(shown))]
     report = {
         "schema_version": 1,
         "task": loaded.spec.name,
@@ -201,55 +197,6 @@ def _verdict(
     }
 
 
-# ---------------------------------------------------------------- pairs
-@dataclass(frozen=True)
-class Outputs:
-    """What the outputs of a task's models are called: tokens, or the classes that it names."""
-
-    tokenizer: Tokenizer
-    classes: tuple[str, ...] | None
-
-    def name(self, output: int) -> str:
-        """A model may have more outputs than its tokenizer has tokens."""
-        if self.classes is not None:
-            return self.classes[output]
-        return token_text(self.tokenizer, output) if output < self.tokenizer.size else f"<{output}>"
-
-
-def _pair(pairs: PromptPairs, row: int, outputs: Outputs) -> dict[str, Any]:
-    tokenizer = outputs.tokenizer
-    length = int(pairs.lengths[row])
-    clean, corrupted = pairs.clean[row, :length], pairs.corrupted[row, :length]
-    return {
-        "row": row,
-        "clean": [token_text(tokenizer, int(one)) for one in clean],
-        "corrupted": [token_text(tokenizer, int(one)) for one in corrupted],
-        "differ": [int(at) for at in (clean != corrupted).nonzero()[0]],
-        "reads": [
-            {
-                "at": int(at),
-                "good": [outputs.name(int(one)) for one in good if one >= 0],
-                "bad": [outputs.name(int(one)) for one in bad if one >= 0],
-            }
-            for at, good, bad in zip(
-                pairs.positions[row], pairs.good[row], pairs.bad[row], strict=True
-            )
-            if at >= 0
-        ],
-    }
-
-
-def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """A token as it reads, with the space before it; as in the file where it is no text alone."""
-    written = tokenizer.tokens[token]
-    if tokenizer.kind != "file" or token == tokenizer.bos:
-        return written
-    text = tokenizer.decode([token])
-    if not text or "\N{REPLACEMENT CHARACTER}" in text:
-        return written
-    return f" {text}" if written[:1] in ("Ġ", "▁") and not text.startswith(" ") else text
-
-
 # ---------------------------------------------------------------- the model's guesses
 @torch.no_grad()
 def _add_guesses(
@@ -272,27 +219,5 @@ def _add_guesses(
                     read[name] = (
                         {"number": float(at[CARRIER])}
                         if numbers
-                        else _guesses(at, right, wrong, outputs)
+                        else expected(at, right, wrong, outputs)
                     )
-
-
-def _guesses(logits: Tensor, good: Tensor, bad: Tensor, outputs: Outputs) -> dict[str, Any]:
-    """The most probable tokens of logits [V]; rank and probability of the right answers.
-
-    `rank` is that of the best right answer, `probability` that of all of them.
-    """
-    shares, right = logits.softmax(-1), good[good >= 0]
-    top = shares.topk(min(GUESSES, len(shares)))
-    answers = {**dict.fromkeys(bad.tolist(), "wrong"), **dict.fromkeys(right.tolist(), "right")}
-    return {
-        "top": [
-            {
-                "token": outputs.name(one),
-                "probability": share,
-                "answer": answers.get(one),
-            }
-            for one, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        ],
-        "rank": int((shares > shares[right].max()).sum()) + 1,
-        "probability": float(shares[right].sum()),
-    }

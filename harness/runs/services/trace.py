@@ -23,8 +23,8 @@ from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.prompts.words import Outputs, token_text
 from harness.runs.services.boards import board_after
-from harness.runs.services.look import Outputs, token_text
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
 from harness.spec.load import Loaded

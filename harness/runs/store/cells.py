@@ -4,7 +4,7 @@
                      result.json          numbers, schema-checked, byte-reproducible
                      timing.json          seconds, memory: not reproducible, so kept apart
                      provenance.json      versions, commit, device, command
-                     circuit.safetensors, examples.safetensors
+                     circuit.safetensors, examples.safetensors, prompts.json
     <run>/failures/<id>.json              why a cell failed; gone once the cell succeeds
     <run>/plan.json                       the cells asked for (`harness.runs.store.record`)
     <run>/.work/<id>/                     a cell being written; its lock is held while it is
@@ -233,6 +233,19 @@ class CellStore:
             remove_folder(draft)
         self._failure(cell_id).unlink(missing_ok=True)
 
+    def adopt(self, cell_id: str, files: SealedFolder) -> None:
+        """Take a claimed cell over from another store, bytes and all, in one rename."""
+        draft = self.work / cell_id
+        remove_folder(draft)
+        try:
+            files.copy(draft)
+            seal_folder(draft)
+            if not publish_folder(draft, self.cells / cell_id):
+                raise StoreCorrupt(f"{self.cells / cell_id} appeared while its claim was held")
+        finally:
+            remove_folder(draft)
+        self._failure(cell_id).unlink(missing_ok=True)
+
     def _check_same(self, cell_id: str, content: bytes) -> None:
         folder = self.read(cell_id)
         if folder.read("result.json") != content:
@@ -261,6 +274,10 @@ class CellStore:
                 "traceback": "".join(lines).splitlines()[-40:],
             },
         }
+        self.note_failure(cell_id, record)
+
+    def note_failure(self, cell_id: str, record: Mapping[str, Any]) -> None:
+        """Write the record of a failure, as `failure` returns it."""
         replace_file(self._failure(cell_id), sealed_json(record))
 
     def clean(self) -> None:

@@ -13,7 +13,8 @@ is read, and what it calls a cell is compared with the cell's result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -152,17 +153,44 @@ def entry_of(cell: Cell) -> PlannedCell:
 def record(folder: Path, plan: Plan) -> None:
     """Add a plan's cells to the run's record."""
     entries = [entry_of(cell) for cell in plan.cells]
+    with _replacing(folder) as old:
+        _write(folder, plan.name, _merge(old, entries, plan.grid), plan.skipped)
+
+
+def add_entries(folder: Path, new: Sequence[PlannedCell], left_out: Sequence[Skipped]) -> None:
+    """Add entries of another record of the same run, whose points are free, and what it left out.
+
+    A record that is not there is begun. What was left out there and has a cell now is not listed.
+    """
+    with _replacing(folder) as old:
+        ids = {entry.id for entry in old}
+        entries = _by_task([*old, *(entry for entry in new if entry.id not in ids)])
+        cells = {(entry.task, entry.model) for entry in entries}
+        there = skipped_of(folder) if old else []
+        skipped = dict.fromkeys(
+            one for one in (*there, *left_out) if (one.task, one.model) not in cells
+        )
+        _write(folder, folder.name, entries, tuple(skipped))
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[list[PlannedCell]]:
+    """Hold the right to replace the record of a run; yields its entries."""
     with lock(folder / ".locks" / "plan.lock"):
         remove_drafts(folder / PLAN)
-        old = entries_of(folder) if (folder / PLAN).is_file() else []
-        merged = _merge(old, entries, plan.grid)
-        document = {
-            "schema_version": 2,  # 1 had no seal
-            "name": plan.name,
-            "cells": [{one.name: getattr(e, one.name) for one in fields(e)} for e in merged],
-            "left_out": [vars(one) for one in plan.skipped],
-        }
-        replace_file(folder / PLAN, sealed_json(document))
+        yield entries_of(folder) if (folder / PLAN).is_file() else []
+
+
+def _write(
+    folder: Path, name: str, entries: Iterable[PlannedCell], left_out: Iterable[Skipped]
+) -> None:
+    document = {
+        "schema_version": 2,  # 1 had no seal
+        "name": name,
+        "cells": [{one.name: getattr(e, one.name) for one in fields(e)} for e in entries],
+        "left_out": [vars(one) for one in left_out],
+    }
+    replace_file(folder / PLAN, sealed_json(document))
 
 
 def _merge(
@@ -177,10 +205,18 @@ def _merge(
     # A dict keeps the place of a point that is replaced; sorting keeps each task together. Where
     # entries of another version stay, what was asked for last comes last: tables rank that one.
     points = {entry.point: entry for entry in (*_last_is_newest(kept, new), *new)}
+    return _by_task(points.values(), first=old)
+
+
+def _by_task(
+    entries: Iterable[PlannedCell], first: Iterable[PlannedCell] = ()
+) -> list[PlannedCell]:
+    """Entries sorted so that those of a task stand together, tasks of `first` first."""
+    entries = list(entries)
     tasks: dict[str, int] = {}
-    for entry in (*old, *new):
+    for entry in (*first, *entries):
         tasks.setdefault(entry.task, len(tasks))
-    return sorted(points.values(), key=lambda entry: tasks[entry.task])
+    return sorted(entries, key=lambda entry: tasks[entry.task])
 
 
 def method_of(entry: PlannedCell) -> Any:
@@ -232,7 +268,7 @@ def _read(folder: Path) -> tuple[list[PlannedCell], bool]:
         document = read_sealed_json(path, REPLACE, without_seal=1)
         entries = [PlannedCell(**cell) for cell in document["cells"]]
         sealed = bool(document["schema_version"] != 1)
-        wrong = [entry for entry in entries if not sealed and not _is_own(entry)]
+        wrong = [entry for entry in entries if not sealed and not is_own(entry)]
     except (KeyError, TypeError, ValueError) as error:
         raise StoreCorrupt(f"{path} is not the record of a run ({error!r}); {REPLACE}") from error
     if wrong:
@@ -240,7 +276,7 @@ def _read(folder: Path) -> tuple[list[PlannedCell], bool]:
     return entries, sealed
 
 
-def _is_own(entry: PlannedCell) -> bool:
+def is_own(entry: PlannedCell) -> bool:
     """Whether an entry's id, seed and limit are those of its identity."""
     own = digest(entry.identity), entry.identity["seed"], entry.identity["limit"]
     return own == (entry.id, entry.seed, entry.limit)

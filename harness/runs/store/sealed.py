@@ -25,12 +25,17 @@ _CHANGED = f"is not what was published ({MANIFEST} has another digest)"
 
 def folder_digests(folder: Path) -> Mapping[str, str]:
     """sha256 of every file below `folder` but the manifest, by its relative path (with `/`)."""
+    return {name: file_digest(path) for name, path in folder_files(folder).items()}
+
+
+def folder_files(folder: Path) -> Mapping[str, Path]:
+    """Every file below `folder` but the manifest, by its relative path (with `/`)."""
     names = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    return {name: file_digest(path) for name, path in names.items() if name != MANIFEST}
+    return {name: path for name, path in names.items() if name != MANIFEST}
 
 
 def seal_folder(folder: Path) -> None:
@@ -83,6 +88,16 @@ class SealedFolder:
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name not in (MANIFEST, *self.digests):
                 raise self.fault(path, "was not published")
+
+    def copy(self, folder: Path) -> None:
+        """Write every file, but not the manifest, into another folder, which may not be there."""
+        self.check()
+        below = folder_files(self.folder)
+        for name in self.digests:
+            if name not in below:  # a foreign manifest may name any file of this machine
+                raise self.fault(self.folder / name, "is not below its folder")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write(folder / name, self.read(name))
 
     def fault(self, path: Path, problem: str) -> StoreCorrupt:
         """The error for a file that is not as it was."""

@@ -94,6 +94,11 @@ class FrozenMLP:
         hidden: Tensor = (before.unflatten(-1, (2, -1)) * self.gates).sum(-2)
         return hidden
 
+    def to_output(self, hidden: Tensor, rows: Rows = ALL) -> Tensor:
+        """Parts of the hidden layer [..., rows, M] as those of the output, without its bias."""
+        out = hidden @ self.out_weight.T
+        return out if self.post is None else self.post.apply(out, rows)
+
     def bias_part(self) -> Tensor:
         """What of the output is there without any hidden unit: [T, D]."""
         out = self.hidden.new_zeros(len(self.hidden), len(self.out_weight))

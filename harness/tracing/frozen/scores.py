@@ -83,7 +83,8 @@ class FrozenSide:
 class FrozenScores:
     """score_ij = scale · cap_ij · query_i · key_j, weights its softmax over the keys seen.
 
-    With an attention sink the weights of a query sum to less than one.
+    With an attention sink the weights of a query sum to less than one. A query sees keys of its own
+    prompt alone.
 
     `pattern` [H, T, T]: the weights. `cap` [H, T, T]: what a soft cap multiplies scores by, None
     without. `seen` [T, T]: which keys a query sees. `shared_by`: heads of a group of keys.
@@ -99,9 +100,14 @@ class FrozenScores:
 
     @classmethod
     def of(
-        cls, block: Block, norm: FrozenNorm, values: Mapping[str, Tensor], mask: Mask
+        cls,
+        block: Block,
+        norm: FrozenNorm,
+        values: Mapping[str, Tensor],
+        mask: Mask,
+        prompts: int = 1,
     ) -> FrozenScores:
-        """Of a run whose values at the sites of the block are `values`."""
+        """Of a run of prompts end to end whose values at the sites of the block are `values`."""
         config = block.config
         scale = 1 / math.sqrt(config.d_head) if config.query_scale is None else config.query_scale
         weight, bias = block.read_weights()
@@ -117,10 +123,11 @@ class FrozenScores:
             turn = None
             if rotary is not None:
                 identity = torch.eye(config.d_head, dtype=own.dtype, device=own.device)
-                length = own.shape[1]
+                length = own.shape[1] // prompts
                 turned = apply_rotary(identity[:, None].expand(-1, length, -1), rotary)
-                turn = turned.transpose(0, 1)  # row k of [T, K, K] is what coordinate k becomes
-                final = apply_rotary(final, rotary)
+                # Row k of [T, K, K] is what coordinate k becomes.
+                turn = turned.transpose(0, 1).repeat(prompts, 1, 1)
+                final = apply_rotary(final.unflatten(1, (prompts, length)), rotary).flatten(1, 2)
             sides.append(
                 FrozenSide(
                     norm,
@@ -138,7 +145,7 @@ class FrozenScores:
         cap = config.attention_softcap
         share = None if cap is None else capped_share(scores, cap)
         weights = scores if share is None else scores * share
-        seen = _seen(block, weights.shape[-1], weights.device)
+        seen = _seen(block, weights.shape[-1], prompts, weights.device)
         weights = weights.masked_fill(~seen, -torch.inf)
         if config.attention_sink:
             sink = block.sink_logit.view(-1, 1, 1).expand(-1, len(seen), 1)
@@ -166,10 +173,11 @@ def _by_head(x: Tensor, width: int) -> Tensor:
     return heads
 
 
-def _seen(block: Block, length: int, device: torch.device) -> Tensor:
-    """Which keys each query sees, bool [T, T]."""
-    every = torch.ones(length, length, dtype=torch.bool, device=device)
+def _seen(block: Block, tokens: int, prompts: int, device: torch.device) -> Tensor:
+    """Which keys each query sees, bool [T, T]: of prompts end to end those of its own."""
+    whole = torch.ones(tokens // prompts, tokens // prompts, dtype=torch.bool, device=device)
+    seen: Tensor = torch.block_diag(*[whole] * prompts)
     if not block.config.causal:
-        return every
+        return seen
     window = block.config.window_of(block.layer)
-    return every.tril() if window is None else every.tril().triu(1 - window)
+    return seen.tril() if window is None else seen.tril().triu(1 - window)

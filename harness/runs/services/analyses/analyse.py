@@ -18,8 +18,8 @@ from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.prompts.words import Outputs
 from harness.runs.services.analyses.names import feature_names, label_reports
-from harness.runs.services.look import Outputs
 from harness.runs.store.models import ModelStore
 
 

@@ -24,7 +24,10 @@ _PART = re.compile(r"([am])([0-9]+)(?:\.h([0-9]+))?")
 
 @dataclass(frozen=True)
 class Element:
-    """`rank` by |score| from 0; `kept`: in the stored circuit; `width` in pixels."""
+    """`rank` by |score| from 0; `kept`: in the stored circuit; `width` in pixels.
+
+    `side`: of two circuits that are drawn as one, which has it: `both`, `one` or `other`.
+    """
 
     name: str
     rank: int
@@ -34,6 +37,7 @@ class Element:
     source: str = ""
     target: str = ""
     path: str = ""
+    side: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Circuits as drawings: where nodes and edges stand, by arithmetic, and drawings as SVG."""

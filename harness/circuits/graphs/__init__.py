@@ -1,0 +1,1 @@
+"""Circuits of any granularity as nodes and links, and these in the formats of other tools."""

@@ -1,0 +1,1 @@
+"""Circuits written in files for people and for other tools."""

@@ -1,0 +1,1 @@
+"""Figures for papers (matplotlib): colours of methods, fronts, frontiers, painted circuits."""
