@@ -56,7 +56,7 @@ from harness.spec.yaml.source import Source, parse_text
 if TYPE_CHECKING:
     import polars
 
-    from harness.runs.compute.execute import RunSummary
+    from harness.runs.executors.session import RunSummary
 
 Log = Callable[[str], None]
 
@@ -259,7 +259,8 @@ def run(
     include: Sequence[Path | str] = (),
 ) -> RunSummary:
     """Compute every cell of a suite that is not stored yet, as `harness run` does."""
-    from harness.runs.compute.execute import LocalExecutor, Settings
+    from harness.runs.executors.local import LocalExecutor
+    from harness.runs.executors.session import Settings
     from harness.runs.plan import expand
     from harness.runs.store import CellStore
 
