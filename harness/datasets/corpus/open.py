@@ -74,6 +74,14 @@ def tokenizer_file(corpus: Corpus, folder: Path) -> Path:
     return locate(corpus.tokenizer, folder)
 
 
+def corpus_files(corpus: Corpus, folder: Path) -> list[Path]:
+    """Return the tokenizer and the files of the texts, but not those of the standard library."""
+    files = [tokenizer_file(corpus, folder)]
+    if corpus.folders is not None:
+        files += [one.path for one in _source(corpus, folder).files]
+    return files
+
+
 def corpus_content(corpus: Corpus, folder: Path) -> dict[str, Any]:
     """Return what the texts are made of, for the identity of a model: digests and a version.
 
