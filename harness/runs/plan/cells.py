@@ -227,7 +227,7 @@ def _dictionaries(
     return planned
 
 
-def made_here(cell: Cell) -> Cell:
+def remade(cell: Cell) -> Cell:
     """The cell as this process makes it of the same specs.
 
     Code, packages or files that are not those of the process that planned it give it another id.

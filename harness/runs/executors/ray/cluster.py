@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ Ref = Any
 ENDING_SECONDS = 10.0
 """How long nodes are waited for that remove their folders of a run."""
 
+ANSWER_SECONDS = 10.0
+"""How long an address may take to answer."""
+
 _PASSED_ON = ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
 
 
@@ -39,7 +43,11 @@ def connected(address: str | None, retries: int) -> Iterator[Cluster]:
     The package goes with the connection, so that nodes need not have it. `retries`: how often a
     task is tried again whose worker died. Raises `HarnessError` without Ray or a cluster.
     """
-    os.environ.setdefault("RAY_task_oom_retries", str(retries))  # read when Ray is imported
+    # Both are read when Ray is imported.
+    os.environ.setdefault("RAY_task_oom_retries", str(retries))
+    if has_token():
+        # As Ray does by itself on a machine of the cluster, but not for ray:// addresses.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -49,6 +57,7 @@ def connected(address: str | None, retries: int) -> Iterator[Cluster]:
         ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _refuse_silent(address)
     own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
@@ -69,6 +78,27 @@ def connected(address: str | None, retries: int) -> Iterator[Cluster]:
             cluster.leave()
     finally:
         ray.shutdown()
+
+
+def has_token() -> bool:
+    """Whether there is a token where Ray looks for one."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    return "RAY_AUTH_TOKEN" in os.environ or file.is_file()
+
+
+def _refuse_silent(address: str) -> None:
+    """Refuse an address where nobody answers (`HarnessError`): Ray would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:
+        return  # `local` and `auto`
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise HarnessError(
+            f"cannot connect to a Ray cluster at {address!r}: {error}; give ray://HOST:PORT of its "
+            "client server, or set RAY_ADDRESS to HOST:PORT on a machine of the cluster"
+        ) from error
 
 
 def _environment() -> dict[str, Any]:

@@ -61,18 +61,18 @@ class RayExecutor:
         return session.summary()
 
 
-class Part(NamedTuple):
-    """Something trained that cells need: `kind` is `model` or `dictionaries`."""
+class Need(NamedTuple):
+    """Something trained that a cell needs: `kind` is `model` or `dictionaries`."""
 
     kind: str
     id: str
 
 
-def parts_of(cell: Cell) -> tuple[Part, ...]:
+def needs_of(cell: Cell) -> tuple[Need, ...]:
     """What has to be there before a cell is computed, in the order in which it is made."""
-    model = [Part("model", cell.model_id)] if cell.trains else []
+    model = [Need("model", cell.model_id)] if cell.trains else []
     own = cell.dictionaries
-    dictionaries = [Part("dictionaries", own.id)] if own is not None and own.trains else []
+    dictionaries = [Need("dictionaries", own.id)] if own is not None and own.trains else []
     return (*model, *dictionaries)
 
 
@@ -81,7 +81,7 @@ class _Task:
     """A task on the cluster: a cell's computation, or the making of a part for it."""
 
     cell: Cell
-    part: Part | None
+    part: Need | None
     claim: ExitStack = field(default_factory=ExitStack)  # of a cell, held while it is computed
 
 
@@ -93,8 +93,8 @@ class _Driver:
         self.running: dict[Ref, _Task] = {}
         self.begun: set[str] = set()  # cells that workers have said to have begun
         self.busy: set[str] = set()  # cells that were claimed elsewhere when last looked at
-        self.parts: dict[Part, Ref] = {}
-        self.broken: dict[Part, Broken] = {}
+        self.parts: dict[Need, Ref] = {}
+        self.broken: dict[Need, Broken] = {}
         self.luggage: dict[Any, Ref] = {}
 
     def run(self) -> None:
@@ -133,7 +133,7 @@ class _Driver:
         except HarnessError as error:  # a file that is gone
             self._fail(cell, Broken(error_note(error), f"{type(error).__name__}: {error}"))
             return True
-        for part in parts_of(cell):
+        for part in needs_of(cell):
             if part in self.broken:
                 self._fail(cell, self.broken[part])
                 return True
@@ -153,19 +153,19 @@ class _Driver:
         if self._is_settled(cell):
             claim.close()
             return True
-        ready = {part.kind: self.parts[part] for part in parts_of(cell)}
+        ready = {part.kind: self.parts[part] for part in needs_of(cell)}
         parts = ready.get("model"), ready.get("dictionaries")
         self._submit(_Task(cell, None, claim), compute, luggage, *parts)
         return True
 
-    def _make(self, part: Part, cell: Cell, luggage: Ref) -> None:
+    def _make(self, part: Need, cell: Cell, luggage: Ref) -> None:
         """Hand out the making of a part, unless it is being made."""
         if any(task.part == part for task in self.running.values()):
             return
         if part.kind == "model":
             self._submit(_Task(cell, part), make_model, luggage)
         else:
-            model = self.parts.get(Part("model", cell.model_id))
+            model = self.parts.get(Need("model", cell.model_id))
             self._submit(_Task(cell, part), make_dictionaries, luggage, model)
 
     def _submit(self, task: _Task, function: Callable[..., Any], *values: Ref | None) -> None:
@@ -179,7 +179,7 @@ class _Driver:
             self.luggage[key] = self.cluster.put(pack(paths))
         return self.luggage[key]
 
-    def _fetch(self, part: Part) -> bool:
+    def _fetch(self, part: Need) -> bool:
         """Hand a stored part to the cluster; False if the store does not have it."""
         store = self._store_of(part)
         if not store.exists(part.id):
@@ -187,7 +187,7 @@ class _Driver:
         self.parts[part] = self.cluster.put(store.read(part.id).contents())
         return True
 
-    def _store_of(self, part: Part) -> ModelStore:
+    def _store_of(self, part: Need) -> ModelStore:
         models = self.session.settings.models
         return models if part.kind == "model" else models.dictionaries
 
@@ -209,7 +209,7 @@ class _Driver:
             else:
                 self._fail(task.cell, outcome)
 
-    def _take_part(self, part: Part, outcome: Broken | Mapping[str, bytes]) -> None:
+    def _take_part(self, part: Need, outcome: Broken | Mapping[str, bytes]) -> None:
         if isinstance(outcome, Broken):
             self.broken[part] = outcome
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class Luggage:
 def pack(paths: Sequence[Path]) -> Luggage:
     """Read files, and note where this machine looks for those that users bring."""
     folders = tuple(str(folder) for folder in brought_folders())
-    return Luggage({str(path.absolute()): path.read_bytes() for path in paths}, folders)
+    files = {os.path.normpath(path.absolute()): path.read_bytes() for path in paths}
+    return Luggage(files, folders)
 
 
 def files_of(cell: Cell) -> list[Path]:

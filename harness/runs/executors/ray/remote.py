@@ -22,7 +22,7 @@ from harness.runs.compute.plug_in_frames import described
 from harness.runs.executors.ray.luggage import Luggage
 from harness.runs.executors.worker import Event, Tell, Told, load_compute
 from harness.runs.plan import Cell
-from harness.runs.plan.cells import made_here
+from harness.runs.plan.cells import remade
 from harness.runs.plan.shipped import differences
 from harness.runs.store import CellOutput, ModelStore, provenance
 from harness.runs.store.cells import error_note, tensor_bytes
@@ -151,7 +151,7 @@ def refuse_other_code(cell: Cell) -> None:
 
     What is computed here would be other numbers under the same id.
     """
-    here = made_here(cell)
+    here = remade(cell)
     if here.id != cell.id:
         different = "; ".join(differences(cell.identity, here.identity, ""))
         raise HarnessError(
