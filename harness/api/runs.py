@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.reports.compare import Comparison
     from harness.reports.leaderboard import Leaderboard
-    from harness.runs.compute.execute import RunSummary
+    from harness.runs.executors.session import RunSummary
 
 
 def run(
@@ -26,7 +26,8 @@ def run(
     include: Sequence[Path | str] = (),
 ) -> RunSummary:
     """Compute every cell of a suite that is not stored yet, as `harness run` does."""
-    from harness.runs.compute.execute import LocalExecutor, Settings
+    from harness.runs.executors.local import LocalExecutor
+    from harness.runs.executors.session import Settings
     from harness.runs.plan import expand
     from harness.runs.store import CellStore
 
