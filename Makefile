@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons clean
+.PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons \
+  notebook clean
 
 # The quickstart suite: trains three headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -62,6 +63,10 @@ readme-table:
 	  print line; skip = 1} /<!-- leaderboard:end/ {skip = 0} !skip' README.md > README.new
 	mv README.new README.md
 	rm README.table
+
+# harness/docs/notebooks/first_circuit.ipynb: the cells of the script beside it, and what they show.
+notebook: $(READY)
+	$(BIN)/python tools/notebook.py
 
 # The published tables of the other suites: they are run, and what they have is reused. TABLE:
 # the size whose numbers stand in the table. DATA: known_circuits has too many rows for --full.

@@ -19,7 +19,7 @@ STYLE = """<style>
 .circuit-harness p { margin: .3em 0; max-width: 60em; }
 .circuit-harness p.title { margin-top: 1em; font-weight: bold; }
 .circuit-harness .legend { opacity: .75; font-size: .9em; }
-.circuit-harness td.tokens { white-space: normal; line-height: 1.9; text-align: left; }
+.circuit-harness td.tokens { white-space: pre-wrap; line-height: 1.9; text-align: left; }
 .circuit-harness code { background: none; color: inherit; padding: .1em .25em; border-radius: 3px;
   border: 1px solid transparent; white-space: pre-wrap; }
 .circuit-harness code.read { border-color: currentColor; }
