@@ -122,11 +122,11 @@ def _run(
         try:
             summary = executor.run(plan, store, settings)
         except KeyboardInterrupt:
-            progress.close_bars()
+            progress.close_view()
             for line in (*progress.interrupted(), RESUME):
                 progress.say(line)
             raise
-        progress.close_bars()
+        progress.close_view()
         for line in _outcome(plan, summary, store.folder):
             progress.say(line)
     return summary
