@@ -26,8 +26,8 @@ from harness.circuits.drawing.parts import (
 from harness.circuits.gates.space import GatedSpace
 from harness.circuits.graphs.network import network
 
-MOST_DRAWN = 160
-"""Channels of a circuit whose weights are drawn; larger ones are listed by place."""
+MOST_DRAWN = 150
+"""Channels that are drawn: those of largest |score|, the first without scores."""
 
 ABREAST = 16
 """Channels beside each other; longer rows are broken."""
@@ -39,15 +39,18 @@ THINNEST, WIDEST_LINE = 0.6, 5.0
 _HEADS = {"q", "k", "v"}
 
 
-def is_drawn_whole(circuit: Circuit) -> bool:
-    """Whether it is of channels with weights between them, and small enough."""
+def has_ties(circuit: Circuit) -> bool:
+    """Whether it is drawn with the weights between its channels.
+
+    That is so of small circuits, and of all whose weights are at hand; others are listed by place.
+    """
     space = circuit.space
     wired = isinstance(space, GatedSpace) and space.wiring is not None
-    return wired and 0 < circuit.size <= MOST_DRAWN
+    return wired and circuit.size > 0 and (circuit.size <= MOST_DRAWN or bool(circuit.ties))
 
 
 def channel_drawing(circuit: Circuit) -> Drawing:
-    """All kept channels, ranked by |score|, and what ties them (`Circuit.ties`).
+    """The kept channels, ranked by |score|, and what ties them (`Circuit.ties`).
 
     Without stored ties the pattern of the weights alone is known: lines of one width.
     """
@@ -92,7 +95,7 @@ def _ranked(circuit: Circuit) -> tuple[Element, ...]:
             score=None if scores is None else float(scores[element]),
             width=1.5,
         )
-        for rank, element in enumerate(kept.tolist())
+        for rank, element in enumerate(kept[:MOST_DRAWN].tolist())
     )
 
 

@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.drawing.channels import channel_drawing, is_drawn_whole
+from harness.circuits.drawing.channels import channel_drawing, has_ties
 from harness.circuits.drawing.parts import (
     MARGIN,
     NODE,
@@ -35,10 +35,10 @@ _PART = re.compile(r"([am])([0-9]+)(?:\.h([0-9]+))?")
 def drawing(circuit: Circuit, true: Sequence[str] | None = None) -> Drawing:
     """A circuit with at most `MOST` elements: of largest |score|, else the first that it keeps.
 
-    One of channels is drawn whole if it is small: the channels that it keeps. `true`: elements of
+    Of one of channels with weights between them, those that it keeps alone. `true`: elements of
     the true circuit, all of which are drawn.
     """
-    if is_drawn_whole(circuit):
+    if has_ties(circuit):
         return channel_drawing(circuit)
     chosen = _chosen(circuit)
     elements = _elements(circuit, chosen)

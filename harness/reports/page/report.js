@@ -83,7 +83,9 @@ function pattern(stored, words) {
   words.forEach((word, at) => {
     const text = word.textContent.slice(0, 10), place = left + size * (at + 0.8);
     picture.append(element("text", text, { x: left - 4, y: place, "text-anchor": "end" }));
-    picture.append(element("text", text, { transform: `translate(${place - 1} ${left - 4}) rotate(-90)` }));
+    picture.append(element("text", text, text.trim().length < 3
+      ? { x: place - 4, y: left - 4, "text-anchor": "middle" }
+      : { transform: `translate(${place - 1} ${left - 4}) rotate(-90)` }));
     for (let key = 0; key < length; key += 1) {
       const share = shares[at * length + key] / 255;
       if (share < 0.01) continue;

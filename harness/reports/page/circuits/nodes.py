@@ -84,8 +84,7 @@ def nodes_shown(circuit: Circuit, stored: Mapping[str, Any]) -> NodesShown:
     names = _in_order(circuit, dict.fromkeys([*told, *carried]))
     heads = _heads(circuit)
     rows = tuple(
-        _row(name, told.get(name, {}), columns, carried.get(name), heads, example)
-        for name in names
+        _row(name, told.get(name, {}), columns, carried.get(name), heads, example) for name in names
     )
     return NodesShown(
         tuple(_said(stored, told)),
