@@ -116,8 +116,11 @@ function strips(row, prompts) {
 
 function panel(circuit, name) {
   const row = [...circuit.querySelectorAll("[data-row]")].find((one) => one.dataset.row === name);
-  if (!row) return [];
-  const parts = [element("h4", name)], facts = element("dl", null, { class: "facts" });
+  const feature = [...circuit.querySelectorAll(".features > .feature")].find((one) => one.dataset.feature === name);
+  if (!row && !feature) return [];
+  const parts = feature ? [feature.cloneNode(true)] : [element("h4", name)];
+  if (!row) return parts;
+  const facts = element("dl", null, { class: "facts" });
   const headings = [...row.closest("table").tHead.rows[0].cells];
   [...row.cells].forEach((cell, at) => {
     if (at === 0 || cell.textContent === "") return;

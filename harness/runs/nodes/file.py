@@ -23,6 +23,7 @@ from harness.datasets.pairs import TaskData
 from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.runs.nodes.carried import carried
+from harness.runs.nodes.features import features_told
 from harness.runs.nodes.worth import Worth, worth_of
 from harness.runs.nodes.written import AnswerWrites, written_by
 from harness.runs.prompts.words import token_text
@@ -84,6 +85,7 @@ def nodes_of(
         "example": _in_words(example, data, start, end),
         "ties": _ties(setup, circuit),
         "carried": carried(setup, circuit, example, slice(start, end)),
+        "features": features_told(setup, data, circuit),
         "true": _true(truth),
     }
 

@@ -157,7 +157,7 @@ def _looked(row: Tensor, window: slice) -> list[list[float]]:
     return [
         [at - window.start, share]
         for at, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        if share > 0
+        if share >= 0.005
     ]
 
 

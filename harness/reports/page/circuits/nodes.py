@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.circuits.circuit import Circuit
 from harness.circuits.gates.space import GatedSpace
+from harness.reports.page.circuits.features import FeatureShown, features_shown
 from harness.spec.printable import printable
 
 COLOURED = 4
@@ -73,6 +74,7 @@ class NodesShown:
     example: tuple[tuple[str, tuple[ShownToken, ...]], ...]
     patterns: str
     strips: tuple[tuple[str, tuple[Strip, ...]], ...]
+    features: tuple[FeatureShown, ...]
 
 
 def nodes_shown(circuit: Circuit, stored: Mapping[str, Any]) -> NodesShown:
@@ -94,6 +96,7 @@ def nodes_shown(circuit: Circuit, stored: Mapping[str, Any]) -> NodesShown:
         example,
         json.dumps(stored["patterns"], sort_keys=True) if stored["patterns"] else "",
         tuple((name, _strips(carried[name], example)) for name in list(carried)[:COLOURED]),
+        features_shown(stored),
     )
 
 
