@@ -6,10 +6,13 @@ import base64
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from support.channels import ZERO, thinned
 from support.fake_cells import a_task
+from support.feature_sets import CONFIG, dictionaries
+from support.feature_sets import choices as feature_choices
 from support.slow_reference import small_model
 from support.toy_task import CHOICES, FirstToken
 
@@ -19,8 +22,11 @@ from harness.circuits.gates.model import GatedModel
 from harness.circuits.ground_truth import GroundTruth
 from harness.circuits.patchable import make_patchable
 from harness.datasets.batch import Batches
+from harness.datasets.concepts import ConceptFamily
+from harness.dictionaries.sites import activations
 from harness.evaluation.setup import Setup
 from harness.models.sites import tapped_run
+from harness.models.transformer import random_model
 from harness.runs.nodes.file import nodes_of
 
 DATA = FirstToken()
@@ -205,3 +211,68 @@ def test_what_cannot_be_told_is_said():
     content, nodes = told(half, circuit)
     assert "float32 or float64" in content["problems"]["writes"]
     assert all(one["writes"] is None for one in nodes.values())
+
+
+# ---------------------------------------------------------------- features
+class Moved(FirstToken):
+    """A source that knows which token is read, and on a board of 2 by 3 where it lies."""
+
+    concept_families = (
+        ConceptFamily("here", tuple("abcdef"), tuple(range(6)), board=True),
+        ConceptFamily("twice", ("even", "odd"), (0, 0)),  # two of a cell are not shown
+    )
+    board_size = 3
+
+    def concepts(self, tokens, lengths):
+        here = np.arange(6) == tokens[..., None]
+        return np.concatenate([here, here[..., :2]], -1)
+
+
+def test_features_are_told_by_where_they_are_strongest():
+    codes, asked = dictionaries(), feature_choices()
+    model = random_model(CONFIG, 0, dtype=torch.float64).requires_grad_(False)
+    patchable = make_patchable(model, asked, [PAIRS], dictionaries=codes)
+    batches = Batches(PAIRS, 12, "cpu", 0)
+    setup = Setup(patchable, batches, patchable.counterfactuals(asked, batches, 0), asked)
+    space = patchable.space
+    scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
+    circuit = Circuit(space, torch.ones(len(space), dtype=torch.bool), scores)
+    told = nodes_of(setup, a_task(), Moved(), circuit, None)["features"]
+    assert [family["name"] for family in told["families"]] == ["here"]
+    order = scores.abs().argsort(descending=True).tolist()
+    names = [space.name(at) for at in order if not space.name(at).endswith("error")]
+    assert [one["name"] for one in told["features"]] == names[:24]
+    tokens = torch.from_numpy(PAIRS.clean)
+    assert told["tokens"] == tokens.numel()
+    for one in told["features"]:
+        site, feature = one["name"].rsplit(".", 1)
+        values = activations(model, tokens, [site])[site]
+        strength = codes[site].encode(values)[..., int(feature)].flatten()
+        assert one["active"] == pytest.approx(float((strength > 0).double().mean()))
+        strongest = sorted(range(len(strength)), key=lambda at: (-float(strength[at]), at))
+        strongest = [at for at in strongest if strength[at] > 0][:24]
+        if not strongest:
+            assert (one["strongest"], one["share"]) == ([], None)
+            continue
+        place = strongest[0]
+        row, at = divmod(place, tokens.shape[1])
+        assert one["strongest"][0]["words"] == [
+            "abcdef"[token] for token in tokens[row, : at + 1].tolist()
+        ]
+        assert one["strongest"][0]["strength"] == pytest.approx(float(strength[place]), rel=1e-5)
+        counts = np.bincount(tokens.flatten()[strongest], minlength=6)
+        assert one["share"] == np.rint(100 * counts / len(strongest)).tolist()
+    base = np.bincount(tokens.flatten(), minlength=6) / tokens.numel()
+    assert told["base"] == np.rint(100 * base).tolist()
+
+
+def test_features_without_concepts_are_told_in_words():
+    codes, asked = dictionaries(), feature_choices()
+    model = random_model(CONFIG, 0, dtype=torch.float64).requires_grad_(False)
+    patchable = make_patchable(model, asked, [PAIRS], dictionaries=codes)
+    batches = Batches(PAIRS, 12, "cpu", 0)
+    setup = Setup(patchable, batches, patchable.counterfactuals(asked, batches, 0), asked)
+    circuit = Circuit(patchable.space, torch.ones(len(patchable.space), dtype=torch.bool))
+    told = nodes_of(setup, a_task(), DATA, circuit, None)["features"]
+    assert (told["families"], told["base"], told["board_size"]) == ([], None, None)
+    assert any(one["strongest"] for one in told["features"])
