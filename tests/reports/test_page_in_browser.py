@@ -279,6 +279,57 @@ def test_channels_go_with_their_weights(browser: Any, tmp_path: Path) -> None:
         accessible(tab)
 
 
+def test_features_show_boards_and_the_trace_that_they_are_part_of(
+    browser: Any, tmp_path: Path
+) -> None:
+    circuit = circuit_of()
+    told = {
+        "tokens": 9,
+        "board_size": 2,
+        "families": [{"name": "mine", "concepts": ["a1", "a2", "b1"], "cells": [0, 1, 2]}],
+        "base": [50, 50, 90],
+        "features": [
+            {
+                "name": "m0.out.3",
+                "active": 0.25,
+                "strongest": [{"words": ["a", "<b>"], "strength": 2.5}],
+                "share": [100, 50, 40],
+            }
+        ],
+    }
+    part = {"writer": "m0", "token": 1, "in_circuit": True, "influence": 1.0}
+    trace = {
+        "value": 2.0,
+        "kept": 0.75,
+        "nodes": [
+            part | {"name": "embed@0", "writer": "embed", "token": 0, "feature": None},
+            part | {"name": "m0.3@1", "feature": "m0.out.3"},
+        ],
+        "edges": [[0, 1, 0.5], [1, None, -2.0]],
+    }
+    nodes = nodes_of_circuit(circuit) | {"features": told, "trace": trace}
+    cells = stored_with_nodes(tmp_path / "run", cell_of("best"), circuit, nodes)
+    with opened(browser, cells, tmp_path) as tab:
+        accessible(tab)
+        figure = tab.locator(".traced figure.circuit")
+        lines = {
+            str(line.get_attribute("data-name")): float(str(line.get_attribute("data-score")))
+            for line in figure.locator("path.edge").all()
+        }
+        assert lines == {"embed@0->m0.out.3@1": 0.5, "m0.out.3@1->logit difference": -2.0}
+        figure.locator("[data-node='m0.out.3@1']").press("Enter")
+        panel = figure.locator(".panel")
+        assert "a1 100 % (of all 50 %)" in panel.inner_text()
+        shades = [
+            (one.get_attribute("class"), one.get_attribute("d"), one.get_attribute("fill-opacity"))
+            for one in panel.locator(".boards path").all()
+        ]
+        assert shades == [
+            ("less", "M0 10h9v9h-9z", "0.5"),
+            ("more", "M0 0h9v9h-9z", "0.5"),
+        ]
+
+
 def test_two_circuits_are_seen_in_one(browser: Any, tmp_path: Path) -> None:
     done = [cell_of(method, "one", seed) for seed, method in enumerate(("best", "worse", "same"))]
     cells = stored_with_circuits(tmp_path / "run", done)

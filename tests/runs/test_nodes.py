@@ -237,11 +237,22 @@ def test_features_are_told_by_where_they_are_strongest():
     space = patchable.space
     scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
     circuit = Circuit(space, torch.ones(len(space), dtype=torch.bool), scores)
-    told = nodes_of(setup, a_task(), Moved(), circuit, None)["features"]
+    content = nodes_of(setup, a_task(), Moved(), circuit, None)
+    told, traced = content["features"], content["trace"]
     assert [family["name"] for family in told["families"]] == ["here"]
     order = scores.abs().argsort(descending=True).tolist()
     names = [space.name(at) for at in order if not space.name(at).endswith("error")]
-    assert [one["name"] for one in told["features"]] == names[:24]
+    followed = [one["feature"] for one in traced["nodes"] if one["feature"]]
+    assert [one["name"] for one in told["features"]] == list(dict.fromkeys(names[:16] + followed))
+    assert len(traced["nodes"]) == 20
+    row = content["example"]["row"]
+    (batch,) = setup.batches
+    (one,) = (batch.take(torch.tensor([at])) for at in range(12) if int(batch.rows[at]) == row)
+    difference = logit_difference(one.at_positions(model(one.clean)), one)
+    assert traced["value"] == pytest.approx(difference, abs=1e-4)
+    for source, into, weight in traced["edges"]:
+        assert weight
+        assert into is None or source < into
     tokens = torch.from_numpy(PAIRS.clean)
     assert told["tokens"] == tokens.numel()
     for one in told["features"]:

@@ -75,6 +75,7 @@ def nodes_of_circuit(circuit: Circuit) -> dict[str, Any]:
         "ties": None,
         "carried": None,
         "features": None,
+        "trace": None,
         "true": names[::5],
     }
 

@@ -7,7 +7,7 @@ every earlier write to its own channel, and the embeddings; these ties have no w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,14 @@ def ties_of(channels: Sequence[DrawnChannel]) -> dict[tuple[str, str], float | N
             if before is None or (tie.weight is not None and abs(tie.weight) > abs(before)):
                 ties[ends] = tie.weight
     return ties
+
+
+def with_ties(circuit: Circuit, model: Transformer) -> Circuit:
+    """The circuit with the weights between its channels, for drawings; others as they are."""
+    if not can_be_drawn(circuit):
+        return circuit
+    assert isinstance(circuit.space, GatedSpace)
+    return replace(circuit, ties=ties_of(draw_circuit(model, circuit.space, circuit.kept)))
 
 
 def _tie(source: DrawnChannel, target: DrawnChannel, weight: float | None) -> None:

@@ -116,7 +116,9 @@ function strips(row, prompts) {
 
 function panel(circuit, name) {
   const row = [...circuit.querySelectorAll("[data-row]")].find((one) => one.dataset.row === name);
-  const feature = [...circuit.querySelectorAll(".features > .feature")].find((one) => one.dataset.feature === name);
+  const place = document.getElementById(circuit.dataset.featuresOf) ?? circuit;  // a trace has its circuit's
+  const feature = [...place.querySelectorAll(".features > .feature")]
+    .find((one) => one.dataset.feature === name.split("@")[0]);
   if (!row && !feature) return [];
   const parts = feature ? [feature.cloneNode(true)] : [element("h4", name)];
   if (!row) return parts;

@@ -23,7 +23,7 @@ from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.runs.prompts.words import token_text
 
-FEATURES = 24
+FEATURES = 16
 """Features that are told of: those of largest |score|."""
 
 PROMPTS, STRONGEST = 96, 24
@@ -33,16 +33,19 @@ SHOWN, CONTEXT = 3, 6
 """Of the strongest, those that are given in words, each but once, and tokens up to each."""
 
 
-def features_told(setup: Setup, data: TaskData, circuit: Circuit) -> dict[str, Any] | None:
+def features_told(
+    setup: Setup, data: TaskData, circuit: Circuit, also: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """By feature: how often it is active, and what holds where it is strongest.
 
+    `also`: others than the strongest that are told of.
     `share` and `base` are percentages by concept, of the strongest tokens and of all. None for
     circuits of other elements.
     """
     patchable = setup.patchable
     if circuit.space.granularity != "feature" or not isinstance(patchable, GatedModel):
         return None
-    chosen = _chosen(circuit)
+    chosen = list(dict.fromkeys([*_chosen(circuit), *map(circuit.space.index, also)]))
     source = _source(data)
     strengths, prompts = [], []
     concepts: list[NDArray[np.bool_]] = []

@@ -24,6 +24,7 @@ from harness.errors import HarnessError
 from harness.evaluation.setup import Setup
 from harness.runs.nodes.carried import carried
 from harness.runs.nodes.features import features_told
+from harness.runs.nodes.traced import traced
 from harness.runs.nodes.worth import Worth, worth_of
 from harness.runs.nodes.written import AnswerWrites, written_by
 from harness.runs.prompts.words import token_text
@@ -70,6 +71,12 @@ def nodes_of(
             written = written_by(setup, circuit, example, slice(start, end))
         except HarnessError as error:
             problems["writes"] = str(error)
+    followed: dict[str, Any] | None = None
+    try:
+        followed = traced(setup, circuit, example)
+    except HarnessError as error:
+        problems["trace"] = str(error)
+    also = [one["feature"] for one in (followed or {"nodes": ()})["nodes"] if one["feature"]]
     names = dict.fromkeys([*worth.without, *written.writes, *written.looks])
     return {
         "schema_version": SCHEMA_VERSION,
@@ -85,7 +92,8 @@ def nodes_of(
         "example": _in_words(example, data, start, end),
         "ties": _ties(setup, circuit),
         "carried": carried(setup, circuit, example, slice(start, end)),
-        "features": features_told(setup, data, circuit),
+        "features": features_told(setup, data, circuit, list(dict.fromkeys(also))),
+        "trace": followed,
         "true": _true(truth),
     }
 

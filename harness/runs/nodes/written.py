@@ -62,7 +62,7 @@ def written_by(setup: Setup, circuit: Circuit, example: Batch, window: slice) ->
     largest = max(setup.batches, key=len)
     few = largest.take(torch.arange(min(len(largest), PAIRS, _fitting(largest))))
     run = frozen_run(setup.model, few.clean, mlps="modules")
-    target = _target(run, few)
+    target = answers_target(run, few)
     parts = _components(run, target)
     space = circuit.space
     if isinstance(space, EdgeSpace):
@@ -93,7 +93,7 @@ def _fitting(batch: Batch) -> int:
     return max(1, MOST_TOKENS // batch.clean.shape[1])
 
 
-def _target(run: FrozenRun, batch: Batch) -> Target:
+def answers_target(run: FrozenRun, batch: Batch) -> Target:
     """Mean logit of right answers less that of wrong ones, of all without wrong ones.
 
     A mean over read positions and prompts.

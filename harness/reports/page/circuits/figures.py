@@ -13,6 +13,7 @@ from harness.circuits.drawing.parts import Drawing
 from harness.circuits.drawing.shapes import tie_legend
 from harness.errors import HarnessError
 from harness.reports.page.circuits.nodes import NodesShown, nodes_shown
+from harness.reports.page.circuits.traces import ShownTrace, shown_trace
 from harness.runs.store.circuits import nodes_stored, stored_circuit
 from harness.runs.store.record import StoredCell
 
@@ -37,6 +38,7 @@ class DrawnCircuit:
     drawing: Drawing | None = None
     problem: str = ""
     nodes: NodesShown | None = None
+    trace: ShownTrace | None = None
     older: str = ""
     truth: tuple[int, int, int] | None = None
 
@@ -71,6 +73,7 @@ def drawn_circuit(cell: StoredCell) -> DrawnCircuit:
             circuit,
             drawing(circuit, true),
             nodes=None if stored is None else nodes_shown(circuit, stored),
+            trace=shown_trace(stored),
             older=NO_NODES if stored is None else "",
             truth=None if true is None else _compared(circuit, true),
         )

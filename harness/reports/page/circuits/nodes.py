@@ -121,6 +121,7 @@ def _in_order(circuit: Circuit, names: Iterable[str]) -> list[str]:
 _PROBLEMS = {
     "worth": "Not told what nodes are worth:",
     "writes": "Not told what nodes write to the answers:",
+    "trace": "Not traced:",
 }
 
 
