@@ -4,7 +4,7 @@
                      result.json          numbers, schema-checked, byte-reproducible
                      timing.json          seconds, memory: not reproducible, so kept apart
                      provenance.json      versions, commit, device, command
-                     circuit.safetensors, examples.safetensors, prompts.json
+                     circuit.safetensors, examples.safetensors, prompts.json, nodes.json
     <run>/failures/<id>.json              why a cell failed; gone once the cell succeeds
     <run>/plan.json                       the cells asked for (`harness.runs.store.record`)
     <run>/.work/<id>/                     a cell being written; its lock is held while it is
