@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("status")
@@ -26,10 +27,10 @@ def command(run: str | None, results: Path, as_json: bool) -> None:
     folders = run_folders((run,) if run else (), results)
     data = [_data(folder) for folder in folders]
     if as_json:
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
         return
     for one in data:
-        click.echo(_text(one))
+        say(_text(one))
     note_skipped(one for folder in folders for one in skipped_of(folder))
 
 

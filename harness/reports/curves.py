@@ -12,12 +12,11 @@ from harness.circuits.drawing.palette import QUIET, RULE
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES, MEASURES
 from harness.reports.comparable import comparable_groups
-from harness.reports.figures.paper import save, sheet
+from harness.reports.figures.paper import LONGEST, lettering, save, sheet
 from harness.reports.figures.styles import GREY, Style, method_styles
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.reports.results import sizes_of, unit_of
 from harness.runs.store.record import StoredCell
-from harness.spec.printable import printable
 
 PANEL = (4.9, 3.5)  # inches
 ACROSS = 3
@@ -80,7 +79,7 @@ def _panels(cells: Sequence[StoredCell]) -> list[tuple[str, Methods]]:
         methods: Methods = {}
         for cell in group:
             methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
-        panels.append((printable(title), methods))
+        panels.append((lettering(title, 2 * LONGEST), methods))
     return panels
 
 
@@ -110,7 +109,7 @@ def _panel(
             linestyle=style.line,
         )
         axes.fill_between(sizes, low, high, color=style.colour, alpha=0.16, linewidth=0)
-        ends.append((printable(method), style.colour, np.asarray(mean)))
+        ends.append((lettering(method), style.colour, np.asarray(mean)))
         bands.append((np.asarray(sizes), np.asarray(mean)))
     axes.set_xscale("log")
     if measure == "faithfulness":

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from harness.reports.text import grid
 from harness.runs.store.record import StoredCell
+from harness.spec.printable import printable
 
 
-def provenance_line(cells: Sequence[StoredCell]) -> str:
+def provenance_line(cells: Sequence[StoredCell], escape: Callable[[str], str] = printable) -> str:
     """Days, commits, versions and machines of all finished ones of these cells, as a paragraph.
 
-    The command that repeats their runs comes first.
+    The command that repeats their runs comes first. `escape`: for where the paragraph stands.
     """
     stored = _provenances(cells)
     runs = dict.fromkeys(cell.store.folder for cell in cells)
-    commands = "; ".join(f"harness run {folder.name}" for folder in runs)
+    commands = "; ".join(f"harness run {_argument(folder.name)}" for folder in runs)
     days = sorted({str(one["created"])[:10] for one in stored})
     parts = [
         f"Made by `{commands}`",
         f"{len(stored)} cells",
         " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
-        _listed("commit", (_commit(one["git"]) for one in stored)),
-        _versions(stored),
-        _listed("on", (_machine(one) for one in stored)),
+        *map(escape, _origins(stored)),
     ]
     return "\n" + ", ".join(part for part in parts if part) + ".\n"
+
+
+def _argument(name: str) -> str:
+    """A name as a shell takes it, between backticks."""
+    return quote(printable(name).replace("`", r"\x60"))
+
+
+def _origins(stored: Sequence[Mapping[str, Any]]) -> list[str]:
+    commits = _listed("commit", (_commit(one["git"]) for one in stored))
+    machines_here = _listed("on", (_machine(one) for one in stored))
+    return [commits, _versions(stored), machines_here]
 
 
 def machines(cells: Sequence[StoredCell]) -> str:
