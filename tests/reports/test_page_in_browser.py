@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
-from playwright.sync_api import Error, sync_playwright
 from support.evil import EVIL, UNSAFE, write_results
 from support.fake_cells import output
 from support.stored_cells import cell_of
@@ -33,21 +31,6 @@ from harness.runs.store import CellStore
 from harness.runs.store.record import load_cells, record
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium: the system's, else the one that Playwright installed."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    with sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=program)
-        except Error as error:
-            pytest.skip(f"needs a Chromium, which `make browser` installs: {error.message[:200]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
