@@ -11,6 +11,9 @@ import click
 from harness.cli import options
 from harness.cli.say import say
 
+LONGEST = 300
+"""Characters of a field of the table."""
+
 
 @click.command("status")
 @click.argument("run", required=False)
@@ -75,9 +78,15 @@ def _text(data: dict[str, Any]) -> str:
         name for name in every if any(cell[name] not in ("", None) for cell in data["cells"])
     ]
     lines = [
-        [cell["cell"][:12], *("" if cell[name] is None else str(cell[name]) for name in columns)]
-        for cell in data["cells"]
+        [cell["cell"][:12], *(_field(cell[name]) for name in columns)] for cell in data["cells"]
     ]
     counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items() if count)
     head = printable(f"{data['run']}: {counts or 'no cells'}")
     return f"{head}\n\n{grid(['cell', *columns], lines, 'github', tight=True)}\n"
+
+
+def _field(value: object) -> str:
+    """A field of the table; why a cell failed may be a page long, and --json has all of it."""
+    from harness.reports.text import elided
+
+    return "" if value is None else elided(str(value), LONGEST)

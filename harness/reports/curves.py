@@ -113,7 +113,7 @@ def _panel(
         bands.append((np.asarray(sizes), np.asarray(mean)))
     axes.set_xscale("log")
     if measure == "faithfulness":
-        lowest = min(float(np.nanmin(mean)) for _, mean in bands)
+        lowest = min((float(mean.min()) for mean in _defined(bands)), default=0.0)
         axes.set_ylim(max(BELOW, min(-0.05, lowest - 0.05)), _top(bands))
     axes.set_xlim(*_range(bands, axes.get_ylim(), grounds[:1], measure in LOGARITHMIC))
     direct_labels(axes, ends)
@@ -125,8 +125,13 @@ def _panel(
     axes.grid(color=RULE, linewidth=0.5)
 
 
+def _defined(bands: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Of each line that has any, the means that are defined."""
+    return [mean[np.isfinite(mean)] for _, mean in bands if np.isfinite(mean).any()]
+
+
 def _top(bands: Sequence[tuple[Any, Any]]) -> float:
-    highest = max(float(np.nanmax(mean)) for _, mean in bands)
+    highest = max((float(mean.max()) for mean in _defined(bands)), default=1.0)
     return min(ABOVE, max(1.05, highest + 0.05))
 
 
@@ -171,7 +176,7 @@ def _range(
 
 def direct_labels(axes: Any, ends: Sequence[tuple[str, str, Any]]) -> None:
     """Names of lines at their right, from top to bottom as their means; they do not overlap."""
-    ordered = sorted(ends, key=lambda one: (-float(np.nanmean(one[2])), one[0]))
+    ordered = sorted(ends, key=lambda one: (-_height(one[2]), one[0]))
     room = min(0.075, 1 / max(len(ordered), 1))
     for place, (name, colour, _) in enumerate(ordered):
         axes.text(
@@ -184,6 +189,12 @@ def direct_labels(axes: Any, ends: Sequence[tuple[str, str, Any]]) -> None:
             va="center",
             parse_math=False,
         )
+
+
+def _height(mean: Any) -> float:
+    """The mean of what is defined of a line; below all others if nothing is."""
+    defined = mean[np.isfinite(mean)]
+    return float(defined.mean()) if len(defined) else -np.inf
 
 
 def levels(methods: Methods, measure: str) -> list[float]:
