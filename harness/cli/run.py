@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
@@ -74,11 +75,11 @@ def command(
     ]
     board, faults = _leaderboard(chosen, results, size)
     if as_json:
-        click.echo(json.dumps(_data(chosen, summaries, results, board), indent=1))
+        say(json.dumps(_data(chosen, summaries, results, board), indent=1))
     else:
         from harness.reports.table import render
 
-        click.echo(render(board, "github", layout), nl=False)
+        say(render(board, "github", layout), nl=False)
     return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 
