@@ -29,8 +29,9 @@ def command(run: str, results: Path, loss: float, to: str | None, as_json: bool)
     Models that differ in the seed of their training alone, and in its target, are one arm, called
     by what their names begin with. For each arm: excess over the entropy of its data, and loss of
     the whole model on every task; for each method the sizes by task, and how many times larger
-    those of other arms are, with intervals. Smoke cells are left out; exit 3 if there are damaged
-    ones.
+    those of other arms are, with intervals. Circuits whose search missed their own target do not
+    count; where only two of three cells have one that does, the table says (2/3). Smoke cells are
+    left out; exit 3 if there are damaged ones.
     """
     from harness.cli.choose import note_faults, read_runs
     from harness.reports.frontier.smallest import frontier

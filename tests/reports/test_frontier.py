@@ -29,7 +29,7 @@ def point(channels: int, weights: int, loss: float) -> dict[str, Any]:
     return {
         "counts": {"channels": channels, "weights": weights},
         "task_loss": {"value": loss},
-        "target": {"searched_on": "discovery"},
+        "target": {"reached": True, "searched_on": "discovery"},
     }
 
 
@@ -83,6 +83,24 @@ def test_the_smallest_circuit_that_reaches_the_loss_counts() -> None:
     sizes = [one.size for one in of(grid()).circuits]
     assert sizes == [80, 40, 8, 20, 300, None, 10, 10]
     assert [one.size for one in of(grid(), 0.2).circuits][3] == 5
+
+
+def test_a_circuit_whose_search_missed_its_target_does_not_count() -> None:
+    """By luck it has a low loss on the test pairs; the larger one was found."""
+    lucky = point(2, 4, 0.1)
+    lucky["target"]["reached"] = False
+    cells = grid()
+    assert cells[2].result is not None
+    cells[2].result["curve"].append(lucky)
+    assert of(cells).circuits[2].size == 8
+    cells[2].result["curve"] = [lucky]
+    assert of(cells).circuits[2].size is None
+    assert "40 (1/2)" not in text_of(of(cells))
+    assert "20 (1/2)" in text_of(of(cells))  # quotes, sparse: one of two seeds
+    without_targets = [{**point(2, 4, 0.1), "target": None}]
+    assert cells[2].result is not None
+    cells[2].result["curve"] = without_targets
+    assert of(cells).circuits[2].size == 4
 
 
 def test_a_figure_has_geometric_means_where_all_cells_reach_the_loss(tmp_path: Path) -> None:
@@ -156,7 +174,7 @@ def test_what_cannot_be_counted_together_is_refused() -> None:
 
 
 def test_losses_on_the_pairs_of_the_search_are_told_apart() -> None:
-    searched = {**point(9, 80, 0.1), "target": {}}
+    searched = {**point(9, 80, 0.1), "target": {"reached": True}}
     text = text_of(of([cell("quotes", "dense-0", [], curve=[searched])]))
     assert "their losses are not fresh" in text
     assert "not fresh" not in text_of(of(grid()))

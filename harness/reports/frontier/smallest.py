@@ -2,8 +2,9 @@
 
 An arm is a group of models that differ in nothing but the seed of their training, and the target
 at which it stops: that is how the models of two arms are matched, seed by seed. Of each cell it
-counts the smallest measured circuit whose mean loss on the test pairs is low enough; sizes are in
-the finest unit of the space (weights, edges). Ratios are geometric means over pairs of cells with
+counts the smallest measured circuit whose mean loss on the test pairs is low enough; one whose
+search missed its own target does not count, whatever it measures there. Sizes are in the finest
+unit of the space (weights, edges). Ratios are geometric means over pairs of cells with
 the same task, training seed and seed, with Student's t on the logarithms.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.metrics.statistics import Ratio, geometric_mean
-from harness.reports.results import Result
+from harness.reports.results import Result, all_reached
 from harness.runs.store.models import ModelStore
 from harness.runs.store.record import StoredCell
 from harness.spec.identity import digest
@@ -195,7 +196,7 @@ def _smallest(cell: StoredCell, arm: str, at: float) -> SmallestCircuit:
             f"task {entry.task} does not measure {MEASURE}; name it in `evaluation.measures`, or "
             "search for targets of it, and run again"
         )
-    reaching = [point for point in points if point[MEASURE]["value"] <= at]
+    reaching = [p for p in points if all_reached([p]) and p[MEASURE]["value"] <= at]
     best = min(reaching, key=_sizes, default=None)
     return SmallestCircuit(
         (entry.task, entry.variant, _seed(cell), entry.seed),
