@@ -141,6 +141,28 @@ def test_methods_are_compared_in_the_same_model() -> None:
     assert (ratio.value, ratio.low, ratio.n) == (pytest.approx(4), None, 1)
 
 
+def test_joined_methods_are_one_search() -> None:
+    """Of each task and model their smallest circuit; where one misses the loss, the other's."""
+    low = [cell(**{**one, "method": "low price"}) for one in LOW]
+    cells = [*grid(), *low, cell("quotes", "sparse-0", [(1, 1, 0.1)], method="attribution")]
+    joined = frontier(cells, ModelStore(Path("absent")), 0.15, ["masks", "low price"])
+    assert joined.methods == ("masks + low price", "attribution")
+    sizes = {(*one.pair, one.arm): one.size for one in joined.circuits if "+" in one.method}
+    alone = {(*one.pair, one.arm): one.size for one in of(grid()).circuits}
+    lower = {("quotes", "", 0, 0, "sparse"): 6, ("brackets", "", 1, 0, "dense"): 900}
+    assert sizes == {**alone, **lower}
+    with pytest.raises(HarnessError, match="no method 'gone' to join; there are masks"):
+        frontier(cells, ModelStore(Path("absent")), 0.15, ["masks", "gone"])
+
+
+LOW: list[dict[str, Any]] = [
+    {"task": "quotes", "model": "sparse-0", "points": [(3, 6, 0.1)]},
+    {"task": "quotes", "model": "dense-0", "points": [(9, 99, 0.1)], "width": 4},
+    {"task": "brackets", "model": "dense-1", "points": [(9, 900, 0.1)], "width": 4, "seed": 1},
+    {"task": "brackets", "model": "sparse-1", "points": [(3, 1, 0.2)], "seed": 1},
+]
+
+
 def test_the_tables() -> None:
     text = text_of(of(grid()))
     assert "| quotes          |                      57 |     13 |" in text
