@@ -39,7 +39,7 @@ def open_corpus(corpus: Corpus, folder: Path, models: Path | None = None) -> Cor
     texts: dict[str, Texts] = {}
     for kind in shares:
         if kind == "python_idioms":
-            texts[kind] = IdiomTexts(tokenizer, corpus.context)
+            texts[kind] = IdiomTexts(tokenizer, corpus.context, corpus.emphasis)
         else:
             cache = None if models is None else models / CACHE / f"{_key(corpus, folder)}.npy"
             texts[kind] = SourceTexts(_source(corpus, folder), tokenizer, corpus.context, cache)
