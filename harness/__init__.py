@@ -19,17 +19,9 @@ if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from harness.api import (
-        Measured,
-        OpenTask,
-        discover,
-        evaluate,
-        load_model,
-        load_task,
-        prompt_pairs,
-        results,
-        run,
-    )
+    from harness.api.circuits import Measured, discover, evaluate
+    from harness.api.runs import results, run
+    from harness.api.tasks import OpenTask, load_model, load_task, prompt_pairs
     from harness.circuits.circuit import Circuit
     from harness.circuits.patchable import PatchableModel, mask_gradient
     from harness.circuits.space import NamedElements, Space
@@ -57,9 +49,9 @@ if TYPE_CHECKING:
     from harness.spec.granularity import GranularityInfo
 
 _HOMES = {
-    "harness.api": (
-        "Measured OpenTask discover evaluate load_model load_task prompt_pairs results run"
-    ),
+    "harness.api.circuits": "Measured discover evaluate",
+    "harness.api.runs": "results run",
+    "harness.api.tasks": "OpenTask load_model load_task prompt_pairs",
     "harness.circuits.circuit": "Circuit",
     "harness.circuits.patchable": "PatchableModel mask_gradient",
     "harness.circuits.space": "NamedElements Space",

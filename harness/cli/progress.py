@@ -17,7 +17,7 @@ from harness.runs.plan import Plan
 from harness.spec.printable import printable
 
 if TYPE_CHECKING:
-    from harness.runs.compute.worker import Event
+    from harness.runs.executors.worker import Event
 
 
 class Progress:

@@ -13,7 +13,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
-    from harness.runs.compute.execute import RunSummary
+    from harness.runs.executors.session import RunSummary
     from harness.runs.plan import Cell, Plan
     from harness.runs.services.forecasts.busy import Watch
 
@@ -69,7 +69,8 @@ def command(
 
 def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool, watch: Watch) -> RunSummary:
     from harness.cli.progress import Progress
-    from harness.runs.compute import execute
+    from harness.runs.executors import session
+    from harness.runs.executors.local import LocalExecutor
     from harness.runs.store import CellStore
     from harness.runs.store.record import model_store, record
 
@@ -80,13 +81,13 @@ def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool, watch: Watch) ->
     with Progress(plan, log=store.folder / RUN_LOG, expected=expected) as progress:
         for line in ahead:
             progress.say(line)
-        settings = execute.Settings(
+        settings = session.Settings(
             models=model_store(results),
-            compute=execute.COMPUTE,
+            compute=session.COMPUTE,
             fail_fast=fail_fast,
             notify=progress,
         )
-        executor: execute.Executor = execute.LocalExecutor(jobs)
+        executor: session.Executor = LocalExecutor(jobs)
         try:
             summary = executor.run(plan, store, settings)
         except KeyboardInterrupt:

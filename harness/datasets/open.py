@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets.kinds import kind_of
-from harness.datasets.locate import locate
+from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import needs_model, without_model
 from harness.datasets.tokenizers.model import TOKENIZER_FILE
@@ -54,7 +54,7 @@ def content_digests(loaded: Loaded[Task]) -> dict[str, str]:
 def _place(path: str, loaded: Loaded[Task]) -> Path:
     """Where a file is: a tokenizer may be brought by the user, other files are beside the task."""
     brought = path == loaded.spec.tokenizer.path
-    return locate(path, loaded.folder) if brought else loaded.folder / path
+    return locate(path, loaded.folder) if brought else beside(path, loaded.folder)
 
 
 def _shown(path: str, task: Task) -> str:

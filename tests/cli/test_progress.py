@@ -9,7 +9,7 @@ from support.fake_cells import a_cell, a_method
 
 from harness.cli.progress import Progress
 from harness.progress import Moment
-from harness.runs.compute.worker import Event
+from harness.runs.executors.worker import Event
 from harness.runs.plan import Plan
 
 

@@ -12,7 +12,7 @@ from harness.datasets.corpus.data import CorpusData, share_problem
 from harness.datasets.corpus.idioms.document import VERSION
 from harness.datasets.corpus.source import PythonSource
 from harness.datasets.corpus.windows import IdiomTexts, SourceTexts, Texts
-from harness.datasets.locate import locate
+from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import FileTokenizer
 from harness.datasets.tokenizers.bos import CONFIG_FILE
@@ -117,4 +117,4 @@ def _key(corpus: Corpus, folder: Path) -> str:
 
 def _source(corpus: Corpus, folder: Path) -> PythonSource:
     named = corpus.folders
-    return PythonSource.below(None if named is None else [folder / one for one in named])
+    return PythonSource.below(None if named is None else [beside(one, folder) for one in named])
