@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from support.elsewhere import devices_apart, moved
 from support.studies import names_of, studied
 
-from harness.analyses import attention, parity, positions
 from harness.analyses.concentration import MASS, concentration
-from harness.analyses.evenness import GROUPS, ParityCounter, parity_groups
+from harness.analyses.distance import attention, parity, positions
+from harness.analyses.distance.evenness import GROUPS, ParityCounter, parity_groups
+from harness.analyses.distance.signs import OppositeConcepts, count_signs
 from harness.analyses.flow import LOGITS, masses
 from harness.analyses.groups import PartGroups
 from harness.analyses.probes import explained
 from harness.analyses.registry import ANALYSES, analysis_of
 from harness.analyses.report import Analysis, AnalysisTable
-from harness.analyses.signs import OppositeConcepts, count_signs
 from harness.analyses.splits import families_of
 from harness.analyses.studied import SOURCES
 from harness.analyses.sufficiency import sufficiency
