@@ -44,6 +44,7 @@ ANALYSES: Mapping[str, AnalysisInfo] = {
     ),
     "sufficiency": AnalysisInfo("whether lower features suffice for higher ones", "sufficiency"),
     "concentration": AnalysisInfo("by how few parts targets are driven", "concentration"),
+    "rules": AnalysisInfo("whether what makes an output is about what it depends on", "rules"),
     "probes": AnalysisInfo("how much of probes' directions features explain", "probes"),
     "splits": AnalysisInfo("which features split in larger dictionaries", "splits", several=True),
 }
