@@ -47,6 +47,9 @@ ANALYSES: Mapping[str, AnalysisInfo] = {
     "rules": AnalysisInfo("whether what makes an output is about what it depends on", "rules"),
     "probes": AnalysisInfo("how much of probes' directions features explain", "probes"),
     "splits": AnalysisInfo("which features split in larger dictionaries", "splits", several=True),
+    "stability": AnalysisInfo(
+        "whether other dictionaries give the same features and circuits", "stability", several=True
+    ),
 }
 
 
