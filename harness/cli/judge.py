@@ -274,7 +274,8 @@ def _random(one: dict[str, Any], sets: int) -> str:
     mean, largest = one["random_mean"], one["random_largest"]
     if mean is None:
         return "no random sets"
-    return f"{sets} random sets of this size {mean:.3f}, at most {largest:.3f}"
+    half = 0.0 if one["random_high"] is None else one["random_high"] - mean
+    return f"{sets} random sets of this size {mean:.3f} ± {half:.3f}, at most {largest:.3f}"
 
 
 _VERDICTS = {
