@@ -85,7 +85,7 @@ def correlations(one: Tensor, other: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- what is measured
 @dataclass(frozen=True)
-class Measured:
+class Activity:
     """Of one dictionary set on held-out games, by site.
 
     `strengths` [N, F] at all tokens. `influence` [G, F]: mean magnitude of features' total
@@ -114,7 +114,7 @@ class Measured:
 
 
 @torch.no_grad()
-def measured(studied: Studied, dictionaries: DictionarySet) -> Measured:
+def measured(studied: Studied, dictionaries: DictionarySet) -> Activity:
     """Strengths and influences of all features on the held-out games."""
     strengths: dict[str, list[Tensor]] = {site: [] for site in dictionaries}
     influence: dict[str, list[Tensor]] = {site: [] for site in dictionaries}
@@ -131,7 +131,7 @@ def measured(studied: Studied, dictionaries: DictionarySet) -> Measured:
                     for site, values in _influences(run, dictionaries):
                         influence[site].append(values)
                     shown.advance(len(some))
-    return Measured(
+    return Activity(
         {site: torch.cat(some) for site, some in strengths.items()},
         {site: torch.cat(some) for site, some in influence.items()},
     )
@@ -258,7 +258,7 @@ def _agreed(
 
 
 def _compared(
-    first: Measured, second: Measured, pairs: Mapping[str, Pairs], n: int
+    first: Activity, second: Activity, pairs: Mapping[str, Pairs], n: int
 ) -> tuple[float, float, float]:
     """Jaccard index of two circuits, by chance, and the share of the first's influence in both."""
     sites = list(pairs)
