@@ -312,3 +312,10 @@ def test_an_interrupted_pool_ends_its_workers(tmp_path: Path) -> None:
     assert list((results / "run" / ".work").glob("*")) == []
     for path in results.glob("run/cells/*/result.json"):
         json.loads(path.read_text())
+
+
+def test_workers_are_numbered_and_a_new_one_takes_the_number_of_the_dead(bench: Bench) -> None:
+    methods = [a_method("fatal", die=9), a_method("b", note_worker=True)]
+    summary = bench.run(a_plan(TASKS, methods), jobs=2)
+    assert (len(summary.failed), len(summary.computed)) == (2, 2)
+    assert set(bench.lines("worker")) <= {"0", "1"}

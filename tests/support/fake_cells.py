@@ -4,7 +4,7 @@ Importable by worker processes too, because conftest puts this folder on sys.pat
 `params` say how its cells behave: `sleep` (seconds), `fail` (a message), `die` (a signal),
 `die_once` (a file that is made before dying for the first time), `good` (0..1: how faithful its
 circuits are), `wait_for` (a file that must appear first), `until` (a file until
-which a stage goes on).
+which a stage goes on), `note_worker` (the worker's number goes into the log).
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ def compute(cell: Cell, models: ModelStore, log: Any) -> CellOutput:
         with stage("search", 10, "edge") as search:
             search.advance(4)
             search.saved()
+    if "note_worker" in params:
+        _note(f"worker {os.environ.get('HARNESS_WORKER')}")
     if "fail" in params:
         raise RuntimeError(params["fail"])
     if "die_once" in params and not Path(params["die_once"]).exists():

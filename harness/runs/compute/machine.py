@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from harness.errors import HarnessError
 from harness.models.precision import HALF
+from harness.runs.compute.gpu import use_own_gpu
 from harness.spec.types import Runtime
 
 
@@ -18,6 +19,8 @@ def use_runtime(runtime: Runtime) -> None:
     torch.set_num_threads(runtime.threads)
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise HarnessError("runtime.device is cuda, but torch sees no CUDA device here")
+    if runtime.device == "cuda":
+        use_own_gpu()
     dtype = getattr(torch, runtime.dtype)
     if dtype in HALF:
         try:

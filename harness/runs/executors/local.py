@@ -37,6 +37,7 @@ class LocalExecutor:
 
 @dataclass
 class _Member:
+    share: int
     process: SpawnProcess
     pipe: Connection
     cell_id: str | None = None  # being computed
@@ -71,7 +72,7 @@ class _Pool:
         process = context.Process(target=worker_process, args=(job, theirs), daemon=True)
         process.start()
         theirs.close()
-        self.members.append(_Member(process, mine))
+        self.members.append(_Member(share, process, mine))
 
     def _step(self) -> None:
         waitable: list[Connection | int] = []
@@ -123,7 +124,7 @@ class _Pool:
         else:
             self._record_death(member.cell_id, f"its worker process died: {died}")
         if self.session.open_cells() and not self.session.stopped():
-            self._start(len(self.members))
+            self._start(member.share)  # with its number, and so its GPU
 
     def _record_death(self, cell_id: str, reason: str) -> None:
         store = self.session.store

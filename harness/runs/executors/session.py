@@ -119,6 +119,7 @@ class Session:
             models=self.settings.models.root,
             compute=self.settings.compute,
             marks=self.marks,
+            number=share,
         )
 
     def summary(self) -> RunSummary:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.progress import Moment, Stage, shown_by
+from harness.runs.compute.gpu import be_worker
 from harness.runs.compute.plug_in_frames import described
 from harness.runs.plan import Cell
 from harness.runs.store import CellOutput, CellStore, ModelStore, provenance
@@ -54,6 +55,7 @@ class Job:
     models: Path
     compute: str  # "module:function", so that only a process that computes imports torch
     marks: Mapping[str, tuple[int, int] | None]  # `failure_mark` of every cell when the run began
+    number: int = 0  # of the worker, from 0
     poll_seconds: float = 0.25
 
 
@@ -180,6 +182,7 @@ def worker_process(job: Job, pipe: Connection) -> None:
     # An interrupt is the parent's to handle: it ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    be_worker(job.number)
     work(job, pipe.send, pipe.poll)
     pipe.send(Event("end"))
 
