@@ -51,7 +51,7 @@ leaderboard: demo
 	$(BIN)/harness table quickstart --wide --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
 	$(BIN)/harness plot curves quickstart -o results/leaderboard.svg
-	$(BIN)/python tools/picture.py
+	$(BIN)/python -m harness.cli.picture
 	$(MAKE) readme-table
 
 # What the README shows of results/leaderboard.md: one task, and these columns of its table.
@@ -67,11 +67,11 @@ readme-table:
 
 # harness/docs/notebooks/first_circuit.ipynb: the cells of the script beside it, and what they show.
 notebook: $(READY)
-	$(BIN)/python tools/notebook.py
+	$(BIN)/python -m harness.cli.notebook
 
 # The README's picture alone, from results of the quickstart suite: results/picture.svg.
 picture: demo
-	$(BIN)/python tools/picture.py
+	$(BIN)/python -m harness.cli.picture
 
 # The published tables of the other suites: they are run, and what they have is reused. TABLE:
 # the size whose numbers stand in the table. DATA: known_circuits has too many rows for --full.

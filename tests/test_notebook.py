@@ -18,7 +18,7 @@ MOST_BYTES = 300_000
 
 
 def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, ROOT / "tools" / "notebook.py", *arguments]
+    words = [sys.executable, "-m", "harness.cli.notebook", *arguments]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 

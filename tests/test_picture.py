@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 from support.stored_cells import cell_of, save
 
+from harness.cli import picture as tool
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_BYTES = 150_000
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("picture", ROOT / "tools" / "picture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def shown() -> tuple[str, ElementTree.Element]:
@@ -55,14 +45,14 @@ def test_its_table_is_that_of_the_readme() -> None:
             assert value.replace("±0.", "±.") in texts[at : at + 6], "run `make picture`"
 
 
-def test_every_colour_of_the_light_picture_has_a_dark_one(tool: ModuleType) -> None:
+def test_every_colour_of_the_light_picture_has_a_dark_one() -> None:
     text, _ = shown()
     drawn = set(re.findall(r'(?:fill|stroke)="(#[0-9a-f]{6})"', text.partition("</style>")[2]))
     assert drawn <= set(tool.DARK)
 
 
 def test_a_run_without_the_task_is_refused(
-    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path / "quickstart", [cell_of("best")])
     path = tmp_path / "p.svg"

@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-SOURCE = Path(__file__).resolve().parents[1] / "harness/docs/notebooks/first_circuit.py"
+SOURCE = Path(__file__).resolve().parents[1] / "docs/notebooks/first_circuit.py"
 SECONDS = 300
 """For one cell."""
 
