@@ -13,6 +13,7 @@ from harness.api.measures import Measured, Measures
 from harness.api.tasks import RESULTS, OpenTask, cell_of, silent
 from harness.circuits.baseline import Baseline
 from harness.circuits.circuit import Circuit
+from harness.circuits.gates.whiteboard import with_ties
 from harness.circuits.patchable import baseline_of, self_check
 from harness.circuits.select import number_of_elements
 from harness.datasets.pairs import PromptPairs
@@ -68,7 +69,8 @@ def discover(
     source = {"task": task.name, "method": spec.name, "seed": str(seed)}
     scores = ranking_for(discovery, n)
     baseline = baseline_of(setup.counterfactuals)
-    return Circuit(setup.space, kept, scores, model.config.d_model, source, baseline)
+    circuit = Circuit(setup.space, kept, scores, model.config.d_model, source, baseline)
+    return with_ties(circuit, model)
 
 
 def evaluate(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.reports.compare import Comparison
@@ -36,9 +37,9 @@ def command(a: str, b: str, results: Path, size: float, as_json: bool) -> int:
     sides = find_side(results, a), find_side(results, b)
     comparison = compare(*sides, size)
     if as_json:
-        click.echo(json.dumps(_data(comparison), indent=1))
+        say(json.dumps(_data(comparison), indent=1))
     else:
-        click.echo(comparison_text(comparison, options.window()))
+        say(comparison_text(comparison, options.window()))
     return note_faults(faults_of([cell for side in sides for cell in side.damaged]))
 
 

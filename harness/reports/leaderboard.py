@@ -39,6 +39,8 @@ from harness.reports.results import (
     all_reached,
     asking_for_nothing,
     by_score,
+    finest_of,
+    goal_of,
     has_targets,
     holds,
     label_of,
@@ -96,6 +98,7 @@ class Line:
     notes: tuple[str, ...] = ()
     searched: bool = False  # a control search: a method where it should fail
     goal: float | None = None  # what circuits were searched for, as measured; mean over seeds
+    by_seed: Mapping[int, int | None] = field(default_factory=dict)  # see `finest_of`
 
     @property
     def complete(self) -> bool:
@@ -294,20 +297,14 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         },
         recovery=recovery_of(results),
         settled=settled_of(results),
-        goal=_mean([_goal(point) for point in points]),
+        goal=_mean(list(map(goal_of, points))),
+        by_seed={c.entry.seed: finest_of(p) for c, p in zip(cells, points, strict=True)},
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
         cost_fb_wall=_mean([_timing(cell, "cost_fb_wall") for cell in cells]),
         busy=any(map(_busy, cells)),
         peak_mib=_mean([_timing(cell, "peak_mib") for cell in cells]),
     )
-
-
-def _goal(point: Mapping[str, Any]) -> float | None:
-    """The measure of the point's target, where it has one."""
-    target = point["target"]
-    value: float | None = None if target is None else point[target["measure"]]["value"]
-    return value
 
 
 def _timing(cell: StoredCell, name: str) -> float | None:

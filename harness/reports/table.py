@@ -152,6 +152,9 @@ def signs(board: Leaderboard, layout: Layout) -> str:
         "bits": "bits are those of a message that names the circuit of that size",
         "reached": "reached counts the seeds whose circuit meets the target, also on the test "
         "pairs if it was cut on others",
+        "times_own": "× own size says how many times the size of the task's own circuits (weights, "
+        "else elements) those of a control search have, over the seeds in which both reach the "
+        "target",
         "cost": "cost is in plain forward+backward passes of the same model, by processor time",
         "wall": "wall is the same by wall time",
         "busy": f"{BUSY_MARK} marks costs for which wall time says something else by a factor of "

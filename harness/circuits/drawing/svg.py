@@ -48,6 +48,7 @@ def _shape(shape: Shape) -> str:
             )
         case Curve():
             dashes = ' stroke-dasharray="7 3"' if shape.dashed else ""
+            dashes = ' stroke-dasharray="2 3"' if shape.dotted else dashes
             (x, y), *others = shape.points
             bend = " ".join(f"{a:g} {b:g}" for a, b in others)
             return (
