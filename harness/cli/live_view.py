@@ -71,6 +71,10 @@ class LiveView:
         self.left = left
         self._draw()
 
+    def runs(self, cell_id: str) -> bool:
+        """Whether this run is computing the cell."""
+        return cell_id in self.running
+
     def write(self, text: str) -> None:
         """Lines above the view, as they are; the terminal wraps long ones."""
         from rich.text import Text

@@ -16,8 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from traitlets.config import Config
 
 SOURCE = Path(__file__).resolve().parents[1] / "docs/notebooks/first_circuit.py"
 SECONDS = 300
@@ -53,9 +56,6 @@ def execute(notebook: NotebookNode) -> None:
 
     Raises `CellExecutionError` if a cell fails.
     """
-    from nbclient import NotebookClient
-    from traitlets.config import Config
-
     with tempfile.TemporaryDirectory() as folder:
         # Sockets in that folder, rather than ports that others could connect to.
         sockets = {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
@@ -84,7 +84,7 @@ def differing(script: str, made: NotebookNode) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 1 if `--check` sees a notebook that is not of its source."""
+    """Exit code 1 if a cell fails, or `--check` sees a notebook that is not of its source."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=SOURCE)
     parser.add_argument("-o", "--output", type=Path, help="default: beside the source")
@@ -98,7 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path}: {', '.join(different)} differ: run `make notebook`", file=sys.stderr)
         return int(bool(different))
     notebook = notebook_of(script)
-    execute(notebook)
+    try:
+        execute(notebook)
+    except CellExecutionError as error:
+        print(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), file=sys.stderr)
+        return 1
     nbformat.validate(notebook)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     print(f"wrote {path}", file=sys.stderr)

@@ -77,7 +77,7 @@ class Progress:
         if event.kind in ("done", "failed"):
             self._advance(event)
         if text := _text(event):
-            self._line(event, text, aside=self.view is not None and event.kind == "start")
+            self._line(event, text, aside=self._is_seen(event))
 
     def say(self, text: str) -> None:
         """Print a line about the whole run."""
@@ -98,6 +98,12 @@ class Progress:
             for cell_id, stages in self.stages.items()
             if cell_id in self.cells
         ]
+
+    def _is_seen(self, event: Event) -> bool:
+        """Whether the view shows it: a cell that has begun, or that a sister process computes."""
+        if self.view is None:
+            return False
+        return event.kind == "start" or (event.kind == "busy" and self.view.runs(event.cell_id))
 
     def _stage(self, event: Event) -> None:
         self.stages[event.cell_id] = event.stages
@@ -143,8 +149,10 @@ class Progress:
 
 
 def _can_be_drawn_on(stream: TextIO) -> bool:
-    """Whether it is a terminal whose cursor can be moved."""
-    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    """Whether it is a terminal whose cursor can be moved, and that has the letters of bars."""
+    named = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "")
+    movable = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return stream.isatty() and movable and named == "utf8"
 
 
 def _text(event: Event) -> str:

@@ -66,7 +66,15 @@ def test_a_view_on_a_terminal() -> None:
     rows = screen(told(Terminal()))
     assert rows[-1].startswith(f"trial {'━' * 20} 2/2 cells: 1 done, 1 failed, 0 left; 0 s so far")
     assert rows[-2].endswith("FAILED: why")
-    assert len(rows) == 4  # busy, log, failed
+    assert len(rows) == 3  # the log and the failure; who computes the cell is seen
+
+
+def test_a_cell_that_another_run_computes_is_told(tmp_path: Path) -> None:
+    one = a_cell()
+    with Progress(Plan("trial", (one,)), stream := Terminal(), tmp_path / "run.log") as progress:
+        progress(Event("busy", one.id))
+    assert "another process is computing it" in screen(stream.getvalue())[0]
+    assert "another process" in (tmp_path / "run.log").read_text()
 
 
 @pytest.mark.parametrize("columns", [12, 30, 71, 72, 250])
@@ -96,6 +104,13 @@ def test_more_cells_than_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_terminal_that_cannot_move_its_cursor_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert told(Terminal()) == told(io.StringIO())
+
+
+def test_a_terminal_without_the_letters_of_bars_has_lines() -> None:
+    class Old(Terminal):
+        encoding = "iso-8859-1"
+
+    assert told(Old()) == told(io.StringIO())
 
 
 def test_colours_are_left_out_where_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
