@@ -12,6 +12,7 @@ import click
 from harness.cli import options
 from harness.cli.overlap import consistency_shown
 from harness.cli.overlap import share as _share
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
@@ -114,7 +115,7 @@ def command(
     )
     effort = Effort(random_sets=random_sets)
     report = judge_circuit(request, model_store(results), log, effort)
-    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
+    say(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 # ---------------------------------------------------------------- what was asked for

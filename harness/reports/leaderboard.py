@@ -62,7 +62,7 @@ BUSY = 2.0
 """Costs by wall and by processor time that differ by this factor differ much."""
 LEAST_APART = 0.5
 """Unless they differ by fewer forward+backward passes."""
-WHOLE, EMPTY = "whole model", "empty circuit"
+NAMES = {"whole": "whole model", "empty": "empty circuit"}
 
 Kind = Literal["method", "control", "whole", "empty"]
 
@@ -127,12 +127,22 @@ class Board:
         return () if self.facts is None else chosen_measures(self.facts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard:
     """All tables, and mean ranks over those that rank circuits of the same elements."""
 
     boards: tuple[Board, ...]
     mean_ranks: tuple[MeanRanks, ...]  # one for each kind of elements
+
+    def __repr__(self) -> str:
+        from harness.reports.notebook.tables import leaderboard_text
+
+        return leaderboard_text(self)
+
+    def _repr_html_(self) -> str:
+        from harness.reports.notebook.tables import leaderboard_html
+
+        return leaderboard_html(self)
 
 
 def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Leaderboard:
@@ -169,7 +179,8 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
     if entry.limit is None and not any(text.startswith("Not ranked") for text in remarks):
         lines = rank(lines)
     lines.sort(key=lambda line: (line.rank is None, *order(line)))
-    sanity = [] if first is None else [_whole(first), _empty(first)]
+    sanity = [] if first is None else [_sanity("whole", first), _sanity("empty", first)]
+    ranked, control = ([x for x in lines if x.kind == kind] for kind in ("method", "control"))
     return Board(
         task=entry.task,
         model=entry.model,
@@ -178,7 +189,7 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
         at_size=None if index is None or first is None else first["curve"][index]["size_requested"],
         at="" if index is None or first is None else label_of(first["curve"][index]),
         facts=first,
-        lines=(*_of_kind(lines, "method"), *sanity, *_of_kind(lines, "control")),
+        lines=(*ranked, *sanity, *control),
         verdict=verdict,
         remarks=tuple(text for text in remarks if text),
     )
@@ -218,10 +229,6 @@ def _sizes_remark(result: Result | None) -> str:
 
 def _settled_remarks(lines: Sequence[Line]) -> list[str]:
     return [settled_remark(line.method, line.settled) for line in lines if line.settled is not None]
-
-
-def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:
-    return [line for line in lines if line.kind == kind]
 
 
 def nearest_size(result: Mapping[str, Any], size: float) -> int:
@@ -323,22 +330,16 @@ def _median(sizes: Sequence[int | None]) -> int | None:
     return None if median == math.inf else int(median)
 
 
-def _whole(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("whole", WHOLE, result), size=total_of(result), bits=0.0)
-
-
-def _empty(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("empty", EMPTY, result), size=0, bits=0.0)
-
-
-def _sanity(kind: Literal["whole", "empty"], name: str, result: Mapping[str, Any]) -> Line:
+def _sanity(kind: Literal["whole", "empty"], result: Mapping[str, Any]) -> Line:
     def estimate(key: str) -> Estimate:
         stored = result[kind][key]
         return Estimate(stored["value"], stored["low"], stored["high"])
 
     return Line(
         kind,
-        name,
+        NAMES[kind],
+        size=total_of(result) if kind == "whole" else 0,
+        bits=0.0,
         faithfulness=estimate("faithfulness"),
         kl=estimate("kl"),
         accuracy=estimate("accuracy"),

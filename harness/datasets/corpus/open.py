@@ -43,7 +43,7 @@ def open_corpus(corpus: Corpus, folder: Path, models: Path | None = None) -> Cor
     texts: dict[str, Texts] = {}
     for kind in shares:
         if kind == "python_idioms":
-            texts[kind] = IdiomTexts(tokenizer, corpus.context)
+            texts[kind] = IdiomTexts(tokenizer, corpus.context, corpus.emphasis)
         else:
             cache = None if models is None else models / CACHE / f"{_key(corpus, folder)}.npy"
             texts[kind] = SourceTexts(_source(corpus, folder), tokenizer, corpus.context, cache)
@@ -76,6 +76,16 @@ def unfit_corpus(corpus: Corpus, folder: Path, asked: TaskData) -> str | None:
 def tokenizer_file(corpus: Corpus, folder: Path) -> Path:
     """Return the file of the corpus's tokenizer; `NotFound` says how to provide it."""
     return locate(corpus.tokenizer, folder)
+
+
+def corpus_files(corpus: Corpus, folder: Path) -> list[Path]:
+    """Return the files of tokenizer and texts, but not those of the standard library."""
+    tokenizer = tokenizer_file(corpus, folder)
+    beside_it = tokenizer.with_name(CONFIG_FILE)
+    files = [tokenizer, *([beside_it] if beside_it.is_file() else [])]
+    if corpus.folders is not None:
+        files += [one.path for one in _source(corpus, folder).files]
+    return files
 
 
 def write_tokenizer(corpus: Corpus, folder: Path, place: Path) -> None:
