@@ -19,17 +19,10 @@ if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from harness.api import (
-        Measured,
-        OpenTask,
-        discover,
-        evaluate,
-        load_model,
-        load_task,
-        prompt_pairs,
-        results,
-        run,
-    )
+    from harness.api.circuits import discover, evaluate
+    from harness.api.measures import Measured
+    from harness.api.runs import compare, leaderboard, results, run
+    from harness.api.tasks import OpenTask, load_model, load_task, prompt_pairs
     from harness.circuits.circuit import Circuit
     from harness.circuits.patchable import PatchableModel, mask_gradient
     from harness.circuits.space import NamedElements, Space
@@ -57,9 +50,10 @@ if TYPE_CHECKING:
     from harness.spec.granularity import GranularityInfo
 
 _HOMES = {
-    "harness.api": (
-        "Measured OpenTask discover evaluate load_model load_task prompt_pairs results run"
-    ),
+    "harness.api.circuits": "discover evaluate",
+    "harness.api.measures": "Measured",
+    "harness.api.runs": "compare leaderboard results run",
+    "harness.api.tasks": "OpenTask load_model load_task prompt_pairs",
     "harness.circuits.circuit": "Circuit",
     "harness.circuits.patchable": "PatchableModel mask_gradient",
     "harness.circuits.space": "NamedElements Space",
@@ -102,10 +96,12 @@ __all__ = [
     "Transformer",
     "Vocabulary",
     "answer_batch",
+    "compare",
     "discover",
     "evaluate",
     "last_token_batch",
     "last_token_pairs",
+    "leaderboard",
     "load_model",
     "load_task",
     "mask_gradient",

@@ -85,7 +85,7 @@ def correlations(one: Tensor, other: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- what is measured
 @dataclass(frozen=True)
-class FeaturesInGames:
+class Activity:
     """Of one dictionary set on held-out games, by site.
 
     `strengths` [N, F] at all tokens. `influence` [G, F]: mean magnitude of features' total
@@ -114,7 +114,7 @@ class FeaturesInGames:
 
 
 @torch.no_grad()
-def features_in_games(studied: Studied, dictionaries: DictionarySet) -> FeaturesInGames:
+def measured(studied: Studied, dictionaries: DictionarySet) -> Activity:
     """Strengths and influences of all features on the held-out games."""
     strengths: dict[str, list[Tensor]] = {site: [] for site in dictionaries}
     influence: dict[str, list[Tensor]] = {site: [] for site in dictionaries}
@@ -131,7 +131,7 @@ def features_in_games(studied: Studied, dictionaries: DictionarySet) -> Features
                     for site, values in _influences(run, dictionaries):
                         influence[site].append(values)
                     shown.advance(len(some))
-    return FeaturesInGames(
+    return Activity(
         {site: torch.cat(some) for site, some in strengths.items()},
         {site: torch.cat(some) for site, some in influence.items()},
     )
@@ -165,7 +165,7 @@ def _influences(run: FrozenRun, dictionaries: DictionarySet) -> Iterator[tuple[s
 # ---------------------------------------------------------------- the analysis
 def analyse(studied: Studied) -> Analysis:
     """Tables of features by site, and of circuits by size; the first dictionary with each other."""
-    first = features_in_games(studied, studied.dictionaries)
+    first = measured(studied, studied.dictionaries)
     features: list[tuple[Value, ...]] = []
     circuits: list[tuple[Value, ...]] = []
     everywhere = list(studied.dictionaries)
@@ -185,7 +185,7 @@ def analyse(studied: Studied) -> Analysis:
         sites = [site for site in studied.dictionaries if site in dictionaries]
         if not sites:
             raise HarnessError(f"dictionaries {studied.name} and {name} have no site in common")
-        second = features_in_games(studied, dictionaries)
+        second = measured(studied, dictionaries)
         pairs = {}
         for site in sites:
             directions = studied.dictionaries[site].decoder, dictionaries[site].decoder
@@ -258,7 +258,7 @@ def _agreed(
 
 
 def _compared(
-    first: FeaturesInGames, second: FeaturesInGames, pairs: Mapping[str, Pairs], n: int
+    first: Activity, second: Activity, pairs: Mapping[str, Pairs], n: int
 ) -> tuple[float, float, float]:
     """Jaccard index of two circuits, by chance, and the share of the first's influence in both."""
     sites = list(pairs)

@@ -3,11 +3,16 @@
 A relative path is looked for beside the task, then in each folder of the environment variable
 `HARNESS_FILES`, then in the current folder. What is found is identified by its content, so it
 does not matter where it was.
+
+On a machine that does not have them, they are read where they were unpacked (`unpacked`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,8 +24,57 @@ VARIABLE = "HARNESS_FILES"
 _ALIKE = 0.75  # share of letters that two names have in common
 
 
+@dataclass(frozen=True)
+class _Unpacked:
+    root: Path
+    folders: tuple[Path, ...]
+
+
+_unpacked: list[_Unpacked] = []  # the innermost last
+
+
+@contextmanager
+def unpacked(root: Path, folders: Sequence[Path]) -> Iterator[None]:
+    """Read files of another machine below `root`, at the paths that they have there.
+
+    `folders`: where that machine looks for what is not beside a task (`brought_folders`). A file
+    that is not below `root` is read where it is.
+    """
+    _unpacked.append(_Unpacked(root, tuple(folders)))
+    try:
+        yield
+    finally:
+        _unpacked.pop()
+
+
+def below(root: Path, path: Path) -> Path:
+    """Return where the file of a path is kept below `root`."""
+    whole = Path(os.path.normpath(path.absolute()))
+    return root / whole.relative_to(whole.anchor)
+
+
+def beside(path: str, folder: Path) -> Path:
+    """Return where a path in a spec of `folder` leads, for files that lie beside the spec."""
+    place = folder / path
+    if not _unpacked:
+        return place
+    root, folders = _unpacked[-1].root, _unpacked[-1].folders
+    inside = below(root, folders[-1] / place)  # a relative path is so to that machine's folder
+    return inside if _exists(inside) else place
+
+
+def brought_folders() -> list[Path]:
+    """Return the folders of `HARNESS_FILES` and, last, the current one, as absolute paths."""
+    if _unpacked:
+        return list(_unpacked[-1].folders)
+    named = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [Path(one).absolute() for one in (*filter(None, named), "")]
+
+
 def search_folders(folder: Path) -> list[Path]:
     """Return `folder` (that of the task), the folders of `HARNESS_FILES`, and the current one."""
+    if _unpacked:
+        return [folder, *_unpacked[-1].folders]
     named = [Path(one) for one in os.environ.get(VARIABLE, "").split(os.pathsep) if one]
     folders = [folder, *named, Path()]
     return list({one.resolve(): one for one in reversed(folders)}.values())[::-1]
@@ -28,7 +82,7 @@ def search_folders(folder: Path) -> list[Path]:
 
 def find(path: str, folder: Path) -> Path | None:
     """Return the file or folder that `path` means in a task of `folder`, or None."""
-    candidates = (one / path for one in search_folders(folder))
+    candidates = (beside(path, one) for one in search_folders(folder))
     return next((one for one in candidates if _exists(one)), None)
 
 

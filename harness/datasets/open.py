@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets.kinds import kind_of
-from harness.datasets.locate import locate
+from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import needs_model, without_model
+from harness.datasets.tokenizers.bos import CONFIG_FILE
 from harness.datasets.tokenizers.model import TOKENIZER_FILE
 from harness.errors import HarnessError
 from harness.spec.types import Task
@@ -51,10 +52,21 @@ def content_digests(loaded: Loaded[Task]) -> dict[str, str]:
     return digests
 
 
+def task_files(loaded: Loaded[Task]) -> list[Path]:
+    """Return all files that the data refer to, with what lies beside a tokenizer and is read.
+
+    Their paths are those that the spec leads to, whether or not a file is there.
+    """
+    places = [_place(path, loaded) for path in referred_files(loaded.spec)]
+    if loaded.spec.tokenizer.path is not None:
+        places.append(places[0].with_name(CONFIG_FILE))
+    return [place for place in places if place.name != CONFIG_FILE or place.is_file()]
+
+
 def _place(path: str, loaded: Loaded[Task]) -> Path:
     """Where a file is: a tokenizer may be brought by the user, other files are beside the task."""
     brought = path == loaded.spec.tokenizer.path
-    return locate(path, loaded.folder) if brought else loaded.folder / path
+    return locate(path, loaded.folder) if brought else beside(path, loaded.folder)
 
 
 def _shown(path: str, task: Task) -> str:

@@ -118,7 +118,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv(LOG, str(tmp_path / "log"))
-    monkeypatch.setattr("harness.runs.compute.execute.COMPUTE", COMPUTE)
+    monkeypatch.setattr("harness.runs.executors.session.COMPUTE", COMPUTE)
     # As if an installed package brought a method of this kind, with any parameters.
     fake = EntryPoint("fake", "types:SimpleNamespace", "harness.methods")
     monkeypatch.setattr("harness.discovery.registry._plug_ins", lambda: {"fake": fake})
@@ -129,7 +129,7 @@ def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 def measuring(harness: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line with cells that are really computed, not made up."""
     monkeypatch.setattr(
-        "harness.runs.compute.execute.COMPUTE", "harness.runs.compute.cell:compute_cell"
+        "harness.runs.executors.session.COMPUTE", "harness.runs.compute.cell:compute_cell"
     )
     control = harness.folder / "specs/methods/paths.yaml"
     control.write_text(control.read_text().replace("kind: fake", "kind: random_paths"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import harness
-from harness.api import _cell, _prepared
+from harness.api.circuits import prepared
+from harness.api.tasks import cell_of
 from harness.circuits.baseline import Baseline
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
@@ -42,7 +43,7 @@ def task(tmp_path: Path) -> harness.OpenTask:
 
 
 def test_prompts_are_the_batches_that_the_training_saw_first(task: harness.OpenTask) -> None:
-    background = background_of(_cell(task, None), task.data)
+    background = background_of(cell_of(task, None), task.data)
     batches = list(background.prompts())
     for step, (tokens, lengths) in enumerate(batches):
         wanted = task.data.training_batch("answer", 96, step, 3)
@@ -51,33 +52,33 @@ def test_prompts_are_the_batches_that_the_training_saw_first(task: harness.OpenT
     seen = [int(lengths.sum()) for _, lengths in batches]
     assert sum(seen) >= TOKENS > sum(seen[:-1])
     described = background.described()
-    assert described == background_of(_cell(task, None), task.data).described()
+    assert described == background_of(cell_of(task, None), task.data).described()
     assert (described["tokens"], described["prompts"]) == (str(sum(seen)), str(96 * len(batches)))
-    cell = _cell(task, None)
+    cell = cell_of(task, None)
     spec = replace(cell.model, training=replace(cell.model.training, seed=4))
     other = background_of(replace(cell, model=spec), task.data)
     assert other.described()["sha256"] != described["sha256"]
 
 
 def test_a_loaded_model_has_no_prompts(task: harness.OpenTask) -> None:
-    loaded = replace(_cell(task, None), model=LoadModel(path="somewhere"))
+    loaded = replace(cell_of(task, None), model=LoadModel(path="somewhere"))
     assert background_of(loaded, task.data) is None
 
 
 def test_means_are_kept_for_cells_with_the_same_model_and_elements(task: harness.OpenTask) -> None:
-    cell, means = _cell(task, None), Baseline("mean_training", torch.zeros(1, 3))
+    cell, means = cell_of(task, None), Baseline("mean_training", torch.zeros(1, 3))
     keep_means(cell, Baseline("mean", torch.zeros(1, 3)))  # of the discovery pairs: not these
     assert not isinstance(background_of(cell, task.data), Baseline)
     keep_means(cell, means)
     assert background_of(replace(cell, seed=5), task.data) is means
     neurons = task.with_evaluation(component="neurons")
-    assert not isinstance(background_of(_cell(neurons, None), task.data), Baseline)
+    assert not isinstance(background_of(cell_of(neurons, None), task.data), Baseline)
     assert not isinstance(background_of(cell, task.data), Baseline)  # another was asked for since
 
 
 def another_model(task: harness.OpenTask) -> Transformer:
     data = task.data
-    shape = replace(_cell(task, None).model.architecture, d_model=12)
+    shape = replace(cell_of(task, None).model.architecture, d_model=12)
     config = TransformerConfig.from_architecture(shape, data.tokenizer.size, data.longest)
     return random_model(config, 0)
 
@@ -86,8 +87,8 @@ def test_means_of_a_cell_are_not_those_of_whatever_model_is_measured(
     task: harness.OpenTask,
 ) -> None:
     """In a library any model can be handed over; `task.model` was only run in a cell before."""
-    keep_means(_cell(task, None), Baseline("mean_training", torch.zeros(1, 3)))
-    space = _prepared(task, another_model(task), 0).test
+    keep_means(cell_of(task, None), Baseline("mean_training", torch.zeros(1, 3)))
+    space = prepared(task, another_model(task), 0).test
     values = space.counterfactuals.baseline.values
     assert values.shape == (1, len(space.space))
     assert values.abs().max() > 0
@@ -95,9 +96,9 @@ def test_means_of_a_cell_are_not_those_of_whatever_model_is_measured(
 
 def test_means_of_a_file_are_those_of_its_own_ablation(task: harness.OpenTask) -> None:
     model = another_model(task)
-    wanted = _prepared(task, model, 0).test.counterfactuals.baseline
+    wanted = prepared(task, model, 0).test.counterfactuals.baseline
     own = replace(wanted, values=wanted.values + 1)
     for ablation, values in (("mean_training", own.values), ("mean", wanted.values)):
         file = replace(own, ablation=ablation)
-        found = _prepared(task, model, 0, baseline=file).test.counterfactuals.baseline
+        found = prepared(task, model, 0, baseline=file).test.counterfactuals.baseline
         assert torch.equal(found.values, values)

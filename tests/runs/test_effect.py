@@ -12,9 +12,9 @@ from support.fake_cells import a_cell, a_method, a_model, a_task, loaded
 from harness.evaluation.verdict import with_half_width
 from harness.runs.compute import effect
 from harness.runs.compute.cell import compute_cell
-from harness.runs.compute.execute import Settings, _Session
 from harness.runs.compute.last import Last
-from harness.runs.compute.worker import Event
+from harness.runs.executors.session import Session, Settings
+from harness.runs.executors.worker import Event
 from harness.runs.plan import Cell, ModelSource, Plan, make_cell
 from harness.runs.store import CellStore
 from harness.runs.store.models import ModelStore
@@ -54,7 +54,7 @@ def test_what_two_workers_say_of_one_task_is_told_once(tmp_path: Path) -> None:
     cells = [a_cell(method=a_method(name)) for name in ("a", "b")]
     other = a_cell(a_task("other"))
     told: list[Event] = []
-    session = _Session(
+    session = Session(
         Plan("run", (*cells, other)),
         CellStore(tmp_path / "run"),
         Settings(ModelStore(tmp_path / "models"), notify=told.append),

@@ -24,8 +24,9 @@ from support.fake_cells import (
     loaded,
 )
 
-from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
-from harness.runs.compute.worker import Event
+from harness.runs.executors.local import LocalExecutor
+from harness.runs.executors.session import RunSummary, Settings
+from harness.runs.executors.worker import Event
 from harness.runs.plan import Plan, expand
 from harness.runs.store import CellStore, ModelStore
 
@@ -190,10 +191,10 @@ def test_stages_are_told_from_every_worker_and_their_end_too(bench: Bench, jobs:
 
 
 def test_workers_start_on_different_models(bench: Bench) -> None:
-    from harness.runs.compute.execute import _Session
+    from harness.runs.executors.session import Session
 
     plan = a_plan(TASKS, METHODS)
-    session = _Session(plan, bench.store, Settings(models=bench.models, compute=COMPUTE))
+    session = Session(plan, bench.store, Settings(models=bench.models, compute=COMPUTE))
     first, second = session.job(0, 2), session.job(1, 2)
     assert first.cells[0].model_id != second.cells[0].model_id
     assert {c.id for c in first.cells} == {c.id for c in second.cells}
@@ -207,7 +208,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from support.fake_cells import COMPUTE, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
-from harness.runs.compute.execute import LocalExecutor, Settings
+from harness.runs.executors.local import LocalExecutor
+from harness.runs.executors.session import Settings
 from harness.runs.plan import expand
 from harness.runs.store import CellStore, ModelStore
 

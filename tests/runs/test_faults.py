@@ -30,8 +30,9 @@ from harness.models.training import trainer as train
 from harness.runs.compute import cell as cell_module
 from harness.runs.compute import ground_truth, obtain
 from harness.runs.compute.circuits import Ladder
-from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
 from harness.runs.compute.prepare import prepare
+from harness.runs.executors.local import LocalExecutor
+from harness.runs.executors.session import RunSummary, Settings
 from harness.runs.plan import Cell, ModelSource, Plan, make_cell
 from harness.runs.store import CellStore
 from harness.runs.store.cells import result_problem

@@ -12,7 +12,8 @@ from support.fake_cells import COMPUTE, a_cell, a_method, a_model, a_task, loade
 from harness.datasets.generators.spec import GeneratorData
 from harness.discovery.masks import training as mask_training
 from harness.runs.compute import cell as cell_module
-from harness.runs.compute.execute import LocalExecutor, RunSummary, Settings
+from harness.runs.executors.local import LocalExecutor
+from harness.runs.executors.session import RunSummary, Settings
 from harness.runs.plan import Cell, ModelSource, Plan, make_cell
 from harness.runs.store import CellStore
 from harness.runs.store.models import ModelStore

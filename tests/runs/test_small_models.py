@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save_file
 from support.lens_in_numpy import Weights, logits
 
-from harness import api
+import harness
 from harness.circuits.files import load_circuit
 from harness.models.checkpoint import load_model
 from harness.reports.leaderboard import leaderboard
@@ -158,7 +158,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def cells(place):
-    summary = api.run(str(place / "counting.yaml"), results=place / "results")
+    summary = harness.run(str(place / "counting.yaml"), results=place / "results")
     assert summary.failed == ()
     return load_cells(place / "results" / "counting")
 
@@ -167,7 +167,7 @@ def cells(place):
 def test_the_folder_is_the_model(name, place):
     """In float64, against an implementation of its own; and it does the task."""
     w, config = counting(name)
-    task = api.load_task(str(place / "tasks" / f"{name}.yaml"))
+    task = harness.load_task(str(place / "tasks" / f"{name}.yaml"))
     pairs = task.data.pairs("test", 16, 0)
     tokens = pairs.clean.astype(np.int64)
     found = load_model(place / "models" / name)(torch.from_numpy(tokens)).numpy()
@@ -219,8 +219,8 @@ def test_models_and_tasks_of_other_outputs_are_refused(place):
         text = (place / "tasks" / f"{task}.yaml").read_text()
         text = text.replace(f"name: {task}", f"name: {path.stem}")
         path.write_text(text.replace(f"models/{task}", f"models/{model}"))
-        with pytest.raises(api.HarnessError) as told:
-            api.load_model(api.load_task(str(path)))
+        with pytest.raises(harness.HarnessError) as told:
+            harness.load_model(harness.load_task(str(path)))
         path.unlink()
         return str(told.value)
 
@@ -260,8 +260,8 @@ model:
 def test_a_classifier_is_trained_where_it_is_read(tmp_path):
     """Attention alone, looking both ways: Y is said at BOS, X at Y, in classes of another order."""
     (tmp_path / "which.yaml").write_text(TRAINED)
-    task = api.load_task(str(tmp_path / "which.yaml"))
-    model = api.load_model(task, results=tmp_path / "results")
+    task = harness.load_task(str(tmp_path / "which.yaml"))
+    model = harness.load_model(task, results=tmp_path / "results")
     assert (model.config.n_outputs, model.config.d_vocab) == (4, 5)
     assert not model.config.has_mlp
     pairs = task.data.pairs("train", 30, 0, at_most=True)
@@ -274,7 +274,7 @@ def test_a_classifier_is_trained_where_it_is_read(tmp_path):
         (names[said[:, 2]] == words[pairs.clean[:, 1]]).mean(),
     ]
     assert min(right) > 0.9, right
-    measured = api.evaluate(api.discover(task, model, "eap", size=1.0), task, model)
+    measured = harness.evaluate(harness.discover(task, model, "eap", size=1.0), task, model)
     shown = {name.removeprefix("accuracy[").rstrip("]") for name in measured if "accuracy[" in name}
     assert set("abcd") >= shown != set()
     assert measured["class_accuracy"].value is not None

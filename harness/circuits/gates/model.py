@@ -136,8 +136,8 @@ class GatedModel:
             self.space.gates, run.sites, counterfactual.sites, strict=True
         ):
             parts.append((values.elements != instead.elements).flatten(0, -2).any(0))
-            if one.rest == "element" and values.rest is not None:
-                parts.append((values.rest != instead.rest).any()[None])
+            if one.rest == "element" and values.rest is not None and instead.rest is not None:
+                parts.append(torch.ne(values.rest, instead.rest).any()[None])
         return torch.cat(parts)
 
     @torch.no_grad()

@@ -37,6 +37,7 @@ from harness.datasets.files.places import (
 from harness.datasets.files.repeats import repeats_of, row_keys
 from harness.datasets.files.rows import FileRow, listed, read_rows
 from harness.datasets.files.spec import Columns, FileData
+from harness.datasets.locate import beside
 from harness.datasets.pairs import (
     Ints,
     Objective,
@@ -130,7 +131,7 @@ def open_file(
     data: FileData, spec: TokenizerSpec, folder: Path, classes: Classes | None = None
 ) -> FileTask:
     """Return the task of a data file; HarnessError lists bad rows by file and line."""
-    rows = read_rows(folder / data.path, data.path, data.format)
+    rows = read_rows(beside(data.path, folder), data.path, data.format)
     examples, problems = read_examples(rows, data.columns, spaced=is_file(spec))
     if problems:
         raise HarnessError(listed(problems))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from harness.datasets.locate import beside
 from harness.datasets.template.spec import WordList
 
 LONGEST_RANGE = 100_000
@@ -27,7 +28,7 @@ def read_words(spec: WordList, folder: Path) -> tuple[tuple[str, ...], list[str]
     if spec.words is not None:
         words = tuple(spec.words)
     elif spec.file is not None:
-        words, problems = _from_file(folder / spec.file, spec.file)
+        words, problems = _from_file(beside(spec.file, folder), spec.file)
     elif spec.range is not None:
         words, problems = _from_range(spec.range, spec.digits or 1)
     if not words and not problems:
