@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from support.studies import studied
 
 from harness.analyses.registry import analysis_of
-from harness.analyses.stability import (
-    STEP,
-    Pairs,
-    correlations,
-    features_in_games,
-    jaccard,
-    pairs_of,
-)
+from harness.analyses.stability import STEP, Pairs, correlations, jaccard, measured, pairs_of
 from harness.dictionaries.dictionary import Dictionary, DictionarySet
 from harness.errors import HarnessError
 from harness.interpretation.names import FeatureNames
@@ -84,7 +77,7 @@ def test_correlations_are_those_of_the_textbook() -> None:
 
 def test_influences_are_those_of_each_game_traced_alone() -> None:
     subject = studied(features=8, sequences=3)
-    result = features_in_games(subject, subject.dictionaries)
+    result = measured(subject, subject.dictionaries)
     runs = [run for run, _ in subject.games("games")]
     assert sum(run.length for run in runs) == len(result.strengths["m1.out"])
     for site, rows in result.influence.items():
