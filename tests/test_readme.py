@@ -73,7 +73,7 @@ ONLY_PARSED = {
     "harness bridge dense sparse bridge --task code/single_double_quote --strengths "
     "0,0.1,0.25,0.5,1,2": "minutes",
     "harness run controls": "trains masks, for twelve cells",
-    "harness table controls --columns method,weights,reached,task_loss,kl,necessity,"
+    "harness table controls --columns method,weights,reached,times_own,task_loss,necessity,"
     "random_necessity,interchange_share": "needs that run",
     "harness run weight_sparse_small": "trains a weight-sparse model",
     "harness frontier weight_sparse_small": "needs that run",

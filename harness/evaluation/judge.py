@@ -277,8 +277,7 @@ class _Judgement:
 
     def _random_sets(self, setup: Setup) -> list[Tensor]:
         """Of the elements that can matter in a set-up."""
-        size = int(self.kept.sum())
-        return RandomSets.of(setup).draw(size, self.effort.random_sets, self._draws(7))
+        return RandomSets.of(setup).beside(self.kept, self.effort.random_sets, self._draws(7))
 
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:

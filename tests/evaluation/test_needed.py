@@ -45,7 +45,7 @@ def test_columns_are_what_judge_measures(setup):
     assert {name: x.shape for name, x in values.items()} == dict.fromkeys(ALL, (2, setup.n))
     for row, kept in enumerate(circuits):
         draws = torch.Generator().manual_seed(3)
-        sets = RandomSets.of(setup).draw(int(kept.sum()), RANDOM_SETS, draws)
+        sets = RandomSets.of(setup).beside(kept, RANDOM_SETS, draws)
         losses, moved = necessity(setup, setup, kept, sets), interchange(setup, kept, [], 3)
         assert losses is not None
         assert moved is not None

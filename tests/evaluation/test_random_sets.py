@@ -81,6 +81,23 @@ def test_sets_have_the_size_and_take_what_matters_first() -> None:
         assert one[sets.among].all()
 
 
+def test_sets_beside_a_circuit_are_of_what_else_can_matter() -> None:
+    setup = of_features("zero", "features")
+    sets, draws = RandomSets.of(setup), torch.Generator().manual_seed(2)
+    able = sets.among.nonzero().flatten()
+    circuit = torch.zeros_like(sets.among)
+    circuit[able[:3]] = True
+    for one in sets.beside(circuit, 20, draws):
+        assert int(one.sum()) == 3
+        assert not (one & (circuit | ~sets.among)).any()
+    # Where there are not enough of these, elements of the circuit come before those that cannot.
+    circuit[able[: len(able) - 2]] = True
+    for one in sets.beside(circuit, 20, draws):
+        assert int(one.sum()) == len(able) - 2
+        assert one[able[-2:]].all()
+        assert not (one & ~sets.among).any()
+
+
 def test_all_elements_count_where_none_can_be_told_apart(random_batch: Any) -> None:
     model = small_model("gpt2-like")
     graph = Graph.of(model.config)

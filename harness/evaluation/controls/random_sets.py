@@ -2,7 +2,9 @@
 
 A control must have the chance to matter. A feature that is inactive on all prompts, or a channel
 without weights, changes nothing whether it is ablated or not; sets of these would make any circuit
-look needed. Elements that can matter are drawn first, others only where these do not suffice.
+look needed. And it must not be the circuit: a set with one of its elements may be missed for that
+one. So elements that can matter are drawn first, of these the ones outside of the circuit, and
+others only where these do not suffice.
 """
 
 from __future__ import annotations
@@ -46,10 +48,19 @@ class RandomSets:
 
     def draw(self, size: int, count: int, generator: torch.Generator) -> list[Tensor]:
         """Sets of `size` elements each, bool [E]."""
-        sets = []
+        nothing = torch.zeros(len(self.space), dtype=torch.bool)
+        return self._draw(size, nothing, count, generator)
+
+    def beside(self, circuit: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
+        """Sets of as many elements as a circuit (bool [E]) has, first of those outside of it."""
+        return self._draw(int(circuit.sum()), circuit, count, generator)
+
+    def _draw(
+        self, size: int, last: Tensor, count: int, generator: torch.Generator
+    ) -> list[Tensor]:
+        sets, turn = [], 2 * (~self.among).double() + last.double()
         for _ in range(count):
-            place = self.space.uniform(generator, torch.float64)
-            order = torch.where(self.among, place, place + 1).argsort(stable=True)
+            order = (self.space.uniform(generator, torch.float64) + turn).argsort(stable=True)
             kept = torch.zeros(len(self.space), dtype=torch.bool)
             kept[order[:size]] = True
             sets.append(kept)

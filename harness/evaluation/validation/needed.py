@@ -99,8 +99,7 @@ class Needed:
         sets, rows = RandomSets.of(self.test), []
         for kept in circuits:
             draws = torch.Generator().manual_seed(self.seed)
-            size = int(kept.sum())
-            rows += [~one for one in sets.draw(size, RANDOM_SETS, draws)]
+            rows += [~one for one in sets.beside(kept, RANDOM_SETS, draws)]
         losses = evaluate_circuits(_measuring(self.test, TASK_LOSS), rows).values[TASK_LOSS]
         means: Floats = losses.reshape(len(circuits), RANDOM_SETS, -1).mean(1)
         return means

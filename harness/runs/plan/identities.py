@@ -53,9 +53,10 @@ def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
 def _measured_otherwise(evaluation: Evaluation) -> dict[str, str]:
     """How a measure is taken, where earlier versions took it otherwise.
 
-    Random sets that a circuit's necessity is compared with were drawn from all elements.
+    Random sets that a circuit's necessity is compared with were drawn from all elements, those of
+    the circuit too.
     """
-    return {"random_sets": "active"} if OF_RANDOM in evaluation.measures else {}
+    return {"random_sets": "active, outside"} if OF_RANDOM in evaluation.measures else {}
 
 
 def _tokenizer_rules(task: Loaded[Task]) -> dict[str, Any]:
