@@ -179,7 +179,13 @@ def analyse(studied: Studied) -> Analysis:
         one, other = (torch.cat([*half.values()]) for half in halves)
         alive = sum(int(first.alive(site).sum()) for site in everywhere)
         circuits.append(
-            (f"{studied.name}, other games", n, jaccard(one, other), _chance(n, alive), None)
+            (
+                f"{studied.name}, other games",
+                n,
+                jaccard(one, other),
+                _chance(one, other, alive),
+                None,
+            )
         )
     for name, (dictionaries, names) in studied.others.items():
         sites = [site for site in studied.dictionaries if site in dictionaries]
@@ -281,8 +287,8 @@ def _compared(
     return index, expected / max(1.0, sum(sizes) - expected), mass / (whole or 1.0)
 
 
-def _chance(n: int, alive: int) -> float:
-    """Of two circuits of n features out of those alive, the index of the expected intersection."""
-    size = min(n, alive)
-    expected = size * size / max(1, alive)
-    return expected / max(1.0, 2 * size - expected)
+def _chance(one: Tensor, other: Tensor, alive: int) -> float:
+    """The index of the expected intersection of as many features out of those alive."""
+    sizes = int(one.sum()), int(other.sum())
+    expected = sizes[0] * sizes[1] / max(1, alive)
+    return expected / max(1.0, sum(sizes) - expected)
