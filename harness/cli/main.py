@@ -154,7 +154,11 @@ def error_text(error: HarnessError) -> str:
 
     if isinstance(error, SpecError):
         return str(error)
-    return "error: " + "\n  ".join(str(error).splitlines())
+    first, *others = str(error).splitlines() or [""]
+    # Lines of a list are indented already.
+    return "\n".join(
+        [f"error: {first}", *(one if one[:2] == "  " else f"  {one}" for one in others)]
+    )
 
 
 @click.group(

@@ -73,11 +73,11 @@ def execute(notebook: NotebookNode) -> None:
             cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
 
 
-def differing(script: str, made: NotebookNode) -> list[str]:
+def differing(script: str, shipped: NotebookNode) -> list[str]:
     """Ids of cells that a notebook has otherwise than a script."""
     wanted, present = (
         {cell.id: (cell.cell_type, cell.source) for cell in cells}
-        for cells in (cells_of(script), made.cells)
+        for cells in (cells_of(script), shipped.cells)
     )
     names = dict.fromkeys([*wanted, *present])
     return [name for name in names if wanted.get(name) != present.get(name)]
