@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.reports.columns import times_own
 from harness.reports.ground_truth import record_of
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.resample import Estimate
@@ -38,6 +39,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     columns["weights"] = line.weights
     columns["held"] = line.held
+    columns["times_own"] = times_own(board, line)
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),
