@@ -73,6 +73,10 @@ MORE = [
     *(["bench", *more] for more in (["--model", ODD], ["--methods", ODD])),
     ["bridge", ODD, ODD, ODD],
     ["run", "evil", "--methods", EVIL],
+    ["look", "evil", "--train"],
+    ["trace", "evil"],
+    ["run", "evil", "--methods", "eap"],
+    ["report", "evil", "-o", "evil.html"],
     ["table", "--columns", EVIL],
     ["serve", "--port", EVIL],
 ]
@@ -149,7 +153,7 @@ print("all have run")
 def test_names_are_harmless_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bars may move the cursor there; what names ask for is something else."""
     monkeypatch.chdir(tmp_path)
-    few = [one for one in MORE if one[0] not in ("table", "bench", "plot")]
+    few = [one for one in MORE if one[0] not in ("table", "bench", "plot", "report")]
     Path("commands.json").write_text(json.dumps(walk([*SOME, *few])))
     text = on_a_terminal([sys.executable, "-c", RUN_ALL])
     assert "all have run" in text

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support.fake_cells import a_cell, a_method, a_task, output
-from support.stored_pages import PROVENANCE, circuit_of
+from support.stored_pages import PROVENANCE, circuit_of, nodes_of_circuit
 
 from harness.circuits.files import to_safetensors
 from harness.cli.main import main
@@ -65,8 +65,12 @@ def stored(folder: Path, tasks: int, methods: int, seeds: int) -> list[Cell]:
         key = cell.method.name, cell.seed
         if key not in kept:
             kept[key] = output(cell)
-        circuit = to_safetensors(circuit_of(cell.seed))
-        files = {"circuit.safetensors": circuit, "prompts.json": prompts()}
+        circuit = circuit_of(cell.seed)
+        files = {
+            "circuit.safetensors": to_safetensors(circuit),
+            "nodes.json": json.dumps(nodes_of_circuit(circuit)).encode(),
+            "prompts.json": prompts(),
+        }
         store.publish(
             cell.id,
             replace(

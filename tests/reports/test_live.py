@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_cells import output
@@ -197,3 +198,36 @@ def test_a_damaged_record_is_said_and_looked_at_again(server: Server, folder: Pa
     assert "plan.json" in json.loads(asked(server, "/state")[1])["error"]
     plan.write_text(text)
     assert asked(server, "/")[0] == 200
+
+
+def test_a_run_that_goes_is_said(
+    server: Server, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As when results are moved below an open page, after the server has listed them."""
+    plan, away = folder / "plan.json", folder / "away"
+    plan.rename(away)
+    status, content, _ = asked(server, "/")
+    assert (status, content) == (500, f"error: {plan} is gone\n".encode())
+    assert json.loads(asked(server, "/state")[1])["error"] == f"{plan} is gone"
+    away.rename(plan)
+    assert asked(server, "/")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_cell_that_goes_while_it_is_read_is_damaged_for_a_moment(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, away, read = folder / "cells", folder / "away", CellStore.read
+
+    def removing(store: CellStore, cell_id: str) -> Any:
+        if cells.exists():
+            cells.rename(away)
+        return read(store, cell_id)
+
+    monkeypatch.setattr(CellStore, "read", removing)
+    status, content, _ = asked(server, "/")
+    assert status == 200
+    assert b"1 damaged" in content
+    monkeypatch.undo()
+    away.rename(cells)
+    assert asked(server, "/")[1].decode() == page(load_cells(folder), live=mark_of([folder]))

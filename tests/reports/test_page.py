@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.channels import gated, random_kept
+from support.checkout import ROOT
 from support.fake_cells import a_cell, a_method, a_task, output
 from support.slow_reference import small_model
 from support.stored_cells import cell_of
@@ -300,6 +301,32 @@ def test_a_training_log_is_drawn(cells: list[StoredCell]) -> None:
     assert one.tensors == [("w", 70, 100)]
     assert [chart.title for chart in one.charts] == ["Loss", "Sparsity"]
     assert "No training log lies beside the results" not in page(cells)
+
+
+@pytest.mark.parametrize(
+    ("place", "charts"),
+    [
+        ("models/quotes-sparse-2l-64", ["Loss", "Accuracy", "Sparsity"]),
+        ("dictionaries/othello6-k32", ["Loss", "Codes spliced in"]),
+    ],
+)
+def test_the_log_of_shipped_weights_is_drawn(
+    cells: list[StoredCell], place: str, charts: list[str]
+) -> None:
+    """Of those whose digests a cell's identity holds; of no others."""
+    manifest = json.loads((ROOT / "specs" / place / "manifest.json").read_text())
+    (weights,) = ({name: own} for name, own in manifest.items() if name.endswith(".safetensors"))
+    part = {"model": {"weights": weights}} if "models" in place else {
+        "dictionary": {"files": weights}
+    }  # fmt: skip
+    cell = replace(cells[0], entry=replace(cells[0].entry, identity=part))
+    (*_, one) = trainings([cell])
+    assert [chart.title for chart in one.charts] == charts
+    assert dict(one.facts).keys() >= {"training loss", "steps"}
+    other = {name: own[::-1] for name, own in weights.items()}
+    changed = json.loads(json.dumps(part).replace(json.dumps(weights), json.dumps(other)))
+    (*_, none) = trainings([replace(cell, entry=replace(cell.entry, identity=changed))])
+    assert "No training log" in none.problem
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1))

@@ -55,9 +55,12 @@ class LiveRuns:
             if self._page is None or self._page[0] != mark:
                 began = time.monotonic()
                 cells = [cell for folder in folders for cell in load_cells(folder)]
-                self._page = mark, page(cells, self.size, live=mark).encode()
+                content = page(cells, self.size, live=mark).encode()
                 self._seconds = time.monotonic() - began
                 self.builds += 1
+                # What changed while it was read may be half of the one and half of the other.
+                self._page = (mark, content) if mark_of(folders) == mark else None
+                return content
             return self._page[1]
 
     def state(self) -> dict[str, Any]:

@@ -34,6 +34,10 @@ AGAIN_SECONDS = 3
 """After which a browser asks again for a page that could not be built."""
 
 
+UNREADABLE = (HarnessError, FileNotFoundError)
+"""What ends the reading of runs: something is damaged, or was removed while they were read."""
+
+
 class Server(ThreadingHTTPServer):
     """Serves `runs` at a port of this machine; 0 takes any that is free.
 
@@ -99,16 +103,16 @@ class Handler(BaseHTTPRequestHandler):
     def _page(self) -> None:
         try:
             self._answer(HTTPStatus.OK, HTML, self.server.runs.page())
-        except HarnessError as error:
-            content = f"error: {printable(str(error))}\n".encode()
+        except UNREADABLE as error:
+            content = f"error: {_reason(error)}\n".encode()
             again = {"Refresh": str(AGAIN_SECONDS)}
             self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, content, again)
 
     def _state(self) -> None:
         try:
             state = self.server.runs.state()
-        except HarnessError as error:
-            state = {"error": printable(str(error)), "seconds": AGAIN_SECONDS}
+        except UNREADABLE as error:
+            state = {"error": _reason(error), "seconds": AGAIN_SECONDS}
         self._answer(HTTPStatus.OK, JSON, json.dumps(state).encode())
 
     def _answer(
@@ -126,3 +130,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not worth a line, and hold what strangers wrote."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return printable(f"{error.filename} is gone")
+    return printable(str(error))

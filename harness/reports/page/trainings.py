@@ -8,12 +8,15 @@ from typing import Any
 
 from harness.errors import StoreCorrupt
 from harness.reports.page.charts import Chart, Series, chart
-from harness.runs.plan.shipped import TRAINING
+from harness.runs.plan.shipped import TRAINING, shipped_files
 from harness.runs.store.models import ModelStore
 from harness.runs.store.record import MODELS, StoredCell
+from harness.runs.store.sealed import SealedFolder
 from harness.spec.identity import digest
 
-NO_LOG = "No training log lies beside the results: it was loaded, compiled, or ships with its spec."
+NO_LOG = (
+    "No training log lies beside the results: it was loaded or compiled, or its log is elsewhere."
+)
 
 
 @dataclass
@@ -41,26 +44,26 @@ def trainings(cells: Sequence[StoredCell]) -> list[Trained]:
         if cell.result is None:
             continue
         store, entry = ModelStore(cell.store.folder.parent / MODELS), cell.entry
-        wanted = [("model", entry.model, entry.model_id, store)]
+        read = dict(entry.identity.get("model", {}).get("weights", {}))
+        wanted = [("model", entry.model, entry.model_id, store, read)]
         if (identity := entry.identity.get("dictionary")) is not None:
             name = f"dictionaries of {entry.model}"
-            wanted.append(("dictionaries", name, digest(identity), store.dictionaries))
-        for kind, name, own, place in wanted:
+            read = dict(identity.get("files", {}))
+            wanted.append(("dictionaries", name, digest(identity), store.dictionaries, read))
+        for kind, name, own, place, read in wanted:
             if own not in every:
-                every[own] = _trained(f"trained-{len(every) + 1}", kind, name, own, place)
+                one = Trained(f"trained-{len(every) + 1}", kind, name, own, [])
+                every[own] = _with_log(one, place, read)
             if entry.task not in every[own].tasks:
                 every[own].tasks.append(entry.task)
     return list(every.values())
 
 
-def _trained(anchor: str, kind: str, name: str, own: str, store: ModelStore) -> Trained:
-    one = Trained(anchor, kind, name, own, [])
-    if not store.exists(own):
-        one.problem = NO_LOG
-        return one
+def _with_log(one: Trained, store: ModelStore, read: Mapping[str, str]) -> Trained:
+    """With what its log says: beside the results, or beside shipped weights of these digests."""
     try:
-        folder = store.read(own)
-        log = folder.json(TRAINING) if TRAINING in folder.digests else {}
+        folder = store.read(one.id) if store.exists(one.id) else shipped_files(read)
+        log = {} if folder is None else _log(folder)
         if history := log.get("history", []):
             _read_log(one, history, log)
         else:
@@ -70,6 +73,10 @@ def _trained(anchor: str, kind: str, name: str, own: str, store: ModelStore) -> 
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         one.problem = f"{TRAINING} is of a form that is not read here: {error!r}"
     return one
+
+
+def _log(folder: SealedFolder) -> Any:
+    return folder.json(TRAINING) if TRAINING in folder.digests else {}
 
 
 def _read_log(one: Trained, history: Sequence[Mapping[str, Any]], log: Mapping[str, Any]) -> None:
@@ -109,7 +116,8 @@ def _facts(last: Mapping[str, Any], log: Mapping[str, Any]) -> list[tuple[str, s
     if "budgets" in log and "nonzeros" in last:
         entries = sum(budget["entries"] for budget in log["budgets"].values())
         facts.append(("of weights that may be", f"{entries:,}"))
-    recipe = log.get("identity", {}).get("dictionary", {}).get("dictionary", {})
+    recipe = log.get("dictionary") or log.get("identity", {}).get("dictionary", {})
+    recipe = recipe.get("dictionary", recipe)  # of a store's log, and of shipped ones
     if "features" in recipe:
         facts.append(("features", f"{recipe['features']:,}"))
     if "k" in recipe:

@@ -17,6 +17,7 @@ from harness.datasets.corpus.open import STANDARD_LIBRARY
 from harness.datasets.locate import locate
 from harness.errors import HarnessError, NotFound
 from harness.runs.store.sealed import MANIFEST, SealedFolder
+from harness.spec.shipped import shipped_root
 from harness.spec.types import TrainDictionary, TrainModel
 
 TRAINING = "training.json"
@@ -42,6 +43,15 @@ def shipped_weights(spec: TrainModel | TrainDictionary, folder: Path) -> SealedF
             "wrote (what others made is read by specs of `kind: load`)"
         )
     return SealedFolder(place, f"copy it again, or train anew with `{command}`")
+
+
+def shipped_files(digests: Mapping[str, str]) -> SealedFolder | None:
+    """Of the folders that come with the harness, the one that holds files of these digests."""
+    for manifest in sorted((shipped_root() / "specs").glob(f"*/*/{MANIFEST}")):
+        folder = SealedFolder(manifest.parent, "install the harness again")
+        if digests and digests.items() <= folder.digests.items():
+            return folder
+    return None
 
 
 def _command(spec: TrainModel | TrainDictionary) -> str:
