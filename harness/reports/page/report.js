@@ -175,7 +175,8 @@ for (const circuit of document.querySelectorAll("figure.circuit")) {
       node.classList.toggle("picked", node.dataset.node === picked);
       node.setAttribute("aria-pressed", node.dataset.node === picked);
     }
-    const edges = `: reads ${into.join(", ") || "nothing"}; is read by ${out.join(", ") || "nothing"}`;
+    const unread = /^a\d+\.[qk]\.\d+$/.test(picked ?? "") ? "its head alone" : "nothing";
+    const edges = `: reads ${into.join(", ") || "nothing"}; is read by ${out.join(", ") || unread}`;
     circuit.querySelector(".chosen").textContent = picked === null ? "" : picked + (lines.length ? edges : "");
     const about = circuit.querySelector(".panel");
     if (!about) return;
