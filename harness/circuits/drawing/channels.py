@@ -221,8 +221,8 @@ def _line(
     x, y = source.x + source.width / 2, source.y
     to_x, to_y = target.x + target.width / 2, target.y + NODE
     bend = max((y - to_y) / 2, NODE)
-    pulls = f"{x:.1f} {y - bend:.1f} {to_x:.1f} {to_y + bend:.1f}"
-    path = f"M{x:.1f} {y:.1f}C{pulls} {to_x:.1f} {to_y:.1f}"
+    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
+    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
     if weight is None:
         kind = "stream" if sized else "unknown"
         return DrawnTie(source.name, target.name, kind, None, path, 1.2)
