@@ -16,6 +16,7 @@ from harness.cli.check import (
     issues_of,
     notes_of,
 )
+from harness.cli.say import say
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
@@ -46,7 +47,7 @@ def overrides(
     from harness.runs.plan import Overrides
 
     return Overrides(
-        methods=None if methods is None else _listed("--methods", methods),
+        methods=None if methods is None else listed("--methods", methods),
         control_searches=None if control_searches is None else _searches(control_searches),
         seeds=None if seeds is None else _seeds(seeds),
         limit=limit,
@@ -58,7 +59,7 @@ def overrides(
 def _searches(text: str) -> tuple[ControlSearch, ...]:
     from harness.spec.types import ControlSearch
 
-    names = () if text.strip() == "none" else _listed("--control-searches", text)
+    names = () if text.strip() == "none" else listed("--control-searches", text)
     searches = get_args(ControlSearch)
     if unknown := [name for name in names if name not in searches]:
         raise click.UsageError(
@@ -67,7 +68,8 @@ def _searches(text: str) -> tuple[ControlSearch, ...]:
     return tuple(one for one in searches if one in names)
 
 
-def _listed(option: str, text: str) -> tuple[str, ...]:
+def listed(option: str, text: str) -> tuple[str, ...]:
+    """Return the items of `a,b,c`; `UsageError` for an empty one."""
     parts = tuple(part.strip() for part in text.split(","))
     if not all(parts):
         raise click.UsageError(f"{option} has an empty item: {text!r}")
@@ -76,7 +78,7 @@ def _listed(option: str, text: str) -> tuple[str, ...]:
 
 def _seeds(text: str) -> tuple[int, ...]:
     seeds = []
-    for part in _listed("--seeds", text):
+    for part in listed("--seeds", text):
         if not (part.isascii() and part.isdecimal()):
             raise click.UsageError(f"--seeds wants whole numbers from 0, as 0,1,2, not {part!r}")
         seeds.append(int(part))
@@ -199,7 +201,7 @@ def log(text: str) -> None:
     """Print a line of a log to stderr."""
     from harness.spec.printable import printable
 
-    click.echo(printable(text), err=True)
+    say(printable(text), err=True)
 
 
 def note_skipped(skipped: Iterable[Skipped]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
@@ -98,11 +99,11 @@ def command(
     board = _whiteboard(named[0], results, include, deltas) if len(named) == 1 else None
     if as_json:
         report |= {} if board is None else {"whiteboard": board}
-        click.echo(json.dumps(report, indent=1, allow_nan=False))
+        say(json.dumps(report, indent=1, allow_nan=False))
         return
-    click.echo(circuits_text(report, options.window()))
+    say(circuits_text(report, options.window()))
     if board is not None:
-        click.echo(f"\n{whiteboard_text(board, options.window() or 100)}")
+        say(f"\n{whiteboard_text(board, options.window() or 100)}")
 
 
 def _write_files(

@@ -23,6 +23,7 @@ from harness.datasets.generators.python_code.questions import questions
 from harness.datasets.pairs import NO_TARGET
 from harness.datasets.tokenizers import FileTokenizer
 from harness.errors import HarnessError, NotFound
+from harness.spec.identity import identity_fields
 from harness.spec.shipped import shipped_root
 from harness.spec.types import Corpus
 
@@ -139,6 +140,34 @@ def test_the_entropy_is_that_of_the_held_out_tokens(tokenizer: FileTokenizer) ->
         asked += len(ids) - 1
     assert held.nats == pytest.approx(nats)
     assert held.entropy == pytest.approx(nats / asked)
+
+
+def test_emphasis_is_in_training_and_held_out_windows_with_its_exact_entropy(
+    tokenizer: FileTokenizer,
+) -> None:
+    emphasis = {"update": 8.0, "empty": 4.0}
+    data = open_corpus(replace(IDIOMS, emphasis=emphasis), Path())
+    held, usual = data.held_out()[0], open_corpus(IDIOMS, Path()).held_out()[0]
+    nats, asked = 0.0, 0
+    for row in range(len(held.tokens)):
+        size = 1
+        for one in stream(Pen.seeded(2**40, row), emphasis=emphasis):
+            if size + LONGEST_LINE > 129:
+                break
+            size += len(tokenizer.encode(SEPARATOR if one.ends else one.text))
+            nats += one.nats
+        asked += size - 1
+    assert held.entropy == pytest.approx(nats / asked)
+    added = tokenizer.encode("count.add(")[1]
+    windows = data.training_batch("next_token", 16, 0, 0).tokens
+    for tokens, least in ((held.tokens, usual.tokens), (windows, usual.tokens[:16])):
+        assert (tokens == added).sum() > 3 * (least == added).sum()
+
+
+def test_emphasis_moves_the_identity_of_a_model_and_its_absence_none() -> None:
+    usual = identity_fields(IDIOMS)
+    assert "emphasis" not in usual
+    assert identity_fields(replace(IDIOMS, emphasis={"update": 4.0})) != usual
 
 
 def test_no_line_is_longer_than_a_window_leaves_room_for(tokenizer: FileTokenizer) -> None:

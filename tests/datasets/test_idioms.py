@@ -11,11 +11,12 @@ import pytest
 
 from harness.datasets.corpus.idioms import blocks
 from harness.datasets.corpus.idioms.document import document, stream
-from harness.datasets.corpus.idioms.lines import line
+from harness.datasets.corpus.idioms.lines import LINES, line
 from harness.datasets.corpus.idioms.page import Page
 from harness.datasets.corpus.idioms.pen import Pen
 from harness.datasets.corpus.idioms.words import WORDS, Words
 from harness.errors import HarnessError
+from harness.spec.types import corpus
 
 
 def few(**pools: str) -> Words:
@@ -68,9 +69,10 @@ TWO = few(names="total count", numbers="1 2", items="item", texts="apple river",
 HELD = {"held": {"total": "set", "count": "text"}}
 
 
+@pytest.mark.parametrize("emphasis", [{}, {"update": 4.0, "say": 0.5}])
 @pytest.mark.parametrize("held", [{}, HELD])
-def test_every_line_has_one_derivation(held: dict[str, Any]) -> None:
-    every = derivations(line, TWO, **held)
+def test_every_line_has_one_derivation(held: dict[str, Any], emphasis: dict[str, float]) -> None:
+    every = derivations(line, TWO, **held, emphasis=emphasis)
     texts = [text for text, _ in every]
     assert len(every) > 500
     assert len(set(texts)) == len(texts)
@@ -84,6 +86,26 @@ def test_a_pen_adds_up_the_exact_probability_of_what_it_drew() -> None:
         line(Page(pen, TWO))
         text, nats = pen.take()
         assert nats == pytest.approx(-math.log(chances[text]), abs=1e-9)
+
+
+def test_emphasis_multiplies_the_odds_of_a_kind_of_line() -> None:
+    """Exactly: odds against all other lines, by hand from the probabilities of all texts."""
+
+    def odds(mark: str, **emphasis: float) -> float:
+        every = derivations(line, TWO, **HELD, emphasis=emphasis)
+        share = math.fsum(chance for text, chance in every if mark in text)
+        return share / (1 - share)
+
+    for name, mark in (("update", "count += "), ("assertion", "assert ")):
+        of_two = 2 if name == "update" else 1  # `total.add(…)` is the other half of the updates
+        usual, more = odds(mark), odds(mark, **{name: 3})
+        shares = [of_two * one / (1 + one) for one in (usual, more)]
+        assert shares[1] / (1 - shares[1]) == pytest.approx(3 * shares[0] / (1 - shares[0]))
+    assert odds("assert ", say=1.0) == pytest.approx(odds("assert "), abs=1e-12)
+
+
+def test_the_schema_knows_every_kind_of_line() -> None:
+    assert tuple(LINES) == corpus.LINES
 
 
 @pytest.mark.parametrize("block", [one for one, _ in blocks.BLOCKS], ids=lambda one: one.__name__)

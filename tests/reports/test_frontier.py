@@ -29,7 +29,7 @@ def point(channels: int, weights: int, loss: float) -> dict[str, Any]:
     return {
         "counts": {"channels": channels, "weights": weights},
         "task_loss": {"value": loss},
-        "target": {"searched_on": "discovery"},
+        "target": {"reached": True, "searched_on": "discovery"},
     }
 
 
@@ -85,6 +85,24 @@ def test_the_smallest_circuit_that_reaches_the_loss_counts() -> None:
     assert [one.size for one in of(grid(), 0.2).circuits][3] == 5
 
 
+def test_a_circuit_whose_search_missed_its_target_does_not_count() -> None:
+    """By luck it has a low loss on the test pairs; the larger one was found."""
+    lucky = point(2, 4, 0.1)
+    lucky["target"]["reached"] = False
+    cells = grid()
+    assert cells[2].result is not None
+    cells[2].result["curve"].append(lucky)
+    assert of(cells).circuits[2].size == 8
+    cells[2].result["curve"] = [lucky]
+    assert of(cells).circuits[2].size is None
+    assert "40 (1/2)" not in text_of(of(cells))
+    assert "20 (1/2)" in text_of(of(cells))  # quotes, sparse: one of two seeds
+    without_targets = [{**point(2, 4, 0.1), "target": None}]
+    assert cells[2].result is not None
+    cells[2].result["curve"] = without_targets
+    assert of(cells).circuits[2].size == 4
+
+
 def test_a_figure_has_geometric_means_where_all_cells_reach_the_loss(tmp_path: Path) -> None:
     assert _size(of(grid(), 0.2), "masks", "sparse") == pytest.approx((8 * 5 * 10 * 10) ** 0.25)
     assert _size(of(grid()), "masks", "dense") is None
@@ -123,6 +141,28 @@ def test_methods_are_compared_in_the_same_model() -> None:
     assert (ratio.value, ratio.low, ratio.n) == (pytest.approx(4), None, 1)
 
 
+def test_joined_methods_are_one_search() -> None:
+    """Of each task and model their smallest circuit; where one misses the loss, the other's."""
+    low = [cell(**{**one, "method": "low price"}) for one in LOW]
+    cells = [*grid(), *low, cell("quotes", "sparse-0", [(1, 1, 0.1)], method="attribution")]
+    joined = frontier(cells, ModelStore(Path("absent")), 0.15, ["masks", "low price"])
+    assert joined.methods == ("masks + low price", "attribution")
+    sizes = {(*one.pair, one.arm): one.size for one in joined.circuits if "+" in one.method}
+    alone = {(*one.pair, one.arm): one.size for one in of(grid()).circuits}
+    lower = {("quotes", "", 0, 0, "sparse"): 6, ("brackets", "", 1, 0, "dense"): 900}
+    assert sizes == {**alone, **lower}
+    with pytest.raises(HarnessError, match="no method 'gone' to join; there are masks"):
+        frontier(cells, ModelStore(Path("absent")), 0.15, ["masks", "gone"])
+
+
+LOW: list[dict[str, Any]] = [
+    {"task": "quotes", "model": "sparse-0", "points": [(3, 6, 0.1)]},
+    {"task": "quotes", "model": "dense-0", "points": [(9, 99, 0.1)], "width": 4},
+    {"task": "brackets", "model": "dense-1", "points": [(9, 900, 0.1)], "width": 4, "seed": 1},
+    {"task": "brackets", "model": "sparse-1", "points": [(3, 1, 0.2)], "seed": 1},
+]
+
+
 def test_the_tables() -> None:
     text = text_of(of(grid()))
     assert "| quotes          |                      57 |     13 |" in text
@@ -156,7 +196,7 @@ def test_what_cannot_be_counted_together_is_refused() -> None:
 
 
 def test_losses_on_the_pairs_of_the_search_are_told_apart() -> None:
-    searched = {**point(9, 80, 0.1), "target": {}}
+    searched = {**point(9, 80, 0.1), "target": {"reached": True}}
     text = text_of(of([cell("quotes", "dense-0", [], curve=[searched])]))
     assert "their losses are not fresh" in text
     assert "not fresh" not in text_of(of(grid()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +18,8 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
-from playwright.sync_api import Error, sync_playwright
 from support.channels import gated, random_kept, thinned
+from support.evil import EVIL, UNSAFE, write_results
 from support.fake_cells import output
 from support.slow_reference import small_model
 from support.stored_cells import cell_of
@@ -44,21 +43,6 @@ from harness.runs.store import CellStore
 from harness.runs.store.record import load_cells, record
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium: the system's, else the one that Playwright installed."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    with sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=program)
-        except Error as error:
-            pytest.skip(f"needs a Chromium, which `make browser` installs: {error.message[:200]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -422,3 +406,36 @@ def test_it_can_be_read_without_scripts(browser: Any, folder: Path, tmp_path: Pa
     assert tab.locator("path.edge:visible").count() > 0
     assert not tab.get_by_label("task").is_visible()
     context.close()
+
+
+def test_names_do_nothing_in_the_page(browser: Any, folder: Path, tmp_path: Path) -> None:
+    """Not those of tasks, models, methods, machines, runs, nor what a failed cell said."""
+    write_results(tmp_path / "evil")
+    pages = {"plain": load_cells(folder), "evil": load_cells(tmp_path / "evil" / EVIL)}
+    elements = {}
+    for name, cells in pages.items():
+        context = browser.new_context(offline=True)
+        tab, said = context.new_page(), []
+        for event in ("console", "dialog", "pageerror"):
+            tab.on(event, lambda what, said=said: said.append(str(what)))
+        file = tmp_path / f"{name}.html"
+        file.write_text(page(cells), encoding="utf-8")
+        tab.goto(file.as_uri())
+        for one in tab.locator("details").all():
+            one.evaluate("one => { one.open = true; }")
+        tab.locator("[data-filter=method]").fill("x")
+        every = "[...document.querySelectorAll('*')]"
+        elements[name] = set(tab.evaluate(f"{every}.map(one => one.localName)"))
+        assert tab.locator("script").count() == 1
+        assert tab.evaluate("typeof hit") == "undefined"
+        assert not tab.evaluate(f"{every}.some(one => one.onload)")
+        isolated = tab.evaluate(
+            "[...document.querySelectorAll('td, th, option, a, text')]"
+            ".every(one => getComputedStyle(one).unicodeBidi.startsWith('isolate'))"
+        )
+        assert isolated
+        assert not UNSAFE.search(tab.locator("body").text_content().replace("\t", ""))
+        assert said == []
+        context.close()
+    assert "svg onload" in file.read_text(encoding="utf-8")
+    assert elements["evil"] <= elements["plain"]

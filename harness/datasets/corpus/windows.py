@@ -8,7 +8,7 @@ on no choice, and the −log p of the lines is exactly what their tokens cost th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.corpus.idioms.document import stream
+from harness.datasets.corpus.idioms.document import Written, stream
 from harness.datasets.corpus.idioms.pen import Pen
 from harness.datasets.corpus.source import PythonSource
 from harness.datasets.pairs import NO_TARGET, Ints
@@ -75,9 +75,15 @@ class IdiomTexts:
 
     kind = "python_idioms"
 
-    def __init__(self, tokenizer: FileTokenizer, context: int) -> None:
-        """Take the tokenizer and the tokens of a window."""
+    def __init__(
+        self,
+        tokenizer: FileTokenizer,
+        context: int,
+        emphasis: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take the tokenizer, the tokens of a window, and what lines there are more of."""
         self._tokenizer, self._context = tokenizer, context
+        self._emphasis = emphasis or {}
         self._separator = tokenizer.tokens[separator(tokenizer)]
 
     def windows(self, n: int, seed: Sequence[int]) -> Ints:
@@ -100,7 +106,10 @@ class IdiomTexts:
         return np.array([tokens[:wanted] for tokens in ids], dtype=np.int64)
 
     def _lines(self, pen: Pen) -> Iterator[str]:
-        return (self._separator if one.ends else one.text for one in stream(pen))
+        return (self._separator if one.ends else one.text for one in self._stream(pen))
+
+    def _stream(self, pen: Pen) -> Iterator[Written]:
+        return stream(pen, emphasis=self._emphasis)
 
     def held_out(self, n: int, share: float) -> HeldOutWindows:
         """Return windows whose −log p is known (see `Texts`). HarnessError for long lines."""
@@ -119,7 +128,7 @@ class IdiomTexts:
     def measured(self, pen: Pen) -> tuple[list[int], float]:
         """Return the tokens of complete lines of one window and their −log p."""
         text, ends, costs = self._separator, [], []
-        for one in stream(pen):
+        for one in self._stream(pen):
             text += self._separator if one.ends else one.text
             ends.append(len(text))
             costs.append(one.nats)

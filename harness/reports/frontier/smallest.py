@@ -2,21 +2,22 @@
 
 An arm is a group of models that differ in nothing but the seed of their training, and the target
 at which it stops: that is how the models of two arms are matched, seed by seed. Of each cell it
-counts the smallest measured circuit whose mean loss on the test pairs is low enough; sizes are in
-the finest unit of the space (weights, edges). Ratios are geometric means over pairs of cells with
+counts the smallest measured circuit whose mean loss on the test pairs is low enough; one whose
+search missed its own target does not count, whatever it measures there. Sizes are in the finest
+unit of the space (weights, edges). Ratios are geometric means over pairs of cells with
 the same task, training seed and seed, with Student's t on the logarithms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.metrics.statistics import Ratio, geometric_mean
-from harness.reports.results import Result
+from harness.reports.results import Result, all_reached
 from harness.runs.store.models import ModelStore
 from harness.runs.store.record import StoredCell
 from harness.spec.identity import digest
@@ -99,17 +100,20 @@ class Frontier:
         return _ratio(self.of(above, arm), self.of(below, arm))
 
 
-def frontier(cells: Iterable[StoredCell], models: ModelStore, at: float) -> Frontier:
+def frontier(
+    cells: Iterable[StoredCell], models: ModelStore, at: float, joined: Collection[str] = ()
+) -> Frontier:
     """The smallest circuits with a task loss of at most `at`.
 
-    Raises `HarnessError` without a finished cell, and for cells whose circuits have no task loss
-    or whose spaces count different things.
+    `joined`: methods that count as one search, of which the smallest circuit is taken. Raises
+    `HarnessError` without a finished cell, for a joined method that no cell has, and for cells
+    whose circuits have no task loss or whose spaces count different things.
     """
     done = [cell for cell in cells if cell.status == "ok" and cell.result is not None]
     if not done:
         raise HarnessError("no finished cell; smoke cells and failed ones are not counted")
     arms = _arms(done)
-    circuits = [_smallest(cell, arms[_recipe(cell)], at) for cell in done]
+    circuits = _together([_smallest(cell, arms[_recipe(cell)], at) for cell in done], joined)
     units = {_unit(cell) for cell in done}
     if len(units) > 1:
         raise HarnessError(
@@ -195,7 +199,7 @@ def _smallest(cell: StoredCell, arm: str, at: float) -> SmallestCircuit:
             f"task {entry.task} does not measure {MEASURE}; name it in `evaluation.measures`, or "
             "search for targets of it, and run again"
         )
-    reaching = [point for point in points if point[MEASURE]["value"] <= at]
+    reaching = [p for p in points if all_reached([p]) and p[MEASURE]["value"] <= at]
     best = min(reaching, key=_sizes, default=None)
     return SmallestCircuit(
         (entry.task, entry.variant, _seed(cell), entry.seed),
@@ -208,8 +212,36 @@ def _smallest(cell: StoredCell, arm: str, at: float) -> SmallestCircuit:
     )
 
 
+def _together(
+    circuits: Sequence[SmallestCircuit], joined: Collection[str]
+) -> list[SmallestCircuit]:
+    """The smallest circuit of some methods in place of one of each, under all their names."""
+    methods = dict.fromkeys(one.method for one in circuits)
+    if absent := [name for name in joined if name not in methods]:
+        raise HarnessError(f"no method {absent[0]!r} to join; there are {', '.join(methods)}")
+    name = " + ".join(one for one in methods if one in joined)
+    best: dict[tuple[Pair, str, str], SmallestCircuit] = {}
+    for one in circuits:
+        method = name if one.method in joined else one.method
+        key = (one.pair, one.arm, method)
+        if key not in best or _smaller(one, best[key]):
+            best[key] = replace(one, method=method)
+    return list(best.values())
+
+
+def _smaller(one: SmallestCircuit, other: SmallestCircuit) -> bool:
+    if one.counts is None or other.counts is None:
+        return other.counts is None and one.counts is not None
+    return _order(one.counts) < _order(other.counts)
+
+
 def _sizes(point: Result) -> tuple[int, ...]:
-    return tuple(reversed(list(point["counts"].values())))
+    return _order(point["counts"])
+
+
+def _order(counts: Mapping[str, int]) -> tuple[int, ...]:
+    """The sizes of a circuit, the finest first: what circuits are compared by."""
+    return tuple(reversed(list(counts.values())))
 
 
 def _chosen_elsewhere(point: Result) -> bool:

@@ -9,10 +9,30 @@ from typing import Annotated, ClassVar, Literal
 from harness.spec.key import About, Key
 from harness.spec.types.scalars import Text
 
+_EMPHASIS_FOR_SOURCE = {
+    "not": {"required": ["emphasis"], "properties": {"kind": {"const": "python_source"}}},
+    "x-message": "`emphasis` is for python_idioms; files are what they are",
+}
 _FOLDERS_FOR_IDIOMS = {
     "not": {"required": ["folders"], "properties": {"kind": {"const": "python_idioms"}}},
     "x-message": "`folders` are read for python_source; a corpus of python_idioms alone has none",
 }
+
+LINES = (
+    "say",
+    "numbers",
+    "strings",
+    "empty",
+    "plain",
+    "swap",
+    "ternary",
+    "lambda",
+    "comprehension",
+    "assertion",
+    "opening",
+    "update",
+)
+"""Kinds of one-line statements of the idioms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +46,7 @@ class Corpus:
     ABOUT: ClassVar = About(
         "Corpus",
         "Python code that a model is trained on, in windows of a fixed number of tokens.",
-        rules=(_FOLDERS_FOR_IDIOMS,),
+        rules=(_FOLDERS_FOR_IDIOMS, _EMPHASIS_FOR_SOURCE),
     )
 
     kind: Annotated[
@@ -81,7 +101,19 @@ class Corpus:
             min_keys=2,
         ),
     ] = None
-
+    emphasis: Annotated[
+        Mapping[Annotated[str, Key(one_of=LINES)], Annotated[float, Key(minimum=0.01, maximum=100)]]
+        | None,
+        Key(
+            "Emphasis",
+            "How many times as often as usual the idioms have one-line statements of a kind: "
+            '`empty` is `seen = set()` and `text = ""`, `update` their `.add` and `+=`.',
+            [{"empty": 3, "update": 4}],
+            absent=True,
+            younger=True,
+            min_keys=1,
+        ),
+    ] = None
     questions: Annotated[
         bool,
         Key(

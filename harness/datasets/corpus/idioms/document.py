@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from harness.datasets.corpus.idioms.blocks import BLOCKS
@@ -16,6 +16,7 @@ VERSION = "1"
 
 _WEIGHTS = {"line": 0.75, "comment": 0.01, "block": 0.24}
 _END = 0.05
+_AS_USUAL: Mapping[str, float] = {}
 _BLOCKS = tuple(block for block, _ in BLOCKS)
 _BLOCK_WEIGHTS = tuple(weight for _, weight in BLOCKS)
 
@@ -46,9 +47,11 @@ def statement(page: Page) -> Iterator[None]:
         yield
 
 
-def document(pen: Pen, words: Words = WORDS) -> Iterator[Written]:
-    """Yield the lines of one document, and its end."""
-    page = Page(pen, words)
+def document(
+    pen: Pen, words: Words = WORDS, emphasis: Mapping[str, float] = _AS_USUAL
+) -> Iterator[Written]:
+    """Yield the lines of one document, and its end; `emphasis` as in `Page`."""
+    page = Page(pen, words, emphasis=emphasis)
     first = True
     while first or not pen.coin(_END):
         first = False
@@ -57,7 +60,9 @@ def document(pen: Pen, words: Words = WORDS) -> Iterator[Written]:
     yield Written(*pen.take())
 
 
-def stream(pen: Pen, words: Words = WORDS) -> Iterator[Written]:
+def stream(
+    pen: Pen, words: Words = WORDS, emphasis: Mapping[str, float] = _AS_USUAL
+) -> Iterator[Written]:
     """Yield documents for ever."""
     while True:
-        yield from document(pen, words)
+        yield from document(pen, words, emphasis)

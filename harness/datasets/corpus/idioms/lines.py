@@ -5,7 +5,7 @@ A function writes the statement without its indentation and line break.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from harness.datasets.corpus.idioms.page import Page
 
@@ -131,28 +131,29 @@ def comment(page: Page) -> None:
     page.write(f"# {page.phrase(4)}")
 
 
-_ALWAYS: tuple[tuple[Line, float], ...] = (
-    (_say, 0.28),
-    (_numbers, 0.13),
-    (_strings, 0.11),
-    (_empty, 0.10),
-    (_plain, 0.08),
-    (_swap, 0.05),
-    (_ternary, 0.06),
-    (_lambda, 0.05),
-    (_comprehension, 0.06),
-    (_assertion, 0.04),
-    (_opening, 0.04),
-)
-_LINES = tuple(line for line, _ in _ALWAYS)
-_WEIGHTS = tuple(weight for _, weight in _ALWAYS)
-_UPDATES = 0.25
-"""Weight of an update, where there is a name to update."""
+LINES: Mapping[str, tuple[Line, float]] = {
+    "say": (_say, 0.28),
+    "numbers": (_numbers, 0.13),
+    "strings": (_strings, 0.11),
+    "empty": (_empty, 0.10),
+    "plain": (_plain, 0.08),
+    "swap": (_swap, 0.05),
+    "ternary": (_ternary, 0.06),
+    "lambda": (_lambda, 0.05),
+    "comprehension": (_comprehension, 0.06),
+    "assertion": (_assertion, 0.04),
+    "opening": (_opening, 0.04),
+    "update": (_update, 0.25),
+}
+"""Statements of one line with their weights; `update`, the last, where a name can be updated."""
+_LINES = tuple(line for line, _ in LINES.values())
+_WEIGHTS = tuple(weight for _, weight in LINES.values())
 
 
 def line(page: Page) -> None:
     """Write a statement of one line."""
-    if _updatable(page):
-        page.pen.weigh((*_LINES, _update), (*_WEIGHTS, _UPDATES))(page)
-    else:
-        page.pen.weigh(_LINES, _WEIGHTS)(page)
+    weights = _WEIGHTS
+    if page.emphasis:
+        weights = tuple(weight * page.emphasis.get(name, 1) for name, (_, weight) in LINES.items())
+    last = None if _updatable(page) else -1
+    page.pen.weigh(_LINES[:last], weights[:last])(page)

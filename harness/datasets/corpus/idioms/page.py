@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,13 +16,15 @@ Holds = Literal["set", "text"]
 class Page:
     """`held`: names that are sets or strings, by the text so far; others are never updated.
 
-    `spared`: names that are not written.
+    `spared`: names that are not written. `emphasis`: how many times as likely as usual lines of a
+    kind are (`lines.LINES`).
     """
 
     pen: Pen
     words: Words
     held: dict[str, Holds] = field(default_factory=dict)
     spared: Collection[str] = ()
+    emphasis: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, text: str) -> None:
         """Add text that is no choice."""
