@@ -19,7 +19,7 @@ from typing import Any
 import harness
 from harness.circuits.circuit import Circuit
 from harness.circuits.drawing.draw import kept_drawing
-from harness.circuits.drawing.layout import NODE, DrawnNode, row_of
+from harness.circuits.drawing.layout import row_of
 from harness.circuits.drawing.palette import (
     CONTROL,
     INK,
@@ -30,6 +30,7 @@ from harness.circuits.drawing.palette import (
     QUIET,
     RULE,
 )
+from harness.circuits.drawing.parts import NODE, DrawnNode
 from harness.circuits.drawing.shapes import look
 from harness.disk import write
 from harness.reports.columns import Column, Layout, columns_for
