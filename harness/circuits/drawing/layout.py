@@ -24,7 +24,7 @@ from harness.circuits.drawing.parts import (
 from harness.circuits.edges.networks import Arrow, arrows
 from harness.circuits.edges.space import EdgeSpace
 
-MOST = 150
+MOST = 125
 """Elements in a drawing: the strongest ones."""
 WIDEST_NODE = 74
 ASIDE = 90

@@ -150,7 +150,11 @@ function ends(name) {
 for (const circuit of document.querySelectorAll("figure.circuit")) {
   const elements = [...circuit.querySelectorAll("[data-rank]")];
   const lines = [...circuit.querySelectorAll("path.edge")];
-  for (const one of lines) [one.dataset.source, one.dataset.target] = ends(one.dataset.name);
+  for (const one of lines) {
+    [one.dataset.source, one.dataset.target] = ends(one.dataset.name);
+    const said = one.querySelector("title").textContent.slice(one.dataset.name.length);
+    one.dataset.score = said.split(",")[0].trim();
+  }
   const nodes = [...circuit.querySelectorAll("[data-node]")];
   const slider = circuit.querySelector("[data-slider]");
   const isOff = (one) => one.classList.contains("off");

@@ -13,7 +13,7 @@ from harness.circuits.gates.space import GatedSpace
 from harness.reports.page.circuits.features import FeatureShown, features_shown
 from harness.spec.printable import printable
 
-COLOURED = 3
+COLOURED = 2
 """Elements whose activations are shown without a choice: those that differ most."""
 
 LEVELS = 99
