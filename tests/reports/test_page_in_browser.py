@@ -270,7 +270,9 @@ def test_features_show_boards_and_the_trace_that_they_are_part_of(
     told = {
         "tokens": 9,
         "board_size": 2,
-        "families": [{"name": "mine", "concepts": ["a1", "a2", "b1"], "cells": [0, 1, 2]}],
+        "families": [
+            {"name": "mine", "concepts": ["a1", "a2", "b1"], "cells": [0, 1, 2], "board": True}
+        ],
         "base": [50, 50, 90],
         "features": [
             {
@@ -309,8 +311,8 @@ def test_features_show_boards_and_the_trace_that_they_are_part_of(
             for one in panel.locator(".boards path").all()
         ]
         assert shades == [
-            ("less", "M0 10h9v9h-9z", "0.5"),
-            ("more", "M0 0h9v9h-9z", "0.5"),
+            ("less", "M0 10h9v9h-9z", "0.67"),
+            ("more", "M0 0h9v9h-9z", "0.67"),
         ]
 
 

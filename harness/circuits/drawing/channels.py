@@ -26,8 +26,8 @@ from harness.circuits.drawing.parts import (
 from harness.circuits.gates.space import GatedSpace
 from harness.circuits.graphs.network import network
 
-MOST_DRAWN = 150
-"""Channels that are drawn: those of largest |score|, the first without scores."""
+MOST_DRAWN, FEWEST = 150, 80
+"""Channels of a circuit that is drawn whole; of a larger one so many of largest |score|."""
 
 ABREAST = 16
 """Channels beside each other; longer rows are broken."""
@@ -83,7 +83,7 @@ def channel_drawing(circuit: Circuit) -> Drawing:
 
 def _ranked(circuit: Circuit) -> tuple[Element, ...]:
     kept = circuit.kept.nonzero().flatten()
-    scores = circuit.scores
+    scores, most = circuit.scores, len(kept) if len(kept) <= MOST_DRAWN else FEWEST
     if scores is not None:
         strength = scores.double().abs().nan_to_num(posinf=torch.inf)[kept]
         kept = kept[strength.argsort(descending=True, stable=True)]
@@ -95,7 +95,7 @@ def _ranked(circuit: Circuit) -> tuple[Element, ...]:
             score=None if scores is None else float(scores[element]),
             width=1.5,
         )
-        for rank, element in enumerate(kept[:MOST_DRAWN].tolist())
+        for rank, element in enumerate(kept[:most].tolist())
     )
 
 
@@ -221,8 +221,8 @@ def _line(
     x, y = source.x + source.width / 2, source.y
     to_x, to_y = target.x + target.width / 2, target.y + NODE
     bend = max((y - to_y) / 2, NODE)
-    pulls = f"{x:.1f} {y - bend:.1f} {to_x:.1f} {to_y + bend:.1f}"
-    path = f"M{x:.1f} {y:.1f}C{pulls} {to_x:.1f} {to_y:.1f}"
+    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
+    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
     if weight is None:
         kind = "stream" if sized else "unknown"
         return DrawnTie(source.name, target.name, kind, None, path, 1.2)

@@ -24,7 +24,7 @@ from harness.circuits.drawing.parts import (
 from harness.circuits.edges.networks import Arrow, arrows
 from harness.circuits.edges.space import EdgeSpace
 
-MOST = 150
+MOST = 125
 """Elements in a drawing: the strongest ones."""
 WIDEST_NODE = 74
 ASIDE = 90
@@ -158,8 +158,8 @@ def _joined(element: Element, arrow: Arrow, at: Mapping[str, DrawnNode]) -> Elem
     x, y = one.x + one.width / 2, one.y
     to_x, to_y = other.x + other.width / 2, other.y + NODE
     bend = (y - to_y) / 2
-    pulls = f"{x:.1f} {y - bend:.1f} {to_x:.1f} {to_y + bend:.1f}"
-    path = f"M{x:.1f} {y:.1f}C{pulls} {to_x:.1f} {to_y:.1f}"
+    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
+    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
     return replace(element, source=one.name, target=other.name, path=path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LISTED = 40
+LISTED = 25
 WIDTH, NODE, ROW, MARGIN = 860, 22, 62, 12
 """Of a drawing, the height of a node, from one row to the next, and around all, in pixels."""
 

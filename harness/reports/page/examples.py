@@ -11,7 +11,7 @@ from harness.reports.text import elided
 from harness.runs.prompts.worst import FILE
 from harness.runs.store.record import StoredCell
 
-SHOWN = 6
+SHOWN = 4
 """Prompt pairs of each circuit."""
 
 LONGEST = 200

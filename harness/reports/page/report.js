@@ -139,9 +139,22 @@ function panel(circuit, name) {
   return parts;
 }
 
+// `a0.h1->m1<q>@3` joins a0.h1@3 and m1@3; nodes of a trace have tokens of their own.
+function ends(name) {
+  const [writer, reads] = name.split("->");
+  const [reader, place] = reads.split("@");
+  const at = place === undefined ? "" : `@${place}`;
+  return [writer.includes("@") ? writer : writer + at, reader.replace(/<[qkv]>$/, "") + at];
+}
+
 for (const circuit of document.querySelectorAll("figure.circuit")) {
   const elements = [...circuit.querySelectorAll("[data-rank]")];
-  const lines = [...circuit.querySelectorAll("[data-source]")];
+  const lines = [...circuit.querySelectorAll("path.edge")];
+  for (const one of lines) {
+    [one.dataset.source, one.dataset.target] = ends(one.dataset.name);
+    const said = one.querySelector("title").textContent.slice(one.dataset.name.length);
+    one.dataset.score = said.split(",")[0].trim();
+  }
   const nodes = [...circuit.querySelectorAll("[data-node]")];
   const slider = circuit.querySelector("[data-slider]");
   const isOff = (one) => one.classList.contains("off");
@@ -162,7 +175,7 @@ for (const circuit of document.querySelectorAll("figure.circuit")) {
   };
 
   const named = (one, end) =>
-    `${one.dataset.rank ? one.dataset.name : one.dataset[end]}${one.dataset.score ? ` (${one.dataset.score})` : ""}`;
+    `${one.matches(".tie") ? one.dataset[end] : one.dataset.name}${one.dataset.score ? ` (${one.dataset.score})` : ""}`;
 
   const tell = () => {
     const shown = lines.filter((one) => !isOff(one));
@@ -175,7 +188,8 @@ for (const circuit of document.querySelectorAll("figure.circuit")) {
       node.classList.toggle("picked", node.dataset.node === picked);
       node.setAttribute("aria-pressed", node.dataset.node === picked);
     }
-    const edges = `: reads ${into.join(", ") || "nothing"}; is read by ${out.join(", ") || "nothing"}`;
+    const unread = /^a\d+\.[qk]\.\d+$/.test(picked ?? "") ? "its head alone" : "nothing";
+    const edges = `: reads ${into.join(", ") || "nothing"}; is read by ${out.join(", ") || unread}`;
     circuit.querySelector(".chosen").textContent = picked === null ? "" : picked + (lines.length ? edges : "");
     const about = circuit.querySelector(".panel");
     if (!about) return;

@@ -127,6 +127,7 @@ def _families(source: ConceptSource | None) -> list[dict[str, Any]]:
             "name": one.name,
             "concepts": list(one.concepts),
             "cells": None if one.cells is None else list(one.cells),
+            "board": one.board,
         }
         for one in _plain(source)
     ]

@@ -28,10 +28,8 @@ from harness.runs.nodes.traced import traced
 from harness.runs.nodes.worth import Worth, worth_of
 from harness.runs.nodes.written import AnswerWrites, written_by
 from harness.runs.prompts.words import token_text
-from harness.runs.store.circuits import NODES
+from harness.runs.store.circuits import NODES, NODES_VERSION
 from harness.spec.types import Task
-
-SCHEMA_VERSION = 1
 
 MOST_TRUE = 400
 """True elements that are named; in larger truths none are."""
@@ -79,7 +77,7 @@ def nodes_of(
     also = [one["feature"] for one in (followed or {"nodes": ()})["nodes"] if one["feature"]]
     names = dict.fromkeys([*worth.without, *written.writes, *written.looks])
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": NODES_VERSION,
         "metric": setup.choices.metric,
         "n": worth.n,
         "model": worth.model,

@@ -18,10 +18,10 @@ from typing import Any
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import load_circuit
 from harness.circuits.packed import unpack
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreCorrupt
 from harness.runs.store import CellStore
 
-NODES = "nodes.json"
+NODES, NODES_VERSION = "nodes.json", 1
 
 ADDITIVE, RANKS = "additive", "ranks"
 """What `source["scores"]` of a stored circuit says."""
@@ -62,6 +62,11 @@ def nodes_stored(store: CellStore, cell_id: str) -> dict[str, Any] | None:
     if NODES not in folder.digests:
         return None
     content: dict[str, Any] = folder.json(NODES)
+    if (version := content.get("schema_version")) != NODES_VERSION:
+        raise StoreCorrupt(
+            f"{folder.folder / NODES} has version {version!r}, and this program reads "
+            f"{NODES_VERSION}"
+        )
     return content
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LEVELS = 4
+LEVELS = 3
 """Shades of a cell, of either sign."""
 
 LEADING, LEAST = 3, 25
@@ -78,11 +78,13 @@ def _leading(
 def _boards(
     share: Sequence[int], base: Sequence[int], told: Mapping[str, Any]
 ) -> list[ConceptBoard]:
+    """A board for each family that says what the position is, else for each that has cells."""
     size, start, boards = told["board_size"], 0, []
+    whole = any(family["board"] for family in told["families"])
     for family in told["families"]:
         part = slice(start, start + len(family["concepts"]))
         start = part.stop
-        if size is None or family["cells"] is None:
+        if size is None or family["cells"] is None or (whole and not family["board"]):
             continue
         apart = [one - all_ for one, all_ in zip(share[part], base[part], strict=True)]
         boards.append(ConceptBoard(family["name"], size * CELL, _shades(apart, family, size)))
@@ -98,6 +100,6 @@ def _shades(apart: Sequence[int], family: Mapping[str, Any], size: int) -> tuple
             square = f"M{column * CELL} {row * CELL}h9v9h-9z"
             by_level.setdefault(level, []).append(square)
     return tuple(
-        Shade("more" if level > 0 else "less", abs(level) / LEVELS, "".join(squares))
+        Shade("more" if level > 0 else "less", round(abs(level) / LEVELS, 2), "".join(squares))
         for level, squares in sorted(by_level.items())
     )

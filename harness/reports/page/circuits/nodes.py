@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.drawing.channels import MOST_DRAWN
 from harness.circuits.gates.space import GatedSpace
 from harness.reports.page.circuits.features import FeatureShown, features_shown
 from harness.spec.printable import printable
 
-COLOURED = 4
+COLOURED = 2
 """Elements whose activations are shown without a choice: those that differ most."""
 
 LEVELS = 99
@@ -83,8 +84,9 @@ def nodes_shown(circuit: Circuit, stored: Mapping[str, Any]) -> NodesShown:
     carried = {one["name"]: one for one in stored["carried"] or ()}
     told = {one["name"]: _changes(one, stored) for one in stored["nodes"]}
     columns = _columns(stored, told)
-    names = _in_order(circuit, dict.fromkeys([*told, *carried]))
     heads = _heads(circuit)
+    readers = _readers(circuit, heads, stored["patterns"])
+    names = _in_order(circuit, dict.fromkeys([*told, *carried, *readers]))
     rows = tuple(
         _row(name, told.get(name, {}), columns, carried.get(name), heads, example) for name in names
     )
@@ -215,6 +217,13 @@ def _heads(circuit: Circuit) -> dict[str, str]:
         if gates.heads is not None and not gates.shared
         for name, owner in zip(gates.names(), gates.owners(), strict=True)
     }
+
+
+def _readers(circuit: Circuit, heads: Mapping[str, str], patterns: Mapping[str, Any]) -> list[str]:
+    """Channels of a drawn circuit whose head's pattern is stored."""
+    if circuit.size > MOST_DRAWN:
+        return []
+    return [name for name in circuit.elements() if heads.get(name) in patterns]
 
 
 # ---------------------------------------------------------------- the example

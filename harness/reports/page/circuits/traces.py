@@ -102,7 +102,7 @@ def _edge(
     x, y = one.x + one.width / 2, one.y
     to_x, to_y = other.x + other.width / 2, other.y + NODE
     bend = (y - to_y) / 2
-    pulls = f"{x:.1f} {y - bend:.1f} {to_x:.1f} {to_y + bend:.1f}"
-    path = f"M{x:.1f} {y:.1f}C{pulls} {to_x:.1f} {to_y:.1f}"
+    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
+    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
     width = round(THINNEST + (THICKEST - THINNEST) * abs(weight) / largest, 2)
     return Element(f"{source}->{target}", rank, True, weight, width, source, target, path)
