@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons frontiers clean
+.PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons \
+  frontiers notebook picture clean
 
 # The quickstart suite: trains three headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -44,12 +45,13 @@ layers: $(READY)
 schemas: $(READY)
 	$(BIN)/python -m harness.cli.schemas
 
-# The published table, its data and its picture from the last run of the quickstart suite, and
-# the small table in the README.
+# The published table, its data and its curves from the last run of the quickstart suite, and
+# the picture and the small table in the README.
 leaderboard: demo
 	$(BIN)/harness table quickstart --wide --provenance --write results/leaderboard.md
 	$(BIN)/harness table quickstart --full --format csv --write results/leaderboard.csv
 	$(BIN)/harness plot curves quickstart -o results/leaderboard.svg
+	$(BIN)/python tools/picture.py
 	$(MAKE) readme-table
 
 # What the README shows of results/leaderboard.md: one task, and these columns of its table.
@@ -62,6 +64,14 @@ readme-table:
 	  print line; skip = 1} /<!-- leaderboard:end/ {skip = 0} !skip' README.md > README.new
 	mv README.new README.md
 	rm README.table
+
+# harness/docs/notebooks/first_circuit.ipynb: the cells of the script beside it, and what they show.
+notebook: $(READY)
+	$(BIN)/python tools/notebook.py
+
+# The README's picture alone, from results of the quickstart suite: results/picture.svg.
+picture: demo
+	$(BIN)/python tools/picture.py
 
 # The published tables of the other suites: they are run, and what they have is reused. TABLE:
 # the size whose numbers stand in the table. DATA: known_circuits has too many rows for --full.

@@ -19,8 +19,9 @@ if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from harness.api.circuits import Measured, discover, evaluate
-    from harness.api.runs import results, run
+    from harness.api.circuits import discover, evaluate
+    from harness.api.measures import Measured
+    from harness.api.runs import compare, leaderboard, results, run
     from harness.api.tasks import OpenTask, load_model, load_task, prompt_pairs
     from harness.circuits.circuit import Circuit
     from harness.circuits.patchable import PatchableModel, mask_gradient
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
     from harness.spec.granularity import GranularityInfo
 
 _HOMES = {
-    "harness.api.circuits": "Measured discover evaluate",
-    "harness.api.runs": "results run",
+    "harness.api.circuits": "discover evaluate",
+    "harness.api.measures": "Measured",
+    "harness.api.runs": "compare leaderboard results run",
     "harness.api.tasks": "OpenTask load_model load_task prompt_pairs",
     "harness.circuits.circuit": "Circuit",
     "harness.circuits.patchable": "PatchableModel mask_gradient",
@@ -94,10 +96,12 @@ __all__ = [
     "Transformer",
     "Vocabulary",
     "answer_batch",
+    "compare",
     "discover",
     "evaluate",
     "last_token_batch",
     "last_token_pairs",
+    "leaderboard",
     "load_model",
     "load_task",
     "mask_gradient",

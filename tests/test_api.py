@@ -78,6 +78,8 @@ def test_the_topic_runs_as_a_notebook(
     assert "a3.h0->logits" in printed[1]
     assert list(names["rows"].columns) == list(COLUMNS)
     assert "3 computed, 0 reused, 0 failed" in printed[-1]
+    assert "### reverse" in printed[-1]
+    assert "A = eap_ig, B = eap." in printed[-1]
 
 
 def test_a_circuit_is_evaluated_on_own_prompts_in_six_lines() -> None:
@@ -91,7 +93,7 @@ def test_a_circuit_is_evaluated_on_own_prompts_in_six_lines() -> None:
 def test_the_topic_says_what_calls_take() -> None:
     """Names of parameters in its tables are those of the functions."""
     shown = re.findall(r"^\| `(\w+)\(([^`]*)\)` \|", read_topic("python").text, re.MULTILINE)
-    assert len(shown) == 5
+    assert len(shown) == 9
     for name, given in shown:
         parameters = inspect.signature(getattr(harness, name)).parameters
         assert [one.split("=")[0].lstrip("*") for one in given.split(", ")] == list(parameters)

@@ -34,14 +34,22 @@ ANALYSES: Mapping[str, AnalysisInfo] = {
     "qk": AnalysisInfo("what an attention score is made of, pair by pair", "local.qk"),
     "circuit": AnalysisInfo("a prompt's circuit, from a logit to embeddings", "local.circuit"),
     "flow": AnalysisInfo("which families of features pass on to which, by layer", "flow"),
-    "attention": AnalysisInfo("where heads look, and how much parity decides it", "attention"),
-    "parity": AnalysisInfo("what makes heads tell even distances from odd ones", "parity"),
-    "signs": AnalysisInfo("signs of what is carried over even and odd distances", "signs"),
-    "positions": AnalysisInfo("parity in position embeddings, and what reads it", "positions"),
+    "attention": AnalysisInfo(
+        "where heads look, and how much parity decides it", "distance.attention"
+    ),
+    "parity": AnalysisInfo("what makes heads tell even distances from odd ones", "distance.parity"),
+    "signs": AnalysisInfo("signs of what is carried over even and odd distances", "distance.signs"),
+    "positions": AnalysisInfo(
+        "parity in position embeddings, and what reads it", "distance.positions"
+    ),
     "sufficiency": AnalysisInfo("whether lower features suffice for higher ones", "sufficiency"),
     "concentration": AnalysisInfo("by how few parts targets are driven", "concentration"),
+    "rules": AnalysisInfo("whether what makes an output is about what it depends on", "rules"),
     "probes": AnalysisInfo("how much of probes' directions features explain", "probes"),
     "splits": AnalysisInfo("which features split in larger dictionaries", "splits", several=True),
+    "stability": AnalysisInfo(
+        "whether other dictionaries give the same features and circuits", "stability", several=True
+    ),
 }
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from harness.api.changes import changed
+from harness.api.measures import Measured, Measures
 from harness.api.tasks import RESULTS, OpenTask, cell_of, silent
 from harness.circuits.baseline import Baseline
 from harness.circuits.circuit import Circuit
+from harness.circuits.gates.whiteboard import with_ties
 from harness.circuits.patchable import baseline_of, self_check
 from harness.circuits.select import number_of_elements
 from harness.datasets.pairs import PromptPairs
@@ -29,21 +31,6 @@ from harness.runs.compute.prepare import Drawn, Prepared, check_lengths, draw, p
 from harness.runs.store.record import model_store
 from harness.spec.build import build, normalise
 from harness.spec.types import Method
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An estimate over prompt pairs with its 95 % bootstrap interval; None where not defined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def __repr__(self) -> str:
-        if self.value is None:
-            return "undefined"
-        interval = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
-        return f"{self.value:.3f}{interval}"
 
 
 def discover(
@@ -82,7 +69,8 @@ def discover(
     source = {"task": task.name, "method": spec.name, "seed": str(seed)}
     scores = ranking_for(discovery, n)
     baseline = baseline_of(setup.counterfactuals)
-    return Circuit(setup.space, kept, scores, model.config.d_model, source, baseline)
+    circuit = Circuit(setup.space, kept, scores, model.config.d_model, source, baseline)
+    return with_ties(circuit, model)
 
 
 def evaluate(
@@ -92,7 +80,7 @@ def evaluate(
     pairs: PromptPairs | None = None,
     *,
     seed: int = 0,
-) -> dict[str, Measured]:
+) -> Measures:
     """Faithfulness and the other measures of a circuit, each with its interval.
 
     On the task's test pairs, or on `pairs`. Raises `harness.HarnessError` for a circuit of another
@@ -103,10 +91,10 @@ def evaluate(
     everything = torch.ones(len(setup.space), dtype=torch.bool)
     examples = evaluate_circuits(setup, [circuit.kept, ~everything, everything])
     point = Summary(examples, ()).point(0)
-    return {
-        name: Measured(one["value"], one["low"], one["high"])
+    return Measures(
+        (name, Measured(one["value"], one["low"], one["high"]))
         for name, one in sorted(point.items(), key=lambda item: item[0] != "faithfulness")
-    }
+    )
 
 
 # ---------------------------------------------------------------- inside

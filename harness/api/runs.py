@@ -13,6 +13,8 @@ from harness.spec.load import Library
 if TYPE_CHECKING:
     import polars
 
+    from harness.reports.compare import Comparison
+    from harness.reports.leaderboard import Leaderboard
     from harness.runs.executors.session import RunSummary
 
 
@@ -41,3 +43,23 @@ def results(run: str = "quickstart", *, results: Path | str = RESULTS) -> polars
     from harness.reports.rows import frame
 
     return frame(load_cells(find_run(Path(results), run)))
+
+
+def leaderboard(
+    run: str = "quickstart", *, size: float = 0.1, results: Path | str = RESULTS
+) -> Leaderboard:
+    """The tables of a run as `harness table` shows them; `size`: that of faithfulness and KL."""
+    from harness.reports.leaderboard import leaderboard as tables_of
+
+    return tables_of(load_cells(find_run(Path(results), run)), size)
+
+
+def compare(a: str, b: str, *, size: float = 0.1, results: Path | str = RESULTS) -> Comparison:
+    """Differences A − B, paired by example; each side is RUN, RUN:method, a method or a cell's id.
+
+    Raises `harness.HarnessError` for sides that are not there or cannot be paired.
+    """
+    from harness.reports.compare import compare as differences
+    from harness.reports.compare import find_side
+
+    return differences(find_side(Path(results), a), find_side(Path(results), b), size)

@@ -12,15 +12,18 @@ import torch
 
 from harness.api.changes import changed
 from harness.datasets.files import pairs_of_rows
+from harness.datasets.kinds import numeric_answers
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.datasets.tokenizers import needs_model
 from harness.errors import HarnessError
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
+from harness.reports.notebook.prompts import pairs_html, pairs_text
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import Cell, ModelSource, make_cell
+from harness.runs.prompts.words import Outputs
 from harness.runs.store.record import model_store
 from harness.spec.build import build
 from harness.spec.key import plain
@@ -75,6 +78,23 @@ class OpenTask:
         return replace(self, loaded=loaded)
 
 
+@dataclass(frozen=True, repr=False)
+class TaskPairs(PromptPairs):
+    """Prompt pairs that know their task's tokens: a notebook shows them word by word.
+
+    `numbers`: answers are numbers, which no token names.
+    """
+
+    outputs: Outputs
+    numbers: bool
+
+    def __repr__(self) -> str:
+        return pairs_text(self, self.outputs, numbers=self.numbers)
+
+    def _repr_html_(self) -> str:
+        return pairs_html(self, self.outputs, numbers=self.numbers)
+
+
 def load_task(
     name: str, *, model: str | None = None, include: Sequence[Path | str] = ()
 ) -> OpenTask:
@@ -122,7 +142,7 @@ def prompt_pairs(
     split: str = "test",
     n: int | None = None,
     seed: int = 0,
-) -> PromptPairs:
+) -> TaskPairs:
     """Prompt pairs in the task's tokens: `n` of a split, or your own `rows`.
 
     A row has `clean` and `corrupted` (texts of as many tokens), `good` and `bad` (an answer, or
@@ -133,9 +153,13 @@ def prompt_pairs(
         rows = list(rows)
         if not rows:
             raise HarnessError("no rows: there is nothing to measure on")
-        return pairs_of_rows(rows, task.data)
-    wanted = task.evaluation.test_pairs if n is None else n
-    return task.data.pairs(split, wanted, seed, at_most=n is None)
+        pairs = pairs_of_rows(rows, task.data)
+    else:
+        wanted = task.evaluation.test_pairs if n is None else n
+        pairs = task.data.pairs(split, wanted, seed, at_most=n is None)
+    spec = task.loaded.spec
+    outputs = Outputs(task.data.tokenizer, spec.answers)
+    return TaskPairs(**vars(pairs), outputs=outputs, numbers=numeric_answers(spec.data))
 
 
 # ---------------------------------------------------------------- inside

@@ -1,8 +1,9 @@
 """A bridge between the models of two specs: trained once into a folder, then steered.
 
-The folder holds the sparse model in the harness's own form (a `{kind: load, path: FOLDER}` spec
-names it, so that circuits of it can be found), `bridge.safetensors`, and `bridge.json`: the ids of
-both models and the log of the training. While it is trained there is a checkpoint to resume from.
+The folder holds the sparse model in the harness's own form with the tokenizer of its corpus (a
+`{kind: load, path: FOLDER}` spec names it, so that circuits of it can be found),
+`bridge.safetensors`, and `bridge.json`: the ids of both models and the log of the training. While
+it is trained there is a checkpoint to resume from.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harness.bridges.coupled import Coupled, CoupledCheckpoint, Prices, Terms, t
 from harness.bridges.transfer import Carrier, Channel, Transfer, rank_channels, read_sites, transfer
 from harness.circuits.files import load_circuit
 from harness.datasets.batch import Batches
-from harness.datasets.corpus import CorpusData
+from harness.datasets.corpus import CorpusData, write_tokenizer
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
 from harness.disk import write
@@ -98,6 +99,8 @@ def study_bridge(request: BridgeRequest, models: ModelStore, log: Log) -> dict[s
             request.folder / _CHECKPOINT, {**purpose, "torch": torch_version}
         )
         coupled = _trained(request, spec, taught, dense, log, checkpoint)
+        if spec.corpus is not None:
+            write_tokenizer(spec.corpus, request.sparse.folder, request.folder)
         _write(request.folder, coupled, purpose)
         checkpoint.path.unlink(missing_ok=True)
         log(f"wrote {request.folder}")

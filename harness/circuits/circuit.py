@@ -27,7 +27,9 @@ class Circuit:
 
     `source` says what it was found on and how (task, model, method, cell …), as plain strings.
     `baseline`: what dropped elements carry, where these are constants that can be kept with it;
-    `measured`: what was measured with it on the source's test pairs, by measure.
+    `measured`: what was measured with it on the source's test pairs, by measure. `ties`: of one of
+    channels, the weights between kept ones by source and target, None through the stream; for
+    drawings, where they are known.
     """
 
     space: Space
@@ -37,6 +39,7 @@ class Circuit:
     source: Mapping[str, str] = field(default_factory=dict)
     baseline: Baseline | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
+    ties: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

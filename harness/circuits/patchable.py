@@ -138,6 +138,15 @@ class Rebuilding(Protocol):
         ...
 
 
+@runtime_checkable
+class Observing(Protocol):
+    """A patchable model that knows what its elements carry, and so which can matter at all."""
+
+    def differing(self, batch: Batch, counterfactual: Any) -> Tensor:
+        """Elements that differ from their counterfactual where all are kept: bool [E]."""
+        ...
+
+
 class MakePatchable(Protocol):
     """What the `patchable` of a `GranularityInfo` names."""
 

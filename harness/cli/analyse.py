@@ -9,6 +9,7 @@ import click
 
 from harness.analyses.registry import ANALYSES
 from harness.cli import options
+from harness.cli.say import say
 
 _LIST = "\n".join(f"  {name:<14} {info.title}" for name, info in ANALYSES.items())
 
@@ -104,4 +105,4 @@ def command(
         for path in write_analysis(report, output):
             log(f"wrote {path}")
     text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else analysis_text(report))
+    say(text if as_json else analysis_text(report))

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
+from harness.cli.say import say
 
 ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
 ON_PROMPTS = ("task",)
@@ -94,7 +95,7 @@ def bench(
         from harness.bench.features import bench_features
 
         figures = bench_features(features, repeats, threads)
-        click.echo(json.dumps(figures) if as_json else _features_table(figures))
+        say(json.dumps(figures) if as_json else _features_table(figures))
         return
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
@@ -104,14 +105,14 @@ def bench(
         from harness.bench.dictionaries import bench_dictionaries
 
         trained = bench_dictionaries(dictionary, repeats, threads, dtype)
-        click.echo(json.dumps(trained) if as_json else _dictionaries_table(trained))
+        say(json.dumps(trained) if as_json else _dictionaries_table(trained))
         return
     if games is not None:
         _check_options(context, (*ON_A_BATCH, *ON_PROMPTS, "methods", "prompts", "threads"), None)
         from harness.bench.games import bench_games
 
         played = bench_games(games, repeats)
-        click.echo(json.dumps(played) if as_json else _games_table(played))
+        say(json.dumps(played) if as_json else _games_table(played))
         return
     _check_options(context, ON_A_BATCH if prompts else ON_PROMPTS, bool(prompts))
     rows = _rows(methods, OF_PROMPTS if prompts else NAMES)
@@ -119,7 +120,7 @@ def bench(
         from harness.bench.prompts import PromptBench, bench_prompts
 
         growth = PromptBench(_counts(prompts), task, threads, repeats, device)
-        report = bench_prompts(growth, rows, lambda text: click.echo(text, err=True))
+        report = bench_prompts(growth, rows, lambda text: say(text, err=True))
     else:
         from harness.bench.measure import run_bench
         from harness.bench.subject import Bench
@@ -127,9 +128,9 @@ def bench(
         asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
         report = run_bench(asked, rows)
     if as_json:
-        click.echo(json.dumps(report))
+        say(json.dumps(report))
     else:
-        click.echo(_prompts_table(report) if prompts else _batch_table(report))
+        say(_prompts_table(report) if prompts else _batch_table(report))
 
 
 def _dictionaries_table(report: dict[str, Any]) -> str:

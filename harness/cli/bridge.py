@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("bridge")
@@ -74,7 +75,7 @@ def command(
         Prices(nmse, kl),
     )
     report = study_bridge(request, model_store(results), log)
-    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
+    say(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 def _numbers(text: str) -> tuple[float, ...]:

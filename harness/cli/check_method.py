@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("check")
@@ -36,9 +37,9 @@ def command(method: str, include: tuple[Path, ...], as_json: bool) -> int:
         failed |= one.problem is not None
         data.append({"check": one.check, "problem": one.problem, "note": one.note})
         if not as_json:
-            click.echo(_line(one.check, one.problem, one.note))
+            say(_line(one.check, one.problem, one.note))
     if as_json:
-        click.echo(json.dumps({"method": loaded.spec.name, "checks": data}, indent=1))
+        say(json.dumps({"method": loaded.spec.name, "checks": data}, indent=1))
     return 1 if failed else 0
 
 

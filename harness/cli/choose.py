@@ -16,6 +16,7 @@ from harness.cli.check import (
     issues_of,
     notes_of,
 )
+from harness.cli.say import say
 from harness.errors import HarnessError, NotFound
 from harness.spec.issues import spec_error
 from harness.spec.load import Library, Loaded, spec_kind
@@ -200,7 +201,7 @@ def log(text: str) -> None:
     """Print a line of a log to stderr."""
     from harness.spec.printable import printable
 
-    click.echo(printable(text), err=True)
+    say(printable(text), err=True)
 
 
 def note_skipped(skipped: Iterable[Skipped]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
@@ -87,7 +88,6 @@ def command(
     if graph is not None and len(circuits) > 1:
         raise click.UsageError("--export writes the graph of one circuit")
     named = [find_circuit(results, one, size) for one in circuits]
-    _write_files(named, picture, graph)
     marked = None if reference is None else NamedCircuit(load_circuit(reference), str(reference))
     entry = named[0].entry
     if marked is None and entry is not None:
@@ -95,24 +95,34 @@ def command(
         if truth is not None:
             marked = as_named(truth.kept, named[0].circuit, "the true circuit of the program")
     report = describe(named, top, marked)
+    _write_files(named, picture, graph, marked)
     board = _whiteboard(named[0], results, include, deltas) if len(named) == 1 else None
     if as_json:
         report |= {} if board is None else {"whiteboard": board}
-        click.echo(json.dumps(report, indent=1, allow_nan=False))
+        say(json.dumps(report, indent=1, allow_nan=False))
         return
-    click.echo(circuits_text(report, options.window()))
+    say(circuits_text(report, options.window()))
     if board is not None:
-        click.echo(f"\n{whiteboard_text(board, options.window() or 100)}")
+        say(f"\n{whiteboard_text(board, options.window() or 100)}")
 
 
-def _write_files(named: list[NamedCircuit], picture: Path | None, graph: Path | None) -> None:
-    """The drawing of one circuit or two, and the graph of one, by the endings of the files."""
+def _write_files(
+    named: list[NamedCircuit],
+    picture: Path | None,
+    graph: Path | None,
+    marked: NamedCircuit | None,
+) -> None:
+    """The drawing of one circuit or two, and the graph of one, by the endings of the files.
+
+    In the drawing of one circuit, elements of `marked` are told from others.
+    """
     from harness.cli.choose import log
     from harness.disk import write
     from harness.reports.exports.files import drawn, exported
 
+    true = None if marked is None or len(named) > 1 else list(marked.circuit.elements())
     for path, text in (
-        (picture, picture and drawn(picture, [one.circuit for one in named])),
+        (picture, picture and drawn(picture, [one.circuit for one in named], true)),
         (graph, graph and exported(graph, named[0].circuit)),
     ):
         if path is not None:

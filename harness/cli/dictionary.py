@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("dictionary")
@@ -74,6 +75,6 @@ def command(
         log(f"wrote {output}; name it as `weights` in the spec to use it without training")
     if as_json:
         report = reports[0] if len(reports) == 1 else reports
-        click.echo(json.dumps(report, indent=1, allow_nan=False))
+        say(json.dumps(report, indent=1, allow_nan=False))
     else:
-        click.echo(dictionaries_text(*reports) if len(reports) == 1 else comparison_text(reports))
+        say(dictionaries_text(*reports) if len(reports) == 1 else comparison_text(reports))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("doctor")
@@ -38,12 +39,12 @@ def command(results: Path, nodes: int | None, wait: float, as_json: bool) -> int
     """
     facts = {**_machine(), "results": str(results), **_locks(results, nodes, wait)}
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        say(json.dumps(facts, indent=1))
     else:
         from harness.spec.printable import printable
 
         for name, text in _lines(facts).items():
-            click.echo(f"{name:>12}  {printable(text)}")
+            say(f"{name:>12}  {printable(text)}")
     return 1 if facts["problem"] else 0
 
 

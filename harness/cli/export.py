@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("export")
@@ -54,6 +55,7 @@ def command(
     """
     from harness.runs.services.export import export_mib, export_mib_circuits, too_few
     from harness.runs.store.record import find_run, load_cells
+    from harness.spec.printable import printable
 
     if circuits and size is not None:
         raise click.UsageError("--circuits writes nine sizes and --size one: give one of them")
@@ -74,24 +76,25 @@ def command(
             }
             for one in written
         ]
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
         return
     for one in written:
-        click.echo(one.path)
+        path = printable(str(one.path))
+        say(path)
         if circuits:
-            click.echo(f"{one.path}: {one.edges} of {one.edges_total} edges", err=True)
+            say(f"{path}: {one.edges} of {one.edges_total} edges", err=True)
         if one.cut_from != "scores":
-            click.echo(
-                f"{one.path}: the stored circuit was cut from {one.cut_from}, circuits of other "
+            say(
+                f"{path}: the stored circuit was cut from {one.cut_from}, circuits of other "
                 "sizes from others; --circuits writes the circuits of nine sizes",
                 err=True,
             )
     folders = {one.path.parent.name: one.on_board for one in written}
-    if strange := [name for name, on_board in folders.items() if not on_board]:
-        click.echo(
+    if strange := [printable(name) for name, on_board in folders.items() if not on_board]:
+        say(
             f"the leaderboard has no task and model called {', '.join(strange)}; the files can be "
             "read by its code, but not be submitted",
             err=True,
         )
     if too_few(written):
-        click.echo("the leaderboard takes two tasks and two models or more at once", err=True)
+        say("the leaderboard takes two tasks and two models or more at once", err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("features")
@@ -93,4 +94,4 @@ def command(
         for path in write_report(report, output):
             log(f"wrote {path}")
     text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else features_text(report))
+    say(text if as_json else features_text(report))

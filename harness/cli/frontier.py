@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("frontier")
@@ -50,7 +51,7 @@ def command(
     joined = () if join is None else listed("--join", join)
     reached = frontier(cells, model_store(folder.parent), loss, joined)
     if as_json:
-        click.echo(json.dumps(asdict(reached), indent=1))
+        say(json.dumps(asdict(reached), indent=1))
     else:
-        click.echo(text_of(reached, to))
+        say(text_of(reached, to))
     return note_faults(faults)

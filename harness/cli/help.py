@@ -7,6 +7,7 @@ import sys
 import click
 
 from harness.cli.main import VERBS
+from harness.cli.say import say
 from harness.cli.topics import TOPICS, Topic, read_topic, without_links
 from harness.errors import NotFound
 
@@ -29,15 +30,15 @@ def command(topic: tuple[str, ...]) -> None:
     topics = [read_topic(name) for name in TOPICS]
     width = max(len(one.name) for one in topics)
     for one in topics:
-        click.echo(f"{one.name:<{width}}  {one.summary}")
-    click.echo("`harness help TOPIC` shows one of them, `harness VERB --help` a command.", err=True)
+        say(f"{one.name:<{width}}  {one.summary}")
+    say("`harness help TOPIC` shows one of them, `harness VERB --help` a command.", err=True)
 
 
 def _show(topic: Topic) -> None:
     if sys.stdout.isatty():
         click.echo_via_pager(_coloured(without_links(topic.text)), color=True)
     else:
-        click.echo(topic.text, nl=False)
+        say(topic.text, nl=False)
 
 
 def _coloured(text: str) -> str:

@@ -12,6 +12,7 @@ import click
 from harness.cli import options
 from harness.cli.overlap import consistency_shown
 from harness.cli.overlap import share as _share
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
@@ -46,6 +47,13 @@ EXCLUSION = "exclusion"
     show_default=True,
     help="Of exclusion: searches at most.",
 )
+@click.option(
+    "--random-sets",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Of necessity and interchange: sets of as many elements beside the circuit.",
+)
 @click.option("--pairs", type=click.IntRange(min=2), help="Prompt pairs (default: the task's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Of all draws (default: the cell's, 0).")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Compute there.")
@@ -64,6 +72,7 @@ def command(
     against: tuple[str, ...],
     tests: str | None,
     rounds: int,
+    random_sets: int,
     pairs: int | None,
     seed: int | None,
     device: str | None,
@@ -78,6 +87,7 @@ def command(
     --on on another task in the same model, this shows how far it transfers.
     """
     from harness.cli.choose import checked_task, default_runtime, log, model_source
+    from harness.evaluation.judge import Effort
     from harness.runs.services.judge import Request, judge_circuit, runtime_of
     from harness.runs.services.lookup import find_circuit
     from harness.runs.store.record import model_store
@@ -103,8 +113,9 @@ def command(
         seed=seed,
         rounds=rounds if excluding else None,
     )
-    report = judge_circuit(request, model_store(results), log)
-    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
+    effort = Effort(random_sets=random_sets)
+    report = judge_circuit(request, model_store(results), log, effort)
+    say(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 # ---------------------------------------------------------------- what was asked for
@@ -274,7 +285,8 @@ def _random(one: dict[str, Any], sets: int) -> str:
     mean, largest = one["random_mean"], one["random_largest"]
     if mean is None:
         return "no random sets"
-    return f"{sets} random sets of this size {mean:.3f}, at most {largest:.3f}"
+    half = 0.0 if one["random_high"] is None else one["random_high"] - mean
+    return f"{sets} random sets of this size {mean:.3f} ± {half:.3f}, at most {largest:.3f}"
 
 
 _VERDICTS = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.spec.load import Entry
@@ -40,11 +41,11 @@ def command(what: str, tag: str | None, include: tuple[Path, ...], as_json: bool
 
     entries = [e for e in Library(include).entries(kind) if tag is None or tag in e.tags]
     if as_json:
-        click.echo(json.dumps([_data(entry) for entry in entries], indent=1))
+        say(json.dumps([_data(entry) for entry in entries], indent=1))
         return
     _columns([(entry.ref, _about(entry)) for entry in entries])
     if not entries:
-        click.echo(f"no {what} found", err=True)
+        say(f"no {what} found", err=True)
 
 
 def _data(entry: Entry) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _metrics(as_json: bool) -> None:
 
     measures = MEASURES.values()
     if as_json:
-        click.echo(json.dumps([measure.record() for measure in measures], indent=1))
+        say(json.dumps([measure.record() for measure in measures], indent=1))
         return
     lines = [(f"{m.name} {m.arrow}".strip(), f"{m.formula} ({m.source})") for m in measures]
     _columns(lines)
@@ -86,4 +87,4 @@ def _columns(lines: list[tuple[str, str]]) -> None:
     safe = [(printable(name), printable(text)) for name, text in lines]
     width = max((len(name) for name, _ in safe), default=0)
     for name, text in safe:
-        click.echo(f"{name:<{width}}  {text}".rstrip())
+        say(f"{name:<{width}}  {text}".rstrip())

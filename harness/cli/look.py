@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("look")
@@ -61,4 +62,4 @@ def command(
     view = View(loaded, source, runtime, split, pairs, train, sequences)
     report = look(view, model_store(results), log)
     text = json.dumps(report, indent=1, allow_nan=False)
-    click.echo(text if as_json else prompts_text(report, options.window()))
+    say(text if as_json else prompts_text(report, options.window()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError
+from harness.spec.printable import printable
 
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
@@ -117,29 +119,42 @@ def _exit_code(run: Any) -> int:
         code = run()
         return code if isinstance(code, int) else 0
     except HarnessError as error:
-        click.echo(error_text(error), err=True)
+        _say(error_text(error))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        _say(text.getvalue(), nl=False)
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _say("interrupted")
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-            place = f": {error.filename}" if error.filename else ""
-            click.echo(f"error: {error.strerror}{place}", err=True)
+            place = f": {printable(str(error.filename))}" if error.filename else ""
+            _say(f"error: {error.strerror}{place}")
             return USAGE
-        traceback.print_exc()
-        click.echo("this is a bug in the harness, not a mistake of yours", err=True)
+        _say(traceback.format_exc(), nl=False)
+        _say("this is a bug in the harness, not a mistake of yours")
         return BUG
 
 
+def _say(text: str, *, nl: bool = True) -> None:
+    from harness.cli.say import say
+
+    say(text, err=True, nl=nl)
+
+
 def error_text(error: HarnessError) -> str:
-    """The text of an error; spec errors already state their place and kind."""
+    """The text of an error; spec errors already state their place and kind.
+
+    What follows in lines of its own is set in: a name with a line break is no other message.
+    """
     from harness.errors import SpecError
 
-    return str(error) if isinstance(error, SpecError) else f"error: {error}"
+    if isinstance(error, SpecError):
+        return str(error)
+    return "error: " + "\n  ".join(str(error).splitlines())
 
 
 @click.group(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("merge")
@@ -26,7 +27,7 @@ def command(sources: tuple[Path, ...], results: Path) -> int:
     conflicts, faults = 0, []
     for source in sources:
         joined = join(source, results)
-        click.echo(
+        say(
             printable(
                 f"{source}: {joined.cells} cells and {joined.models} models are new in {results}, "
                 f"{joined.same} were there, {len(joined.conflicts)} conflicts"

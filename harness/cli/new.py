@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.spec.load import Loaded
@@ -27,15 +28,16 @@ TUTORIAL = "greater_than"
 def command(name: str, origin: str, include: tuple[Path, ...]) -> None:
     """Copy a commented task to ./tasks/NAME.yaml, under its new name. Never overwrites a file."""
     from harness.spec.load import Library
+    from harness.spec.printable import printable
 
     library = Library(include)
     path = Path("tasks") / f"{name}.yaml"
     _check_name(name, path, library)
     task = library.task(origin)
     _write_new(path, _renamed(task, name, path.parent))
-    click.echo(path)
+    say(printable(str(path)))
     _warn(path, include)
-    click.echo(f"check it with: harness validate {path}; run it with: harness run {path}", err=True)
+    say(f"check it with: harness validate {path}; run it with: harness run {path}", err=True)
 
 
 def _check_name(name: str, path: Path, library: object) -> None:
@@ -117,4 +119,4 @@ def _warn(path: Path, include: tuple[Path, ...]) -> None:
     from harness.spec.load import Library
 
     for issue in issues_of(Library(include), path, "task"):
-        click.echo(f"warning, to be mended in the copy: {issue}", err=True)
+        say(f"warning, to be mended in the copy: {issue}", err=True)

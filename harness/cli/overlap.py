@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.lookup import NamedCircuit
@@ -47,7 +48,7 @@ def command(
     if sum(map(len, groups.values())) < 2:
         raise click.UsageError("one circuit alone has no overlap; name another, or RUN:METHOD")
     report = overlap_of(groups)
-    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
+    say(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 # ---------------------------------------------------------------- the report as text

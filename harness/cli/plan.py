@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.plan import Plan
@@ -41,10 +42,10 @@ def command(
     chosen = plans(specs, include, overrides(**grid))
     data = [_data(plan, results) for plan in chosen]
     if as_json:
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
     else:
         for one in data:
-            click.echo(_text(one, options.window()))
+            say(_text(one, options.window()))
     note_skipped(one for plan in chosen for one in plan.skipped)
 
 

@@ -52,11 +52,13 @@ def command(
     circuit: a circuit, or two and their difference. Panels of curves say how many damaged cells
     are left out; exit 3 if there are any.
     """
+    from harness.cli.choose import log
+
     path = output or Path(f"{kind}.{form}")
     code = _circuit(names, path, size, results) if kind == "circuit" else 0
     if kind != "circuit":
         code = _runs(kind, names, path, measure, size, results)
-    click.echo(f"wrote {path}", err=True)
+    log(f"wrote {path}")
     return code
 
 

@@ -1,7 +1,8 @@
-"""Progress of a run: bars on a terminal, else lines, on stderr; everything in `run.log`."""
+"""Progress of a run: a live view on a terminal, else lines, on stderr; everything in `run.log`."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -9,10 +10,11 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from harness.cli.live_view import LiveView
 from harness.cli.time_left import TimeLeft
-from harness.progress import LINE_SECONDS, Moment, duration
+from harness.progress import LINE_SECONDS, Moment
 from harness.runs.plan import Plan
 from harness.spec.printable import printable
 
@@ -42,8 +44,10 @@ class Progress:
         self._told: dict[str, float] = {}
         self._closing = ExitStack()
         self._log = self._closing.enter_context(log.open("a", encoding="utf-8")) if log else None
-        self.bars = _Bars(len(plan.cells), plan.name, self.stream) if self.stream.isatty() else None
-        self._closing.callback(self.close_bars)
+        self.view: LiveView | None = None
+        if _can_be_drawn_on(self.stream):
+            self.view = LiveView(len(plan.cells), plan.name, self.stream)
+        self._closing.callback(self.close_view)
 
     def __enter__(self) -> Progress:
         return self
@@ -68,10 +72,12 @@ class Progress:
         if event.kind == "start":
             self._left.start(event.cell_id)
             self._told[event.cell_id] = time.monotonic()
+            if self.view is not None:
+                self.view.start(event.cell_id, self._title(event))
         if event.kind in ("done", "failed"):
             self._advance(event)
         if text := _text(event):
-            self._line(event, text, aside=self.bars is not None and event.kind == "start")
+            self._line(event, text, aside=self.view is not None and event.kind == "start")
 
     def say(self, text: str) -> None:
         """Print a line about the whole run."""
@@ -79,11 +85,11 @@ class Progress:
         self._write(line)
         self._print(line)
 
-    def close_bars(self) -> None:
-        """Leave the bar of the cells as it is; lines that follow come below it."""
-        if self.bars is not None:
-            self.bars.close()
-            self.bars = None
+    def close_view(self) -> None:
+        """Leave the line of the run as it is; lines that follow come below it."""
+        if self.view is not None:
+            self.view.close()
+            self.view = None
 
     def interrupted(self) -> list[str]:
         """For each cell that was being computed, where it was and what of it is saved."""
@@ -95,28 +101,28 @@ class Progress:
 
     def _stage(self, event: Event) -> None:
         self.stages[event.cell_id] = event.stages
-        if self.bars is not None:
-            self.bars.stage(event.cell_id, self._title(event), event.stages, self._left.text())
+        if self.view is not None:
+            self.view.stage(event.cell_id, self._title(event), event.stages, self._left.text())
         now = time.monotonic()
         if event.stages and now - self._told.get(event.cell_id, now) >= LINE_SECONDS:
             self._told[event.cell_id] = now
             text = "; ".join(moment.text() for moment in event.stages)
             whole = self._left.text()
             text += f"; run: {whole}" if whole else ""
-            self._line(event, text, aside=self.bars is not None)
+            self._line(event, text, aside=self.view is not None)
 
     def _advance(self, event: Event) -> None:
         self.count += 1
         self.stages.pop(event.cell_id, None)
         self._left.over(event.cell_id, None if event.kind == "reused" else event.seconds)
-        if self.bars is not None:
-            self.bars.advance(event.cell_id, self._left.text())
+        if self.view is not None:
+            self.view.over(event.cell_id, self._left.text(), failed=event.kind == "failed")
 
     def _title(self, event: Event) -> str:
         return self.cells[event.cell_id].title() if event.cell_id in self.cells else ""
 
     def _line(self, event: Event, text: str, *, aside: bool = False) -> None:
-        """A line about a cell; `aside`: for the log alone, since a bar shows it."""
+        """A line about a cell; `aside`: for the log alone, since the view shows it."""
         first, *more = text.splitlines() or [""]
         line = printable(f"[{self.count}/{len(self.cells)}] {self._title(event)}: {first}")
         line = "\n".join([line, *map(printable, more)])
@@ -125,8 +131,8 @@ class Progress:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        if self.bars is not None:
-            self.bars.write(line)
+        if self.view is not None:
+            self.view.write(line)
         else:
             print(line, file=self.stream, flush=True)
 
@@ -134,6 +140,11 @@ class Progress:
         if self._log is not None:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
             print(now, text, file=self._log, flush=True)
+
+
+def _can_be_drawn_on(stream: TextIO) -> bool:
+    """Whether it is a terminal whose cursor can be moved."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def _text(event: Event) -> str:
@@ -156,70 +167,3 @@ def _where(stages: tuple[Moment, ...]) -> str:
         if moment.saved is not None:
             return f"{at}, {moment.unit} {moment.saved:,} is saved"
     return f"{at}, nothing of it is saved" if stages else "before anything of it was saved"
-
-
-class _Bars:
-    """One bar for the cells of a run, and below it one for each cell that is being computed."""
-
-    def __init__(self, total: int, name: str, stream: TextIO) -> None:
-        from tqdm import tqdm
-
-        self.stream = stream
-        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells [{elapsed}{postfix}]"
-        self.cells: Any = tqdm(total=total, desc=printable(name), file=stream, bar_format=form)
-        self.open: dict[str, tuple[str, Any]] = {}  # title of the stage, its bar
-
-    def advance(self, cell_id: str, left: str) -> None:
-        self._close(cell_id)
-        self.cells.set_postfix_str(left, refresh=False)
-        self.cells.update(1)
-        self.cells.refresh()
-
-    def stage(self, cell_id: str, cell: str, stages: tuple[Moment, ...], left: str) -> None:
-        self.cells.set_postfix_str(left)
-        if not stages:
-            self._close(cell_id)
-            return
-        last = stages[-1]
-        title = f"{cell}: {last.title}"
-        if self.open.get(cell_id, ("", None))[0] != title:
-            self._close(cell_id)
-            self.open[cell_id] = title, self._bar(title, last)
-        bar = self.open[cell_id][1]
-        bar.set_postfix_str(_beside(last), refresh=False)
-        bar.n = last.done
-        bar.refresh()
-
-    def write(self, text: str) -> None:
-        self.cells.write(text, file=self.stream)
-
-    def close(self) -> None:
-        for cell_id in list(self.open):
-            self._close(cell_id)
-        self.cells.close()
-
-    def _bar(self, title: str, moment: Moment) -> Any:
-        from tqdm import tqdm
-
-        form = "  {desc} {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"
-        return tqdm(
-            total=moment.total,
-            initial=moment.done,
-            desc=_short(printable(title)),
-            file=self.stream,
-            leave=False,
-            bar_format=form,
-        )
-
-    def _close(self, cell_id: str) -> None:
-        if cell_id in self.open:
-            self.open.pop(cell_id)[1].close()
-
-
-def _short(text: str, most: int = 45) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _beside(moment: Moment) -> str:
-    left = "" if moment.left is None else f"about {duration(moment.left)} left"
-    return ", ".join(filter(None, (left, printable(moment.note))))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.say import say
+
 IDIOMS = 4000
 """Documents of idioms; about as much text as a tenth of the standard library."""
 
@@ -36,7 +38,7 @@ def main(file: Path, entries: int, source_files: int | None, idioms_only: bool) 
         tokenizer = train_bpe(texts, entries=entries)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_tokenizer(tokenizer, file)
-    click.echo(f"wrote {file}: {tokenizer.get_vocab_size()} tokens", err=True)
+    say(f"wrote {file}: {tokenizer.get_vocab_size()} tokens", err=True)
 
 
 if __name__ == "__main__":

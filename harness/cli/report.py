@@ -26,11 +26,11 @@ def command(runs: tuple[str, ...], output: Path, size: float, results: Path) -> 
     Without RUN, of all runs. The page needs no network, and no script to be read. Damaged cells are
     marked and left out of all numbers; exit 3 if there are any.
     """
-    from harness.cli.choose import note_faults, read_runs, run_folders
+    from harness.cli.choose import log, note_faults, read_runs, run_folders
     from harness.disk import replace_file
     from harness.reports.page.document import page
 
     cells, faults = read_runs(run_folders(runs, results))
     replace_file(output, page(cells, size).encode())
-    click.echo(f"wrote {output}", err=True)
+    log(f"wrote {output}")
     return note_faults(faults)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
-    from harness.runs.executors.session import RunSummary
+    from harness.runs.executors.session import Executor, RunSummary
     from harness.runs.plan import Cell, Plan
     from harness.runs.services.forecasts.busy import Watch
 
@@ -25,7 +26,18 @@ RESUME = "finished cells are kept; run the same command to resume"
 @click.argument("specs", nargs=-1, metavar="[SPEC]...")
 @options.results("-o")
 @options.grid
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Worker processes.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Worker processes (default: 1); with ray, most cells at a time (default: no limit).",
+)
+@click.option(
+    "--executor",
+    metavar="NAME",
+    default="local",
+    help="Who computes: local (this machine), ray (the cluster of RAY_ADDRESS, else one of this "
+    "machine), or ray://HOST:PORT.",
+)
 @options.include
 @options.size
 @options.layout
@@ -34,7 +46,8 @@ RESUME = "finished cells are kept; run the same command to resume"
 def command(
     specs: tuple[str, ...],
     results: Path,
-    jobs: int,
+    jobs: int | None,
+    executor: str,
     include: tuple[Path, ...],
     size: float,
     fail_fast: bool,
@@ -53,24 +66,44 @@ def command(
     from harness.runs.services.forecasts.busy import Watch
 
     watch = Watch()
+    chosen_executor = _executor(executor, jobs)
     layout = options.layout_of(columns, wide)
     chosen = plans(specs, include, overrides(**grid))
     note_skipped(one for plan in chosen for one in plan.skipped)
-    summaries = [_run(plan, results, jobs, fail_fast, watch) for plan in chosen]
+    summaries = [
+        _run(plan, results, chosen_executor, jobs or 1, fail_fast, watch) for plan in chosen
+    ]
     board, faults = _leaderboard(chosen, results, size)
     if as_json:
-        click.echo(json.dumps(_data(chosen, summaries, results, board), indent=1))
+        say(json.dumps(_data(chosen, summaries, results, board), indent=1))
     else:
         from harness.reports.table import render
 
-        click.echo(render(board, "github", layout), nl=False)
+        say(render(board, "github", layout), nl=False)
     return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 
-def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool, watch: Watch) -> RunSummary:
+def _executor(name: str, jobs: int | None) -> Executor:
+    """The executor of a name; `click.UsageError` for another one."""
+    if name == "local":
+        from harness.runs.executors.local import LocalExecutor
+
+        return LocalExecutor(jobs or 1)
+    kind, has_address, address = name.partition("://")
+    if kind != "ray" or bool(has_address) != bool(address):
+        raise click.BadParameter(
+            f"{name!r} is none; give local, ray, or ray://HOST:PORT", param_hint="--executor"
+        )
+    from harness.runs.executors.ray.executor import RayExecutor
+
+    return RayExecutor(name if has_address else None, jobs)
+
+
+def _run(
+    plan: Plan, results: Path, executor: Executor, jobs: int, fail_fast: bool, watch: Watch
+) -> RunSummary:
     from harness.cli.progress import Progress
     from harness.runs.executors import session
-    from harness.runs.executors.local import LocalExecutor
     from harness.runs.store import CellStore
     from harness.runs.store.record import model_store, record
 
@@ -87,15 +120,14 @@ def _run(plan: Plan, results: Path, jobs: int, fail_fast: bool, watch: Watch) ->
             fail_fast=fail_fast,
             notify=progress,
         )
-        executor: session.Executor = LocalExecutor(jobs)
         try:
             summary = executor.run(plan, store, settings)
         except KeyboardInterrupt:
-            progress.close_bars()
+            progress.close_view()
             for line in (*progress.interrupted(), RESUME):
                 progress.say(line)
             raise
-        progress.close_bars()
+        progress.close_view()
         for line in _outcome(plan, summary, store.folder):
             progress.say(line)
     return summary

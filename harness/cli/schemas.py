@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import click
 
+from harness.cli.say import say
 from harness.datasets.generators.registry import generator, generator_names, plug_in
 from harness.discovery.registry import built_in
 from harness.spec.key import about_of
@@ -44,7 +45,7 @@ def main(check: bool) -> None:
         raise click.ClickException(f"not up to date: {', '.join(stale)}; run `make schemas`")
     for name in stale:
         (folder / name).write_text(generated()[name], encoding="utf-8")
-        click.echo(f"wrote {folder / name}")
+        say(f"wrote {folder / name}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.metrics import Measure
@@ -40,21 +41,21 @@ def command(
 
         if kind is not None or name not in MEASURES:
             raise
-        click.echo(_measure(MEASURES[name], as_json))
+        say(_measure(MEASURES[name], as_json))
         return
     if not (resolved or as_json):
         from harness.spec.printable import printable
         from harness.spec.yaml.source import read_text
 
-        click.echo("\n".join(printable(line) for line in read_text(path).splitlines()))
+        say("\n".join(printable(line) for line in read_text(path).splitlines()))
         return
     data: dict[str, Any] = getattr(library, spec_kind)(str(path)).resolved
     if as_json:
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
     else:
         import yaml
 
-        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=False), nl=False)
+        say(yaml.safe_dump(data, sort_keys=False, allow_unicode=False), nl=False)
 
 
 def _measure(measure: Measure, as_json: bool) -> str:

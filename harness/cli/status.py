@@ -9,6 +9,10 @@ from typing import Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
+
+LONGEST = 300
+"""Characters of a field of the table."""
 
 
 @click.command("status")
@@ -26,10 +30,10 @@ def command(run: str | None, results: Path, as_json: bool) -> None:
     folders = run_folders((run,) if run else (), results)
     data = [_data(folder) for folder in folders]
     if as_json:
-        click.echo(json.dumps(data, indent=1))
+        say(json.dumps(data, indent=1))
         return
     for one in data:
-        click.echo(_text(one))
+        say(_text(one))
     note_skipped(one for folder in folders for one in skipped_of(folder))
 
 
@@ -74,9 +78,15 @@ def _text(data: dict[str, Any]) -> str:
         name for name in every if any(cell[name] not in ("", None) for cell in data["cells"])
     ]
     lines = [
-        [cell["cell"][:12], *("" if cell[name] is None else str(cell[name]) for name in columns)]
-        for cell in data["cells"]
+        [cell["cell"][:12], *(_field(cell[name]) for name in columns)] for cell in data["cells"]
     ]
     counts = ", ".join(f"{count} {name}" for name, count in data["counts"].items() if count)
     head = printable(f"{data['run']}: {counts or 'no cells'}")
     return f"{head}\n\n{grid(['cell', *columns], lines, 'github', tight=True)}\n"
+
+
+def _field(value: object) -> str:
+    """A field of the table; why a cell failed may be a page long, and --json has all of it."""
+    from harness.reports.text import elided
+
+    return "" if value is None else elided(str(value), LONGEST)

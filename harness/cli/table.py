@@ -8,6 +8,7 @@ from typing import Literal, cast
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 Chosen = Literal["github", "latex", "csv", "json", "html", "parquet"]
 
@@ -92,10 +93,11 @@ def command(
         text += machines(cells)
     if provenance:
         from harness.reports.provenance import provenance_line
+        from harness.reports.text import markdown
 
-        text += provenance_line(cells)
+        text += provenance_line(cells, markdown)
     if write is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
     else:
         from harness.disk import replace_file
 

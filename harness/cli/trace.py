@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("trace")
@@ -142,4 +143,4 @@ def command(
         text = json.dumps(report.circuit_tracer, indent=1, allow_nan=False)
         write(other_form, f"{text}\n".encode())
     own = json.dumps(report.own, indent=1, allow_nan=False)
-    click.echo(own if as_json else trace_text(report.own, options.window(), branches, depth))
+    say(own if as_json else trace_text(report.own, options.window(), branches, depth))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.services.shipping.models import TrainedModel
@@ -78,7 +79,7 @@ def command(
         ship(trained, output)
         log(f"wrote {output}; name it as `weights` in the spec to use it without training")
     report = _report(trained)
-    click.echo(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
+    say(json.dumps(report, indent=1, allow_nan=False) if as_json else _text(report))
 
 
 def _report(trained: TrainedModel) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 _SHOWN = 3
 """Names of files in one line."""
@@ -57,18 +58,18 @@ def command(
     )
     text = render(issues, form) if form == "text" else render([*issues, *warnings], form)
     if text:
-        click.echo(text)
+        say(text)
     if form == "text" and warnings:
-        click.echo(render(warnings, form), err=True)
+        say(render(warnings, form), err=True)
     if form == "text":
         wrong = len({issue.file for issue in issues})
         needs = [(path, text) for path, kind in files for text in needs_of(library, path, kind)]
         lines = [f"{shown_path(path)}: {text}" for path, text in needs]
         for line in lines if paths else _grouped(needs):
-            click.echo(line, err=True)
+            say(line, err=True)
         lacking = len({path for path, _ in needs})
         more = f", {lacking} need files that are not there" if lacking else ""
-        click.echo(f"{len(files)} files checked, {wrong} with mistakes{more}", err=True)
+        say(f"{len(files)} files checked, {wrong} with mistakes{more}", err=True)
     return SpecError.exit_code if issues else 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 
 @click.command("verify")
@@ -46,5 +47,5 @@ def command(run: str | None, results: Path, include: tuple[Path, ...]) -> int:
             check()
         except StoreCorrupt as error:
             faults.append(str(error))
-    click.echo(f"{len(checks)} cells, models and records checked, {len(faults)} corrupt")
+    say(f"{len(checks)} cells, models and records checked, {len(faults)} corrupt")
     return note_faults(faults)

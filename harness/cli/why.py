@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli import options
+from harness.cli.say import say
 
 if TYPE_CHECKING:
     from harness.runs.store.record import PlannedCell
@@ -33,7 +34,7 @@ def command(
     candidates = _candidates(results, spec, include)
     folder, entry = _pick(candidates, cell, results)
     data = _data(folder, entry, candidates)
-    click.echo(json.dumps(data, indent=1) if as_json else _text(data))
+    say(json.dumps(data, indent=1) if as_json else _text(data))
 
 
 def _candidates(results: Path, spec: str | None, include: tuple[Path, ...]) -> list[PlannedAt]:

@@ -26,7 +26,8 @@ class ConceptFamily:
     `board`: its concepts say together what the position is, and features can be asked to rebuild
     it. `opposite`: the family that its concepts turn into from one token to the next, as players
     alternate; `changed_by`: the family that is true of a cell where that was overturned. `outputs`:
-    the model's output that each concept is about.
+    the model's output that each concept is about; `depends_on`: of each concept the cells that
+    decide it by the task's rules.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ConceptFamily:
     opposite: str | None = None
     changed_by: str | None = None
     outputs: tuple[int, ...] | None = None
+    depends_on: tuple[tuple[int, ...], ...] | None = None
 
 
 @runtime_checkable

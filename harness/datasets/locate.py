@@ -56,13 +56,15 @@ def below(root: Path, path: Path) -> Path:
 def beside(path: str, folder: Path) -> Path:
     """Return where a path in a spec of `folder` leads, for files that lie beside the spec."""
     place = folder / path
-    if _unpacked and _exists(inside := below(_unpacked[-1].root, place)):
-        return inside
-    return place
+    if not _unpacked:
+        return place
+    root, folders = _unpacked[-1].root, _unpacked[-1].folders
+    inside = below(root, folders[-1] / place)  # a relative path is so to that machine's folder
+    return inside if _exists(inside) else place
 
 
 def brought_folders() -> list[Path]:
-    """Return the folders of `HARNESS_FILES` and the current one, as absolute paths."""
+    """Return the folders of `HARNESS_FILES` and, last, the current one, as absolute paths."""
     if _unpacked:
         return list(_unpacked[-1].folders)
     named = os.environ.get(VARIABLE, "").split(os.pathsep)

@@ -10,6 +10,7 @@ from harness.datasets.kinds import kind_of
 from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import needs_model, without_model
+from harness.datasets.tokenizers.bos import CONFIG_FILE
 from harness.datasets.tokenizers.model import TOKENIZER_FILE
 from harness.errors import HarnessError
 from harness.spec.types import Task
@@ -49,6 +50,17 @@ def content_digests(loaded: Loaded[Task]) -> dict[str, str]:
     if missing:
         raise HarnessError("files of the task cannot be read: " + "; ".join(missing))
     return digests
+
+
+def task_files(loaded: Loaded[Task]) -> list[Path]:
+    """Return all files that the data refer to, with what lies beside a tokenizer and is read.
+
+    Their paths are those that the spec leads to, whether or not a file is there.
+    """
+    places = [_place(path, loaded) for path in referred_files(loaded.spec)]
+    if loaded.spec.tokenizer.path is not None:
+        places.append(places[0].with_name(CONFIG_FILE))
+    return [place for place in places if place.name != CONFIG_FILE or place.is_file()]
 
 
 def _place(path: str, loaded: Loaded[Task]) -> Path:

@@ -57,7 +57,7 @@ class PromptPairs:
 
     def take(self, indices: Any) -> PromptPairs:
         """Return the pairs at `indices` (integers, booleans or a slice), in that order."""
-        return PromptPairs(*(array[indices] for array in self._arrays().values()))
+        return replace(self, **{name: array[indices] for name, array in self._arrays().items()})
 
     def narrowed(self) -> PromptPairs:
         """Return the same pairs, each array in the narrowest integers that hold its values.
@@ -65,7 +65,7 @@ class PromptPairs:
         Memory of many pairs is that of their token ids: two bytes instead of eight each, where
         the vocabulary has some hundreds of tokens.
         """
-        return PromptPairs(*(_narrow(array) for array in self._arrays().values()))
+        return replace(self, **{name: _narrow(array) for name, array in self._arrays().items()})
 
     def cuts(self, size: int) -> list[Ids]:
         """Return the indices of buckets: at most `size` pairs of one length, shortest first."""
@@ -102,7 +102,7 @@ class PromptPairs:
         return total.hexdigest()
 
     def _arrays(self) -> dict[str, Ids]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(PromptPairs)}
 
 
 def join_pairs(parts: Sequence[PromptPairs]) -> PromptPairs:

@@ -24,6 +24,7 @@ from harness.evaluation.completeness import (
     incompleteness,
     learned_knockout,
 )
+from harness.evaluation.controls.random_sets import RandomSets
 from harness.evaluation.curve import Examples, evaluate_circuits
 from harness.evaluation.knockout import (
     Floats,
@@ -260,20 +261,24 @@ class _Judgement:
     # ------------------------------------------------------------ what the model needs
     def necessity(self) -> dict[str, Any] | None:
         """What is left of the task without the circuit, and without as many random elements."""
-        return necessity.necessity(self.setup, self.search, self.kept, self._random_sets())
+        return necessity.necessity(
+            self.setup, self.search, self.kept, self._random_sets(self.setup)
+        )
 
     def interchange(self) -> dict[str, Any] | None:
         """How much of the corruption's effect the circuit's elements carry."""
-        return necessity.interchange(self.setup, self.kept, self._random_sets(), self.seed)
+        setup = necessity.on_interchange(self.setup, self.seed)
+        sets = () if setup is None else self._random_sets(setup)
+        return necessity.interchange(self.setup, self.kept, sets, self.seed)
 
     def attention(self) -> dict[str, Any] | None:
         """Whether kept heads attend as in the model."""
         return attention_match(self.setup, self.kept)
 
-    def _random_sets(self) -> list[Tensor]:
-        """The same for both."""
-        size, space = int(self.kept.sum()), self.setup.space
-        return necessity.random_sets(size, space, self.effort.random_sets, self._draws(7))
+    def _random_sets(self, setup: Setup) -> list[Tensor]:
+        """Of the elements that can matter in a set-up."""
+        size = int(self.kept.sum())
+        return RandomSets.of(setup).draw(size, self.effort.random_sets, self._draws(7))
 
     # ------------------------------------------------------------ tests of scores
     def equivalence(self) -> dict[str, Any]:

@@ -4,8 +4,9 @@
     interchange    the whole model, the circuit alone with the corrupted prompt's values: the share
                    of what the corruption does to the metric that happens already
 
-Both are compared with random sets of as many elements. A circuit can be sufficient by chance: a
-small one that the model does not need and that carries little of what tells the prompts apart.
+Both are compared with random sets of as many elements (`controls.random_sets`). A circuit can be
+sufficient by chance: a small one that the model does not need and that carries little of what tells
+the prompts apart.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from harness.circuits.patchable import plain_logits
-from harness.circuits.space import Space
 from harness.datasets.batch import Batch
 from harness.evaluation.calibration import ODDS, Sides, calibrated
+from harness.evaluation.controls.random_sets import of_sets
 from harness.evaluation.curve import Floats, evaluate_circuits
 from harness.evaluation.setup import Setup
 from harness.metrics.registry import from_logits
@@ -29,17 +29,6 @@ from harness.metrics.statistics import estimate, shared_resamples
 from harness.spec.granularity import granularity
 
 TASK_LOSS = "task_loss"
-
-
-def random_sets(size: int, space: Space, count: int, generator: torch.Generator) -> list[Tensor]:
-    """Random sets of `size` elements each, bool [E]."""
-    sets = []
-    for _ in range(count):
-        order = space.uniform(generator, torch.float64).argsort(stable=True)
-        kept = torch.zeros(len(space), dtype=torch.bool)
-        kept[order[:size]] = True
-        sets.append(kept)
-    return sets
 
 
 # ---------------------------------------------------------------- ablating the circuit alone
@@ -79,19 +68,13 @@ def has_both(batch: Batch) -> bool:
 
 
 def _beside(values: Floats) -> dict[str, Any]:
-    """Of values [1 + R, n]: the circuit's estimate, mean and largest of the random sets."""
-    return {"without_circuit": _mean(values[0]), **_of_sets(values[1:].mean(1))}
+    """Of values [1 + R, n]: the circuit's estimate, and what random sets show."""
+    return {"without_circuit": _mean(values[0]), **of_sets(values[1:].mean(1))}
 
 
 def _mean(values: Floats) -> dict[str, Any]:
     weights = shared_resamples(len(values))
     return estimate(float(values.mean()), weights @ values, len(values), "mean")
-
-
-def _of_sets(means: Floats) -> dict[str, Any]:
-    if not len(means):
-        return {"random_mean": None, "random_largest": None}
-    return {"random_mean": float(means.mean()), "random_largest": float(means.max())}
 
 
 # ---------------------------------------------------------------- the partner's values in it
@@ -134,7 +117,7 @@ def interchange(
     return {
         "share": both.share(values[0]),
         "rest": both.share(values[1]),
-        **_of_sets(defined),
+        **of_sets(defined),
         "sets": len(sets),
     }
 

@@ -134,6 +134,8 @@ def verdict_of(
             verdict, accuracies=(accuracies[0]["value"] or 0.0, accuracies[1]["value"] or 0.0)
         )
     faults = []
+    if not np.isfinite([moved, low, high]).all():
+        faults.append(f"{metric} is not a finite number on every pair, so nothing is explained")
     if low <= 0 <= high or abs(moved) < ROUNDING:
         faults.append(f"the model's {metric} is that of the empty circuit, so nothing is explained")
     size = max(abs(w.mean()), abs(e.mean()))

@@ -150,31 +150,34 @@ def coverage(counts: ConceptCounts, columns: slice) -> float:
     return float(best.max())
 
 
-class Rebuilder:
-    """How well features rebuild the board: a concept is predicted if any feature of it is on.
+def detected(code: NDArray[np.float32], detectors: Bools, thresholds: NDArray[np.float32]) -> Bools:
+    """What strengths [N, F] say is true [N, C]: a concept if any feature of it is on.
 
-    `detectors` [S, F, C]: which feature, on at which threshold, predicts which concept.
+    `detectors` [S, F, C]: which feature, on at which threshold [S, F], says which concept. Each
+    feature speaks at every threshold at which it is a detector, so that one that is precise only
+    where it is strong and one that is precise wherever it is active both count.
     """
+    said = np.zeros((len(code), detectors.shape[2]), np.bool_)
+    for floor, of_level in zip(thresholds, detectors, strict=True):
+        used = of_level.any(1)
+        on = (code[:, used] > floor[used]).astype(np.float32)
+        said |= (on @ of_level[used].astype(np.float32)) > 0
+    return said
 
-    def __init__(self, detectors: Bools, thresholds: NDArray[np.float32]) -> None:
-        self.detectors, self.thresholds = detectors.astype(np.float32), thresholds
-        shape = (len(thresholds), detectors.shape[2])
-        self.hits, self.false, self.missed = (np.zeros(shape) for _ in range(3))
 
-    def add(self, code: NDArray[np.float32], truth: Bools) -> None:
-        """Take strengths [N, F] and what is true [N, C]."""
-        for level, (floor, detectors) in enumerate(
-            zip(self.thresholds, self.detectors, strict=True)
-        ):
-            used = detectors.any(1)
-            on = (code[:, used] > floor[used]).astype(np.float32)
-            predicted = (on @ detectors[used]) > 0
-            self.hits[level] += (predicted & truth).sum(0)
-            self.false[level] += (predicted & ~truth).sum(0)
-            self.missed[level] += (~predicted & truth).sum(0)
+class RebuiltBoards:
+    """How much of the board what was said rebuilds: counts for each of C concepts."""
 
-    def f1(self, columns: NDArray[np.intp]) -> float:
-        """F1 over all tokens and the concepts of some columns, at the best threshold."""
-        hits, false, missed = (x[:, columns].sum(1) for x in (self.hits, self.false, self.missed))
-        whole = 2 * hits + false + missed
-        return float((2 * hits / np.maximum(whole, 1)).max())
+    def __init__(self, concepts: int) -> None:
+        self.hits, self.said, self.true = (np.zeros(concepts) for _ in range(3))
+
+    def add(self, said: Bools, truth: Bools) -> None:
+        """Take what was said and what is true of N tokens [N, C]."""
+        self.hits += (said & truth).sum(0)
+        self.said += said.sum(0)
+        self.true += truth.sum(0)
+
+    def f1(self, columns: slice) -> float:
+        """F1 over all tokens and the concepts of some columns."""
+        whole = self.said[columns].sum() + self.true[columns].sum()
+        return float(2 * self.hits[columns].sum() / max(1.0, whole))

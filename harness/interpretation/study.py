@@ -6,8 +6,9 @@ held-out games to confirm them. Every stream is one run of the model for all sit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from harness.interpretation.counts import ConceptCounter, ConceptCounts
 from harness.interpretation.labels import (
     Label,
     Leaning,
-    Rebuilder,
+    RebuiltBoards,
     auroc,
     choose,
     coverage,
+    detected,
     labels_of,
     leanings_of,
     precise,
@@ -76,8 +78,8 @@ class SubjectStudy:
 
     `precise`: features with any concept of enough precision, whatever its base rate. `labels`:
     those that also know more than the position. `coverage`: by family. `rebuilt`: F1 of each board
-    family on held-out games, by all features that are precise for a concept. `leanings`: what
-    features come closest to, labelled or not.
+    family on held-out games, by all features that are precise for a concept (`detected`).
+    `leanings`: what features come closest to, labelled or not.
     """
 
     subject: StudySubject
@@ -94,10 +96,21 @@ class SubjectStudy:
         return [label for label in self.labels if label.confirmed]
 
 
+class Study(NamedTuple):
+    """What is known of each subject, of the tokens that were seen, and of all subjects together.
+
+    `together`: F1 of the boards that the features of all sites rebuild, by family.
+    """
+
+    subjects: list[SubjectStudy]
+    seen: SeenTokens
+    together: dict[str, float]
+
+
 @torch.no_grad()
 def study(
     model: Transformer, data: TaskData, subjects: Sequence[StudySubject], budget: StudyBudget
-) -> tuple[list[SubjectStudy], SeenTokens]:
+) -> Study:
     """Study all subjects on the same tokens.
 
     Raises `HarnessError` for a task without concepts or without whole held-out sequences.
@@ -115,20 +128,23 @@ def study(
         for one, counted in zip(strongest, training, strict=True)
     ]
     chunks = held_out_chunks(data, "test", budget.held_out)
-    wanted = budget.held_out * places
+    wanted, together = budget.held_out * places, RebuiltBoards(width)
     for chunk in _shown("confirming on held-out sequences", chunks, wanted):
         concepts, positions = chunk.concepts(), chunk.positions
         held = chunk.held(model, {one.site for one in subjects})
+        said = np.zeros_like(concepts)
         for subject, one in zip(subjects, confirming, strict=True):
-            one.add(subject.code(held[subject.site]).float().cpu(), concepts, positions)
+            said |= one.add(subject.code(held[subject.site]).float().cpu(), concepts, positions)
+        together.add(said, concepts)
     columns = columns_of(families)
-    boards = [family.name for family in families if family.board]
-    return [
+    boards = {family.name: columns[family.name] for family in families if family.board}
+    studies = [
         one.study(subject, top, counted, columns, boards)
         for subject, top, counted, one in zip(
             subjects, strongest, training, confirming, strict=True
         )
-    ], seen
+    ]
+    return Study(studies, seen, {name: together.f1(part) for name, part in boards.items()})
 
 
 def _strongest(
@@ -179,16 +195,19 @@ class _HeldOut:
         _, concept = choose(training)
         self.labelled = np.flatnonzero(concept >= 0)
         self.concept = concept[self.labelled]
-        self.rebuilder = Rebuilder(precise(training), self.counter.thresholds)
+        self.detectors, self.rebuilt = precise(training), RebuiltBoards(width)
         self._strengths: list[NDArray[np.float32]] = []
         self._truths: list[Bools] = []
 
-    def add(self, code: torch.Tensor, concepts: Bools, positions: NDArray[np.intp]) -> None:
+    def add(self, code: torch.Tensor, concepts: Bools, positions: NDArray[np.intp]) -> Bools:
+        """Take N tokens; returns what their features say is true [N, C]."""
         self.counter.add(code, concepts, positions)
         strengths = code.numpy()
-        self.rebuilder.add(strengths, concepts)
+        said = detected(strengths, self.detectors, self.counter.thresholds)
+        self.rebuilt.add(said, concepts)
         self._strengths.append(strengths[:, self.labelled])
         self._truths.append(concepts[:, self.concept])
+        return said
 
     def study(
         self,
@@ -196,7 +215,7 @@ class _HeldOut:
         strongest: Strongest,
         training: ConceptCounts,
         columns: dict[str, slice],
-        boards: Sequence[str],
+        boards: Mapping[str, slice],
     ) -> SubjectStudy:
         strengths, truths = np.concatenate(self._strengths), np.concatenate(self._truths)
         aurocs = {
@@ -204,10 +223,7 @@ class _HeldOut:
             for at, feature in enumerate(self.labelled)
         }
         counts = self.counter.result()
-        rebuilt = {
-            name: self.rebuilder.f1(np.arange(columns[name].start, columns[name].stop))
-            for name in boards
-        }
+        rebuilt = {name: self.rebuilt.f1(part) for name, part in boards.items()}
         return SubjectStudy(
             subject,
             strongest,

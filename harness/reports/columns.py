@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from harness.errors import NotFound
 from harness.metrics import MEASURES
 from harness.metrics.registry import names as measures_with_role
+from harness.metrics.statistics import geometric_mean
 from harness.reports.ground_truth import COLUMNS as TRUTH
 from harness.reports.ground_truth import NAMES as TRUTH_NAMES
 from harness.reports.leaderboard import LEVELS, Board, Line
@@ -72,7 +73,7 @@ def columns_for(board: Board, layout: Layout) -> tuple[list[Column], list[str]]:
     targets = board.facts is not None and has_targets(board.facts)
     names = list(OF_TARGETS if targets else USUAL)
     if targets and any(line.searched for line in board.lines):
-        names.insert(names.index("faithfulness"), "reached")
+        names[names.index("bits") : names.index("faithfulness")] = ["reached", "times_own"]
     if _counts_weights(board):
         names.insert(names.index("faithfulness"), "weights")
     columns = [every[name] for name in names]
@@ -151,9 +152,10 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
         return Column(TRUTH_NAMES[place], TRUTH[place], lambda line: _truth(line, place))
 
     levels = "/".join(level[1:] for level in LEVELS)
+    alone = sum(line.kind == "method" for line in board.lines) == 1
     return [
         Column("rank", "#", _rank, left=True),
-        Column("method", "method", _method, left=True),
+        Column("method", "method", lambda line: _method(line, alone), left=True),
         *map(area, AREAS),
         Column("size_at", f"{unit} f≥{levels} ↓", lambda line: _reach(line, LEVELS)),
         *map(reach, LEVELS),
@@ -161,6 +163,7 @@ def _all(board: Board, *, compact: bool) -> list[Column]:
         Column("bits", MEASURES["bits"].heading(at), lambda line: number(line.bits, 1)),
         Column("weights", f"weights{at}", lambda line: number(line.weights, 0)),
         Column("reached", f"reached{at}", _reached),
+        Column("times_own", "× own size", lambda line: _times_own(board, line)),
         Column("faithfulness", f"f{at} ↑", lambda line: estimate(line.faithfulness)),
         Column("kl", MEASURES["kl"].heading(at), lambda line: estimate(line.kl)),
         Column("accuracy", MEASURES["accuracy"].heading(at), lambda line: estimate(line.accuracy)),
@@ -181,6 +184,7 @@ NAMES = (
         "bits",
         "weights",
         "reached",
+        "times_own",
         "faithfulness",
         "kl",
         "accuracy",
@@ -199,8 +203,12 @@ def _rank(line: Line) -> str:
     return f"{line.rank}≈" if line.tied else str(line.rank)
 
 
-def _method(line: Line) -> str:
-    return f"{line.method} (control)" if line.kind == "control" else line.method
+def _method(line: Line, alone: bool) -> str:
+    """Control searches without the name of the method if it is the only one of its table."""
+    if line.kind != "control":
+        return line.method
+    name = line.method.rpartition(", ")[2] if line.searched and alone else line.method
+    return f"{name} (control)"
 
 
 def _reach(line: Line, levels: Sequence[str]) -> str:
@@ -216,6 +224,29 @@ def _reach(line: Line, levels: Sequence[str]) -> str:
 def _reached(line: Line) -> str:
     """Of how many seeds the circuits reach the target."""
     return "" if line.held is None else f"{line.held}/{line.seeds_done}"
+
+
+def times_own(board: Board, line: Line) -> float | None:
+    """How many times as large the circuits of a control search are as the task's own.
+
+    In the finest unit (weights, else elements), seed by seed: the geometric mean over the seeds in
+    which both reach their target. None where there are none, and for other lines.
+    """
+    if not line.searched:
+        return None
+    own_name = line.method.rpartition(", ")[0]
+    own = next((x.by_seed for x in board.lines if x.method == own_name), {})
+    pairs = [(size, own.get(seed)) for seed, size in line.by_seed.items()]
+    ratios = [size / beside for size, beside in pairs if size and beside]
+    return geometric_mean(ratios).value if ratios else None
+
+
+def _times_own(board: Board, line: Line) -> str:
+    ratio = times_own(board, line)
+    if ratio is not None:
+        return number(ratio, 1)
+    missed = line.searched and line.by_seed and not any(line.by_seed.values())
+    return "missed" if missed else ""
 
 
 def _truth(line: Line, place: int) -> str:

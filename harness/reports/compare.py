@@ -55,7 +55,7 @@ class TaskDifference:
     verdict: Verdict  # by CMD: better if the interval of the difference leaves out zero
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All tasks that both sides have, and how often each is ahead."""
 
@@ -69,6 +69,16 @@ class Comparison:
     def count(self, verdict: Verdict) -> int:
         """Number of tasks with this verdict."""
         return sum(task.verdict == verdict for task in self.tasks)
+
+    def __repr__(self) -> str:
+        from harness.reports.screens.comparison import comparison_text
+
+        return comparison_text(self, 100)
+
+    def _repr_html_(self) -> str:
+        from harness.reports.notebook.tables import comparison_html
+
+        return comparison_html(self)
 
 
 # ---------------------------------------------------------------- finding the sides

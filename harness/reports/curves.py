@@ -12,12 +12,11 @@ from harness.circuits.drawing.palette import QUIET, RULE
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES, MEASURES
 from harness.reports.comparable import comparable_groups
-from harness.reports.figures.paper import save, sheet
+from harness.reports.figures.paper import LONGEST, lettering, save, sheet
 from harness.reports.figures.styles import GREY, Style, method_styles
 from harness.reports.resample import bounds, curve_draws, drawable, resample_seeds
 from harness.reports.results import sizes_of, unit_of
 from harness.runs.store.record import StoredCell
-from harness.spec.printable import printable
 
 PANEL = (4.9, 3.5)  # inches
 ACROSS = 3
@@ -80,7 +79,7 @@ def _panels(cells: Sequence[StoredCell]) -> list[tuple[str, Methods]]:
         methods: Methods = {}
         for cell in group:
             methods.setdefault((cell.entry.role, cell.entry.method), []).append(cell)
-        panels.append((printable(title), methods))
+        panels.append((lettering(title, 2 * LONGEST), methods))
     return panels
 
 
@@ -110,11 +109,11 @@ def _panel(
             linestyle=style.line,
         )
         axes.fill_between(sizes, low, high, color=style.colour, alpha=0.16, linewidth=0)
-        ends.append((printable(method), style.colour, np.asarray(mean)))
+        ends.append((lettering(method), style.colour, np.asarray(mean)))
         bands.append((np.asarray(sizes), np.asarray(mean)))
     axes.set_xscale("log")
     if measure == "faithfulness":
-        lowest = min(float(np.nanmin(mean)) for _, mean in bands)
+        lowest = min((float(mean.min()) for mean in _defined(bands)), default=0.0)
         axes.set_ylim(max(BELOW, min(-0.05, lowest - 0.05)), _top(bands))
     axes.set_xlim(*_range(bands, axes.get_ylim(), grounds[:1], measure in LOGARITHMIC))
     direct_labels(axes, ends)
@@ -126,8 +125,13 @@ def _panel(
     axes.grid(color=RULE, linewidth=0.5)
 
 
+def _defined(bands: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Of each line that has any, the means that are defined."""
+    return [mean[np.isfinite(mean)] for _, mean in bands if np.isfinite(mean).any()]
+
+
 def _top(bands: Sequence[tuple[Any, Any]]) -> float:
-    highest = max(float(np.nanmax(mean)) for _, mean in bands)
+    highest = max((float(mean.max()) for mean in _defined(bands)), default=1.0)
     return min(ABOVE, max(1.05, highest + 0.05))
 
 
@@ -172,7 +176,7 @@ def _range(
 
 def direct_labels(axes: Any, ends: Sequence[tuple[str, str, Any]]) -> None:
     """Names of lines at their right, from top to bottom as their means; they do not overlap."""
-    ordered = sorted(ends, key=lambda one: (-float(np.nanmean(one[2])), one[0]))
+    ordered = sorted(ends, key=lambda one: (-_height(one[2]), one[0]))
     room = min(0.075, 1 / max(len(ordered), 1))
     for place, (name, colour, _) in enumerate(ordered):
         axes.text(
@@ -185,6 +189,12 @@ def direct_labels(axes: Any, ends: Sequence[tuple[str, str, Any]]) -> None:
             va="center",
             parse_math=False,
         )
+
+
+def _height(mean: Any) -> float:
+    """The mean of what is defined of a line; below all others if nothing is."""
+    defined = mean[np.isfinite(mean)]
+    return float(defined.mean()) if len(defined) else -np.inf
 
 
 def levels(methods: Methods, measure: str) -> list[float]:

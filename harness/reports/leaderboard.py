@@ -39,6 +39,8 @@ from harness.reports.results import (
     all_reached,
     asking_for_nothing,
     by_score,
+    finest_of,
+    goal_of,
     has_targets,
     holds,
     label_of,
@@ -60,7 +62,7 @@ BUSY = 2.0
 """Costs by wall and by processor time that differ by this factor differ much."""
 LEAST_APART = 0.5
 """Unless they differ by fewer forward+backward passes."""
-WHOLE, EMPTY = "whole model", "empty circuit"
+NAMES = {"whole": "whole model", "empty": "empty circuit"}
 
 Kind = Literal["method", "control", "whole", "empty"]
 
@@ -96,6 +98,7 @@ class Line:
     notes: tuple[str, ...] = ()
     searched: bool = False  # a control search: a method where it should fail
     goal: float | None = None  # what circuits were searched for, as measured; mean over seeds
+    by_seed: Mapping[int, int | None] = field(default_factory=dict)  # see `finest_of`
 
     @property
     def complete(self) -> bool:
@@ -124,12 +127,22 @@ class Board:
         return () if self.facts is None else chosen_measures(self.facts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard:
     """All tables, and mean ranks over those that rank circuits of the same elements."""
 
     boards: tuple[Board, ...]
     mean_ranks: tuple[MeanRanks, ...]  # one for each kind of elements
+
+    def __repr__(self) -> str:
+        from harness.reports.notebook.tables import leaderboard_text
+
+        return leaderboard_text(self)
+
+    def _repr_html_(self) -> str:
+        from harness.reports.notebook.tables import leaderboard_html
+
+        return leaderboard_html(self)
 
 
 def leaderboard(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE) -> Leaderboard:
@@ -166,7 +179,8 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
     if entry.limit is None and not any(text.startswith("Not ranked") for text in remarks):
         lines = rank(lines)
     lines.sort(key=lambda line: (line.rank is None, *order(line)))
-    sanity = [] if first is None else [_whole(first), _empty(first)]
+    sanity = [] if first is None else [_sanity("whole", first), _sanity("empty", first)]
+    ranked, control = ([x for x in lines if x.kind == kind] for kind in ("method", "control"))
     return Board(
         task=entry.task,
         model=entry.model,
@@ -175,7 +189,7 @@ def _board(cells: Sequence[StoredCell], size: float, newest: PlannedCell) -> Boa
         at_size=None if index is None or first is None else first["curve"][index]["size_requested"],
         at="" if index is None or first is None else label_of(first["curve"][index]),
         facts=first,
-        lines=(*_of_kind(lines, "method"), *sanity, *_of_kind(lines, "control")),
+        lines=(*ranked, *sanity, *control),
         verdict=verdict,
         remarks=tuple(text for text in remarks if text),
     )
@@ -215,10 +229,6 @@ def _sizes_remark(result: Result | None) -> str:
 
 def _settled_remarks(lines: Sequence[Line]) -> list[str]:
     return [settled_remark(line.method, line.settled) for line in lines if line.settled is not None]
-
-
-def _of_kind(lines: Sequence[Line], kind: Kind) -> list[Line]:
-    return [line for line in lines if line.kind == kind]
 
 
 def nearest_size(result: Mapping[str, Any], size: float) -> int:
@@ -287,20 +297,14 @@ def _measured(line: Line, cells: Sequence[StoredCell], index: int) -> Line:
         },
         recovery=recovery_of(results),
         settled=settled_of(results),
-        goal=_mean([_goal(point) for point in points]),
+        goal=_mean(list(map(goal_of, points))),
+        by_seed={c.entry.seed: finest_of(p) for c, p in zip(cells, points, strict=True)},
         seconds=_mean([_timing(cell, "seconds") for cell in cells]),
         cost_fb=_mean([_timing(cell, "cost_fb") for cell in cells]),
         cost_fb_wall=_mean([_timing(cell, "cost_fb_wall") for cell in cells]),
         busy=any(map(_busy, cells)),
         peak_mib=_mean([_timing(cell, "peak_mib") for cell in cells]),
     )
-
-
-def _goal(point: Mapping[str, Any]) -> float | None:
-    """The measure of the point's target, where it has one."""
-    target = point["target"]
-    value: float | None = None if target is None else point[target["measure"]]["value"]
-    return value
 
 
 def _timing(cell: StoredCell, name: str) -> float | None:
@@ -326,22 +330,16 @@ def _median(sizes: Sequence[int | None]) -> int | None:
     return None if median == math.inf else int(median)
 
 
-def _whole(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("whole", WHOLE, result), size=total_of(result), bits=0.0)
-
-
-def _empty(result: Mapping[str, Any]) -> Line:
-    return replace(_sanity("empty", EMPTY, result), size=0, bits=0.0)
-
-
-def _sanity(kind: Literal["whole", "empty"], name: str, result: Mapping[str, Any]) -> Line:
+def _sanity(kind: Literal["whole", "empty"], result: Mapping[str, Any]) -> Line:
     def estimate(key: str) -> Estimate:
         stored = result[kind][key]
         return Estimate(stored["value"], stored["low"], stored["high"])
 
     return Line(
         kind,
-        name,
+        NAMES[kind],
+        size=total_of(result) if kind == "whole" else 0,
+        bits=0.0,
         faithfulness=estimate("faithfulness"),
         kl=estimate("kl"),
         accuracy=estimate("accuracy"),

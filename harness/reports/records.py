@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.reports.columns import times_own
 from harness.reports.ground_truth import record_of
 from harness.reports.leaderboard import LEVELS, Board, Leaderboard, Line
 from harness.reports.resample import Estimate
@@ -37,6 +39,7 @@ def record(board: Board, line: Line) -> dict[str, Any]:
     columns |= {"at_size": board.at_size, "size": line.size, "bits": line.bits}
     columns["weights"] = line.weights
     columns["held"] = line.held
+    columns["times_own"] = times_own(board, line)
     for name, estimate in (
         ("faithfulness", line.faithfulness),
         ("kl", line.kl),
@@ -74,7 +77,7 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
                 "model": one.model,
                 "limit": one.limit,
                 "caption": _facts(one.facts),
-                "verdict": None if one.verdict is None else asdict(one.verdict),
+                "verdict": None if one.verdict is None else _finite(asdict(one.verdict)),
                 "remarks": list(one.remarks),
                 "lines": [record(one, line) for line in one.lines],
             }
@@ -85,6 +88,14 @@ def as_data(board: Leaderboard) -> dict[str, Any]:
             for of_unit in board.mean_ranks
             for method, mean, tasks in of_unit.methods
         ],
+    }
+
+
+def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with null for what is not finite, which JSON cannot hold."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in fields.items()
     }
 
 

@@ -72,6 +72,19 @@ def holds(point: Result) -> bool:
     return bool(target["reached"] and target.get("held", True))
 
 
+def goal_of(point: Result) -> float | None:
+    """The measure of the point's target, where it has one."""
+    target = point["target"]
+    value: float | None = None if target is None else point[target["measure"]]["value"]
+    return value
+
+
+def finest_of(point: Result) -> int | None:
+    """Size in the finest unit (weights, else elements); None if the circuit misses its target."""
+    size: int = point["counts"].get("weights", point["size"])
+    return size if all_reached([point]) else None
+
+
 def label_of(point: Result) -> str:
     """What a circuit of the curve was asked for: `10%`, `f≥0.95`, `KL≤0.1`."""
     target = point["target"]

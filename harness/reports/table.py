@@ -6,8 +6,8 @@ The text formats round for people. CSV and JSON keep every digit and the interva
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.reports.columns import BUSY_MARK, Layout, columns_for
@@ -101,18 +101,43 @@ def _html_page(board: Leaderboard, layout: Layout) -> str:
     parts = [
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Leaderboard</title>'
     ]
-    for one in board.boards:
-        parts.append(f"<h2>{hypertext(board_title(one, board))}</h2>")
-        parts += [f"<p>{hypertext(text)}</p>" for text in caption(one)]
-        table, remarks = _grid(one, "html", layout)
-        parts += [table, *(f"<p>{hypertext(text)}</p>" for text in remarks)]
-    for title, text in _overviews(board, "html", layout):
-        parts += [f"<h2>{hypertext(title)}</h2>", text]
+    for one in hypertext_tables(board, layout):
+        parts.append(f"<h2>{hypertext(one.title)}</h2>")
+        parts += [f"<p>{hypertext(text)}</p>" for text in one.caption]
+        parts += [one.table, *(f"<p>{hypertext(text)}</p>" for text in one.remarks)]
     parts.append(f"<p>{hypertext(legend(board, layout))}</p>\n</html>")
     return "\n".join(parts) + "\n"
 
 
+@dataclass(frozen=True)
+class HypertextTable:
+    """A table as HTML with its title, and what is said above and below it, as plain texts."""
+
+    title: str
+    table: str
+    caption: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def hypertext_tables(board: Leaderboard, layout: Layout) -> Iterator[HypertextTable]:
+    """The table of each task, then those over all tasks."""
+    for one in board.boards:
+        table, remarks = _grid(one, "html", layout)
+        yield HypertextTable(board_title(one, board), table, tuple(caption(one)), tuple(remarks))
+    for title, table in _overviews(board, "html", layout):
+        yield HypertextTable(title, table)
+
+
 def legend(board: Leaderboard, layout: Layout) -> str:
+    """What the signs and headings of these tables mean, and how to see more columns."""
+    if layout.wide:
+        return (
+            f"{signs(board, layout)}. CSV and JSON have more columns: CPR log, seconds, peak MiB."
+        )
+    return f"{signs(board, layout)}. More columns: --wide, or --columns with names."
+
+
+def signs(board: Leaderboard, layout: Layout) -> str:
     """What the signs and headings of these tables mean."""
     columns = {c.name for one in board.boards for c in columns_for(one, layout)[0]}
     lines = [line for one in board.boards for line in one.lines]
@@ -127,6 +152,9 @@ def legend(board: Leaderboard, layout: Layout) -> str:
         "bits": "bits are those of a message that names the circuit of that size",
         "reached": "reached counts the seeds whose circuit meets the target, also on the test "
         "pairs if it was cut on others",
+        "times_own": "× own size says how many times the size of the task's own circuits (weights, "
+        "else elements) those of a control search have, over the seeds in which both reach the "
+        "target",
         "cost": "cost is in plain forward+backward passes of the same model, by processor time",
         "wall": "wall is the same by wall time",
         "busy": f"{BUSY_MARK} marks costs for which wall time says something else by a factor of "
@@ -136,10 +164,7 @@ def legend(board: Leaderboard, layout: Layout) -> str:
     shown |= {"at"} if shown & {"faithfulness", "kl", "accuracy", "size"} else set()
     shown |= {"busy"} if "cost" in shown and any(line.busy for line in lines) else set()
     text = "; ".join(words for name, words in explained.items() if name in shown)
-    text += f"; {LEGEND}" if side_by_side(board.boards) else ""
-    if layout.wide:
-        return f"{text}. CSV and JSON have more columns: CPR log, seconds, peak MiB."
-    return f"{text}. More columns: --wide, or --columns with names."
+    return f"{text}; {LEGEND}" if side_by_side(board.boards) else text
 
 
 def _overviews(board: Leaderboard, form: Format, layout: Layout) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -14,23 +15,26 @@ from hypothesis import strategies as st
 from support.elsewhere import devices_apart, moved
 from support.studies import names_of, studied
 
-from harness.analyses import attention, parity, positions
 from harness.analyses.concentration import MASS, concentration
-from harness.analyses.evenness import GROUPS, ParityCounter, parity_groups
+from harness.analyses.distance import attention, parity, positions
+from harness.analyses.distance.evenness import GROUPS, ParityCounter, parity_groups
+from harness.analyses.distance.signs import OppositeConcepts, count_signs
 from harness.analyses.flow import LOGITS, masses
 from harness.analyses.groups import PartGroups
 from harness.analyses.probes import explained
 from harness.analyses.registry import ANALYSES, analysis_of
 from harness.analyses.report import Analysis, AnalysisTable
-from harness.analyses.signs import OppositeConcepts, count_signs
+from harness.analyses.rules import KINDS, ruled_mass
 from harness.analyses.splits import families_of
 from harness.analyses.studied import SOURCES
 from harness.analyses.sufficiency import sufficiency
 from harness.datasets.concepts import concept_names
+from harness.datasets.generators.othello.boards import OthelloBoard
 from harness.errors import HarnessError, NotFound
 from harness.interpretation.names import OTHER
 from harness.reports.screens.analyses import analysis_text
 from harness.reports.screens.pictures import picture_svg
+from harness.tracing.influence import total_influence
 from harness.tracing.run import FrozenRun, Place
 from harness.tracing.target import part_target, score_target, single_logit
 
@@ -400,7 +404,7 @@ LONGER = ("concentration", "probes", "signs", "sufficiency")
     [pytest.param(x, marks=[pytest.mark.slow] if x in LONGER else []) for x in ANALYSES],
 )
 def test_every_analysis_is_plain_data_and_can_be_shown(name: str) -> None:
-    subject = studied(sequences=1, rows=5, label_tokens=300)
+    subject = studied(sequences=2 if name == "stability" else 1, rows=5, label_tokens=300)
     analysis = analysis_of(name)(subject)
     assert analysis.tables
     for table in analysis.tables:
@@ -461,3 +465,78 @@ def test_analyses_of_a_model_elsewhere_are_those_of_the_model_here(name: str) ->
         tables = analysis_of(name)(there).tables
     for table, other in zip(tables, expected.tables, strict=True):
         assert table.rows == other.rows
+
+
+# ---------------------------------------------------------------- rules
+def test_cells_on_lines_are_those_that_can_be_flipped_towards() -> None:
+    """Of 8×8 and 6×6: where a queen on the cell could go."""
+    for size in (6, 8):
+        board = OthelloBoard(size)
+        for cell in board.playable.tolist():
+            expected = set()
+            for down, right in product((-1, 0, 1), repeat=2):
+                row, column = cell // 8 + down, cell % 8 + right
+                while (down, right) != (0, 0) and 0 <= row < size and 0 <= column < size:
+                    expected.add(8 * row + column)
+                    row, column = row + down, column + right
+            assert set(board.lines_through(cell)) == expected
+
+
+def test_mass_by_rules_against_loops() -> None:
+    subject = studied(features=8, sequences=1)
+    ((run, truth),) = subject.games("games")
+    families, names = subject.features.families, concept_names(subject.features.families)
+    legal = next(one for one in families if one.name == "legal")
+    expected: dict[tuple[str, str, str], float] = defaultdict(float)
+    every: dict[str, float] = defaultdict(float)
+    n = 0
+    for token in range(run.length):
+        output = int(run.frozen.raw[token].argmax())
+        right = [at for at in range(32) if truth[token, names.index(legal.concepts[at])]]
+        if output not in right or len(right) < 2:
+            continue
+        n += 1
+        parts = total_influence(run, single_logit(run, "logit", output, token)).parts.abs()
+        masses: dict[tuple[str, int, int], float] = {}
+        for at, column in parts.nonzero().tolist():
+            place = run.place(column, at)
+            if run.kind(place) == "feature":
+                writer = run.writers[place.writer]
+                unit = int(writer.units[at, place.column])
+                masses[writer.name, unit, at] = float(parts[at, column])
+        whole = sum(masses.values())
+        for (writer, unit, _), mass in masses.items():
+            every[writer] += mass / whole
+            name = subject.features.by_site[f"{writer}.out"].get(unit)
+            if name is None:
+                continue
+            family = subject.features.family_of(name.concept)
+            if family.cells is None:
+                continue
+            cell = family.cells[subject.features.place_in_family(name.concept)]
+            kind = "elsewhere"
+            if cell == legal.cells[output]:
+                kind = "own cell"
+            elif cell in legal.depends_on[output]:
+                kind = "cells it depends on"
+            expected[writer, family.name, kind] += mass / whole
+            others = [one for one in right if one != output]
+            hit = [cell == legal.cells[one] or cell in legal.depends_on[one] for one in others]
+            expected[writer, family.name, "of others"] += mass / whole * sum(hit) / len(others)
+    total = ruled_mass(subject)
+    assert total.n == n > 0
+    for row, kind in enumerate(KINDS):
+        for at, writer in enumerate(total.modules):
+            for column, family in enumerate(families):
+                value = float(total.named[row, at, column])
+                assert value == pytest.approx(expected[writer, family.name, kind], abs=1e-9)
+    assert total.every.tolist() == pytest.approx([every[one] for one in total.modules])
+    assert float(total.every.sum()) == pytest.approx(n)
+
+
+def test_rules_need_outputs_that_depend_on_cells() -> None:
+    subject = studied()
+    families = tuple(replace(one, depends_on=None) for one in subject.features.families)
+    other = replace(subject, features=replace(subject.features, families=families))
+    with pytest.raises(HarnessError, match="which cells its outputs depend on"):
+        analysis_of("rules")(other)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,7 +18,12 @@ from support.slow_reference import small_model
 from support.stored_pages import circuit_of
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.drawing.difference import difference
 from harness.circuits.drawing.draw import draw
+from harness.circuits.drawing.layout import drawing
+from harness.circuits.drawing.palette import MISSED, TRUE, UNTRUE
+from harness.circuits.gates.space import GatedSpace
+from harness.circuits.gates.whiteboard import draw_circuit, ties_of
 from harness.circuits.graphs.network import network
 from harness.circuits.graphs.text import dot, graphml
 from harness.circuits.space import NamedElements
@@ -74,6 +81,119 @@ def test_a_difference_says_whose_each_element_is() -> None:
 def test_no_difference_of_other_spaces() -> None:
     with pytest.raises(HarnessError, match="different spaces"):
         circuit_of().draw(channels())
+
+
+# ---------------------------------------------------------------- channels
+def wired() -> tuple[Circuit, dict[tuple[str, str], float | None]]:
+    """Channels of a model of few weights, and these weights, read off its matrices one by one."""
+    model = thinned(small_model("gpt2-like"), 0.3)
+    space = gated(model).space
+    circuit = Circuit(space, random_kept(space, 0.3), None, 8)
+    weights: dict[tuple[str, str], float | None] = {}
+    names = list(circuit.elements())
+    width = model.config.d_model
+    for layer, block in enumerate(model.blocks):
+        a, m = f"a{layer}", f"m{layer}"
+        read = dict(zip("qkv", block.qkv_map.weight.split(width), strict=True))
+        matrices = {(f"{a}.in", f"{a}.{one}"): weight for one, weight in read.items()} | {
+            (f"{a}.v", f"{a}.out"): block.out_map.weight,
+            (f"{m}.in", f"{m}.hidden"): block.mlp_in.weight,
+            (f"{m}.hidden", f"{m}.out"): block.mlp_out.weight,
+        }
+        for (source, target), matrix in matrices.items():
+            for row, values in enumerate(matrix.tolist()):
+                for column, value in enumerate(values):
+                    ends = f"{source}.{column}", f"{target}.{row}"
+                    if value and set(ends) <= set(names):
+                        weights[ends] = value
+    order = [gates.name for gates in space.gates]
+    for writer in names:
+        for reader in names:
+            (site, one), (other, two) = (name.rsplit(".", 1) for name in (writer, reader))
+            later = order.index(other) > order.index(site)
+            hears = other.endswith(".in") or other == "final"
+            if one == two and site.endswith(".out") and hears and later:
+                weights[writer, reader] = None
+    return circuit, weights
+
+
+def test_channels_are_drawn_with_the_weights_between_them() -> None:
+    circuit, weights = wired()
+    ties = ties_of(
+        draw_circuit(thinned(small_model("gpt2-like"), 0.3), circuit.space, circuit.kept)
+    )
+    assert ties == weights
+    drawn = drawing(replace(circuit, ties=ties))
+    assert {(one.source, one.target): one.weight for one in drawn.ties} == weights
+    nodes = {node.name: node for node in drawn.nodes}
+    assert set(nodes) == set(circuit.elements())
+    strengths = sorted((abs(one.weight), one.width) for one in drawn.ties if one.weight is not None)
+    assert [width for _, width in strengths] == sorted(width for _, width in strengths)
+    for one in drawn.ties:
+        assert (one.kind == "stream") == (one.weight is None)
+        x, y, *_, to_x, to_y = (float(number) for number in re.findall(r"[\d.]+", one.path))
+        source, target = nodes[one.source], nodes[one.target]
+        assert y == source.y >= to_y - 1e-6
+        assert to_y == target.y + 22
+        assert source.x < x < source.x + source.width
+        assert target.x < to_x < target.x + target.width
+    for one, other in combinations(drawn.nodes, 2):  # nothing lies on anything else
+        apart = abs(one.y - other.y) >= 22 or abs(one.x - other.x) >= min(one.width, other.width)
+        assert apart, (one.name, other.name)
+    picture = draw(replace(circuit, ties=ties))
+    dashed = [line for line in picture.splitlines() if 'dasharray="7 3"' in line]
+    assert len(dashed) == sum(weight is not None and weight < 0 for weight in weights.values())
+
+
+def test_rows_of_channels_follow_the_computation() -> None:
+    circuit, _ = wired()
+    drawn = drawing(circuit)
+    height = {node.name.rpartition(".")[0]: node.y for node in drawn.nodes}
+    assert isinstance(circuit.space, GatedSpace)
+    sites = [gates.name for gates in circuit.space.gates if gates.name in height]
+    heads = [{"q": "k", "v": "k"}.get(site[-1], site[-1]) + site[:-1] for site in sites]
+    for (one, a), (other, b) in pairwise(zip(sites, heads, strict=True)):
+        assert height[one] > height[other] or a == b
+    assert len(drawn.rows) == len(set(heads))
+
+
+def test_channels_of_a_file_are_drawn_with_weights_of_unknown_size(tmp_path: Path) -> None:
+    circuit, weights = wired()
+    circuit.save(tmp_path / "c.safetensors")
+    drawn = drawing(Circuit.load(tmp_path / "c.safetensors"))
+    assert {one.kind for one in drawn.ties} == {"unknown"}
+    ends = {(one.source, one.target) for one in drawn.ties}
+    assert ends == {ends for ends, weight in weights.items() if weight is not None}
+    assert "does not come with" in draw(circuit)
+
+
+def test_channels_of_two_circuits_are_told_apart() -> None:
+    one, _ = wired()
+    other = replace(one, kept=random_kept(one.space, 0.3, seed=1))
+    drawn = difference(one, other)
+    a, b = set(one.elements()), set(other.elements())
+    sides = {node.name: node.element.side for node in drawn.nodes if node.element is not None}
+    assert sides == {
+        name: "both" if name in a & b else "one" if name in a else "other" for name in a | b
+    }
+
+
+# ---------------------------------------------------------------- the true circuit
+@pytest.mark.parametrize("scored", [True, False])
+def test_true_edges_are_told_from_others_and_missed_ones_are_drawn(scored: bool) -> None:
+    circuit = circuit_of(scored=scored)
+    names = [circuit.space.name(element) for element in range(len(circuit.space))]
+    true = names[::5]
+    kept = set(circuit.elements())
+    picture = draw(circuit, true=true)
+    lines = re.findall(r"<path [^>]*?stroke=\"(.*?)\"[^>]*?>", picture)
+    drawn = [one.partition(" ")[0] for one in tips(picture, "path")]
+    assert set(drawn) == kept | set(true)
+    styles = ["1" if '"2 3"' in line else "7" if '"7 3"' in line else "" for line in
+              picture.splitlines() if line.startswith("<path")]  # fmt: skip
+    for name, colour, style in zip(drawn, lines, styles, strict=True):
+        wanted = (TRUE, "") if name in kept else (MISSED, "7")
+        assert (colour, style) == (wanted if name in true else (UNTRUE, "1"))
 
 
 def test_a_picture_shows_itself_in_notebooks() -> None:

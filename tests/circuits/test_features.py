@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from support.toy_task import CHOICES, FirstToken
+from support.feature_sets import CONFIG, FEATURES, SITES, choices, dictionaries
+from support.toy_task import FirstToken
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
@@ -15,36 +14,13 @@ from harness.circuits.files import from_json, to_json
 from harness.circuits.gates.model import GatedModel
 from harness.circuits.patchable import make_patchable, mask_gradient, plain_logits, self_check
 from harness.datasets.batch import Batches
-from harness.dictionaries.dictionary import DictionarySet, random_dictionary
 from harness.dictionaries.sites import activations
 from harness.dictionaries.splice import replaced_logits
 from harness.errors import HarnessError
-from harness.models.config import TransformerConfig
 from harness.models.sites import tapped_run
 from harness.models.transformer import Transformer, random_model
-from harness.spec.types import Evaluation
 
-CONFIG = TransformerConfig(n_layers=2, n_heads=2, d_model=8, d_head=4, d_mlp=12, d_vocab=6, n_ctx=4)
-FEATURES = 10
-SITES = ("a0.out", "m0.out", "a1.out", "m1.out")
 ABLATIONS = ["interchange", "mean_positional", "mean", "zero", "resample"]
-
-
-def choices(ablation: str = "interchange", component: str = "features") -> Evaluation:
-    return replace(CHOICES, granularity="feature", component=component, ablation=ablation)
-
-
-def dictionaries(dtype: torch.dtype = torch.float64) -> DictionarySet:
-    made = {}
-    for index, site in enumerate(SITES):
-        one = random_dictionary(8, FEATURES, "batchtopk", seed=index)
-        assert one.threshold is not None
-        one.threshold.fill_(0.2)
-        with torch.no_grad():
-            one.decoder_bias.add_(0.1 * index)
-            one.encoder_bias.add_(0.05)
-        made[site] = one
-    return DictionarySet(made).to(dtype=dtype).frozen()
 
 
 class Case:

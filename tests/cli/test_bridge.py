@@ -143,6 +143,16 @@ def test_the_sparse_model_is_trained_on_what_its_spec_says(folder):
     assert all(0 < one["entropy"] < one["loss"] for one in history)  # of code, not of prompts
     assert load_model(folder / "out").config.n_ctx == 128
 
+    # The folder is a model with all that a task needs.
+    loads = task.replace("model: python-2l-64", "model: {kind: load, path: out}")
+    loads = loads.replace("name: opener", "name: bridged")
+    channels = "{granularity: channel, ablation: mean, sizes: [1.0]"
+    loads = loads.replace("{ablation: interchange", channels)
+    (folder / "bridged.yaml").write_text(loads)
+    words = ["run", str(folder / "bridged.yaml"), "--methods", "eap", "--seeds", "0"]
+    asked = CliRunner().invoke(main, [*words, "--results", str(folder / "results")])
+    assert asked.exit_code == 0, asked.output
+
     on_code(folder, SPARSE, 192)
     (folder / "out" / "bridge.json").unlink()
     refused = run(folder)

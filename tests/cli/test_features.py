@@ -59,6 +59,8 @@ def test_labels_coverage_probes_and_panels(tiny: Any) -> None:
         assert all(label["precision"] >= 0.95 for label in confirmed)
         assert all(0 <= share <= 1 for share in one["coverage"].values())
         assert set(one["rebuilt"]) == {"mine", "theirs", "legal"}
+    assert [one["kind"] for one in report["together"]] == ["features", "neurons", "random"]
+    assert "all sites (neurons)" in text
     assert report["probes"][0]["f1"]["empty"] > 0.5
     for panel in report["panels"]:
         svg = (tiny.folder / f"out/{panel['site']}.{panel['feature']}.svg").read_text()

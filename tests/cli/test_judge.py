@@ -1,6 +1,7 @@
 """`harness judge`: a circuit file and a stored cell, judged in a small trained model."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     little = evaluation.Effort(
         subsets=3, greedy_steps=1, greedy_width=3, contexts=1, references=5, permutations=20
     )
-    monkeypatch.setattr(evaluation, "Effort", lambda: little)
+    monkeypatch.setattr(evaluation, "Effort", partial(replace, little))
     monkeypatch.setattr("harness.runs.services.judge.Learner", lambda: Learner(steps=2))
 
 
@@ -58,6 +59,16 @@ def test_a_circuit_file(harness: Any) -> None:
         assert (word in again.stdout) == (word != "IoU")
     for test in ("equivalence", "independence", "minimality"):
         assert f"| {test} test" in again.stdout
+
+
+def test_random_sets_beside_the_circuit_are_as_many_as_asked_for(harness: Any) -> None:
+    asked = (saved(drop="m0->logits"), "--task", "toy", "--tests", "necessity")
+    assert judged(harness, *asked)["necessity"]["sets"] == 10
+    more = judged(harness, *asked, "--random-sets", "3")["necessity"]
+    assert more["sets"] == 3
+    low, mean, largest = (more["task_loss"][f"random_{x}"] for x in ("low", "mean", "largest"))
+    assert low <= mean <= largest
+    assert "3 random sets of this size" in harness("judge", *asked, "--random-sets", "3").stdout
 
 
 def test_overlap_with_other_circuits(harness: Any) -> None:

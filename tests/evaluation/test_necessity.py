@@ -14,7 +14,8 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.patchable import plain_logits
-from harness.evaluation.necessity import interchange, necessity, random_sets
+from harness.evaluation.controls.random_sets import RandomSets
+from harness.evaluation.necessity import interchange, necessity
 from harness.evaluation.setup import Setup
 from harness.metrics.logits import logit_diff, task_loss
 
@@ -31,14 +32,7 @@ def setup(random_batch) -> Setup:
 
 def some(setup: Setup, size: int, seed: int = 0) -> torch.Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return random_sets(size, setup.space, 1, draw)[0]
-
-
-def test_random_sets_have_the_size_and_differ(setup):
-    sets = random_sets(7, setup.space, 5, torch.Generator().manual_seed(1))
-    assert [int(one.sum()) for one in sets] == [7] * 5
-    assert len({one.numpy().tobytes() for one in sets}) == 5
-    assert torch.equal(sets[0], some(setup, 7, 1))
+    return RandomSets.of(setup).draw(size, 1, draw)[0]
 
 
 def test_necessity_is_the_loss_of_the_model_without_the_circuit(setup):

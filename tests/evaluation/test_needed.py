@@ -14,7 +14,8 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.errors import HarnessError
-from harness.evaluation.necessity import interchange, necessity, random_sets
+from harness.evaluation.controls.random_sets import RandomSets
+from harness.evaluation.necessity import interchange, necessity
 from harness.evaluation.setup import Setup
 from harness.evaluation.validation.needed import RANDOM_SETS, Needed
 from harness.metrics.necessity import moved_share
@@ -39,12 +40,12 @@ def test_columns_are_what_judge_measures(setup):
     needed = Needed(setup, setup, seed=3)
     assert needed.chosen == ALL
     draw = torch.Generator().manual_seed(1)
-    circuits = [random_sets(size, setup.space, 1, draw)[0] for size in (10, 40)]
+    circuits = [RandomSets.of(setup).draw(size, 1, draw)[0] for size in (10, 40)]
     values = needed.measure(circuits)
     assert {name: x.shape for name, x in values.items()} == dict.fromkeys(ALL, (2, setup.n))
     for row, kept in enumerate(circuits):
         draws = torch.Generator().manual_seed(3)
-        sets = random_sets(int(kept.sum()), setup.space, RANDOM_SETS, draws)
+        sets = RandomSets.of(setup).draw(int(kept.sum()), RANDOM_SETS, draws)
         losses, moved = necessity(setup, setup, kept, sets), interchange(setup, kept, [], 3)
         assert losses is not None
         assert moved is not None

@@ -236,7 +236,7 @@ def test_edges_go_upwards_between_their_nodes(scored: bool) -> None:
 
 
 def test_channels_stand_at_their_locations_the_last_layer_first() -> None:
-    space = gated(small_model("gpt2-like")).space
+    space = replace(gated(small_model("gpt2-like")).space, wiring=None)
     scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
     found = drawing(Circuit(space, random_kept(space, 0.1), scores))
     assert found.nodes == ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
-from playwright.sync_api import Error, sync_playwright
+from support.channels import gated, random_kept, thinned
+from support.evil import EVIL, UNSAFE, write_results
 from support.fake_cells import output
+from support.slow_reference import small_model
 from support.stored_cells import cell_of
-from support.stored_pages import PROVENANCE, stored_with_circuits
+from support.stored_pages import (
+    PROVENANCE,
+    circuit_of,
+    nodes_of_circuit,
+    stored_with_circuits,
+    stored_with_nodes,
+)
 
+from harness.circuits.circuit import Circuit
+from harness.circuits.gates.space import GatedSpace
+from harness.circuits.gates.whiteboard import draw_circuit, ties_of
 from harness.cli.main import main
 from harness.reports.live.runs import LiveRuns
 from harness.reports.live.server import Server
@@ -32,21 +43,6 @@ from harness.runs.store import CellStore
 from harness.runs.store.record import load_cells, record
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A Chromium: the system's, else the one that Playwright installed."""
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    with sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=program)
-        except Error as error:
-            pytest.skip(f"needs a Chromium, which `make browser` installs: {error.message[:200]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -149,6 +145,195 @@ def test_a_node_tells_its_edges(shown: Any) -> None:
     assert away + len(names) == circuit.locator("path.edge:not(.off)").count()
 
 
+@contextmanager
+def opened(browser: Any, cells: Any, tmp_path: Path) -> Iterator[Any]:
+    """A page of these cells from its file, with no error."""
+    file, errors = tmp_path / "own.html", []
+    file.write_text(page(cells), encoding="utf-8")
+    context = browser.new_context(offline=True)
+    tab = context.new_page()
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(file.as_uri())
+    yield tab
+    assert errors == []
+    context.close()
+
+
+def accessible(tab: Any) -> None:
+    for one in tab.locator("details").all():
+        one.evaluate("one => { one.open = true; }")
+    rules = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
+    checked = Axe().run(tab, options={"runOnly": {"type": "tag", "values": rules}})
+    assert checked.response["violations"] == [], checked.generate_report()
+
+
+def test_a_head_tells_what_it_does(browser: Any, tmp_path: Path) -> None:
+    circuit = circuit_of()
+    nodes = nodes_of_circuit(circuit)
+    cells = stored_with_nodes(tmp_path / "run", cell_of("best"), circuit, nodes)
+    with opened(browser, cells, tmp_path) as tab:
+        node = tab.locator("[data-node='a1.h0']")
+        node.focus()
+        tab.keyboard.press("Enter")
+        assert node.get_attribute("aria-pressed") == "true"
+        panel = tab.locator("figure.circuit .panel")
+        facts = dict(
+            zip(
+                panel.locator("dt").all_inner_texts(),
+                panel.locator("dd").all_inner_texts(),
+                strict=True,
+            )
+        )
+        (stored,) = (one for one in nodes["nodes"] if one["name"] == "a1.h0")
+        assert float(facts["circuit without it"]) == pytest.approx(stored["without"] - 1.5)
+        assert float(facts["model without it"]) == pytest.approx(1.0 - 2.0)
+        assert float(facts["writes"]) == pytest.approx(stored["writes"])
+        assert facts["looks at"] == "<b> 40%, a 30%"
+        squares = panel.locator(".pattern rect")
+        shares = [float(str(one.get_attribute("fill-opacity"))) for one in squares.all()]
+        assert shares == [1.0, 0.5, 0.5, 0.2, 0.4, 0.4]
+        accessible(tab)
+        tab.keyboard.press("Enter")
+        assert not panel.is_visible()
+
+
+def test_true_edges_are_told_from_others_at_every_size(browser: Any, tmp_path: Path) -> None:
+    circuit = circuit_of()
+    nodes = nodes_of_circuit(circuit)
+    true = set(nodes["true"])
+    cells = stored_with_nodes(tmp_path / "run", cell_of("best"), circuit, nodes)
+    with opened(browser, cells, tmp_path) as tab:
+        figure = tab.locator("figure.circuit")
+        kept = set(circuit.elements())
+        counts = [len(true & kept), len(kept - true), len(true - kept)]
+        keys = [figure.locator(f".key.{one}").inner_text() for one in ("hit", "extra", "missed")]
+        assert [int(key.split()[0]) for key in keys] == counts
+
+        def styled() -> list[int]:
+            style = (
+                "one => getComputedStyle(one).display + '|' + getComputedStyle(one).strokeDasharray"
+            )
+            looks = [one.evaluate(style) for one in figure.locator("path.edge").all()]
+            return [looks.count(f"inline|{one}") for one in ("none", "2px, 4px", "8px, 5px")]
+
+        assert styled() == counts
+        figure.get_by_role("slider").fill("4")
+        assert sum(styled()) == 4 + styled()[2]
+        assert styled()[0] + styled()[2] == len(true)
+
+
+def test_channels_go_with_their_weights(browser: Any, tmp_path: Path) -> None:
+    model = thinned(small_model("gpt2-like"), 0.3)
+    space = gated(model).space
+    assert isinstance(space, GatedSpace)
+    scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
+    circuit = Circuit(space, random_kept(space, 0.2), scores, 8)
+    ties = ties_of(draw_circuit(model, space, circuit.kept))
+    carrying = circuit.strongest(1)[0][0]
+    nodes = nodes_of_circuit(circuit_of()) | {
+        "nodes": [],
+        "patterns": {},
+        "true": None,
+        "ties": [[*ends, weight] for ends, weight in ties.items()],
+        "carried": [{"name": carrying, "clean": [0, 1, -2], "corrupted": [0, 0.5, 4]}],
+    }
+    cells = stored_with_nodes(tmp_path / "run", cell_of("best"), circuit, nodes)
+    with opened(browser, cells, tmp_path) as tab:
+        figure = tab.locator("figure.circuit")
+        lines, boxes = figure.locator(".tie:not(.off)"), figure.locator("g.element:not(.off)")
+        assert boxes.count() == circuit.size
+        assert lines.count() == len(ties)
+        ranked = [name for name, _ in circuit.strongest(circuit.size)]
+        figure.get_by_role("slider").fill("9")
+        assert boxes.count() == 9
+        inside = set(ranked[:9])
+        assert lines.count() == sum(inside.issuperset(ends) for ends in ties)
+        figure.locator(f"[data-node='{carrying}']").press("Enter")
+        panel = figure.locator(".panel")
+        strips = panel.locator(".strip")
+        assert strips.locator(".twin").all_inner_texts() == ["clean", "corrupted", "difference"]
+        titles = [[float(str(word.get_attribute("title"))) for word in strip.locator(".word").all()]
+                  for strip in strips.all()]  # fmt: skip
+        wanted = [[0, 1, -2], [0, 0.5, 4], [0, 0.5, -6]]
+        for one, other in zip(titles, wanted, strict=True):
+            assert one == pytest.approx(other, abs=0.05)
+        below = strips.nth(2).locator(".word.below")
+        assert below.all_inner_texts() == ["<b>"]
+        accessible(tab)
+
+
+def test_features_show_boards_and_the_trace_that_they_are_part_of(
+    browser: Any, tmp_path: Path
+) -> None:
+    circuit = circuit_of()
+    told = {
+        "tokens": 9,
+        "board_size": 2,
+        "families": [{"name": "mine", "concepts": ["a1", "a2", "b1"], "cells": [0, 1, 2]}],
+        "base": [50, 50, 90],
+        "features": [
+            {
+                "name": "m0.out.3",
+                "active": 0.25,
+                "strongest": [{"words": ["a", "<b>"], "strength": 2.5}],
+                "share": [100, 50, 40],
+            }
+        ],
+    }
+    part = {"writer": "m0", "token": 1, "in_circuit": True, "influence": 1.0}
+    trace = {
+        "value": 2.0,
+        "kept": 0.75,
+        "nodes": [
+            part | {"name": "embed@0", "writer": "embed", "token": 0, "feature": None},
+            part | {"name": "m0.3@1", "feature": "m0.out.3"},
+        ],
+        "edges": [[0, 1, 0.5], [1, None, -2.0]],
+    }
+    nodes = nodes_of_circuit(circuit) | {"features": told, "trace": trace}
+    cells = stored_with_nodes(tmp_path / "run", cell_of("best"), circuit, nodes)
+    with opened(browser, cells, tmp_path) as tab:
+        accessible(tab)
+        figure = tab.locator(".traced figure.circuit")
+        lines = {
+            str(line.get_attribute("data-name")): float(str(line.get_attribute("data-score")))
+            for line in figure.locator("path.edge").all()
+        }
+        assert lines == {"embed@0->m0.out.3@1": 0.5, "m0.out.3@1->logit difference": -2.0}
+        figure.locator("[data-node='m0.out.3@1']").press("Enter")
+        panel = figure.locator(".panel")
+        assert "a1 100 % (of all 50 %)" in panel.inner_text()
+        shades = [
+            (one.get_attribute("class"), one.get_attribute("d"), one.get_attribute("fill-opacity"))
+            for one in panel.locator(".boards path").all()
+        ]
+        assert shades == [
+            ("less", "M0 10h9v9h-9z", "0.5"),
+            ("more", "M0 0h9v9h-9z", "0.5"),
+        ]
+
+
+def test_two_circuits_are_seen_in_one(browser: Any, tmp_path: Path) -> None:
+    done = [cell_of(method, "one", seed) for seed, method in enumerate(("best", "worse", "same"))]
+    cells = stored_with_circuits(tmp_path / "run", done)
+    circuits = [circuit_of(seed) for seed in range(3)]
+    with opened(browser, cells, tmp_path) as tab:
+        place = tab.locator("#differences-board-1")
+        pairs = place.get_by_label("compare").locator("option").all_inner_texts()
+        assert len(pairs) == 3
+        for number, pair in enumerate(pairs):
+            place.get_by_label("compare").select_option(pair)
+            assert place.locator("details:visible summary").all_inner_texts() == [pair]
+            one, other = ((("best", "worse", "same").index(name)) for name in pair.split(" and "))
+            a, b = (set(circuits[at].elements()) for at in (one, other))
+            edges = place.locator(f"[data-difference='{number}'] path.edge")
+            classes = [str(edge.get_attribute("class")).split()[-1] for edge in edges.all()]
+            counts = [classes.count(f"of-{side}") for side in ("both", "one", "other")]
+            assert counts == [len(a & b), len(a - b), len(b - a)]
+        accessible(tab)
+
+
 def test_deep_links_lead_to_their_place(shown: Any) -> None:
     shown.goto(f"{shown.url.partition('#')[0]}#circuits-board-2")
     place = shown.locator("#circuits-board-2")
@@ -219,3 +404,36 @@ def test_it_can_be_read_without_scripts(browser: Any, folder: Path, tmp_path: Pa
     assert tab.locator("path.edge:visible").count() > 0
     assert not tab.get_by_label("task").is_visible()
     context.close()
+
+
+def test_names_do_nothing_in_the_page(browser: Any, folder: Path, tmp_path: Path) -> None:
+    """Not those of tasks, models, methods, machines, runs, nor what a failed cell said."""
+    write_results(tmp_path / "evil")
+    pages = {"plain": load_cells(folder), "evil": load_cells(tmp_path / "evil" / EVIL)}
+    elements = {}
+    for name, cells in pages.items():
+        context = browser.new_context(offline=True)
+        tab, said = context.new_page(), []
+        for event in ("console", "dialog", "pageerror"):
+            tab.on(event, lambda what, said=said: said.append(str(what)))
+        file = tmp_path / f"{name}.html"
+        file.write_text(page(cells), encoding="utf-8")
+        tab.goto(file.as_uri())
+        for one in tab.locator("details").all():
+            one.evaluate("one => { one.open = true; }")
+        tab.locator("[data-filter=method]").fill("x")
+        every = "[...document.querySelectorAll('*')]"
+        elements[name] = set(tab.evaluate(f"{every}.map(one => one.localName)"))
+        assert tab.locator("script").count() == 1
+        assert tab.evaluate("typeof hit") == "undefined"
+        assert not tab.evaluate(f"{every}.some(one => one.onload)")
+        isolated = tab.evaluate(
+            "[...document.querySelectorAll('td, th, option, a, text')]"
+            ".every(one => getComputedStyle(one).unicodeBidi.startsWith('isolate'))"
+        )
+        assert isolated
+        assert not UNSAFE.search(tab.locator("body").text_content().replace("\t", ""))
+        assert said == []
+        context.close()
+    assert "svg onload" in file.read_text(encoding="utf-8")
+    assert elements["evil"] <= elements["plain"]

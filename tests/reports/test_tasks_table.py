@@ -1,5 +1,6 @@
 """One table with a row per task: circuits, what none reached, and what the model does not solve."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def table_of(board: Leaderboard) -> tuple[list[list[str]], str]:
 
 def test_unsolved_tasks_and_those_without_result_stand_among_the_others(board):
     (heads, *rows), legend = table_of(with_accuracy(board, "b", 0.949))
+    assert not any(row[0].startswith("geometric") for row in rows)  # of one task there is none
     assert heads == [
         *("task", "model's accuracy", "edges @10%", "bits", "f ↑", "KL ↓"),
         *("control (control)", "seeds"),
@@ -60,7 +62,7 @@ def test_a_target_that_no_circuit_reached_is_a_dash(board):
     ]
     (heads, *rows), _ = table_of(replace(board, boards=tuple(lost)))
     cells = [dict(zip(heads, row, strict=True)) for row in rows]
-    assert [one["edges @10%"] for one in cells] == ["–", "–", ""]
+    assert [one["edges @10%"] for one in cells] == ["–", "–", ""]  # and no mean below
     assert [one["control (control)"] for one in cells] == ["–", "–", ""]
 
 
@@ -69,7 +71,41 @@ def test_the_second_size_and_the_measures_of_the_tasks_are_columns(board):
         replace(one, lines=tuple(replace(x, weights=17) for x in one.lines)) for one in board.boards
     )
     (heads, *rows), _ = table_of(replace(board, boards=boards))
-    assert [row[heads.index("weights")] for row in rows] == ["17", "17", "17"]
+    assert [row[heads.index("weights")] for row in rows[:3]] == ["17", "17", "17"]
+
+
+def sized(board: Leaderboard, sizes: dict[str, int], held: int | None = None) -> Leaderboard:
+    """The tasks with these sizes, weights of four times as many, in every line."""
+
+    def changed(one: Any) -> Any:
+        size = sizes.get(one.task)
+        lines = (replace(x, size=size, weights=size and 4 * size, held=held) for x in one.lines)
+        return replace(one, lines=tuple(lines)) if size else one
+
+    return replace(board, boards=tuple(changed(one) for one in board.boards))
+
+
+def test_sizes_have_geometric_means_over_the_tasks_that_a_circuit_does(board):
+    (heads, *rows), _ = table_of(sized(board, {"a": 10, "b": 11}))
+    mean = dict(zip(heads, rows[-1], strict=True))
+    # By hand: the logarithms are ln 1.1 apart, and t(0.975; 1) is 12.706.
+    middle, half = math.sqrt(110), math.exp(12.706 * math.log(1.1) / 2)
+    assert mean["task"] == "geometric mean of 2"
+    assert mean["edges @10%"] == f"{middle:.0f} ({middle / half:.0f}–{middle * half:.0f})"
+    assert mean["weights"].startswith(f"{4 * middle:.0f} (")
+    assert mean["KL ↓"] == mean["seeds"] == ""
+    unsolved = with_accuracy(sized(board, {"a": 10, "b": 40}), "b", 0.5)
+    assert not any(row[0].startswith("geometric") for row in table_of(unsolved)[0])
+
+
+def test_circuits_that_miss_their_target_on_fresh_pairs_are_marked(board):
+    (heads, *rows), legend = table_of(sized(board, {"a": 10, "b": 40}, held=0))
+    at = heads.index("edges @10%")
+    assert [row[at] for row in rows] == ["10 missed", "40 missed", ""]  # and they are in no mean
+    assert "missed marks circuits that do not reach it on fresh pairs" in legend
+    (_, *rows), legend = table_of(sized(board, {"a": 10, "b": 40}, held=1))
+    assert [row[at] for row in rows][:2] == ["10", "40"]
+    assert "missed" not in legend
 
 
 def test_the_command_prints_it_and_refuses_other_forms(tmp_path):

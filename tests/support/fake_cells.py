@@ -1,8 +1,10 @@
 """Specs built by hand and a compute function that needs no torch, for tests of what surrounds it.
 
 Importable by worker processes too, because conftest puts this folder on sys.path. A method's
-`params` say how its cells behave: `sleep` (seconds), `fail` (a message), `die` (a signal), `good`
-(0..1: how faithful its circuits are), `wait_for` (a file that must appear first).
+`params` say how its cells behave: `sleep` (seconds), `fail` (a message), `die` (a signal),
+`die_once` (a file that is made before dying for the first time), `good` (0..1: how faithful its
+circuits are), `wait_for` (a file that must appear first), `until` (a file until
+which a stage goes on).
 """
 
 from __future__ import annotations
@@ -140,6 +142,11 @@ def compute(cell: Cell, models: ModelStore, log: Any) -> CellOutput:
     if "wait_for" in params:
         while not Path(params["wait_for"]).exists():
             time.sleep(0.01)
+    if "until" in params:
+        with stage("training", 400) as training:
+            while not Path(params["until"]).exists():
+                training.advance(100 if training.done == 0 else 0, "loss 3")
+                time.sleep(0.05)
     time.sleep(params.get("sleep", 0))
     if "search" in params:
         with stage("search", 10, "edge") as search:
@@ -147,6 +154,9 @@ def compute(cell: Cell, models: ModelStore, log: Any) -> CellOutput:
             search.saved()
     if "fail" in params:
         raise RuntimeError(params["fail"])
+    if "die_once" in params and not Path(params["die_once"]).exists():
+        Path(params["die_once"]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     if "die" in params:
         os.kill(os.getpid(), int(params["die"]))
     if "interrupt" in params:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +35,61 @@ def circuit_of(seed: int = 0, scored: bool = True) -> Circuit:
     space = EdgeSpace(Graph(2, 2))
     scores = torch.randn(len(space), generator=torch.Generator().manual_seed(seed)).double()
     return Circuit(space, scores.abs() > 1, scores if scored else None, 8, {"task": "toy"})
+
+
+TOKENS = ("<bos>", "a", "<b>")
+
+
+def nodes_of_circuit(circuit: Circuit) -> dict[str, Any]:
+    """What a cell stores of the nodes of `circuit_of`, with every fifth edge true."""
+    names = [circuit.space.name(element) for element in range(len(circuit.space))]
+    heads = [name for name in circuit.space.components if ".h" in name]
+    pattern = base64.b64encode(bytes([255, 0, 0, 128, 127, 0, 51, 102, 102])).decode()
+    return {
+        "schema_version": 1,
+        "metric": "logit_diff",
+        "n": 4,
+        "model": 2.0,
+        "circuit": 1.5,
+        "n_writes": 2,
+        "logit_diff": 2.25,
+        "problems": {},
+        "nodes": [
+            {
+                "name": name,
+                "without": 0.25 * at,
+                "model_without": 1.0,
+                "writes": 0.5 - at,
+                "looks": [[2, 0.4], [1, 0.3]] if name in heads else None,
+            }
+            for at, name in enumerate(circuit.space.components)
+        ],
+        "patterns": dict.fromkeys(heads, pattern),
+        "example": {
+            "row": 0,
+            "first": 0,
+            "clean": list(TOKENS),
+            "corrupted": [*TOKENS[:2], "c"],
+            "read": [2],
+        },
+        "ties": None,
+        "carried": None,
+        "features": None,
+        "trace": None,
+        "true": names[::5],
+    }
+
+
+def stored_with_nodes(folder: Path, cell: Cell, circuit: Circuit, nodes: Any) -> list[StoredCell]:
+    """A finished cell of a circuit, with `nodes.json`."""
+    record(folder, Plan(folder.name, (cell,)))
+    made = output(cell)
+    files = {
+        "circuit.safetensors": to_safetensors(circuit),
+        "nodes.json": json.dumps(nodes).encode(),
+    }
+    CellStore(folder).publish(cell.id, replace(made, tensors={**made.tensors, **files}), PROVENANCE)
+    return load_cells(folder)
 
 
 def stored_with_circuits(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.analyses.attention import parity_scores
+from harness.analyses.distance.attention import parity_scores
 from harness.analyses.groups import PartGroups
 from harness.analyses.local.contributions import prompt_line
 from harness.analyses.report import Analysis, AnalysisTable, Picture

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.drawing.layout import Drawing, Element, Location, drawing
+from harness.circuits.drawing.layout import drawing
+from harness.circuits.drawing.parts import Drawing, DrawnNode, Element, Location
 from harness.errors import HarnessError
 
 
@@ -25,7 +26,8 @@ def difference(one: Circuit, other: Circuit) -> Drawing:
     either = one.kept | other.kept
     strength = torch.maximum(_strength(one), _strength(other)).where(either, torch.nan)
     ranked = one.scores is not None or other.scores is not None
-    joined = Circuit(one.space, either, strength if ranked else None, one.d_model)
+    ties = {**one.ties, **other.ties} if one.ties and other.ties else {}
+    joined = Circuit(one.space, either, strength if ranked else None, one.d_model, ties=ties)
     plain = drawing(joined)
     sides = {
         element.name: _side(one.kept, other.kept, joined.space.index(element.name))
@@ -35,9 +37,13 @@ def difference(one: Circuit, other: Circuit) -> Drawing:
     def marked(element: Element) -> Element:
         return replace(element, score=None, side=sides[element.name])
 
+    def marked_node(node: DrawnNode) -> DrawnNode:
+        return node if node.element is None else replace(node, element=marked(node.element))
+
     return replace(
         plain,
         elements=tuple(map(marked, plain.elements)),
+        nodes=tuple(map(marked_node, plain.nodes)),
         places=tuple(Location(at.name, tuple(map(marked, at.elements))) for at in plain.places),
         ranked=ranked,
     )

@@ -4,85 +4,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import isfinite
 
 import torch
 
 from harness.circuits.circuit import Circuit
+from harness.circuits.drawing.channels import channel_drawing, has_ties
+from harness.circuits.drawing.parts import (
+    MARGIN,
+    NODE,
+    ROW,
+    WIDTH,
+    Drawing,
+    DrawnNode,
+    Element,
+    Location,
+)
 from harness.circuits.edges.networks import Arrow, arrows
 from harness.circuits.edges.space import EdgeSpace
 
 MOST = 150
 """Elements in a drawing: the strongest ones."""
-LISTED = 40
-WIDTH, NODE, ROW, MARGIN = 860, 22, 62, 12
 WIDEST_NODE = 74
 ASIDE = 90
 
 _PART = re.compile(r"([am])([0-9]+)(?:\.h([0-9]+))?")
 
 
-@dataclass(frozen=True)
-class Element:
-    """`rank` by |score| from 0; `kept`: in the stored circuit; `width` in pixels.
+def drawing(circuit: Circuit, true: Sequence[str] | None = None) -> Drawing:
+    """A circuit with at most `MOST` elements: of largest |score|, else the first that it keeps.
 
-    `side`: of two circuits that are drawn as one, which has it: `both`, `one` or `other`.
+    Of one of channels with weights between them, those that it keeps alone. `true`: elements of
+    the true circuit, all of which are drawn.
     """
-
-    name: str
-    rank: int
-    kept: bool
-    score: float | None
-    width: float
-    source: str = ""
-    target: str = ""
-    path: str = ""
-    side: str = ""
-
-
-@dataclass(frozen=True)
-class DrawnNode:
-    """A node with its place; `used`: an edge of the stored circuit ends there."""
-
-    name: str
-    x: float
-    y: float
-    width: float
-    used: bool
-
-
-@dataclass(frozen=True)
-class Location:
-    """Elements of one location."""
-
-    name: str
-    elements: tuple[Element, ...]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A circuit; `nodes` with edges where these are its elements, else `places`."""
-
-    unit: str
-    size: int
-    total: int
-    ranked: bool
-    elements: tuple[Element, ...]
-    nodes: tuple[DrawnNode, ...] = ()
-    places: tuple[Location, ...] = ()
-    width: int = WIDTH
-    height: int = 0
-
-    @property
-    def listed(self) -> tuple[Element, ...]:
-        """The elements whose names and scores are given as a table."""
-        return self.elements[:LISTED]
-
-
-def drawing(circuit: Circuit) -> Drawing:
-    """A circuit with at most `MOST` elements: of largest |score|, else the first that it keeps."""
+    if has_ties(circuit):
+        return channel_drawing(circuit)
     chosen = _chosen(circuit)
     elements = _elements(circuit, chosen)
+    if true is not None:
+        true_ones = {circuit.space.index(name) for name in true}
+        chosen += sorted(true_ones.difference(chosen))
+        elements = tuple(
+            replace(one, true=number in true_ones)
+            for number, one in zip(chosen, _elements(circuit, chosen), strict=True)
+        )
     about = (circuit.space.unit, circuit.size, len(circuit.space), circuit.scores is not None)
     if isinstance(circuit.space, EdgeSpace):
         return _graph(circuit, chosen, elements, about)
@@ -101,11 +67,14 @@ def _chosen(circuit: Circuit) -> list[int]:
 
 def _elements(circuit: Circuit, chosen: Sequence[int]) -> tuple[Element, ...]:
     scores = [None if circuit.scores is None else float(circuit.scores[e]) for e in chosen]
-    largest = max((abs(score) for score in scores if score is not None), default=0.0)
+    finite = [abs(score) for score in scores if score is not None and isfinite(score)]
+    largest = max(finite, default=0.0)
     kept = circuit.kept.tolist()
 
     def width(score: float | None) -> float:
-        return 1.5 if score is None or not largest else round(0.75 + 4 * abs(score) / largest, 2)
+        if score is None or not largest or not isfinite(score):
+            return 1.5
+        return round(0.75 + 4 * abs(score) / largest, 2)
 
     return tuple(
         Element(circuit.space.name(element), rank, kept[element], score, width(score))

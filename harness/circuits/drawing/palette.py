@@ -21,6 +21,9 @@ POSITIVE, NEGATIVE = BLUE, "#c44f00"
 BOTH, ONE, OTHER = "#4d545c", BLUE, "#c44f00"
 """Of two circuits: elements of both, of the one and of the other alone."""
 
+TRUE, UNTRUE, MISSED = "#00735a", "#c44f00", "#59616b"
+"""Of a circuit beside the true one: true elements, others that it has, and what it misses."""
+
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "attribution": (BLUE, SKY, "#003f73", "#4f86c6"),
     "masks": (VERMILION, ORANGE, "#8c3d00", "#f08a4b"),

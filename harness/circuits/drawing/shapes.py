@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from harness.circuits.drawing.layout import NODE, Drawing, DrawnNode, Element
 from harness.circuits.drawing.palette import (
     BOTH,
     INK,
+    MISSED,
     NEGATIVE,
     ONE,
     OTHER,
@@ -17,7 +17,10 @@ from harness.circuits.drawing.palette import (
     POSITIVE,
     QUIET,
     RULE,
+    TRUE,
+    UNTRUE,
 )
+from harness.circuits.drawing.parts import NODE, Drawing, DrawnNode, DrawnTie, Element
 from harness.spec.printable import printable
 
 HEAD, FOOT = 30, 26
@@ -49,6 +52,7 @@ class Curve:
     width: float
     dashed: bool
     tip: str
+    dotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Scene:
 
 def scene(drawing: Drawing, title: str) -> Scene:
     """A drawing with its title and a legend; y grows downwards. Only kept elements are shown."""
-    shown = [one for one in drawing.elements if one.kept]
+    shown = [one for one in drawing.elements if one.kept or one.true]
     graph = bool(drawing.nodes)
     shapes = list(_graph(drawing, shown) if graph else _listing(drawing))
     lowest = drawing.height if graph else _bottom(shapes)
@@ -94,16 +98,34 @@ def scene(drawing: Drawing, title: str) -> Scene:
 # ---------------------------------------------------------------- nodes and edges
 def _graph(drawing: Drawing, shown: Sequence[Element]) -> Iterator[Shape]:
     yield Box(0, 0, drawing.width, drawing.height, PANEL, PANEL)
-    for one in reversed(shown):  # the strongest lie on top
-        colour, dashed = look(one)
-        yield Curve(_points(one.path), colour, one.width, dashed, _tip(one))
+    for row in drawing.rows:
+        yield TextLabel(8, row.y, printable(row.name), QUIET, anchor="start")
+    for tie in drawing.ties:
+        yield _tie(tie)
+    for one in reversed([] if drawing.ties else shown):  # the strongest lie on top
+        if one.path:
+            colour, dashed = look(one)
+            dotted = one.true is False
+            yield Curve(_points(one.path), colour, one.width, dashed, _tip(one), dotted)
     for node in drawing.nodes:
         yield from _node(node)
 
 
+def _tie(tie: DrawnTie) -> Curve:
+    """Weights by sign, the stream and weights of unknown size in grey."""
+    negative = tie.weight is not None and tie.weight < 0
+    colour = QUIET if tie.weight is None else NEGATIVE if negative else POSITIVE
+    said = {"stream": ", through the stream", "unknown": ", a weight"}.get(tie.kind)
+    tip = printable(tie.name) + (f" {tie.weight:+.4g}" if said is None else said)
+    dotted = tie.kind == "stream"
+    return Curve(_points(tie.path), colour, tie.width, negative, tip, dotted)
+
+
 def _node(node: DrawnNode) -> Iterator[Shape]:
-    name = printable(node.name)
-    yield Box(node.x, node.y, node.width, NODE, PAPER, INK if node.used else RULE, tip=name)
+    name, one = printable(node.text), node.element
+    line, dashed = (INK if node.used else RULE, False) if one is None else look(one)
+    tip = printable(node.name) if one is None else _tip(one)
+    yield Box(node.x, node.y, node.width, NODE, PAPER, line, dashed, tip)
     colour = INK if node.used else QUIET
     size = 11 if len(name) * LETTER <= node.width else 8
     yield TextLabel(node.x + node.width / 2, node.y + 15, name, colour, size)
@@ -142,9 +164,15 @@ def _bottom(shapes: Sequence[Shape]) -> float:
 
 # ---------------------------------------------------------------- colours and words
 def look(element: Element) -> tuple[str, bool]:
-    """Colour, and whether dashed: by the circuit that has it, else by the sign of the score."""
+    """Colour, and whether dashed: by the circuit that has it, else by the sign of the score.
+
+    Where the truth is known, by whether it is true: those that are missed are dashed.
+    """
     if element.side:
         return {"both": BOTH, "one": ONE, "other": OTHER}[element.side], element.side == "other"
+    if element.true is not None:
+        missed = element.true and not element.kept
+        return (MISSED if missed else TRUE if element.true else UNTRUE), missed
     negative = element.score is not None and element.score < 0
     return (NEGATIVE if negative else POSITIVE), negative
 
@@ -161,27 +189,44 @@ def _legend(shown: Sequence[Element], drawing: Drawing, y: float) -> Iterator[Sh
             ("only in the first", ONE),
             ("only in the other: dashed", OTHER),
         ]
+    elif any(one.true is not None for one in shown):
+        words = [
+            ("true", TRUE),
+            ("not true: dotted", UNTRUE),
+            ("true, and missed: dashed", MISSED),
+        ]
     elif drawing.ranked:
         words = [("positive score", POSITIVE), ("negative score, dashed", NEGATIVE)]
+    elif any(one.weight is not None for one in drawing.ties):
+        words = [("positive weight", POSITIVE), ("negative weight, dashed", NEGATIVE)]
     else:
         words = []
     x = 12.0
     for text, colour in words:
         yield TextLabel(x, y, text, colour, anchor="start")
         x += LETTER * len(text) + 24
-    missing = drawing.size - len(shown)
+    missing = drawing.size - sum(one.kept for one in shown)
     said = "wider: larger |score|" if drawing.ranked and drawing.nodes else ""
+    if drawing.ties:
+        said = tie_legend(drawing)
     if missing > 0:
         said = f"{said}; the {missing:,} weakest are not drawn".removeprefix("; ")
     if said:
         yield TextLabel(drawing.width - 12, y, said, QUIET, anchor="end")
 
 
+def tie_legend(drawing: Drawing) -> str:
+    """What the lines between channels say."""
+    if any(one.kind == "unknown" for one in drawing.ties):
+        return "lines: weights that are not zero, whose sizes this circuit does not come with"
+    return "lines: weights, the wider the larger; dotted: the residual stream"
+
+
 def _lower(shape: Shape, by: float) -> Shape:
     match shape:
         case Box(x, y, width, height, fill, line, dashed, tip):
             return Box(x, y + by, width, height, fill, line, dashed, tip)
-        case Curve(points, colour, width, dashed, tip):
-            return Curve(tuple((x, y + by) for x, y in points), colour, width, dashed, tip)
+        case Curve(points):
+            return replace(shape, points=tuple((x, y + by) for x, y in points))
         case TextLabel(x, y, text, colour, size, anchor, bold):
             return TextLabel(x, y + by, text, colour, size, anchor, bold)

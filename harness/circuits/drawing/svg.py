@@ -11,14 +11,17 @@ FONT = "system-ui, Helvetica, Arial, sans-serif"
 
 
 class SvgPicture(str):
-    """SVG text that a notebook shows as a picture."""
+    """SVG text that a notebook shows as a picture.
+
+    It is no HTML: pages that show other people's notebooks, as GitHub does, strip SVG from that.
+    """
 
     __slots__ = ()
 
-    def _repr_svg_(self) -> str:
-        return str(self)
+    def __repr__(self) -> str:
+        return f"<SVG, {len(self):,} characters>"
 
-    def _repr_html_(self) -> str:
+    def _repr_svg_(self) -> str:
         return str(self)
 
 
@@ -45,6 +48,7 @@ def _shape(shape: Shape) -> str:
             )
         case Curve():
             dashes = ' stroke-dasharray="7 3"' if shape.dashed else ""
+            dashes = ' stroke-dasharray="2 3"' if shape.dotted else dashes
             (x, y), *others = shape.points
             bend = " ".join(f"{a:g} {b:g}" for a, b in others)
             return (

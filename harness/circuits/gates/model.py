@@ -123,6 +123,24 @@ class GatedModel:
         return tap
 
     @torch.no_grad()
+    def differing(self, batch: Batch, counterfactual: Activated) -> Tensor:
+        """Elements that differ from their counterfactual where all are kept: bool [E].
+
+        At some token of some prompt. Inactive features do not, under zero ablation.
+        """
+        full = torch.ones(1, len(self.space), dtype=torch.bool, device=batch.clean.device)
+        tap = self._tap(full, counterfactual)
+        run = activated(self.model, self.codes, batch.clean, tap=tap)
+        parts = []
+        for one, values, instead in zip(
+            self.space.gates, run.sites, counterfactual.sites, strict=True
+        ):
+            parts.append((values.elements != instead.elements).flatten(0, -2).any(0))
+            if one.rest == "element" and values.rest is not None and instead.rest is not None:
+                parts.append(torch.ne(values.rest, instead.rest).any()[None])
+        return torch.cat(parts)
+
+    @torch.no_grad()
     def activations(self, batch: Batch, mask: Tensor, counterfactual: Activated) -> Tensor:
         """What each element carries in the run under one mask [E], before its gate: [B, T, E].
 

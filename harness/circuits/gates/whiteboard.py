@@ -6,8 +6,8 @@ every earlier write to its own channel, and the embeddings; these ties have no w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -70,6 +70,29 @@ def draw_circuit(model: Transformer, space: GatedSpace, kept: Tensor) -> list[Dr
         for number in sorted({*inside[writer]} & {*inside[reader]}):
             _tie(nodes[f"{writer}.{number}"], nodes[f"{reader}.{number}"], None)
     return list(nodes.values())
+
+
+def ties_of(channels: Sequence[DrawnChannel]) -> dict[tuple[str, str], float | None]:
+    """What ties channels, by source and target: the weight, None through the stream.
+
+    Of heads that share values, whose weights are several, the largest.
+    """
+    ties: dict[tuple[str, str], float | None] = {}
+    for one in channels:
+        for tie in one.reads:
+            ends = tie.channel, one.name
+            before = ties.get(ends)
+            if before is None or (tie.weight is not None and abs(tie.weight) > abs(before)):
+                ties[ends] = tie.weight
+    return ties
+
+
+def with_ties(circuit: Circuit, model: Transformer) -> Circuit:
+    """The circuit with the weights between its channels, for drawings; others as they are."""
+    if not can_be_drawn(circuit):
+        return circuit
+    assert isinstance(circuit.space, GatedSpace)
+    return replace(circuit, ties=ties_of(draw_circuit(model, circuit.space, circuit.kept)))
 
 
 def _tie(source: DrawnChannel, target: DrawnChannel, weight: float | None) -> None:

@@ -4,7 +4,19 @@
 """
 
 from harness.datasets.corpus.data import CorpusData
-from harness.datasets.corpus.open import corpus_content, open_corpus, tokenizer_file
+from harness.datasets.corpus.open import (
+    corpus_content,
+    open_corpus,
+    tokenizer_file,
+    write_tokenizer,
+)
 from harness.datasets.corpus.windows import HeldOutWindows
 
-__all__ = ["CorpusData", "HeldOutWindows", "corpus_content", "open_corpus", "tokenizer_file"]
+__all__ = [
+    "CorpusData",
+    "HeldOutWindows",
+    "corpus_content",
+    "open_corpus",
+    "tokenizer_file",
+    "write_tokenizer",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from harness.datasets.corpus.windows import IdiomTexts, SourceTexts, Texts
 from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import FileTokenizer
+from harness.datasets.tokenizers.bos import CONFIG_FILE
+from harness.datasets.tokenizers.model import TOKENIZER_FILE
+from harness.disk import write
 from harness.errors import HarnessError
 from harness.spec.identity import digest
 from harness.spec.types import Corpus
@@ -72,6 +76,29 @@ def unfit_corpus(corpus: Corpus, folder: Path, asked: TaskData) -> str | None:
 def tokenizer_file(corpus: Corpus, folder: Path) -> Path:
     """Return the file of the corpus's tokenizer; `NotFound` says how to provide it."""
     return locate(corpus.tokenizer, folder)
+
+
+def corpus_files(corpus: Corpus, folder: Path) -> list[Path]:
+    """Return the files of tokenizer and texts, but not those of the standard library."""
+    tokenizer = tokenizer_file(corpus, folder)
+    beside_it = tokenizer.with_name(CONFIG_FILE)
+    files = [tokenizer, *([beside_it] if beside_it.is_file() else [])]
+    if corpus.folders is not None:
+        files += [one.path for one in _source(corpus, folder).files]
+    return files
+
+
+def write_tokenizer(corpus: Corpus, folder: Path, place: Path) -> None:
+    """Write the corpus's tokenizer, and which token is BOS, into the folder of a model.
+
+    A task whose tokenizer is of kind `model` can then be run with that folder alone.
+    """
+    file = tokenizer_file(corpus, folder)
+    tokenizer = FileTokenizer(file, True)
+    assert tokenizer.bos is not None  # it was asked for
+    config = {"bos_token": tokenizer.tokens[tokenizer.bos]}
+    write(place / TOKENIZER_FILE, file.read_bytes())
+    write(place / CONFIG_FILE, f"{json.dumps(config, indent=1)}\n".encode())
 
 
 def corpus_content(corpus: Corpus, folder: Path) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.evaluation.calibration import ODDS, calibrated
+from harness.evaluation.controls.random_sets import RandomSets
 from harness.evaluation.curve import Floats, evaluate_circuits
 from harness.evaluation.necessity import (
     TASK_LOSS,
     corrupted_metric,
     has_both,
     on_interchange,
-    random_sets,
 )
 from harness.evaluation.setup import Setup
 from harness.metrics import MEASURES
@@ -96,11 +96,11 @@ class Needed:
         return values
 
     def _without_random(self, circuits: Sequence[Tensor]) -> Floats:
-        space, rows = self.test.space, []
+        sets, rows = RandomSets.of(self.test), []
         for kept in circuits:
             draws = torch.Generator().manual_seed(self.seed)
             size = int(kept.sum())
-            rows += [~one for one in random_sets(size, space, RANDOM_SETS, draws)]
+            rows += [~one for one in sets.draw(size, RANDOM_SETS, draws)]
         losses = evaluate_circuits(_measuring(self.test, TASK_LOSS), rows).values[TASK_LOSS]
         means: Floats = losses.reshape(len(circuits), RANDOM_SETS, -1).mean(1)
         return means

@@ -14,14 +14,17 @@ from harness.reports.exports.circuit_tracer import circuit_document
 from harness.spec.printable import shown_path
 
 
-def drawn(path: Path, circuits: Sequence[Circuit]) -> str:
-    """SVG of one circuit, or of two in one. Raises `HarnessError` for another ending."""
+def drawn(path: Path, circuits: Sequence[Circuit], true: Sequence[str] | None = None) -> str:
+    """SVG of one circuit, beside the true elements if they are given, or of two in one.
+
+    Raises `HarnessError` for another ending.
+    """
     if path.suffix != ".svg":
         raise HarnessError(
             f"cannot draw {shown_path(path)}: a drawing is an .svg; "
             "`harness plot circuit` writes .png and .pdf too"
         )
-    return draw(circuits[0], circuits[1] if len(circuits) > 1 else None)
+    return draw(circuits[0], circuits[1] if len(circuits) > 1 else None, true=true)
 
 
 def exported(path: Path, circuit: Circuit) -> str:

@@ -9,11 +9,10 @@ from statistics import fmean
 
 from harness.circuits.drawing.palette import COLOURS, RULE
 from harness.errors import HarnessError
-from harness.reports.figures.paper import save, sheet
+from harness.reports.figures.paper import lettering, save, sheet
 from harness.reports.frontier.smallest import Frontier, frontier
 from harness.runs.store.models import ModelStore
 from harness.runs.store.record import StoredCell
-from harness.spec.printable import printable
 
 LOSSES = (0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Nats at which circuits are asked for."""
@@ -35,7 +34,7 @@ def plot_frontier(
     drawn = 0
     for number, method in enumerate(first.methods, 1):
         axes = figure.add_subplot(1, len(first.methods), number)
-        axes.set_title(printable(method), fontsize="medium", loc="left", parse_math=False)
+        axes.set_title(lettering(method), fontsize="medium", loc="left", parse_math=False)
         for at, arm in enumerate(first.arms):
             points = [
                 (one.at, size)
@@ -49,7 +48,7 @@ def plot_frontier(
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=colour, marker="osD^vPX"[at % 7], markersize=4)
             axes.annotate(
-                printable(arm.name),
+                lettering(arm.name),
                 points[-1],
                 xytext=(6, 0),
                 textcoords="offset points",

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.reports.text import elided
+from harness.spec.printable import printable
 
 FORMS = ("svg", "png", "pdf")
+
+LONGEST = 40
+"""Characters of a name beside a line or point; of a title twice as many. Longer ones are cut."""
 
 
 def sheet(width: float, height: float) -> Any:
@@ -19,6 +24,11 @@ def sheet(width: float, height: float) -> Any:
             "plotting needs matplotlib: pip install 'circuit-harness[plot]'"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def lettering(name: str, most: int = LONGEST) -> str:
+    """A name as it can stand in a figure: printable, and cut in the middle where it is too long."""
+    return elided(printable(name), most)
 
 
 def save(figure: Any, path: Path) -> None:

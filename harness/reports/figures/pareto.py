@@ -9,11 +9,10 @@ from typing import Any
 
 from harness.circuits.drawing.palette import QUIET, RULE
 from harness.errors import HarnessError
-from harness.reports.figures.paper import save, sheet
+from harness.reports.figures.paper import LONGEST, lettering, save, sheet
 from harness.reports.figures.styles import GREY, method_styles
 from harness.reports.leaderboard import DEFAULT_SIZE, Line, leaderboard
 from harness.runs.store.record import StoredCell
-from harness.spec.printable import printable
 
 PANEL, ACROSS = (4.6, 3.5), 3
 LEAST = 1e-3
@@ -60,7 +59,9 @@ def plot_pareto(cells: Sequence[StoredCell], path: Path, size: float = DEFAULT_S
     for number, (board, points) in enumerate(boards, 1):
         axes = figure.add_subplot(rows, columns, number)
         title = board.task if board.task == board.model else f"{board.task} on {board.model}"
-        axes.set_title(printable(title), fontsize="medium", loc="left", parse_math=False)
+        axes.set_title(
+            lettering(title, 2 * LONGEST), fontsize="medium", loc="left", parse_math=False
+        )
         for place, one in enumerate(points):
             style = GREY if one.control else styles[one.method]
             axes.errorbar(
@@ -99,7 +100,7 @@ def _points(lines: Iterable[Line]) -> Iterator[Priced]:
 def _name(axes: Any, one: Priced, colour: str, below: int) -> None:
     """Beside its point, above it or below it: neighbours along the axis alternate."""
     axes.annotate(
-        printable(one.method),
+        lettering(one.method),
         (one.cost, one.value),
         xytext=(5, -12 if below else 4),
         textcoords="offset points",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.reports.page.axes import Axis, log_axis
 
 WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 56, 200, 12, 44
+LEFT, TOP, BOTTOM = 56, 12, 44
 LABEL = 13
 """Pixels between two labels at the ends of lines."""
+
+LETTER, SWATCH, NARROWEST, WIDEST = 6.3, 38, 130, 250
+"""Width of a letter of a label, of what stands before it, and of the room for labels in all."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One method's values: `low` and `high` are the ends of intervals, None where not defined."""
+    """One method's values: `low` and `high` are the ends of intervals, None where not defined.
+
+    `unmarked`: a line without marks at its points, which lies below all others.
+    """
 
     name: str
     style: int
@@ -24,6 +30,7 @@ class Series:
     y: Sequence[float | None]
     low: Sequence[float | None]
     high: Sequence[float | None]
+    unmarked: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Mark:
 class DrawnLine:
     """A series with its places: `path` and `band` are points of SVG.
 
-    Its label stands at the mean height of its points: lines often end in one point.
+    Its label stands at the mean height of its points: lines often end in one point. `short`: as
+    much of the name as there is room for.
     """
 
     name: str
@@ -50,6 +58,8 @@ class DrawnLine:
     marks: Sequence[Mark]
     label_y: float
     end: Mark
+    short: str
+    unmarked: bool
 
 
 @dataclass(frozen=True)
@@ -69,12 +79,17 @@ class Chart:
     y: Axis
     lines: Sequence[DrawnLine]
     levels: Sequence[Level]
+    right: int
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
-    right: int = WIDTH - RIGHT
     top: int = TOP
     bottom: int = HEIGHT - BOTTOM
+
+    @property
+    def painted(self) -> Sequence[DrawnLine]:
+        """The lines in the order in which they are painted."""
+        return sorted(self.lines, key=lambda line: not line.unmarked)
 
 
 def chart(
@@ -94,7 +109,8 @@ def chart(
     shown = [cut for one in series if (cut := _drawable(one, log=span is None)).x]
     if not shown:
         return None
-    x = log_axis(x_name, [value for one in shown for value in one.x], LEFT, WIDTH - RIGHT)
+    right = WIDTH - _room(shown)
+    x = log_axis(x_name, [value for one in shown for value in one.x], LEFT, right)
     ends = (HEIGHT - BOTTOM, TOP)
     if span is None:
         values = [max(v, floor) for one in shown for v in one.y if v is not None]
@@ -103,9 +119,23 @@ def chart(
         y = Axis(y_name, *span, *ends)
     drawn = [_line(one, x, y) for one in shown]
     inside = [(value, name) for value, name in levels if y.low <= value <= y.high]
-    return Chart(
-        title, x, y, _apart(drawn), [Level(y.place(value), name) for value, name in inside]
-    )
+    drawn_levels = [Level(y.place(value), name) for value, name in inside]
+    return Chart(title, x, y, _apart(drawn), drawn_levels, right)
+
+
+def _room(shown: Sequence[Series]) -> int:
+    """For the labels at the ends of lines."""
+    longest = max(len(_label(one)) for one in shown)
+    return round(min(WIDEST, max(NARROWEST, SWATCH + LETTER * longest)))
+
+
+def _label(one: Series) -> str:
+    return f"{one.name} (control)" if one.control else one.name
+
+
+def _shortened(text: str) -> str:
+    most = int((WIDEST - SWATCH) / LETTER)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _drawable(series: Series, *, log: bool) -> Series:
@@ -118,7 +148,7 @@ def _drawable(series: Series, *, log: bool) -> Series:
     x, y, low, high = (
         [values[place] for place in at] for values in (series.x, series.y, series.low, series.high)
     )
-    return Series(series.name, series.style, series.control, [v for v in x if v], y, low, high)
+    return replace(series, x=[v for v in x if v], y=y, low=low, high=high)
 
 
 def _line(series: Series, x: Axis, y: Axis) -> DrawnLine:
@@ -141,6 +171,8 @@ def _line(series: Series, x: Axis, y: Axis) -> DrawnLine:
         marks,
         sum(one.y for one in marks) / len(marks),
         marks[-1],
+        _shortened(_label(series)),
+        series.unmarked,
     )
 
 
@@ -167,15 +199,5 @@ def _apart(lines: Sequence[DrawnLine]) -> list[DrawnLine]:
         most = HEIGHT - 6 - room * (len(places) - 1 - at)
         places[at] = min(places[at], most) if over else places[at]
     return [
-        DrawnLine(
-            line.name,
-            line.style,
-            line.control,
-            line.path,
-            line.band,
-            line.marks,
-            round(place, 1),
-            line.end,
-        )
-        for line, place in zip(ordered, places, strict=True)
+        replace(line, label_y=round(place, 1)) for line, place in zip(ordered, places, strict=True)
     ]

@@ -14,18 +14,23 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
-from harness.circuits.drawing.layout import MOST, Drawing, drawing
+from harness.circuits.drawing.layout import MOST
 from harness.circuits.drawing.palette import COLOURS
-from harness.errors import HarnessError
 from harness.reports.columns import Layout
 from harness.reports.comparable import comparable_groups
 from harness.reports.leaderboard import DEFAULT_SIZE, Board, Leaderboard, leaderboard
 from harness.reports.page.board_tables import BoardTable, board_table
 from harness.reports.page.charts import Chart
+from harness.reports.page.circuits.figures import (
+    DrawnCircuit,
+    DrawnDifference,
+    differences,
+    drawn_circuit,
+)
 from harness.reports.page.examples import WorstPairs, examples
 from harness.reports.page.measure_curves import bits_chart, size_charts
 from harness.reports.page.origins import origins
@@ -35,7 +40,6 @@ from harness.reports.ranks import mean_rank_tables
 from harness.reports.recovery_tables import recovery_tables
 from harness.reports.screens.side_by_side import side_by_side
 from harness.reports.table import board_title, caption, legend, render
-from harness.runs.store.circuits import stored_circuit
 from harness.runs.store.record import StoredCell
 from harness.spec.printable import printable
 
@@ -43,17 +47,6 @@ DRAWN = 3
 """Circuits that are drawn of each board: of its first methods."""
 
 Methods = dict[tuple[str, str], list[StoredCell]]
-
-
-@dataclass(frozen=True)
-class DrawnCircuit:
-    """A cell's stored circuit; `problem` says why there is no drawing."""
-
-    method: str
-    seed: int
-    cell: str
-    drawing: Drawing | None = None
-    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +60,7 @@ class BoardPart:
     table: BoardTable
     charts: list[Chart]
     circuits: list[DrawnCircuit]
+    differences: list[DrawnDifference]
     examples: list[WorstPairs]
     granularity: str
 
@@ -125,6 +119,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         finalize=_harmless,
+        loader=FunctionLoader(_own),
     )
     return environment
 
@@ -161,6 +156,7 @@ def _encoded(text: str) -> str:
 def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> BoardPart:
     granularity = "" if board.facts is None else str(board.facts["choices"]["granularity"])
     pareto, first = pareto_chart(board), _first(board, methods)
+    circuits = [drawn_circuit(cell) for cell in first]
     return BoardPart(
         anchor=f"board-{number}",
         title=board_title(board, every),
@@ -168,7 +164,8 @@ def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> Bo
         caption=caption(board),
         table=board_table(board),
         charts=size_charts(board, methods) + ([] if pareto is None else [pareto]),
-        circuits=[_drawn(cell) for cell in first],
+        circuits=circuits,
+        differences=differences(circuits),
         examples=[examples(cell) for cell in first],
         granularity=granularity,
     )
@@ -191,15 +188,6 @@ def _first(board: Board, methods: Methods) -> list[StoredCell]:
         if (line.kind, line.method) in methods and line.kind == "method"
     ]
     return cells[:DRAWN]
-
-
-def _drawn(cell: StoredCell) -> DrawnCircuit:
-    entry = cell.entry
-    about = (entry.method, entry.seed, entry.id)
-    try:
-        return DrawnCircuit(*about, drawing(stored_circuit(cell.store, entry.id)))
-    except HarnessError as error:
-        return DrawnCircuit(*about, problem=str(error))
 
 
 def _shortest(parts: Sequence[BoardPart], methods: Sequence[Methods]) -> list[tuple[str, Chart]]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StoreCorrupt
+from harness.reports.text import elided
 from harness.runs.prompts.worst import FILE
 from harness.runs.store.record import StoredCell
 
 SHOWN = 6
 """Prompt pairs of each circuit."""
+
+LONGEST = 200
+"""Characters of a token that are shown."""
+
+MOST_WORDS = 240
+"""Tokens of a prompt that are shown; of longer ones those near a difference or an answer."""
+
+NEAR = 8
+"""Tokens to each side that are near."""
 
 BEFORE_THERE_WERE = "Computed before prompts were stored with cells; run in a new folder to see."
 
@@ -93,17 +103,32 @@ def examples(cell: StoredCell) -> WorstPairs:
         )
     except StoreCorrupt as error:
         return WorstPairs(*about, problem=str(error))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return WorstPairs(*about, problem=f"{FILE} is of a form that is not read here: {error!r}")
 
 
 def _example(pair: Mapping[str, Any]) -> WorstPair:
     differ, read = set(pair["differ"]), {one["at"] for one in pair["reads"]}
-    clean, corrupted = (
-        tuple(Word(text, at in differ, at in read) for at, text in enumerate(pair[name]))
-        for name in ("clean", "corrupted")
-    )
+    clean, corrupted = (tuple(_words(pair[name], differ, read)) for name in ("clean", "corrupted"))
     reads = tuple(map(_read, pair["reads"]))
     left_out = pair["n_reads"] - len(reads)
     return WorstPair(pair["row"], pair["kl"], clean, corrupted, reads, left_out)
+
+
+def _words(tokens: Sequence[str], differ: Collection[int], read: Collection[int]) -> Iterator[Word]:
+    """The tokens; where they are too many, … stands for those that are left out."""
+    places: Sequence[int] = range(len(tokens))
+    if len(tokens) > MOST_WORDS:
+        near = {at for one in (*differ, *read) for at in range(one - NEAR, one + NEAR + 1)}
+        places = sorted(near & set(places))[-MOST_WORDS:]
+    before = -1
+    for at in places:
+        if at != before + 1:
+            yield Word("…", False, False)
+        yield Word(elided(tokens[at], LONGEST), at in differ, at in read)
+        before = at
+    if before + 1 < len(tokens):
+        yield Word("…", False, False)
 
 
 def _read(one: Mapping[str, Any]) -> ReadAnswers:
@@ -120,7 +145,7 @@ def _read(one: Mapping[str, Any]) -> ReadAnswers:
 
 def _answers(names: Sequence[str], total: int) -> str:
     more = total - len(names)
-    return " ".join(names) + (f" and {more} more" if more else "")
+    return " ".join(elided(name, LONGEST) for name in names) + (f" and {more} more" if more else "")
 
 
 def _said(guess: Mapping[str, Any]) -> str:
@@ -130,7 +155,11 @@ def _said(guess: Mapping[str, Any]) -> str:
 def _top(guess: Mapping[str, Any]) -> tuple[Expectation, ...]:
     marks = {"right": "✓", "wrong": "✗"}
     return tuple(
-        Expectation(one["token"], _percent(one["probability"]), marks.get(one["answer"], ""))
+        Expectation(
+            elided(one["token"], LONGEST),
+            _percent(one["probability"]),
+            marks.get(one["answer"], ""),
+        )
         for one in guess.get("top", ())[:3]
     )
 

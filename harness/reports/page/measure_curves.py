@@ -62,7 +62,7 @@ def bits_chart(groups: Groups) -> Chart | None:
     series: list[Series] = []
     several = len(groups) > 1
     for board, methods in groups:
-        names = {method: f"{method}, {board.variant}" for _, method in methods}
+        names = {method: f"{method}, {_variant(board)}" for _, method in methods}
         own = _series(methods, _by_bits, len(series))
         series += [
             Series(names[one.name], *_rest(one)) if several and board.variant else one
@@ -76,6 +76,11 @@ def bits_chart(groups: Groups) -> Chart | None:
         [(0.0, "empty circuit"), (1.0, "whole model")],
         (LOWEST, HIGHEST),
     )
+
+
+def _variant(board: Board) -> str:
+    """A board's variant in few words: `feature, dictionary othello6-k32`."""
+    return board.variant.removeprefix("granularity ")
 
 
 def _rest(one: Series) -> tuple[Any, ...]:

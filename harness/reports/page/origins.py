@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 
 from harness.reports.provenance import provenance_line
+from harness.reports.text import elided
 from harness.runs.store.record import StoredCell
+
+LONGEST = 2_000
+"""Characters of a failure that are shown."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +41,19 @@ class RunOrigin:
 
 
 def origins(cells: Sequence[StoredCell]) -> list[RunOrigin]:
-    """The runs of cells in order of first appearance."""
-    runs: dict[str, list[StoredCell]] = {}
+    """The runs of cells in order of first appearance; two folders of one name are two runs."""
+    runs: dict[Path, list[StoredCell]] = {}
     for cell in cells:
-        runs.setdefault(cell.store.folder.name, []).append(cell)
+        runs.setdefault(cell.store.folder, []).append(cell)
     return [
         RunOrigin(
-            name,
-            f"harness run {quote(name)}",
+            folder.name,
+            f"harness run {quote(folder.name)}",
             f"harness why {own[0].entry.id[:12]}",
             provenance_line(own).strip() if any(cell.result for cell in own) else "",
             tuple(map(_origin, own)),
         )
-        for name, own in runs.items()
+        for folder, own in runs.items()
     ]
 
 
@@ -64,5 +69,5 @@ def _origin(cell: StoredCell) -> Origin:
         entry.method,
         entry.seed,
         cell.status,
-        failure,
+        elided(failure, LONGEST),
     )

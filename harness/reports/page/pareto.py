@@ -33,7 +33,7 @@ def pareto_chart(board: Board) -> Chart | None:
         for at, (kind, method, cost, value) in enumerate(points)
     ]
     ends = [cost for cost, _ in best], [value for _, value in best]
-    line = Series(FRONT, len(COLOURS) - 1, False, *ends, nothing, nothing)
+    line = Series(FRONT, len(COLOURS) - 1, False, *ends, nothing, nothing, unmarked=True)
     return chart(
         "Faithfulness against cost",
         COST,

@@ -61,13 +61,18 @@ def _trained(anchor: str, kind: str, name: str, own: str, store: ModelStore) -> 
     try:
         folder = store.read(own)
         log = folder.json(TRAINING) if TRAINING in folder.digests else {}
+        if history := log.get("history", []):
+            _read_log(one, history, log)
+        else:
+            one.problem = NO_LOG
     except StoreCorrupt as error:
         one.problem = str(error)
-        return one
-    history = log.get("history", [])
-    if not history:
-        one.problem = NO_LOG
-        return one
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        one.problem = f"{TRAINING} is of a form that is not read here: {error!r}"
+    return one
+
+
+def _read_log(one: Trained, history: Sequence[Mapping[str, Any]], log: Mapping[str, Any]) -> None:
     one.facts = _facts(history[-1], log)
     one.charts = _charts(history)
     last = history[-1].get("tensors", {})
@@ -77,7 +82,6 @@ def _trained(anchor: str, kind: str, name: str, own: str, store: ModelStore) -> 
         for tensor, count in last.items()
         if tensor in budgets
     ]
-    return one
 
 
 _NAMES = {

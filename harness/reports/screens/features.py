@@ -36,7 +36,7 @@ def features_text(report: Data) -> str:
         "",
         "Boards rebuilt from precise features, F1 on held-out sequences:",
         "",
-        _shares([(one["name"], one["rebuilt"]) for one in report["subjects"]], boards),
+        _shares(_rebuilt(report), boards),
     ]
     if report["probes"]:
         rows = [(one["site"], one["f1"]) for one in report["probes"]]
@@ -59,6 +59,15 @@ def _labels(subjects: Sequence[Data], families: Sequence[str]) -> str:
         for one in subjects
     ]
     return grid(head, rows, "github")
+
+
+def _rebuilt(report: Data) -> list[tuple[str, Mapping[str, float]]]:
+    """By subject, and by all sites of a kind together."""
+    rows = [(one["name"], one["rebuilt"]) for one in report["subjects"]]
+    for one in report["together"]:
+        kind = "" if one["kind"] == "features" else f" ({one['kind']})"
+        rows.append((f"all sites{kind}", one["rebuilt"]))
+    return rows
 
 
 def _shares(rows: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str]) -> str:

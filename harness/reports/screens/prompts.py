@@ -11,6 +11,7 @@ from harness.reports.text import grid
 from harness.spec.printable import printable
 
 DIFFERS, READ = "≠", "▲"
+SIGNS = f"{DIFFERS} differs from its twin   {READ} the answer is read here"
 MARKS = {"right": "✓", "wrong": "✗", None: ""}
 _MOST_ANSWERS = 8
 _TWINS = ("clean", "corrupted")
@@ -26,10 +27,10 @@ def prompts_text(report: Data, width: int) -> str:
         *_wrapped(_head(report), width),
         *_wrapped(training, width),
         *_wrapped(printable(verdict), width),
-        f"{DIFFERS} differs from its twin   {READ} the answer is read here",
+        SIGNS,
     ]
     for pair in report["pairs"]:
-        lines += ["", *_pair(pair, report, width)]
+        lines += ["", *pair_lines(pair, width, numbers=report["answers_are_numbers"])]
     if report["sequences"]:
         lines += ["", *_sequences(report["sequences"])]
     return "\n".join(lines)
@@ -76,7 +77,8 @@ def _trained(last: Data) -> str:
     return ", ".join(parts)
 
 
-def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:
+def pair_lines(pair: Data, width: int, *, numbers: bool) -> Iterator[str]:
+    """A pair in words; `numbers`: its answers are numbers, which no token names."""
     tokens, reads = len(pair["clean"]), pair["reads"]
     differ = len(pair["differ"])
     twins = "twins differ in " + ("none" if not differ else "one" if differ == 1 else str(differ))
@@ -95,17 +97,18 @@ def _pair(pair: Data, report: Data, width: int) -> Iterator[str]:
     for lines in blocks(rows, ["  at", "  clean", "  corrupted", ""], width):
         yield from (line for line in lines if line)
     for one in reads:
-        if report["answers_are_numbers"]:
-            numbers = [f"{name} {one[name]['number']:.4f}" for name in _TWINS if name in one]
-            yield f"  read at {one['at']}: {'   '.join(numbers) or 'a number'}"
+        if numbers:
+            told = [f"{name} {one[name]['number']:.4f}" for name in _TWINS if name in one]
+            yield f"  read at {one['at']}: {'   '.join(told) or 'a number'}"
             continue
-        yield from _wrapped(f"  read at {one['at']}: {_answers(one)}", width)
+        yield from _wrapped(f"  read at {one['at']}: {answers_text(one)}", width)
         for name in _TWINS:
             if name in one:
                 yield from _wrapped(f"    {name:<10} {_expected(one[name])}", width)
 
 
-def _answers(read: Data) -> str:
+def answers_text(read: Data) -> str:
+    """The right answers and the wrong ones, the first few of each."""
     bad = f"   wrong {_some(read['bad'])}" if read["bad"] else ""
     return f"right {_some(read['good'])}{bad}"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.metrics import MEASURES
+from harness.metrics.statistics import geometric_mean
 from harness.reports.leaderboard import Board, Leaderboard, Line
 from harness.reports.resample import Estimate
 from harness.reports.results import solved_of, unit_of
@@ -14,8 +15,13 @@ from harness.reports.text import Format, grid, number, plus_minus
 SOLVED = 0.95
 """Least accuracy, on test pairs, of a model that solves a task (`solved_of`)."""
 
+MISSED = "missed"
+"""Stands beside the sizes of circuits that miss their target on fresh pairs, of any seed."""
+
 _UNSOLVED = "unsolved"
 _LOSS = "task_loss"
+_SAME_CHOICE = ("p_correct", "choice_accuracy")
+"""Left out where the loss of the same choice is shown."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ def tasks_table(board: Leaderboard, form: Format) -> str:
     """One row for each task, model and competing method, ending with a newline.
 
     Tasks that the model does not solve are among them, and marked, as are those without a result.
+    Below them are geometric means of the sizes, over the tasks that are solved by a circuit.
     """
     rows = [_Row(one, line) for one in board.boards for line in _competing(one)]
     if not rows:
@@ -37,6 +44,7 @@ def tasks_table(board: Leaderboard, form: Format) -> str:
     columns = _columns(rows)
     headers = [heading for heading, _ in columns]
     lines = [[text(row) for _, text in columns] for row in rows]
+    lines += [[mean.get(heading, "") for heading in headers] for mean in _means(rows)]
     words = [index for index, heading in enumerate(headers) if heading in _WORDS]
     return f"{grid(headers, lines, form, left=words, tight=True)}\n\n{_legend(rows, headers)}\n"
 
@@ -63,7 +71,8 @@ def _columns(rows: Sequence[_Row]) -> list[tuple[str, _Text]]:
     units = {unit_of(one) for one in facts}
     unit = units.pop() if len(units) == 1 else "size"
     measures = dict.fromkeys(name for row in rows for name in row.board.chosen)
-    measures = {_LOSS: None} if _LOSS in measures else measures  # the others are of the same choice
+    if _LOSS in measures:
+        measures = {name: None for name in measures if name not in _SAME_CHOICE}
     controls = dict.fromkeys(
         line.method for row in rows for line in row.board.lines if line.kind == "control"
     )
@@ -112,7 +121,14 @@ def _accuracy(row: _Row) -> str:
 def _size(row: _Row, line: Line | None) -> str:
     if line is None or not line.seeds_done:
         return ""
-    return "–" if line.size is None else str(line.size)
+    if line.size is None:
+        return "–"
+    return str(line.size) if _holds(line) else f"{line.size} {MISSED}"
+
+
+def _holds(line: Line) -> bool:
+    """Whether the circuits of all seeds reach their target, if they have one, on fresh pairs."""
+    return line.held is None or line.held == line.seeds_done
 
 
 def _chosen(name: str) -> _Text:
@@ -135,6 +151,47 @@ def _seeds(row: _Row) -> str:
     return f"{line.seeds_done}/{line.seeds_all}{notes}"
 
 
+# ---------------------------------------------------------------- means over tasks
+def _means(rows: Sequence[_Row]) -> list[dict[str, str]]:
+    """For each model, variant and method with several tasks: its mean sizes, by heading."""
+    groups: dict[tuple[str, str, str], list[_Row]] = {}
+    for row in rows:
+        if row.line is not None:
+            key = (_model(row), row.board.variant, row.line.method)
+            groups.setdefault(key, []).append(row)
+    means = []
+    for (model, variant, method), group in groups.items():
+        within = [row for row in group if _counts(row)]
+        if len(within) < 2:
+            continue
+        mean = {"task": f"geometric mean of {len(within)}"}
+        mean |= {"model": model, "variant": variant, "method": method}
+        units = {unit_of(row.board.facts) for row in within if row.board.facts is not None}
+        if len(units) == 1:
+            heading = f"{units.pop()}{_at(rows)}"
+            mean[heading] = _mean([_of(row).size for row in within])
+            mean["weights"] = _mean([_of(row).weights for row in within])
+        mean["bits"] = _mean([_of(row).bits for row in within])
+        means.append(mean)
+    return means
+
+
+def _counts(row: _Row) -> bool:
+    """Whether the model solves the task, as far as that is known, and a circuit does it alone."""
+    value = None if row.board.facts is None else solved_of(row.board.facts)
+    line = _of(row)
+    return (value is None or value >= SOLVED) and bool(line.size) and _holds(line)
+
+
+def _mean(sizes: Sequence[float | None]) -> str:
+    """With the ends of its 95 % interval; empty where a size is lacking or nothing is needed."""
+    positive = [size for size in sizes if size]
+    if len(positive) < len(sizes):
+        return ""
+    mean = geometric_mean(positive)
+    return f"{mean.value:.0f} ({mean.low:.0f}–{mean.high:.0f})"
+
+
 def _estimate(value: Estimate | None) -> str:
     return "" if value is None else plus_minus(value.value, value.half_width, compact=True)
 
@@ -154,10 +211,13 @@ def _legend(rows: Sequence[_Row], headers: Sequence[str]) -> str:
         for name, text in (("model", _model(first)), ("method", _of(first).method))
         if name not in headers and text
     ]
+    lines = [line for row in rows for line in row.board.lines if line.seeds_done]
+    missed = any(line.size is not None and not _holds(line) for line in lines)
     parts = [*same, f"accuracy ≥ {SOLVED:g} on {solved} of {len(judged)} tasks"]
     parts += [
         f"{_UNSOLVED} marks the others, whose circuits mean little",
         "– is a target that no circuit reached",
+        *([f"{MISSED} marks circuits that do not reach it on fresh pairs"] if missed else []),
         "the sizes of controls are those that they need for the same",
     ]
     return "; ".join(parts) + "."

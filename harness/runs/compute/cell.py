@@ -22,7 +22,6 @@ from harness.datasets.repeats import count_prompts
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.registry import make_method
 from harness.discovery.sizing import checked, cut_from, ranking_for
-from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.curve import Examples
 from harness.evaluation.setup import Setup
 from harness.evaluation.summary import Summary
@@ -36,19 +35,20 @@ from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verif
 from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
 from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.effect import tell_effect
-from harness.runs.compute.ground_truth import ground_truth_agreement, true_circuit
+from harness.runs.compute.ground_truth import compared_with_truth
 from harness.runs.compute.last import Last
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import obtain_model
 from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, prepare
 from harness.runs.compute.searches.trials import discover_by_trials
+from harness.runs.nodes.file import nodes_file
 from harness.runs.plan import Cell, check_files
 from harness.runs.prompts.worst import prompts_file
 from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS, values_of
 from harness.runs.store.models import ModelStore
 from harness.spec.identity import digest
-from harness.spec.types import CompileModel, Task, recorded
+from harness.spec.types import Task, recorded
 
 QUALITY_PAIRS = 512
 """Held-out pairs per split on which the model itself is judged; fewer where there are fewer."""
@@ -109,10 +109,11 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     chosen = with_classes(choices.measures, answers)
     settled, arrays = _settled(ladder, chosen)
     evaluation_seconds = time.perf_counter() - began
+    truth, agreement = compared_with_truth(cell, prepared, data, discovery, models, log)
     notes = {**test.counterfactuals.notes, **discovery.notes}
     result = _result(cell, prepared, summary, circuits, data) | {
         "summary": summary.areas() | sizes_at,
-        "ground_truth": _ground_truth(cell, prepared, data, discovery, models, log),
+        "ground_truth": agreement,
         "notes": {name: float(value) for name, value in notes.items()},
         **settled,
     }
@@ -125,6 +126,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             "circuits.safetensors": pack(kept, test.space),
             "examples.safetensors": _example_arrays(examples, chosen) | arrays,
             **prompts_file(test, cell.task.spec, data, stored, kept, examples.values["kl"]),
+            **nodes_file(test, cell.task.spec, data, stored, truth),
         },
         {
             **timing(
@@ -172,32 +174,6 @@ def _plain(cell: Cell, setup: Setup) -> Times:
     one = _PLAIN.of(key, lambda: plain_times(setup.model, largest, cell.runtime.device))
     tokens = sum(batch.clean.numel() for batch in setup.batches)
     return one.scaled(tokens / largest.clean.numel())
-
-
-def _ground_truth(
-    cell: Cell,
-    prepared: Prepared,
-    data: TaskData,
-    discovery: Discovery,
-    models: ModelStore,
-    log: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Agreement with the true circuit where the model is a compiled program.
-
-    The truth is that of all test pairs, also in a smoke run; where there is none, the log says why.
-    """
-    if not isinstance(cell.model, CompileModel):
-        return None
-    choices = cell.task.spec.evaluation
-    pairs = data.pairs("test", choices.test_pairs, TEST_SEED)
-    try:
-        truth = true_circuit(cell, prepared, pairs, models, log)
-    except StoreCorrupt:
-        raise
-    except HarnessError as error:
-        log(f"not compared with a true circuit: {error}")
-        return None
-    return ground_truth_agreement(truth, discovery, cell.method.selection, choices.ablation)
 
 
 def _stored_circuit(

@@ -27,11 +27,11 @@ from harness.circuits.patchable import OF_A_RUN
 from harness.circuits.rows import check_shape
 from harness.circuits.select import strength
 from harness.circuits.space import Space
-from harness.datasets.pairs import PromptPairs
+from harness.datasets.pairs import PromptPairs, TaskData
 from harness.discovery.problem import Discovery
 from harness.discovery.sizing import circuit_of, ranking_for
 from harness.disk import write
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.setup import Setup
 from harness.metrics.ground_truth import agreement, ranking
 from harness.runs.compute.prepare import TEST_SEED, Prepared, batched
@@ -40,7 +40,7 @@ from harness.runs.store.models import ModelStore
 from harness.runs.store.sealed import SealedFolder
 from harness.spec import granularity
 from harness.spec.identity import digest
-from harness.spec.types import Ablation, Selection
+from harness.spec.types import Ablation, CompileModel, Selection
 
 FILE = "truth.safetensors"
 
@@ -133,6 +133,33 @@ def _read(folder: SealedFolder, space: Space) -> GroundTruth:
 
 
 # ---------------------------------------------------------------- agreement
+def compared_with_truth(
+    cell: Cell,
+    prepared: Prepared,
+    data: TaskData,
+    discovery: Discovery,
+    models: ModelStore,
+    log: Callable[[str], None],
+) -> tuple[GroundTruth | None, dict[str, Any] | None]:
+    """The true circuit where the model is a compiled program, and agreement with it.
+
+    The truth is that of all test pairs, also in a smoke run; where there is none, the log says why.
+    """
+    if not isinstance(cell.model, CompileModel):
+        return None, None
+    choices = cell.task.spec.evaluation
+    pairs = data.pairs("test", choices.test_pairs, TEST_SEED)
+    try:
+        truth = true_circuit(cell, prepared, pairs, models, log)
+    except StoreCorrupt:
+        raise
+    except HarnessError as error:
+        log(f"not compared with a true circuit: {error}")
+        return None, None
+    selection, ablation = cell.method.selection, choices.ablation
+    return truth, ground_truth_agreement(truth, discovery, selection, ablation)
+
+
 def ground_truth_agreement(
     truth: GroundTruth, discovery: Discovery, selection: Selection, ablation: Ablation
 ) -> dict[str, Any]:

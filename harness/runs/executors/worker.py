@@ -119,7 +119,7 @@ class _Worker:
         self.tell(Event("start", cell.id))
         begin = time.perf_counter()
         try:
-            with shown_by(_Told(self.tell, cell.id)):
+            with shown_by(Told(self.tell, cell.id)):
                 output = self.compute(cell, self.models, self._logger(cell.id))
             self.store.publish(cell.id, output, provenance.collect(cell.runtime))
             self.models.forget_scratch(cell.id)
@@ -141,7 +141,7 @@ class _Worker:
         return lambda text: self.tell(Event("log", cell_id, text))
 
 
-class _Told:
+class Told:
     """Shows the stages of a cell by telling of them, now and then."""
 
     def __init__(self, tell: Tell, cell_id: str) -> None:

@@ -227,6 +227,16 @@ def _dictionaries(
     return planned
 
 
+def remade(cell: Cell) -> Cell:
+    """The cell as this process makes it of the same specs.
+
+    Code, packages or files that are not those of the process that planned it give it another id.
+    """
+    source = ModelSource(cell.model, cell.model_name, cell.model_folder, cell.trained_on)
+    task, method = cell.task, cell.method
+    return make_cell(task, source, method, cell.role, cell.seed, cell.runtime, cell.limit)
+
+
 def check_files(cell: Cell) -> None:
     """Refuse to compute a cell whose files have changed since its id was made."""
     if _files_changed(cell):

@@ -121,6 +121,17 @@ def refuse_changing_model(cell: Cell) -> None:
         )
 
 
+def dictionary_files(planned: PlannedDictionaries) -> list[Path]:
+    """The files that dictionaries are read from, and what says how they were trained."""
+    spec, folder = planned.loaded.spec, planned.loaded.folder
+    if isinstance(spec, LoadDictionary):
+        return _read_files(locate(spec.path, folder), _ENDINGS)
+    if not isinstance(spec, TrainDictionary) or spec.weights is None:
+        return []
+    place = shipped_weights(spec, folder).folder
+    return sorted(path for path in place.rglob("*") if path.is_file())
+
+
 def _digests(spec: DictionarySpec, folder: Path) -> dict[str, str]:
     """sha256 of the files that dictionaries are read from; {} if they are trained."""
     if isinstance(spec, LoadDictionary):
@@ -132,7 +143,12 @@ def _digests(spec: DictionarySpec, folder: Path) -> dict[str, str]:
 
 def file_digests(place: Path, endings: Collection[str]) -> dict[str, str]:
     """sha256 of each file of dictionaries by path in their folder; `NotFound` if there is none."""
+    files = _read_files(place, endings)
+    return {path.relative_to(place).as_posix(): file_digest(path) for path in files}
+
+
+def _read_files(place: Path, endings: Collection[str]) -> list[Path]:
     files = sorted(path for path in place.rglob("*") if path.suffix in endings and path.is_file())
     if not files:
         raise NotFound(f"{place} holds no dictionaries")
-    return {path.relative_to(place).as_posix(): file_digest(path) for path in files}
+    return files

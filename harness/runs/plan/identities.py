@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.metrics.necessity import OF_RANDOM
 from harness.runs.plan.weights import weight_digests
 from harness.spec import granularity
 from harness.spec.identity import identity_fields
@@ -39,6 +40,7 @@ def task_identity(task: Loaded[Task]) -> dict[str, Any]:
         **_tokenizer_rules(task),
         **plug_in_identity(task.spec.data),
         **_granularity_identity(task.spec.evaluation),
+        **_measured_otherwise(task.spec.evaluation),
     }
 
 
@@ -46,6 +48,14 @@ def _granularity_identity(evaluation: Evaluation) -> dict[str, str]:
     """Package and version of a granularity from a plug-in."""
     origin = granularity.plug_in(evaluation.granularity)
     return {} if origin is None else {"granularity_plug_in": origin}
+
+
+def _measured_otherwise(evaluation: Evaluation) -> dict[str, str]:
+    """How a measure is taken, where earlier versions took it otherwise.
+
+    Random sets that a circuit's necessity is compared with were drawn from all elements.
+    """
+    return {"random_sets": "active"} if OF_RANDOM in evaluation.measures else {}
 
 
 def _tokenizer_rules(task: Loaded[Task]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def refuse_other_recipe(
             sealed.path(name)  # says what is wrong with it
     note = sealed.json(TRAINING)
     stored = {name: note.get(name) for name in own} if isinstance(note, dict) else {}
-    different = list(_differences(_anywhere(stored), _anywhere(own), ""))
+    different = list(differences(_anywhere(stored), _anywhere(own), ""))
     if not different:
         return
     more = f" and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
@@ -102,12 +102,12 @@ def _anywhere(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _differences(stored: Any, own: Any, place: str) -> Iterator[str]:
+def differences(stored: Any, own: Any, place: str) -> Iterator[str]:
     """Keys in which two identities differ, with both values."""
     if isinstance(stored, Mapping) and isinstance(own, Mapping):
         for name in sorted({*stored, *own}):
             inner = f"{place}.{name}" if place else str(name)
-            yield from _differences(stored.get(name), own.get(name), inner)
+            yield from differences(stored.get(name), own.get(name), inner)
     elif stored != own:
         yield f"{place} was {_short(stored)}, and is {_short(own)} here"
 

@@ -67,12 +67,14 @@ def described_features(
     source = concept_source(data)
     model = obtain_model(planned.cell, data, models, log)
     dictionaries = _chosen(obtain_dictionaries(planned, model, models, log), asked.sites)
-    studies, seen = study(model, data, dictionary_subjects(dictionaries), asked.budget)
+    studies, seen, together = study(model, data, dictionary_subjects(dictionaries), asked.budget)
+    boards = [{"kind": "features", "rebuilt": together}]
     subjects = [_record(one, source.concept_families) for one in studies]
     probes = []
     if asked.baselines:
         for others in _baselines(model, dictionaries, studies):
-            compared, _ = study(model, data, others, asked.budget)
+            compared, _, together = study(model, data, others, asked.budget)
+            boards.append({"kind": others[0].kind, "rebuilt": together})
             subjects += [_record(one, source.concept_families) for one in compared]
         probes = _probes(model, data, asked.budget)
     return {
@@ -87,6 +89,7 @@ def described_features(
         "board_size": source.board_size,
         "families": [asdict(family) for family in source.concept_families],
         "subjects": subjects,
+        "together": boards,
         "probes": probes,
         "panels": _panels(studies, seen, source, asked.panels),
     }

@@ -4,7 +4,7 @@
                      result.json          numbers, schema-checked, byte-reproducible
                      timing.json          seconds, memory: not reproducible, so kept apart
                      provenance.json      versions, commit, device, command
-                     circuit.safetensors, examples.safetensors, prompts.json
+                     circuit.safetensors, examples.safetensors, prompts.json, nodes.json
     <run>/failures/<id>.json              why a cell failed; gone once the cell succeeds
     <run>/plan.json                       the cells asked for (`harness.runs.store.record`)
     <run>/.work/<id>/                     a cell being written; its lock is held while it is
@@ -217,7 +217,7 @@ class CellStore:
         try:
             artifacts = {}
             for name, tensors in output.tensors.items():
-                write(draft / name, _tensor_bytes(tensors))
+                write(draft / name, tensor_bytes(tensors))
                 artifacts[name] = file_digest(draft / name)
             result = {**output.result, "artifacts": artifacts}
             if problem := result_problem(result):
@@ -255,24 +255,25 @@ class CellStore:
                 "kept"
             )
 
-    def fail(self, cell_id: str, labels: Mapping[str, Any], error: BaseException | str) -> None:
+    def fail(
+        self,
+        cell_id: str,
+        labels: Mapping[str, Any],
+        error: BaseException | str | Mapping[str, Any],
+    ) -> None:
         """Record why a cell failed, in place of an earlier failure.
 
         Not of a finished cell, whose result counts, whatever happened after it was published.
+        `error`: what was raised, or its `error_note`; a text says how its process died.
         """
         if self.has(cell_id):
             return
-        lines = [] if isinstance(error, str) else format_exception(error)
         record = {
             **labels,
             "schema_version": 2,  # the first one, which had no seal, did not state its version
             "cell": cell_id,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "error": {
-                "type": "Killed" if isinstance(error, str) else type(error).__name__,
-                "message": str(error),
-                "traceback": "".join(lines).splitlines()[-40:],
-            },
+            "error": dict(error) if isinstance(error, Mapping) else error_note(error),
         }
         self.note_failure(cell_id, record)
 
@@ -295,7 +296,18 @@ class CellStore:
         return self.failures / f"{cell_id}.json"
 
 
-def _tensor_bytes(tensors: Tensors | bytes) -> bytes:
+def error_note(error: BaseException | str) -> dict[str, Any]:
+    """What is kept of an error: type, message, and the last lines of its traceback."""
+    lines = [] if isinstance(error, str) else format_exception(error)
+    return {
+        "type": "Killed" if isinstance(error, str) else type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(lines).splitlines()[-40:],
+    }
+
+
+def tensor_bytes(tensors: Tensors | bytes) -> bytes:
+    """The bytes of a file of arrays."""
     if isinstance(tensors, bytes):
         return tensors
     import safetensors.numpy

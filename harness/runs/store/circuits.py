@@ -21,6 +21,8 @@ from harness.circuits.packed import unpack
 from harness.errors import HarnessError
 from harness.runs.store import CellStore
 
+NODES = "nodes.json"
+
 ADDITIVE, RANKS = "additive", "ranks"
 """What `source["scores"]` of a stored circuit says."""
 
@@ -32,7 +34,7 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
     """
     circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
     if size is None:
-        return circuit
+        return _with_ties(store, cell_id, circuit)
     result = store.result(cell_id)
     shares = [point["size_requested"] for point in result["curve"]]
     place = next((i for i, share in enumerate(shares) if isclose(share, size, rel_tol=1e-4)), None)
@@ -49,6 +51,25 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
     _, kept = unpack(store.artifact(cell_id, "circuits.safetensors"))
     measured = {} if circuit.baseline is None else values_of(result["curve"][place])
     return replace(circuit, kept=kept[place], scores=None, measured=measured)
+
+
+def nodes_stored(store: CellStore, cell_id: str) -> dict[str, Any] | None:
+    """What is stored of the nodes of a finished cell's circuit (`harness.runs.nodes.file`).
+
+    None for cells computed before it was. Raises `StoreCorrupt` for a broken file.
+    """
+    folder = store.read(cell_id)
+    if NODES not in folder.digests:
+        return None
+    content: dict[str, Any] = folder.json(NODES)
+    return content
+
+
+def _with_ties(store: CellStore, cell_id: str, circuit: Circuit) -> Circuit:
+    """The circuit with the weights between its channels, for drawings."""
+    stored = nodes_stored(store, cell_id)
+    ties = (stored and stored["ties"]) or ()
+    return replace(circuit, ties={(source, target): weight for source, target, weight in ties})
 
 
 def values_of(point: Mapping[str, Any]) -> dict[str, float]:

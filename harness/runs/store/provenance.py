@@ -23,8 +23,11 @@ from harness.spec.types import Runtime
 PACKAGES = ("torch", "numpy", "polars", "safetensors", "tokenizers", "jsonschema")
 
 
-def collect(runtime: Runtime) -> dict[str, Any]:
-    """Provenance of numbers computed by this process, now."""
+def collect(runtime: Runtime, sent_by: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Provenance of numbers computed by this process, now.
+
+    `sent_by`: entries of the process that had them computed here, which count (`sender`).
+    """
     return {
         "argv": list(sys.argv),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,7 +38,13 @@ def collect(runtime: Runtime) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": runtime.device,
         "threads": runtime.threads,
+        **(sent_by or {}),
     }
+
+
+def sender() -> dict[str, Any]:
+    """What is to be told of this process where others compute for it with its code."""
+    return {"argv": list(sys.argv), "git": package_git_state()}
 
 
 @cache

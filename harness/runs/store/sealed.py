@@ -89,6 +89,10 @@ class SealedFolder:
             if path.is_file() and name not in (MANIFEST, *self.digests):
                 raise self.fault(path, "was not published")
 
+    def contents(self) -> dict[str, bytes]:
+        """The bytes of every file but the manifest, by name."""
+        return {name: self.read(name) for name in self.digests}
+
     def copy(self, folder: Path) -> None:
         """Write every file, but not the manifest, into another folder, which may not be there."""
         self.check()

@@ -115,6 +115,15 @@ class OthelloBoard:
         table[self.playable] = np.arange(self.plies)
         return table[cells]
 
+    def lines_through(self, cell: int) -> tuple[int, ...]:
+        """Return all cells on the eight lines from a cell, without itself."""
+        lines = []
+        for other in map(int, self.cells):
+            down, right = abs(other // 8 - cell // 8), abs(other % 8 - cell % 8)
+            if other != cell and (not down or not right or down == right):
+                lines.append(other)
+        return tuple(lines)
+
     def name(self, cell: int) -> str:
         """Return row letter and column number, as Li et al. write it: cell 0 = a1, 33 = e2."""
         return f"{'abcdefgh'[cell // 8]}{cell % 8 + 1}"

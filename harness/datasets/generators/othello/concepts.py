@@ -61,6 +61,10 @@ class OthelloConcepts:
                 at_moves,
                 board=True,
                 outputs=tuple(range(len(moves))),
+                depends_on=tuple(
+                    tuple(place[one] for one in board.lines_through(int(cell)))
+                    for cell in board.playable
+                ),
             ),
             ConceptFamily("turn", ("black moved", "pass follows")),
         )

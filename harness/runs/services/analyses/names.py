@@ -32,7 +32,7 @@ def feature_names(
     """Those of the dictionaries' report, if there is one, else labels chosen on a budget."""
     if planned.id in reports:
         return _read(reports[planned.id], families, loose)
-    studies, _ = study(model, data, dictionary_subjects(dictionaries), budget)
+    studies = study(model, data, dictionary_subjects(dictionaries), budget).subjects
     return names_of_features(
         families,
         {one.subject.site: one.labels for one in studies},

@@ -12,7 +12,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from harness.analyses.evenness import ParityCounter
+from harness.analyses.distance.evenness import ParityCounter
 from harness.analyses.reading import all_features, feature_writers, features_read
 from harness.analyses.report import Analysis, AnalysisTable
 from harness.analyses.studied import Studied

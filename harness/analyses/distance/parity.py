@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.analyses.attention import even_distances, parity_scores
-from harness.analyses.evenness import GROUPS, ParityCounter, parity_groups
+from harness.analyses.distance.attention import even_distances, parity_scores
+from harness.analyses.distance.evenness import GROUPS, ParityCounter, parity_groups
 from harness.analyses.report import Analysis, AnalysisTable
 from harness.analyses.studied import Studied
 from harness.errors import HarnessError

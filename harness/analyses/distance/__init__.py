@@ -1,0 +1,1 @@
+"""What even and odd distances between tokens decide: patterns, scores, positions, signs."""
