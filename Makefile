@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-slow browser lint types layers schemas leaderboard readme-table comparisons \
-  notebook picture clean
+  frontiers notebook picture clean
 
 # The quickstart suite: trains three headline models, measures its methods, prints the
 # leaderboard. What is already in results/ is reused.
@@ -91,6 +91,15 @@ comparison-%: $(READY)
 	$(BIN)/harness table $* $(TABLE_$*) --wide --provenance --write results/$*.md
 	$(BIN)/harness table $* $(DATA_$*) --format csv --write results/$*.csv
 	$(if $(PLOT_$*),$(BIN)/harness plot curves $* $(PLOT_$*) -o results/$*.svg)
+
+# How small circuits get: weight-sparse models beside dense ones. Trains some twenty models.
+frontiers: frontier-weight_sparse frontier-weight_sparse_cleaned frontier-weight_sparse_widths
+FRONTIER_weight_sparse := --join heaviside_masks_sparse,heaviside_masks_range
+
+frontier-%: $(READY)
+	$(BIN)/harness run $* --jobs 2 > /dev/null
+	$(BIN)/harness frontier $* $(FRONTIER_$*) > results/$*.md
+	$(BIN)/harness table $* --full --format csv --write results/$*.csv
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

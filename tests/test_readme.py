@@ -75,10 +75,19 @@ ONLY_PARSED = {
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,times_own,task_loss,necessity,"
     "random_necessity,interchange_share": "needs that run",
+    "harness run quote_circuit": "trains a weight-sparse model",
     "harness run weight_sparse_small": "trains a weight-sparse model",
-    "harness frontier weight_sparse_small": "needs that run",
+    "harness frontier weight_sparse_small --join heaviside_masks_sparse,heaviside_masks_range": (
+        "needs that run"
+    ),
     "harness run weight_sparse --jobs 2": "trains twelve models",
-    "harness frontier weight_sparse": "needs that run",
+    "harness frontier weight_sparse --join heaviside_masks_sparse,heaviside_masks_range": (
+        "needs that run"
+    ),
+    "harness run weight_sparse_cleaned": "trains three models",
+    "harness frontier weight_sparse_cleaned": "needs that run",
+    "harness run weight_sparse_widths --jobs 2": "trains six models",
+    "harness frontier weight_sparse_widths": "needs that run",
     "harness run code": "trains masks, for twenty tasks",
     "harness table code --by-task": "needs that run",
     "harness judge CELL": "all tests of a circuit take minutes; the next two commands run some",

@@ -51,8 +51,22 @@ def test_the_small_suite_shares_its_cells_with_the_whole_one() -> None:
     whole, small = plan_of("weight_sparse"), plan_of("weight_sparse_small")
     assert len(whole.by_model) == 12
     compete = {cell.id for cell in small.cells if cell.role == "method"}
-    assert len(compete) == 2 * 5 * 2
+    assert len(compete) == 2 * (4 * 2 + 1)  # one task by learned masks alone
     assert compete <= {cell.id for cell in whole.cells}
+
+
+def test_models_of_several_widths_have_as_many_nonzero_weights() -> None:
+    """Two budgets; by hand from the shapes, attention and MLPs 12 d², both embeddings V d."""
+    nonzeros: dict[int, set[int]] = {}
+    for budget in (17, 35):
+        for width in (64, 128, 256):
+            spec = spec_of(f"idioms-{budget}k-{width}")
+            assert spec.architecture.d_model == width
+            assert spec.sparsity is not None
+            blocks = spec.architecture.n_layers * 12 * width**2 * spec.sparsity.nonzero_fraction
+            embeddings = 2 * 330 * width * (spec.sparsity.embedding_fraction or 0)
+            nonzeros.setdefault(budget, set()).add(int(blocks + embeddings))
+    assert nonzeros == {17: {16_704}, 35: {35_136}}
 
 
 @pytest.mark.parametrize(
