@@ -258,7 +258,7 @@ def _cost(line: Line, *, compact: bool) -> str:
     if cost is None:
         return ""
     digits = 2 if not compact or cost < 9.995 else 1 if cost < 99.95 else 0
-    return f"{cost:.{digits}f}" + (BUSY_MARK if line.busy else "")
+    return number(cost, digits) + (BUSY_MARK if line.busy else "")
 
 
 def _seeds(line: Line, *, notes: bool) -> str:

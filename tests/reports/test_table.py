@@ -238,6 +238,14 @@ def test_wall_time_stands_beside_processor_time(board: Leaderboard) -> None:
     assert "†" not in render(board, "github", Layout())
 
 
+def test_a_cost_below_what_can_be_measured_is_zero(board: Leaderboard) -> None:
+    one = board.boards[0]
+    lines = tuple(replace(line, cost_fb=-0.002, cost_fb_wall=None) for line in one.lines)
+    text = render(replace(board, boards=(replace(one, lines=lines),)), "github", Layout())
+    assert "-0.00" not in text
+    assert "| 0.00 |" in " ".join(text.split())
+
+
 def test_a_task_that_the_model_does_not_solve_is_marked(board: Leaderboard) -> None:
     one = board.boards[0]
     assert one.facts is not None
