@@ -75,7 +75,6 @@ ONLY_PARSED = {
     "harness run controls": "trains masks, for twelve cells",
     "harness table controls --columns method,weights,reached,times_own,task_loss,necessity,"
     "random_necessity,interchange_share": "needs that run",
-    "harness run quote_circuit": "trains a weight-sparse model",
     "harness run weight_sparse_small": "trains a weight-sparse model",
     "harness frontier weight_sparse_small --join heaviside_masks_sparse,heaviside_masks_range": (
         "needs that run"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,8 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from traitlets.config import Config
+
+from harness.cli.say import say
 
 SOURCE = Path(__file__).resolve().parents[1] / "docs/notebooks/first_circuit.py"
 SECONDS = 300
@@ -95,17 +96,17 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.check:
         different = differing(script, nbformat.read(path, as_version=4))
         if different:
-            print(f"{path}: {', '.join(different)} differ: run `make notebook`", file=sys.stderr)
+            say(f"{path}: {', '.join(different)} differ: run `make notebook`", err=True)
         return int(bool(different))
     notebook = notebook_of(script)
     try:
         execute(notebook)
     except CellExecutionError as error:
-        print(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), file=sys.stderr)
+        say(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), err=True)
         return 1
     nbformat.validate(notebook)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    print(f"wrote {path}", file=sys.stderr)
+    say(f"wrote {path}", err=True)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from harness.circuits.drawing.palette import (
 )
 from harness.circuits.drawing.parts import NODE, DrawnNode
 from harness.circuits.drawing.shapes import look
+from harness.cli.say import say
 from harness.disk import write
 from harness.reports.columns import Column, Layout, columns_for
 from harness.reports.figures.styles import method_styles
@@ -292,10 +292,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         text = picture(chosen.results, chosen.run, chosen.task)
     except harness.HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", err=True)
         return error.exit_code
     write(chosen.output, text.encode())
-    print(f"wrote {chosen.output}", file=sys.stderr)
+    say(f"wrote {chosen.output}", err=True)
     return 0
 
 

@@ -184,7 +184,7 @@ def test_judge_and_export_refuse_a_damaged_cell_and_a_damaged_model(measuring: A
     before = judge(0).stdout
     models = ModelStore(RESULTS / "models")
     files = sorted((RUN / "cells" / cell).iterdir())
-    assert len(files) == 8
+    assert len(files) == 9
     for path in (*files, models.path(models.ids()[0]) / "model.safetensors"):
         with flipped(path, path.stat().st_size // 2, 2):
             result = judge(3)
