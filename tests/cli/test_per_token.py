@@ -95,7 +95,7 @@ def test_a_cell_is_judged_and_has_no_mib_form(
     meeting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     little = evaluation.Effort(subsets=2, greedy_steps=1, greedy_width=2, references=3)
-    monkeypatch.setattr(evaluation, "Effort", lambda: little)
+    monkeypatch.setattr(evaluation, "Effort", lambda **_more: little)
     monkeypatch.setattr("harness.runs.services.judge.Learner", lambda: Learner(steps=1))
     harness = meeting
     harness("run", "meeting", "--methods", "eap")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.fake_cells import COMPUTE, LOG, FakeLibrary, a_method, a_model, a_suite, a_task, loaded
 from support.file_task import write_file_task
@@ -72,6 +73,21 @@ class Bench:
     def count(self, word: str) -> int:
         text = self.log.read_text() if self.log.exists() else ""
         return sum(line.startswith(word) for line in text.splitlines())
+
+    def computes_below(self, process: int) -> bool:
+        """Whether some worker that a process has started is in the midst of a cell."""
+        lines = (
+            [line.split() for line in self.log.read_text().splitlines()]
+            if self.log.exists()
+            else []
+        )
+        done = {line[1] for line in lines if line[0] == "done"}
+        pids = [int(line[3]) for line in lines if line[0] == "start" and line[1] not in done]
+        return any(
+            process in {one.pid for one in psutil.Process(pid).parents()}
+            for pid in pids
+            if psutil.pid_exists(pid)
+        )
 
 
 @pytest.fixture
@@ -171,12 +187,13 @@ def test_a_poison_cell_fails_alone(bench: Bench) -> None:
 def test_a_node_that_vanishes_takes_nothing_with_it(bench: Bench, cluster: Any) -> None:
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
+    raylet = node.all_processes["raylet"][0].process.pid
     plan = a_plan([a_method("a", sleep=3), a_method("b", sleep=3)], seeds=(0, 1))
 
-    def kill(event: Event) -> None:
+    def kill(_event: Event) -> None:
         nonlocal node
-        if event.kind != "stop" and node is not None and bench.count("start") >= 3:
-            cluster.remove_node(node, allow_graceful=False)  # all three nodes are computing
+        if node is not None and bench.computes_below(raylet):
+            cluster.remove_node(node, allow_graceful=False)
             node = None
 
     summary = bench.run(plan, notify=kill)
@@ -235,3 +252,14 @@ def test_no_cluster_is_one_clear_error(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "127.0.0.1:1", tmp_path / "log")
     with pytest.raises(HarnessError, match="cannot connect to a Ray cluster at '127"):
         bench.run(a_plan([a_method("a")]))
+
+
+def test_a_damaged_model_fails_its_cells_alone(bench: Bench) -> None:
+    bench.run(a_plan([a_method("a")]))
+    plan = a_plan([a_method("b")])
+    damaged = plan.cells[0].model_id
+    (bench.models.path(damaged) / "model.safetensors").write_bytes(b"")
+    summary = bench.run(plan)
+    assert [cell for cell, _ in summary.failed] == [plan.cells[0].id]
+    assert "is not what was published" in summary.failed[0][1]
+    assert summary.computed == (plan.cells[1].id,)

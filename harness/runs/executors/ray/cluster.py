@@ -43,10 +43,11 @@ def connected(address: str | None, retries: int) -> Iterator[Cluster]:
     The package goes with the connection, so that nodes need not have it. `retries`: how often a
     task is tried again whose worker died. Raises `HarnessError` without Ray or a cluster.
     """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     # Both are read when Ray is imported.
     os.environ.setdefault("RAY_task_oom_retries", str(retries))
-    if has_token():
-        # As Ray does by itself on a machine of the cluster, but not for ray:// addresses.
+    if address.startswith("ray://") and has_token():
+        # On a machine of the cluster Ray looks for a token by itself.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
@@ -56,7 +57,6 @@ def connected(address: str | None, retries: int) -> Iterator[Cluster]:
             "pip install 'circuit-harness[ray]'"
         ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
     _refuse_silent(address)
     own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:

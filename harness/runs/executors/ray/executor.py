@@ -78,10 +78,10 @@ def needs_of(cell: Cell) -> tuple[Need, ...]:
 
 @dataclass
 class _Task:
-    """A task on the cluster: a cell's computation, or the making of a part for it."""
+    """A task on the cluster: a cell's computation, or the making of what it needs."""
 
     cell: Cell
-    part: Need | None
+    need: Need | None
     claim: ExitStack = field(default_factory=ExitStack)  # of a cell, held while it is computed
 
 
@@ -93,7 +93,7 @@ class _Driver:
         self.running: dict[Ref, _Task] = {}
         self.begun: set[str] = set()  # cells that workers have said to have begun
         self.busy: set[str] = set()  # cells that were claimed elsewhere when last looked at
-        self.parts: dict[Need, Ref] = {}
+        self.ready: dict[Need, Ref] = {}
         self.broken: dict[Need, Broken] = {}
         self.luggage: dict[Any, Ref] = {}
 
@@ -125,24 +125,22 @@ class _Driver:
             room -= len(self.running) - before
 
     def _begin(self, cell: Cell) -> bool:
-        """Hand out the cell, or a part that it needs; False while it has to wait."""
+        """Hand out the cell, or something that it needs; False while it has to wait."""
         if self._is_settled(cell):
             return True
-        try:
-            luggage = self._luggage_of(cell)
-        except HarnessError as error:  # a file that is gone
-            self._fail(cell, Broken(error_note(error), f"{type(error).__name__}: {error}"))
-            return True
-        for part in needs_of(cell):
-            if part in self.broken:
-                self._fail(cell, self.broken[part])
-                return True
-            if part not in self.parts and not self._fetch(part):
-                self._make(part, cell, luggage)
+        for need in needs_of(cell):
+            if any(task.need == need for task in self.running.values()):
                 return False
-        return self._compute(cell, luggage)
+            self._fetch(need)
+            if need in self.broken:
+                self._fail(cell, self.broken[need])
+                return True
+            if need not in self.ready:
+                return not self._make(need, cell)
+        return self._compute(cell)
 
-    def _compute(self, cell: Cell, luggage: Ref) -> bool:
+    def _compute(self, cell: Cell) -> bool:
+        """Hand out a cell whose needs are ready; False if it is claimed elsewhere."""
         claim = ExitStack()
         if not claim.enter_context(self.session.store.claim(cell.id)):
             if cell.id not in self.busy:
@@ -153,23 +151,29 @@ class _Driver:
         if self._is_settled(cell):
             claim.close()
             return True
-        ready = {part.kind: self.parts[part] for part in needs_of(cell)}
+        ready = {need.kind: self.ready[need] for need in needs_of(cell)}
         parts = ready.get("model"), ready.get("dictionaries")
-        self._submit(_Task(cell, None, claim), compute, luggage, *parts)
+        self._submit(_Task(cell, None, claim), compute, *parts)
         return True
 
-    def _make(self, part: Need, cell: Cell, luggage: Ref) -> None:
-        """Hand out the making of a part, unless it is being made."""
-        if any(task.part == part for task in self.running.values()):
-            return
-        if part.kind == "model":
-            self._submit(_Task(cell, part), make_model, luggage)
-        else:
-            model = self.parts.get(Need("model", cell.model_id))
-            self._submit(_Task(cell, part), make_dictionaries, luggage, model)
+    def _make(self, need: Need, cell: Cell) -> bool:
+        """Hand out the making of what a cell needs; False if the cell failed."""
+        if need.kind == "model":
+            return self._submit(_Task(cell, need), make_model)
+        model = self.ready.get(Need("model", cell.model_id))
+        return self._submit(_Task(cell, need), make_dictionaries, model)
 
-    def _submit(self, task: _Task, function: Callable[..., Any], *values: Ref | None) -> None:
-        self.running[self.cluster.submit(function, self.desk, task.cell, *values)] = task
+    def _submit(self, task: _Task, function: Callable[..., Any], *values: Ref | None) -> bool:
+        """Hand out a task with its luggage; where a file is gone the cell fails, and False."""
+        try:
+            luggage = self._luggage_of(task.cell)
+        except HarnessError as error:
+            with task.claim:
+                self._fail(task.cell, _broken(error))
+            return False
+        ref = self.cluster.submit(function, self.desk, task.cell, luggage, *values)
+        self.running[ref] = task
+        return True
 
     def _luggage_of(self, cell: Cell) -> Ref:
         """The files of a cell, handed to the cluster once for all cells that have the same."""
@@ -179,17 +183,19 @@ class _Driver:
             self.luggage[key] = self.cluster.put(pack(paths))
         return self.luggage[key]
 
-    def _fetch(self, part: Need) -> bool:
-        """Hand a stored part to the cluster; False if the store does not have it."""
-        store = self._store_of(part)
-        if not store.exists(part.id):
-            return False
-        self.parts[part] = self.cluster.put(store.read(part.id).contents())
-        return True
+    def _fetch(self, need: Need) -> None:
+        """Hand what the store has to the cluster, once; what is damaged there counts as broken."""
+        store = self._store_of(need)
+        if need in self.ready or need in self.broken or not store.exists(need.id):
+            return
+        try:
+            self.ready[need] = self.cluster.put(store.read(need.id).contents())
+        except HarnessError as error:
+            self.broken[need] = _broken(error)
 
-    def _store_of(self, part: Need) -> ModelStore:
+    def _store_of(self, need: Need) -> ModelStore:
         models = self.session.settings.models
-        return models if part.kind == "model" else models.dictionaries
+        return models if need.kind == "model" else models.dictionaries
 
     # ------------------------------------------------------------------ taking in
     def _ended(self) -> Iterator[Ref]:
@@ -202,27 +208,30 @@ class _Driver:
         if isinstance(outcome, Died):
             outcome = Broken(error_note(outcome.text), outcome.text)
         with task.claim:
-            if task.part is not None:
-                self._take_part(task.part, outcome)
+            if task.need is not None:
+                self._take_need(task.need, outcome)
             elif isinstance(outcome, Computed):
                 self._publish(task.cell, outcome)
             else:
                 self._fail(task.cell, outcome)
 
-    def _take_part(self, part: Need, outcome: Broken | Mapping[str, bytes]) -> None:
+    def _take_need(self, need: Need, outcome: Broken | Mapping[str, bytes]) -> None:
         if isinstance(outcome, Broken):
-            self.broken[part] = outcome
+            self.broken[need] = outcome
             return
-        store = self._store_of(part)
-        with store.lock(part.id):
-            publish(store, part.id, outcome)
-        self._fetch(part)
+        store = self._store_of(need)
+        try:
+            with store.lock(need.id):
+                publish(store, need.id, outcome)
+        except Exception as error:  # of the disk: cells fail as they do on one machine
+            self.broken[need] = _broken(error)
+        self._fetch(need)
 
     def _publish(self, cell: Cell, outcome: Computed) -> None:
         try:
             self.session.store.publish(cell.id, outcome.output, outcome.provenance)
         except Exception as error:  # as a worker of this machine does: the others go on
-            self._fail(cell, Broken(error_note(error), f"{type(error).__name__}: {error}"))
+            self._fail(cell, _broken(error))
         else:
             self.session.tell(Event("done", cell.id, "", outcome.seconds))
 
@@ -234,7 +243,7 @@ class _Driver:
         for event in self.cluster.events():
             if event.kind == "start":
                 if event.cell_id in self.begun:
-                    continue  # for a part of it, or once more after a death
+                    continue  # for what it needs, or once more after a death
                 self.begun.add(event.cell_id)
             self.session.tell(event)
 
@@ -248,6 +257,10 @@ class _Driver:
 
     def _is_settled(self, cell: Cell) -> bool:
         return settled(cell.id, self.session.store, self.session.marks)
+
+
+def _broken(error: Exception) -> Broken:
+    return Broken(error_note(error), f"{type(error).__name__}: {error}")
 
 
 def _state(path: Path) -> tuple[int, int]:
