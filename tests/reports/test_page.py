@@ -96,6 +96,12 @@ def test_the_page_is_sound_and_self_contained(cells: list[StoredCell]) -> None:
     assert not [name for _, name, _ in parsed.attributes if name.startswith("on")]
 
 
+def test_the_command_that_made_a_run_is_set_as_code(cells: list[StoredCell]) -> None:
+    text = page(cells)
+    assert "Made by <code>harness run run</code>, 6 cells" in text
+    assert "Made by `" not in text
+
+
 def test_only_its_own_script_may_run(cells: list[StoredCell]) -> None:
     text = page(cells)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
