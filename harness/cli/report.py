@@ -20,7 +20,10 @@ from harness.cli import options
 )
 @options.size
 @options.results()
-def command(runs: tuple[str, ...], output: Path, size: float, results: Path) -> int:
+@options.include
+def command(
+    runs: tuple[str, ...], output: Path, size: float, results: Path, include: tuple[Path, ...]
+) -> int:
     """Write a page with the leaderboard, curves, circuits and provenance of RUN.
 
     Without RUN, of all runs. The page needs no network, and no script to be read. Damaged cells are
@@ -29,8 +32,10 @@ def command(runs: tuple[str, ...], output: Path, size: float, results: Path) -> 
     from harness.cli.choose import log, note_faults, read_runs, run_folders
     from harness.disk import replace_file
     from harness.reports.page.document import page
+    from harness.spec.load import Library
 
     cells, faults = read_runs(run_folders(runs, results))
-    replace_file(output, page(cells, size).encode())
+    tags = Library(include).tags({cell.entry.task for cell in cells})
+    replace_file(output, page(cells, size, tags=tags).encode())
     log(f"wrote {output}")
     return note_faults(faults)

@@ -27,7 +27,10 @@ PORT = 8642
 )
 @options.size
 @options.results()
-def command(runs: tuple[str, ...], port: int, size: float, results: Path) -> int:
+@options.include
+def command(
+    runs: tuple[str, ...], port: int, size: float, results: Path, include: tuple[Path, ...]
+) -> int:
     """Serve the page of RUN that `harness report` writes, to this machine alone.
 
     Without RUN, of all runs. The page says how far the runs are and shows cells as they finish.
@@ -36,8 +39,9 @@ def command(runs: tuple[str, ...], port: int, size: float, results: Path) -> int
     from harness.cli.choose import log, run_folders
     from harness.reports.live.runs import LiveRuns
     from harness.reports.live.server import Server
+    from harness.spec.load import Library
 
-    live = LiveRuns(lambda: run_folders(runs, results), size)
+    live = LiveRuns(lambda: run_folders(runs, results), size, Library(include).tags)
     names = ", ".join(folder.name for folder in run_folders(runs, results))
     with Server(live, port) as server, _ended_by_sigterm():
         log(f"{names} at {server.url} (Ctrl-C ends)")

@@ -9,7 +9,7 @@ them. Nothing here imports torch or runs code of a task.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, TypeVar, cast
@@ -105,6 +105,12 @@ class Library:
         """Every spec of a kind by name, also those with mistakes."""
         files = all_files(search_folders(kind, self._include))
         return sorted((self._entry(one, kind) for one in files), key=lambda one: one.ref)
+
+    def tags(self, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Tags of the tasks with these names, as far as there are any; the first found counts."""
+        files = all_files(search_folders("task", self._include))
+        entries = [self._entry(one, "task") for one in reversed(files) if one.name in names]
+        return {entry.name: entry.tags for entry in entries}
 
     def has(self, kind: SpecKind, name: str) -> bool:
         """Whether there is a spec of this name, sound or not; no file is read."""

@@ -102,6 +102,15 @@ def test_the_command_that_made_a_run_is_set_as_code(cells: list[StoredCell]) -> 
     assert "Made by `" not in text
 
 
+def test_there_is_a_choice_of_tags_where_tasks_have_any(cells: list[StoredCell]) -> None:
+    task = cells[0].entry.task
+    assert 'data-filter="tag"' not in page(cells)
+    text = page(cells, tags={task: ("language", "code")})
+    assert 'data-tags="language,code"' in text
+    (chosen,) = re.findall(r'<select data-filter="tag">(.*?)</select>', text)
+    assert re.findall(r"<option>(\w+)", chosen) == ["code", "language"]
+
+
 def test_only_its_own_script_may_run(cells: list[StoredCell]) -> None:
     text = page(cells)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)

@@ -52,6 +52,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+TAGS = {"one": ("brief", "both"), "two": ("both",)}
+
+
 @pytest.fixture(params=["file", "served"])
 def shown(request: Any, browser: Any, folder: Path, tmp_path: Path) -> Iterator[Any]:
     """The page with the network blocked; fails on errors, and on requests but for itself."""
@@ -62,7 +65,7 @@ def shown(request: Any, browser: Any, folder: Path, tmp_path: Path) -> Iterator[
     tab.on("request", lambda request: requests.append(request.url))
     if request.param == "file":
         file = tmp_path / "report.html"
-        file.write_text(page(load_cells(folder)), encoding="utf-8")
+        file.write_text(page(load_cells(folder), tags=TAGS), encoding="utf-8")
         tab.goto(file.as_uri())
         yield tab
         allowed = (file.as_uri(),)
@@ -81,7 +84,7 @@ def shown(request: Any, browser: Any, folder: Path, tmp_path: Path) -> Iterator[
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    with Server(LiveRuns(lambda: [folder], 0.1), 0) as server:
+    with Server(LiveRuns(lambda: [folder], 0.1, lambda names: TAGS), 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -111,6 +114,14 @@ def test_tables_are_sorted_and_filtered(shown: Any) -> None:
     shown.locator("[data-filter=method]").fill("WORS")
     assert shown.locator("#board-2 tbody tr:visible").count() == 1
     assert shown.locator("#counted").inner_text() == "1 rows"
+
+
+def test_tables_are_filtered_by_the_tags_of_their_task(shown: Any) -> None:
+    boards = shown.locator(".board:visible")
+    assert shown.locator("[data-filter=tag] option").all_inner_texts() == ["all", "both", "brief"]
+    for tag, seen in (("brief", 1), ("both", 2), ("", 2)):
+        shown.get_by_label("tag").select_option(tag)
+        assert boards.count() == seen
 
 
 def test_columns_unfold(shown: Any) -> None:

@@ -263,3 +263,11 @@ def test_listing_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_tags_of_tasks_by_name() -> None:
+    library = Library()
+    tags = {entry.name: entry.tags for entry in library.entries("task") if entry.ref == "ioi"}
+    assert tags["ioi"]
+    assert library.tags({"ioi", "no_such_task"}) == tags
+    assert library.tags(set()) == {}

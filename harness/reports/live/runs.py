@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,17 @@ SHARE = 0.1
 class LiveRuns:
     """The runs in some folders. `folders` is called anew each time: runs may be added.
 
-    Methods may be called from several threads.
+    `tags`: those of the tasks with some names (`Library.tags`). Methods may be called from several
+    threads.
     """
 
-    def __init__(self, folders: Callable[[], Sequence[Path]], size: float) -> None:
-        self.folders = folders
+    def __init__(
+        self,
+        folders: Callable[[], Sequence[Path]],
+        size: float,
+        tags: Callable[[Collection[str]], Mapping[str, tuple[str, ...]]] = lambda names: {},
+    ) -> None:
+        self.folders, self.tags = folders, tags
         self.size = size
         self.builds = 0
         self._building, self._looking = threading.Lock(), threading.Lock()
@@ -55,7 +61,8 @@ class LiveRuns:
             if self._page is None or self._page[0] != mark:
                 began = time.monotonic()
                 cells = [cell for folder in folders for cell in load_cells(folder)]
-                content = page(cells, self.size, live=mark).encode()
+                tags = self.tags({cell.entry.task for cell in cells})
+                content = page(cells, self.size, live=mark, tags=tags).encode()
                 self._seconds = time.monotonic() - began
                 self.builds += 1
                 # What changed while it was read may be half of the one and half of the other.

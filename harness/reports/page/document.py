@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -63,18 +63,25 @@ class BoardPart:
     differences: list[DrawnDifference]
     examples: list[WorstPairs]
     granularity: str
+    tags: tuple[str, ...]
 
 
-def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE, live: str = "") -> str:
+def page(
+    cells: Sequence[StoredCell],
+    size: float = DEFAULT_SIZE,
+    live: str = "",
+    tags: Mapping[str, tuple[str, ...]] | None = None,
+) -> str:
     """The whole page of these cells; equal cells give equal text.
 
     `size`: the share of elements at which tables give faithfulness, KL and accuracy. `live`: the
-    mark of the runs' state that the page shows, where a server can be asked for the next.
+    mark of the runs' state that the page shows, where a server can be asked for the next. `tags`:
+    those of tasks by name, which results do not have.
     """
     board = leaderboard(cells, size)
     methods = [_methods(group) for group in comparable_groups(cells)]
     parts = [
-        _part(number, one, board, own)
+        _part(number, one, board, own, (tags or {}).get(one.task, ()))
         for number, (one, own) in enumerate(zip(board.boards, methods, strict=True), 1)
     ]
     scripts, style = [_own("report.js")], _own("report.css")
@@ -99,6 +106,7 @@ def page(cells: Sequence[StoredCell], size: float = DEFAULT_SIZE, live: str = ""
                 "task": _distinct(one.task for one in board.boards),
                 "model": _distinct(one.model for one in board.boards),
                 "granularity": _distinct(one.granularity for one in parts),
+                "tag": _distinct(tag for one in parts for tag in one.tags),
             },
             colours=COLOURS,
             most=MOST,
@@ -153,7 +161,9 @@ def _encoded(text: str) -> str:
 
 
 # ---------------------------------------------------------------- sections
-def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> BoardPart:
+def _part(
+    number: int, board: Board, every: Leaderboard, methods: Methods, tags: tuple[str, ...]
+) -> BoardPart:
     granularity = "" if board.facts is None else str(board.facts["choices"]["granularity"])
     pareto, first = pareto_chart(board), _first(board, methods)
     circuits = [drawn_circuit(cell) for cell in first]
@@ -168,6 +178,7 @@ def _part(number: int, board: Board, every: Leaderboard, methods: Methods) -> Bo
         differences=differences(circuits),
         examples=[examples(cell) for cell in first],
         granularity=granularity,
+        tags=tags,
     )
 
 

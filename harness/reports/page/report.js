@@ -44,7 +44,8 @@ function filter() {
   let shown = 0;
   for (const board of document.querySelectorAll(".board")) {
     const fits = ["task", "model", "granularity"].every(
-      (name) => !wanted[name] || board.dataset[name] === wanted[name]);
+      (name) => !wanted[name] || board.dataset[name] === wanted[name])
+      && (!wanted.tag || board.dataset.tags.split(",").includes(wanted.tag));
     let rows = 0;
     for (const row of board.querySelectorAll("tbody tr")) {
       row.hidden = !row.dataset.method.toLowerCase().includes(wanted.method.toLowerCase());
