@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,14 @@ class Circuit:
         """Names of the kept elements, in the order of the files."""
         kept = self.kept.tolist()
         return (self.space.name(element) for element in self.space.listing() if kept[element])
+
+    def ranked(self) -> Tensor:
+        """The kept elements [n], of largest |score| first; without scores in their order."""
+        kept = self.kept.nonzero().flatten()
+        if self.scores is None:
+            return kept
+        strength = self.scores.double().abs().nan_to_num(posinf=inf)[kept]
+        return kept[strength.argsort(descending=True, stable=True)]
 
     def strongest(self, n: int = 10) -> list[tuple[str, float]]:
         """The n kept elements of largest |score| with their scores, the strongest first.

@@ -29,7 +29,7 @@ from harness.circuits.drawing.palette import (
     QUIET,
     RULE,
 )
-from harness.circuits.drawing.parts import NODE, DrawnNode
+from harness.circuits.drawing.parts import NODE, DrawnNode, curve_between
 from harness.circuits.drawing.shapes import look
 from harness.cli.say import say
 from harness.disk import write
@@ -237,14 +237,9 @@ def draw_circuit(sheet: Sheet, circuit: Circuit, x: float, y: float, high: float
     nodes = {node.name: moved(node) for node in drawing.nodes}
     for edge in reversed(drawing.elements):
         one, other = nodes[edge.source], nodes[edge.target]
-        bend = (one.y - other.y - NODE) / 2
-        start, end = one.x + one.width / 2, other.x + other.width / 2
         colour, dashed = look(edge)
         dashes = ' stroke-dasharray="6 3"' if dashed else ""
-        data = (
-            f"M{start:.1f} {one.y:.1f}C{start:.1f} {one.y - bend:.1f} "
-            f"{end:.1f} {other.y + NODE + bend:.1f} {end:.1f} {other.y + NODE:.1f}"
-        )
+        data = curve_between(one, other, digits=1)
         sheet.path(data, colour, edge.width, f'stroke-opacity="0.75"{dashes}')
     for node in nodes.values():
         sheet.box(node.x, node.y, node.width, NODE, PAPER, INK if node.used else RULE)

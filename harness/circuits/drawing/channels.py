@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-import torch
-
 from harness.circuits.circuit import Circuit
 from harness.circuits.drawing.parts import (
     MARGIN,
+    NAMES,
     NODE,
     WIDTH,
     Drawing,
@@ -22,6 +21,7 @@ from harness.circuits.drawing.parts import (
     DrawnTie,
     Element,
     RowLabel,
+    curve_between,
 )
 from harness.circuits.gates.space import GatedSpace
 from harness.circuits.graphs.network import network
@@ -32,8 +32,8 @@ MOST_DRAWN, FEWEST = 150, 80
 ABREAST = 16
 """Channels beside each other; longer rows are broken."""
 
-NAMES, STEP, BREAK, WIDEST = 84, 52, 30, 48
-"""Width of the rows' names, height from row to row and from line to line of one, of a node."""
+STEP, BREAK, WIDEST = 52, 30, 48
+"""Height from row to row and from line to line of one, width of a node."""
 
 THINNEST, WIDEST_LINE = 0.6, 5.0
 _HEADS = {"q", "k", "v"}
@@ -82,11 +82,7 @@ def channel_drawing(circuit: Circuit) -> Drawing:
 
 
 def _ranked(circuit: Circuit) -> tuple[Element, ...]:
-    kept = circuit.kept.nonzero().flatten()
-    scores, most = circuit.scores, len(kept) if len(kept) <= MOST_DRAWN else FEWEST
-    if scores is not None:
-        strength = scores.double().abs().nan_to_num(posinf=torch.inf)[kept]
-        kept = kept[strength.argsort(descending=True, stable=True)]
+    scores, most = circuit.scores, circuit.size if circuit.size <= MOST_DRAWN else FEWEST
     return tuple(
         Element(
             circuit.space.name(element),
@@ -95,7 +91,7 @@ def _ranked(circuit: Circuit) -> tuple[Element, ...]:
             score=None if scores is None else float(scores[element]),
             width=1.5,
         )
-        for rank, element in enumerate(kept[:most].tolist())
+        for rank, element in enumerate(circuit.ranked()[:most].tolist())
     )
 
 
@@ -218,11 +214,7 @@ def _places(rows: Sequence[Sequence[str]]) -> dict[str, float]:
 def _line(
     source: DrawnNode, target: DrawnNode, weight: float | None, largest: float, *, sized: bool
 ) -> DrawnTie:
-    x, y = source.x + source.width / 2, source.y
-    to_x, to_y = target.x + target.width / 2, target.y + NODE
-    bend = max((y - to_y) / 2, NODE)
-    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
-    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
+    path = curve_between(source, target, least=NODE)
     if weight is None:
         kind = "stream" if sized else "unknown"
         return DrawnTie(source.name, target.name, kind, None, path, 1.2)

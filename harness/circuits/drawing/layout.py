@@ -20,6 +20,7 @@ from harness.circuits.drawing.parts import (
     DrawnNode,
     Element,
     Location,
+    curve_between,
 )
 from harness.circuits.edges.networks import Arrow, arrows
 from harness.circuits.edges.space import EdgeSpace
@@ -41,13 +42,13 @@ def drawing(circuit: Circuit, true: Sequence[str] | None = None) -> Drawing:
     if has_ties(circuit):
         return channel_drawing(circuit)
     chosen = _chosen(circuit)
+    true_ones = {circuit.space.index(name) for name in true or ()}
+    chosen += sorted(true_ones.difference(chosen))
     elements = _elements(circuit, chosen)
     if true is not None:
-        true_ones = {circuit.space.index(name) for name in true}
-        chosen += sorted(true_ones.difference(chosen))
         elements = tuple(
             replace(one, true=number in true_ones)
-            for number, one in zip(chosen, _elements(circuit, chosen), strict=True)
+            for number, one in zip(chosen, elements, strict=True)
         )
     about = (circuit.space.unit, circuit.size, len(circuit.space), circuit.scores is not None)
     if isinstance(circuit.space, EdgeSpace):
@@ -155,11 +156,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _joined(element: Element, arrow: Arrow, at: Mapping[str, DrawnNode]) -> Element:
     """An edge as a curve from the top of its writer to the bottom of its reader."""
     one, other = at[arrow.writer], at[arrow.reader]
-    x, y = one.x + one.width / 2, one.y
-    to_x, to_y = other.x + other.width / 2, other.y + NODE
-    bend = (y - to_y) / 2
-    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
-    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
+    path = curve_between(one, other)
     return replace(element, source=one.name, target=other.name, path=path)
 
 

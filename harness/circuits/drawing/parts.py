@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 LISTED = 25
 WIDTH, NODE, ROW, MARGIN = 860, 22, 62, 12
 """Of a drawing, the height of a node, from one row to the next, and around all, in pixels."""
+
+
+NAMES = 84
+"""Width of the names of rows, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,21 @@ class DrawnNode:
     def text(self) -> str:
         """What stands in it."""
         return self.label or self.name
+
+
+def curve_between(
+    source: DrawnNode, target: DrawnNode, *, least: float = -inf, digits: int = 0
+) -> str:
+    """A path of SVG from the top of a node to the bottom of one above it.
+
+    It bends by half their distance, at least by `least`; `digits` of its pixels are written.
+    """
+    x, y = source.x + source.width / 2, source.y
+    to_x, to_y = target.x + target.width / 2, target.y + NODE
+    bend = max((y - to_y) / 2, least)
+    places = ((x, y), (x, y - bend), (to_x, to_y + bend), (to_x, to_y))
+    start, *others = (f"{a:.{digits}f} {b:.{digits}f}" for a, b in places)
+    return f"M{start}C{' '.join(others)}"
 
 
 @dataclass(frozen=True)

@@ -87,12 +87,20 @@ def ties_of(channels: Sequence[DrawnChannel]) -> dict[tuple[str, str], float | N
     return ties
 
 
+def ties_between(
+    circuit: Circuit, model: Transformer
+) -> dict[tuple[str, str], float | None] | None:
+    """What ties the kept channels (`ties_of`); None for circuits that cannot be drawn."""
+    if not can_be_drawn(circuit):
+        return None
+    assert isinstance(circuit.space, GatedSpace)
+    return ties_of(draw_circuit(model, circuit.space, circuit.kept))
+
+
 def with_ties(circuit: Circuit, model: Transformer) -> Circuit:
     """The circuit with the weights between its channels, for drawings; others as they are."""
-    if not can_be_drawn(circuit):
-        return circuit
-    assert isinstance(circuit.space, GatedSpace)
-    return replace(circuit, ties=ties_of(draw_circuit(model, circuit.space, circuit.kept)))
+    ties = ties_between(circuit, model)
+    return circuit if ties is None else replace(circuit, ties=ties)
 
 
 def _tie(source: DrawnChannel, target: DrawnChannel, weight: float | None) -> None:

@@ -73,11 +73,7 @@ def features_told(
 
 
 def _chosen(circuit: Circuit) -> list[int]:
-    elements = circuit.kept.nonzero().flatten()
-    if circuit.scores is not None:
-        strength = circuit.scores.double().abs().nan_to_num(posinf=torch.inf)[elements]
-        elements = elements[strength.argsort(descending=True, stable=True)]
-    names = ((element, circuit.space.name(element)) for element in elements.tolist())
+    names = ((element, circuit.space.name(element)) for element in circuit.ranked().tolist())
     return [element for element, name in names if not name.endswith(".error")][:FEATURES]
 
 

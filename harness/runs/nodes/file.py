@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.circuits.circuit import Circuit
-from harness.circuits.gates.space import GatedSpace
-from harness.circuits.gates.whiteboard import can_be_drawn, draw_circuit, ties_of
+from harness.circuits.gates.whiteboard import ties_between
 from harness.circuits.ground_truth import GroundTruth
 from harness.datasets.batch import Batch
 from harness.datasets.kinds import numeric_answers
@@ -129,10 +128,9 @@ def _in_words(example: Batch, data: TaskData, start: int, end: int) -> dict[str,
 
 def _ties(setup: Setup, circuit: Circuit) -> list[list[Any]] | None:
     """Source, target and weight (None through the stream) of what ties kept channels."""
-    if not can_be_drawn(circuit):
+    ties = ties_between(circuit, setup.model)
+    if ties is None:
         return None
-    assert isinstance(circuit.space, GatedSpace)
-    ties = ties_of(draw_circuit(setup.model, circuit.space, circuit.kept))
     return [[source, target, weight] for (source, target), weight in ties.items()]
 
 

@@ -70,12 +70,8 @@ def worth_of(setup: Setup, circuit: Circuit) -> Worth:
 
 def _strongest(circuit: Circuit) -> Tensor:
     """Kept elements of largest |score|, the first without scores: bool [E]."""
-    elements = circuit.kept.nonzero().flatten()
-    if circuit.scores is not None:
-        strength = circuit.scores.double().abs().nan_to_num(posinf=torch.inf)[elements]
-        elements = elements[strength.argsort(descending=True, stable=True)]
     chosen = torch.zeros_like(circuit.kept)
-    chosen[elements[:NODES]] = True
+    chosen[circuit.ranked()[:NODES]] = True
     return chosen
 
 

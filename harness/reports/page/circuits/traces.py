@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.circuits.drawing.parts import (
     MARGIN,
+    NAMES,
     NODE,
     ROW,
     WIDTH,
@@ -15,12 +16,10 @@ from harness.circuits.drawing.parts import (
     DrawnNode,
     Element,
     RowLabel,
+    curve_between,
 )
 
 TARGET = "logit difference"
-NAMES = 84
-"""Width of the rows' names, in pixels."""
-
 WIDEST, THINNEST, THICKEST = 74, 0.75, 5.0
 
 
@@ -98,11 +97,6 @@ def _edge(
     largest: float,
     placed: Mapping[str, DrawnNode],
 ) -> Element:
-    one, other = placed[source], placed[target]
-    x, y = one.x + one.width / 2, one.y
-    to_x, to_y = other.x + other.width / 2, other.y + NODE
-    bend = (y - to_y) / 2
-    pulls = f"{x:.0f} {y - bend:.0f} {to_x:.0f} {to_y + bend:.0f}"
-    path = f"M{x:.0f} {y:.0f}C{pulls} {to_x:.0f} {to_y:.0f}"
+    path = curve_between(placed[source], placed[target])
     width = round(THINNEST + (THICKEST - THINNEST) * abs(weight) / largest, 2)
     return Element(f"{source}->{target}", rank, True, weight, width, source, target, path)
