@@ -13,7 +13,7 @@ random of those that are active, paired as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,8 +69,12 @@ def pairs_of(one: Tensor, other: Tensor, alive: tuple[Tensor, Tensor], near: flo
 def jaccard(one: Tensor, other: Tensor, pairs: Pairs | None = None) -> float:
     """|A ∩ B| / |A ∪ B| of features bool [F] and [F'], the same ones by their pairs."""
     common = one & other if pairs is None else one[pairs.one] & other[pairs.other]
-    both = int(common.sum())
-    return both / max(1, int(one.sum()) + int(other.sum()) - both)
+    return _index(int(common.sum()), (int(one.sum()), int(other.sum())))
+
+
+def _index(both: float, sizes: Sequence[int]) -> float:
+    """Jaccard index of two sets that have so many in common."""
+    return both / max(1.0, sum(sizes) - both)
 
 
 def correlations(one: Tensor, other: Tensor) -> Tensor:
@@ -283,12 +287,10 @@ def _compared(
         sizes[0] += int(one[site].sum())
         sizes[1] += int(other[site].sum())
     expected = paired * sizes[0] / max(1, alive[0]) * sizes[1] / max(1, alive[1])
-    index = both / max(1, sum(sizes) - both)
-    return index, expected / max(1.0, sum(sizes) - expected), mass / (whole or 1.0)
+    return _index(both, sizes), _index(expected, sizes), mass / (whole or 1.0)
 
 
 def _chance(one: Tensor, other: Tensor, alive: int) -> float:
     """The index of the expected intersection of as many features out of those alive."""
     sizes = int(one.sum()), int(other.sum())
-    expected = sizes[0] * sizes[1] / max(1, alive)
-    return expected / max(1.0, sum(sizes) - expected)
+    return _index(sizes[0] * sizes[1] / max(1, alive), sizes)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.runs.plan import Cell, Plan
     from harness.runs.services.forecasts.busy import Watch
 
-RUN_LOG = "run.log"
 RESUME = "finished cells are kept; run the same command to resume"
 
 
@@ -105,7 +104,7 @@ def _run(
     from harness.cli.progress import Progress
     from harness.runs.executors import session
     from harness.runs.store import CellStore
-    from harness.runs.store.record import model_store, record
+    from harness.runs.store.record import RUN_LOG, model_store, record
 
     store = CellStore(results / plan.name)
     record(store.folder, plan)

@@ -10,7 +10,7 @@ from harness.datasets.kinds import kind_of
 from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import needs_model, without_model
-from harness.datasets.tokenizers.bos import CONFIG_FILE
+from harness.datasets.tokenizers.bos import tokenizer_files
 from harness.datasets.tokenizers.model import TOKENIZER_FILE
 from harness.errors import HarnessError
 from harness.spec.types import Task
@@ -57,10 +57,11 @@ def task_files(loaded: Loaded[Task]) -> list[Path]:
 
     Their paths are those that the spec leads to, whether or not a file is there.
     """
-    places = [_place(path, loaded) for path in referred_files(loaded.spec)]
-    if loaded.spec.tokenizer.path is not None:
-        places.append(places[0].with_name(CONFIG_FILE))
-    return [place for place in places if place.name != CONFIG_FILE or place.is_file()]
+    files: list[Path] = []
+    for path in referred_files(loaded.spec):
+        place = _place(path, loaded)
+        files += tokenizer_files(place) if path == loaded.spec.tokenizer.path else [place]
+    return files
 
 
 def _place(path: str, loaded: Loaded[Task]) -> Path:

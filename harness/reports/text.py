@@ -149,6 +149,11 @@ def _no_formula(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
+def percent(share: float) -> str:
+    """A share with one digit: `12.5 %`."""
+    return f"{100 * share:.1f} %"
+
+
 def number(value: float | None, digits: int) -> str:
     """A number with fixed digits after the point; empty where it does not apply."""
     return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # never -0.000

@@ -15,7 +15,7 @@ from harness.datasets.corpus.windows import IdiomTexts, SourceTexts, Texts
 from harness.datasets.locate import beside, locate
 from harness.datasets.pairs import TaskData
 from harness.datasets.tokenizers import FileTokenizer
-from harness.datasets.tokenizers.bos import CONFIG_FILE
+from harness.datasets.tokenizers.bos import CONFIG_FILE, tokenizer_files
 from harness.datasets.tokenizers.model import TOKENIZER_FILE
 from harness.disk import write
 from harness.errors import HarnessError
@@ -80,9 +80,7 @@ def tokenizer_file(corpus: Corpus, folder: Path) -> Path:
 
 def corpus_files(corpus: Corpus, folder: Path) -> list[Path]:
     """Return the files of tokenizer and texts, but not those of the standard library."""
-    tokenizer = tokenizer_file(corpus, folder)
-    beside_it = tokenizer.with_name(CONFIG_FILE)
-    files = [tokenizer, *([beside_it] if beside_it.is_file() else [])]
+    files = tokenizer_files(tokenizer_file(corpus, folder))
     if corpus.folders is not None:
         files += [one.path for one in _source(corpus, folder).files]
     return files

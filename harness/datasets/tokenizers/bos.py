@@ -38,6 +38,12 @@ def bos_token(tokenizer: Any, path: Path, bos: bool | str) -> int | None:
     return _told(tokenizer, path) if own is None else own
 
 
+def tokenizer_files(path: Path) -> list[Path]:
+    """Return a `tokenizer.json`, and the config beside it if there is one."""
+    config = path.with_name(CONFIG_FILE)
+    return [path, *([config] if config.is_file() else [])]
+
+
 def configured_bos(path: Path) -> tuple[bool, str | None]:
     """Return whether the config beside a `tokenizer.json` speaks of BOS, and the text it names.
 

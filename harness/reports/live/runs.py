@@ -15,10 +15,9 @@ from typing import Any
 
 from harness.reports.page.document import page
 from harness.runs.store import CellStore
-from harness.runs.store.record import PLAN, entries_of, load_cells, status_of
+from harness.runs.store.record import PLAN, RUN_LOG, entries_of, load_cells, status_of
 from harness.spec.printable import printable
 
-LOG = "run.log"
 LOG_END = 4096
 """Bytes at the end of a log in which its last line is looked for."""
 
@@ -126,7 +125,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "done": states.count("ok") + states.count("smoke"),
         "failed": states.count("failed"),
         "left": states.count("missing"),
-        "line": _last_line(folder / LOG),
+        "line": _last_line(folder / RUN_LOG),
     }
 
 

@@ -31,10 +31,7 @@ def pairs_html(pairs: PromptPairs, outputs: Outputs, *, numbers: bool) -> str:
             for line in _pair(pair_in_words(pairs, row, outputs), numbers=numbers)
         ]
         yield f"<table>\n<tbody>\n{chr(10).join(rows)}\n</tbody>\n</table>"
-        marks = (
-            "<mark>differs from its twin</mark> <code class='read'>an answer is read here</code>"
-        )
-        yield f'<p class="legend">{marks} {hypertext(_more(pairs))}</p>'
+        yield f'<p class="legend">{_MARKS} {hypertext(_more(pairs))}</p>'
 
     return fragment(parts())
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StoreCorrupt
-from harness.reports.text import elided
+from harness.reports.text import elided, percent
 from harness.runs.prompts.worst import FILE
 from harness.runs.store.record import StoredCell
 
@@ -149,7 +149,7 @@ def _answers(names: Sequence[str], total: int) -> str:
 
 
 def _said(guess: Mapping[str, Any]) -> str:
-    return f"{guess['number']:.4f}" if "number" in guess else _percent(guess["probability"])
+    return f"{guess['number']:.4f}" if "number" in guess else percent(guess["probability"])
 
 
 def _top(guess: Mapping[str, Any]) -> tuple[Expectation, ...]:
@@ -157,12 +157,8 @@ def _top(guess: Mapping[str, Any]) -> tuple[Expectation, ...]:
     return tuple(
         Expectation(
             elided(one["token"], LONGEST),
-            _percent(one["probability"]),
+            percent(one["probability"]),
             marks.get(one["answer"], ""),
         )
         for one in guess.get("top", ())[:3]
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %")

@@ -128,8 +128,7 @@ def dictionary_files(planned: PlannedDictionaries) -> list[Path]:
         return _read_files(locate(spec.path, folder), _ENDINGS)
     if not isinstance(spec, TrainDictionary) or spec.weights is None:
         return []
-    place = shipped_weights(spec, folder).folder
-    return sorted(path for path in place.rglob("*") if path.is_file())
+    return shipped_weights(spec, folder).files()
 
 
 def _digests(spec: DictionarySpec, folder: Path) -> dict[str, str]:

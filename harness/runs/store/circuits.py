@@ -32,9 +32,9 @@ def stored_circuit(store: CellStore, cell_id: str, size: float | None = None) ->
 
     Raises `HarnessError` if no circuit was measured at `size`, `StoreCorrupt` for a broken file.
     """
-    circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
     if size is None:
-        return _with_ties(store, cell_id, circuit)
+        return circuit_with_nodes(store, cell_id)[0]
+    circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
     result = store.result(cell_id)
     shares = [point["size_requested"] for point in result["curve"]]
     place = next((i for i, share in enumerate(shares) if isclose(share, size, rel_tol=1e-4)), None)
@@ -70,9 +70,15 @@ def nodes_stored(store: CellStore, cell_id: str) -> dict[str, Any] | None:
     return content
 
 
-def _with_ties(store: CellStore, cell_id: str, circuit: Circuit) -> Circuit:
+def circuit_with_nodes(store: CellStore, cell_id: str) -> tuple[Circuit, dict[str, Any] | None]:
+    """The stored circuit, and what is stored of its nodes (`nodes_stored`), each read once."""
+    circuit = load_circuit(store.artifact(cell_id, "circuit.safetensors"))
+    nodes = nodes_stored(store, cell_id)
+    return _with_ties(circuit, nodes), nodes
+
+
+def _with_ties(circuit: Circuit, stored: Mapping[str, Any] | None) -> Circuit:
     """The circuit with the weights between its channels, for drawings."""
-    stored = nodes_stored(store, cell_id)
     ties = (stored and stored["ties"]) or ()
     return replace(circuit, ties={(source, target): weight for source, target, weight in ties})
 

@@ -30,6 +30,7 @@ from harness.runs.store.sealed import read_sealed_json, sealed_json
 from harness.spec.identity import digest
 
 PLAN = "plan.json"
+RUN_LOG = "run.log"  # what was said while it was computed
 MODELS = "models"  # beside the runs: the models they share
 
 SHOWN = ("provenance.json", "examples.safetensors")

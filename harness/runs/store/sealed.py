@@ -89,6 +89,10 @@ class SealedFolder:
             if path.is_file() and name not in (MANIFEST, *self.digests):
                 raise self.fault(path, "was not published")
 
+    def files(self) -> list[Path]:
+        """The manifest, and every file that it names."""
+        return [self.folder / MANIFEST, *(self.folder / name for name in sorted(self.digests))]
+
     def contents(self) -> dict[str, bytes]:
         """The bytes of every file but the manifest, by name."""
         return {name: self.read(name) for name in self.digests}

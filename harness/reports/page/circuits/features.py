@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.reports.text import percent
+
 LEVELS = 3
 """Shades of a cell, of either sign."""
 
@@ -55,7 +57,7 @@ def _shown(feature: Mapping[str, Any], told: Mapping[str, Any]) -> FeatureShown:
     share, base = feature["share"], told["base"]
     return FeatureShown(
         feature["name"],
-        f"{feature['active']:.1%}".replace("%", " %"),
+        percent(feature["active"]),
         () if share is None else tuple(_leading(share, base, told["families"])),
         tuple((f"{one['strength']:.3g}", tuple(one["words"])) for one in feature["strongest"]),
         () if share is None else tuple(_boards(share, base, told)),

@@ -14,7 +14,7 @@ from harness.circuits.drawing.shapes import tie_legend
 from harness.errors import HarnessError
 from harness.reports.page.circuits.nodes import NodesShown, nodes_shown
 from harness.reports.page.circuits.traces import ShownTrace, shown_trace
-from harness.runs.store.circuits import nodes_stored, stored_circuit
+from harness.runs.store.circuits import circuit_with_nodes
 from harness.runs.store.record import StoredCell
 
 NO_NODES = (
@@ -65,8 +65,7 @@ def drawn_circuit(cell: StoredCell) -> DrawnCircuit:
     entry = cell.entry
     about = (entry.method, entry.seed, entry.id)
     try:
-        circuit = stored_circuit(cell.store, entry.id)
-        stored = nodes_stored(cell.store, entry.id)
+        circuit, stored = circuit_with_nodes(cell.store, entry.id)
         true = None if stored is None else stored["true"]
         return DrawnCircuit(
             *about,

@@ -11,6 +11,7 @@ from harness.circuits.circuit import Circuit
 from harness.circuits.drawing.channels import MOST_DRAWN
 from harness.circuits.gates.space import GatedSpace
 from harness.reports.page.circuits.features import FeatureShown, features_shown
+from harness.reports.page.examples import Word
 from harness.spec.printable import printable
 
 COLOURED = 2
@@ -42,20 +43,11 @@ class NodeRow:
 
 
 @dataclass(frozen=True)
-class ShownToken:
-    """A token of the example; `read`: an answer is read there, `differs`: its twin has another."""
-
-    text: str
-    differs: bool
-    read: bool
-
-
-@dataclass(frozen=True)
 class Strip:
     """What an element carries at each token of a prompt, or of the difference of both."""
 
     name: str
-    tokens: tuple[ShownToken, ...]
+    tokens: tuple[Word, ...]
     values: tuple[float, ...]
     shares: tuple[float, ...]
 
@@ -72,7 +64,7 @@ class NodesShown:
     problems: tuple[str, ...]
     headings: tuple[str, ...]
     rows: tuple[NodeRow, ...]
-    example: tuple[tuple[str, tuple[ShownToken, ...]], ...]
+    example: tuple[tuple[str, tuple[Word, ...]], ...]
     patterns: str
     strips: tuple[tuple[str, tuple[Strip, ...]], ...]
     features: tuple[FeatureShown, ...]
@@ -174,7 +166,7 @@ def _row(
     columns: Columns,
     carried: Mapping[str, Any] | None,
     heads: Mapping[str, str],
-    example: Sequence[tuple[str, Sequence[ShownToken]]],
+    example: Sequence[tuple[str, Sequence[Word]]],
 ) -> NodeRow:
     head, values, largest = heads.get(name, name if ".h" in name else ""), None, ""
     if carried is not None:
@@ -186,7 +178,7 @@ def _row(
 
 
 def _field(
-    key: str, node: Mapping[str, Any], example: Sequence[tuple[str, Sequence[ShownToken]]]
+    key: str, node: Mapping[str, Any], example: Sequence[tuple[str, Sequence[Word]]]
 ) -> tuple[str, str]:
     """Text, and what it is sorted by."""
     value = node.get(key)
@@ -227,7 +219,7 @@ def _readers(circuit: Circuit, heads: Mapping[str, str], patterns: Mapping[str, 
 
 
 # ---------------------------------------------------------------- the example
-def _example(stored: Mapping[str, Any]) -> tuple[tuple[str, tuple[ShownToken, ...]], ...]:
+def _example(stored: Mapping[str, Any]) -> tuple[tuple[str, tuple[Word, ...]], ...]:
     read = set(stored["read"])
     both = zip(stored["clean"], stored["corrupted"], strict=True)
     differ = [one != other for one, other in both]
@@ -235,7 +227,7 @@ def _example(stored: Mapping[str, Any]) -> tuple[tuple[str, tuple[ShownToken, ..
         (
             side,
             tuple(
-                ShownToken(printable(text), differ[at], at in read)
+                Word(printable(text), differ[at], at in read)
                 for at, text in enumerate(stored[side])
             ),
         )
@@ -245,7 +237,7 @@ def _example(stored: Mapping[str, Any]) -> tuple[tuple[str, tuple[ShownToken, ..
 
 def _strips(
     carried: Mapping[str, Any],
-    example: Sequence[tuple[str, tuple[ShownToken, ...]]],
+    example: Sequence[tuple[str, tuple[Word, ...]]],
 ) -> tuple[Strip, ...]:
     """Both prompts and their difference, in units of the largest activation of either."""
     most = max((abs(x) for side in SIDES for x in carried[side]), default=0.0)

@@ -15,7 +15,7 @@ from harness.models.loading.folder import model_files
 from harness.models.loading.location import checkpoint_folder
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import dictionary_files
-from harness.runs.plan.shipped import weights_folder
+from harness.runs.plan.shipped import shipped_weights
 from harness.spec.types import LoadModel, TrainModel
 
 
@@ -61,11 +61,7 @@ def _files(cell: Cell) -> Iterator[Path]:
     if isinstance(spec, TrainModel) and spec.corpus is not None:
         yield from corpus_files(spec.corpus, folder)
     if isinstance(spec, TrainModel) and spec.weights is not None:
-        yield from _folder_files(weights_folder(spec, folder))
+        yield from shipped_weights(spec, folder).files()
     if cell.dictionaries is not None:
         yield from dictionary_files(cell.dictionaries)
         yield from _files(cell.dictionaries.cell)
-
-
-def _folder_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
