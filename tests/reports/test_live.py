@@ -5,13 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_cells import output
+from support.served import serving
 from support.stored_cells import cell_of
 from support.stored_pages import PROVENANCE
 
@@ -36,14 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
-    with Server(LiveRuns(lambda: [folder], 0.1), 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(LiveRuns(lambda: [folder], 0.1)) as server:
+        yield server
 
 
 def asked(

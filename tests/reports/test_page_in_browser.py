@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from click.testing import CliRunner
 from support.channels import gated, random_kept, thinned
 from support.evil import EVIL, UNSAFE, write_results
 from support.fake_cells import output
+from support.served import serving
 from support.slow_reference import small_model
 from support.stored_cells import cell_of
 from support.stored_pages import (
@@ -36,7 +36,6 @@ from harness.circuits.gates.space import GatedSpace
 from harness.circuits.gates.whiteboard import draw_circuit, ties_of
 from harness.cli.main import main
 from harness.reports.live.runs import LiveRuns
-from harness.reports.live.server import Server
 from harness.reports.page.document import page
 from harness.runs.plan import Plan
 from harness.runs.store import CellStore
@@ -70,7 +69,7 @@ def shown(request: Any, browser: Any, folder: Path, tmp_path: Path) -> Iterator[
         yield tab
         allowed = (file.as_uri(),)
     else:
-        with serving(folder) as server:
+        with serving(live(folder)) as server:
             tab.goto(server.url)
             yield tab
             allowed = (server.url, f"{server.url}state")
@@ -82,16 +81,8 @@ def shown(request: Any, browser: Any, folder: Path, tmp_path: Path) -> Iterator[
     context.close()
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    with Server(LiveRuns(lambda: [folder], 0.1, lambda names: TAGS), 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def live(folder: Path) -> LiveRuns:
+    return LiveRuns(lambda: [folder], 0.1, lambda names: TAGS)
 
 
 def test_tables_are_sorted_and_filtered(shown: Any) -> None:
@@ -387,7 +378,7 @@ def test_a_served_page_shows_cells_as_they_finish(browser: Any, tmp_path: Path) 
     store = CellStore(tmp_path / "run")
     record(store.folder, Plan("run", (first, second)))
     store.publish(first.id, output(first), PROVENANCE)
-    with serving(store.folder) as server:
+    with serving(live(store.folder)) as server:
         context = browser.new_context()
         tab = context.new_page()
         tab.goto(server.url)

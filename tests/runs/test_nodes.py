@@ -228,13 +228,16 @@ class Moved(FirstToken):
         return np.concatenate([here, here[..., :2]], -1)
 
 
-def test_features_are_told_by_where_they_are_strongest():
-    codes, asked = dictionaries(), feature_choices()
+def feature_setup():
+    asked, batches = feature_choices(), Batches(PAIRS, 12, "cpu", 0)
     model = random_model(CONFIG, 0, dtype=torch.float64).requires_grad_(False)
-    patchable = make_patchable(model, asked, [PAIRS], dictionaries=codes)
-    batches = Batches(PAIRS, 12, "cpu", 0)
-    setup = Setup(patchable, batches, patchable.counterfactuals(asked, batches, 0), asked)
-    space = patchable.space
+    patchable = make_patchable(model, asked, [PAIRS], dictionaries=dictionaries())
+    return Setup(patchable, batches, patchable.counterfactuals(asked, batches, 0), asked)
+
+
+def test_features_are_told_by_where_they_are_strongest():
+    codes, setup = dictionaries(), feature_setup()
+    model, space = setup.model, setup.space
     scores = torch.randn(len(space), generator=torch.Generator().manual_seed(0)).double()
     circuit = Circuit(space, torch.ones(len(space), dtype=torch.bool), scores)
     content = nodes_of(setup, a_task(), Moved(), circuit, None)
@@ -278,12 +281,8 @@ def test_features_are_told_by_where_they_are_strongest():
 
 
 def test_features_without_concepts_are_told_in_words():
-    codes, asked = dictionaries(), feature_choices()
-    model = random_model(CONFIG, 0, dtype=torch.float64).requires_grad_(False)
-    patchable = make_patchable(model, asked, [PAIRS], dictionaries=codes)
-    batches = Batches(PAIRS, 12, "cpu", 0)
-    setup = Setup(patchable, batches, patchable.counterfactuals(asked, batches, 0), asked)
-    circuit = Circuit(patchable.space, torch.ones(len(patchable.space), dtype=torch.bool))
+    setup = feature_setup()
+    circuit = Circuit(setup.space, torch.ones(len(setup.space), dtype=torch.bool))
     told = nodes_of(setup, a_task(), DATA, circuit, None)["features"]
     assert (told["families"], told["base"], told["board_size"]) == ([], None, None)
     assert any(one["strongest"] for one in told["features"])

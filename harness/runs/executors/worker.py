@@ -126,21 +126,25 @@ class _Worker:
             self.store.publish(cell.id, output, provenance.collect(cell.runtime))
             self.models.forget_scratch(cell.id)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if isinstance(error, OSError) and self.store.has(cell.id):
-                # It is published and whole; what failed came after.
-                self.tell(Event("log", cell.id, text))
-                self.tell(Event("done", cell.id, "", time.perf_counter() - begin))
-                return
             # One failing cell never stops the others; its traceback is kept in the store.
-            self.store.fail(cell.id, cell.labels(), error)
-            text = described(error)
-            self.tell(Event("failed", cell.id, text, time.perf_counter() - begin))
+            settle_failed(cell, self.store, self.tell, error, time.perf_counter() - begin)
         else:
             self.tell(Event("done", cell.id, "", time.perf_counter() - begin))
 
     def _logger(self, cell_id: str) -> Callable[[str], None]:
         return lambda text: self.tell(Event("log", cell_id, text))
+
+
+def settle_failed(
+    cell: Cell, store: CellStore, tell: Tell, error: Exception, seconds: float
+) -> None:
+    """Record and tell that a cell failed; one that is published is done, whatever came after."""
+    if isinstance(error, OSError) and store.has(cell.id):
+        tell(Event("log", cell.id, f"{type(error).__name__}: {error}"))
+        tell(Event("done", cell.id, "", seconds))
+        return
+    store.fail(cell.id, cell.labels(), error)
+    tell(Event("failed", cell.id, described(error), seconds))
 
 
 class Told:

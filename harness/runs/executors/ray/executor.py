@@ -26,7 +26,7 @@ from harness.runs.executors.ray.remote import (
     publish,
 )
 from harness.runs.executors.session import RunSummary, Session, Settings
-from harness.runs.executors.worker import Event, settled
+from harness.runs.executors.worker import Event, settle_failed, settled
 from harness.runs.plan import Cell, Plan
 from harness.runs.store import CellStore, ModelStore, provenance
 from harness.runs.store.cells import error_note
@@ -231,7 +231,7 @@ class _Driver:
         try:
             self.session.store.publish(cell.id, outcome.output, outcome.provenance)
         except Exception as error:  # as a worker of this machine does: the others go on
-            self._fail(cell, _broken(error))
+            settle_failed(cell, self.session.store, self.session.tell, error, outcome.seconds)
         else:
             self.session.tell(Event("done", cell.id, "", outcome.seconds))
 
