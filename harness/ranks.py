@@ -80,6 +80,11 @@ def _number(name: str) -> int:
         raise HarnessError(f"{name} is {os.environ[name]!r}, and should be a number") from error
 
 
+def speaks() -> bool:
+    """Whether this process prints: the first that was started, before and after `joined` too."""
+    return launched() == 1 or _number("RANK") == 0
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of the launched processes inside the block, with all functions of this module.
