@@ -108,6 +108,17 @@ def joined() -> Iterator[None]:
     dist.destroy_process_group()  # not after an error: the others may be gone
 
 
+@contextmanager
+def single() -> Iterator[None]:
+    """Be a run of one process inside the block, as if none had been launched."""
+    rank, world = _group.rank, _group.world
+    _group.rank, _group.world = 0, 1
+    try:
+        yield
+    finally:
+        _group.rank, _group.world = rank, world
+
+
 def world() -> int:
     """Processes that share the prompts; 1 until they have `joined`."""
     return _group.world

@@ -52,7 +52,7 @@ def run(plan: Plan, folder: Path, world: int = 2, **changes) -> tuple[RunSummary
     return in_processes(world, one)[0], events
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_all_processes_compute_each_cell_and_one_stores_it(tmp_path, world):
     plan = a_plan(METHODS)
     summary, events = run(plan, tmp_path, world)
