@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness import ranks
 from harness.circuits.baseline import Baseline
 from harness.errors import HarnessError
 
@@ -40,6 +41,15 @@ def required(background: Background | Baseline | None) -> Background:
             "model from a spec, or give a circuit file that has the means"
         )
     return background
+
+
+def own_prompts(prompts: Iterable[Prompts]) -> Iterator[tuple[Tensor, Tensor | None, bool]]:
+    """This process's share of prompts (`harness.ranks`), batch by batch, and whether it counts."""
+    for tokens, lengths in prompts:
+        mine = ranks.share(len(tokens)) or range(1)
+        rows = slice(mine.start, mine.stop)
+        own = None if lengths is None else lengths[rows]
+        yield tokens[rows], own, ranks.has_rows(len(tokens))
 
 
 def prompts_of(background: Background, device: torch.device) -> Iterator[Prompts]:

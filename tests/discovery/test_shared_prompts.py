@@ -80,3 +80,20 @@ def test_processes_share_prompts_and_get_the_scores_of_one(kind, granularity, ab
     shared = in_processes(3, lambda: scores(kind, granularity, ablation))
     assert all(torch.equal(one, shared[0]) for one in shared)
     assert float((shared[0] - alone).abs().max()) <= 1e-10 * float(alone.abs().max())
+
+
+@pytest.mark.parametrize("granularity", COMPONENTS)
+@pytest.mark.parametrize("ablation", ["mean", "mean_positional"])
+def test_processes_share_the_prompts_of_means(granularity, ablation):
+    """Of which one process has none of the last batch."""
+
+    def means() -> torch.Tensor:
+        one = problem(granularity, ablation)
+        first = one.counterfactuals.of(one.batches[0])
+        parts = getattr(first, "streams", None) or [x for x in first.sites[0] if x is not None]
+        return torch.cat([part.flatten() for part in parts])
+
+    alone = means()
+    shared = in_processes(3, means)
+    assert all(torch.equal(one, shared[0]) for one in shared)
+    assert float((shared[0] - alone).abs().max()) <= 1e-12 * float(alone.abs().max())

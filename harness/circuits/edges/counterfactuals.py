@@ -26,7 +26,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.circuits.background import Prompts
+from harness import ranks
+from harness.circuits.background import Prompts, own_prompts
 from harness.circuits.baseline import Baseline
 from harness.circuits.edges.graph import Graph
 from harness.datasets.batch import Batch
@@ -148,10 +149,7 @@ class Constants:
 
     @classmethod
     def of_baseline(cls, model: Transformer, graph: Graph, baseline: Baseline) -> Constants:
-        """Inverse of `flat`, in the model's precision.
-
-        Raises `HarnessError` if they are those of another model or of other writers.
-        """
+        """Inverse of `flat`, in the model's precision; `HarnessError` for another model's."""
         layers, values = model.config.n_layers, baseline.values.to(model.embedding)
         heads, D = model.config.n_heads * model.config.d_head, model.config.d_model
         widths = [graph.n_inputs * D, *[heads] * layers, *[D] * (layers * graph.mlps)]
@@ -310,14 +308,13 @@ def _others(batch: Batch) -> Tensor:
 def writer_means(
     model: Transformer, prompts: Iterable[Prompts], inputs: Inputs, *, positional: bool = False
 ) -> Constants:
-    """Mean of every writer over prompts (and positions), summed in float64.
+    """Mean of every writer over prompts (and positions), summed in float64 over all processes.
 
-    One position where all positions share a mean, else as many as the longest prompt has.
-    Raises `HarnessError` without prompts.
+    One position, or `positional` as many as the longest prompt. `HarnessError` without prompts.
     """
     total: list[Tensor] = []
     count = torch.zeros(0)
-    for tokens, lengths in prompts:
+    for tokens, lengths, counts in own_prompts(prompts):
         seen = torch.full((tokens.shape[1],), float(len(tokens)))
         run = collect(model, tokens, inputs, lengths)
         values = [x.double() for x in (*run.inputs, *run.heads, *run.mlps)]
@@ -325,11 +322,12 @@ def writer_means(
             real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
             values = [x.where(real.view(*real.shape, *[1] * (x.ndim - 2)), 0) for x in values]
             seen = real.sum(0).float().cpu()
-        sums = [x.sum(0) for x in values]
+        sums, seen = [x.sum(0) * counts for x in values], seen * counts
         total = sums if not total else [_longer(a, b) for a, b in zip(total, sums, strict=True)]
         count = _longer(count, seen)
     if not total:
         raise HarnessError("the means that dropped edges carry need prompts to be taken over")
+    total, count = [*map(ranks.summed, total)], ranks.summed(count)
     if not positional:
         total, count = [x.sum(0, keepdim=True) for x in total], count.sum(0, keepdim=True)
     means = [

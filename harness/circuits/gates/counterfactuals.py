@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from harness.circuits.background import Prompts
+from harness import ranks
+from harness.circuits.background import Prompts, own_prompts
 from harness.circuits.baseline import Baseline
 from harness.circuits.gates.codes import Code, Coded
 from harness.circuits.gates.space import GatedSpace
@@ -81,17 +82,18 @@ def means(
     `HarnessError` without prompts.
     """
     total: Tensor | None = None
-    for tokens, lengths in prompts:
+    for tokens, lengths, counts in own_prompts(prompts):
         run = activated(model, codes, tokens, lengths)
         columns = torch.arange(tokens.shape[1], device=tokens.device)
         seen = torch.ones_like(tokens) if lengths is None else columns < lengths[:, None]
-        weight = seen.double()
+        weight = seen.double() * counts
         values = [x.double() for coded in run.sites for x in coded if x is not None]
         sums = [torch.einsum("bt,btn->tn", weight, x) for x in values]
         with_count = torch.cat([*sums, weight.sum(0)[:, None]], -1)
         total = with_count if total is None else _longer(total, with_count)
     if total is None:
         raise HarnessError("means that dropped elements carry need prompts to be taken over")
+    total = ranks.summed(total)
     if not positional:
         total = total.sum(0, keepdim=True)
     return (total[:, :-1] / total[:, -1:]).to(model.embedding.dtype)
