@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from harness.models.abs_topk import abs_topk, largest
 from harness.models.attention import attention
 from harness.models.config import TransformerConfig
+from harness.models.norm import Norm
 from harness.models.rotary import apply_rotary
 from harness.spec.types import SparseSite
 
@@ -35,29 +36,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 READS: tuple[SparseSite, ...] = ("a.q", "a.k", "a.v")
-
-
-class Norm(nn.Module):
-    """LayerNorm, RMSNorm or the identity, over the last axis."""
-
-    def __init__(self, config: TransformerConfig, width: int | None = None) -> None:
-        super().__init__()
-        self.kind, self.eps = config.norm, config.norm_eps
-        width = width or config.d_model
-        if self.kind != "none":
-            self.weight = nn.Parameter(torch.ones(width))
-        if self.kind == "layernorm" and config.bias:
-            self.bias: Tensor | None = nn.Parameter(torch.zeros(width))
-        else:
-            self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [..., D]."""
-        if self.kind == "layernorm":
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        if self.kind == "rmsnorm":
-            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        return x
 
 
 class Block(nn.Module):

@@ -37,8 +37,9 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.mixing import add_mixed, mix
 from harness.circuits.edges.patched.readers import centred, inverse_size
 from harness.datasets.batch import Batch
+from harness.models.norm import Norm
 from harness.models.precision import single
-from harness.models.transformer import Norm, Transformer
+from harness.models.transformer import Transformer
 
 
 def norm_jvp(norm: Norm, x: Tensor, change: Tensor) -> Tensor:
