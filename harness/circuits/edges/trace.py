@@ -55,7 +55,7 @@ class Trace:
         for layer, block in enumerate(model.layers()):
             if point >= 2 * layer + 2:
                 continue
-            after = x
+            after = x = block.enters(x)
             if point <= 2 * layer:
                 streams.append(x)
                 outputs.append(block.read(x))
@@ -67,7 +67,7 @@ class Trace:
             seen = x if model.config.parallel else after
             mlps.append(seen.view_as(seen))  # a branch: its gradient is the reader's alone
             written.append(block.mlp(mlps[-1]))
-            x = after + written[-1]
+            x = block.leaves(after + written[-1])
         layers = (streams, afters, outputs, heads, attention, mlps, written)
         return cls(start, x, *map(tuple, layers))
 
