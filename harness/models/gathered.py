@@ -129,10 +129,21 @@ def shard(modules: Iterator[Gathered], mesh: DeviceMesh) -> Gatherings:
 
     They must be frozen, and may be on the device `meta`. Returns what counts gatherings.
     """
-    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415 - slow to import, and rare
+    from torch.distributed.fsdp import fully_shard
 
     gatherings = Gatherings()
     for module in modules:
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
         module.gatherings = gatherings
     return gatherings
+
+
+def own_rows(parameter: Tensor) -> tuple[Tensor, range]:
+    """What this process holds of a parameter that may lie in shards, and which rows these are."""
+    if not hasattr(parameter, "to_local"):  # a DTensor, whose class is slow to import
+        return parameter, range(len(parameter))
+    shard: Any = parameter
+    own: Tensor = shard.to_local()
+    each = -(-len(shard) // shard.device_mesh.size())  # as `torch.chunk` divides
+    start = min(shard.device_mesh.get_local_rank() * each, len(shard))
+    return own, range(start, start + len(own))

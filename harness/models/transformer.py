@@ -215,7 +215,7 @@ class Transformer(nn.Module):
     """Token and position embedding, blocks, final norm, unembedding."""
 
     gatherings: Gatherings | None = None
-    """Counts what is gathered, where the blocks' weights lie in shards (`harness.models.gathered`)."""
+    """Counts what is gathered, where the blocks' weights lie in shards over processes."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from torch import multiprocessing
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
@@ -43,9 +44,9 @@ def own_block_numbers(model: Transformer) -> int:
 def in_processes(function: Callable[..., Any], folder: Path, *args: Any, world: int = 2) -> list:
     """What `function(mesh, *args)` returns in each of some processes that make a mesh."""
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
+    queue, store = context.SimpleQueue(), str(folder / "store")
     processes = [
-        context.Process(target=_run, args=(rank, world, str(folder / "store"), queue, function, args))
+        context.Process(target=_run, args=(rank, world, store, queue, function, args))
         for rank in range(world)
     ]
     for process in processes:
@@ -55,7 +56,7 @@ def in_processes(function: Callable[..., Any], folder: Path, *args: Any, world: 
         process.join()
     if errors := [text for _, _, text in answers if text]:
         raise AssertionError("\n".join(errors))
-    return [value for _, value, _ in sorted(answers, key=lambda one: one[0])]
+    return [pickle.loads(value) for _, value, _ in sorted(answers)]
 
 
 def _run(
@@ -64,6 +65,7 @@ def _run(
     torch.set_num_threads(1)
     try:
         with mesh_of(rank, world, dist.FileStore(store, world)) as mesh:
-            queue.put((rank, function(mesh, *args), ""))
+            # As bytes: tensors would be handed over in memory that ends with this process.
+            queue.put((rank, pickle.dumps(function(mesh, *args)), ""))
     except BaseException:
-        queue.put((rank, None, traceback.format_exc()))
+        queue.put((rank, b"", traceback.format_exc()))
