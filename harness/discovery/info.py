@@ -52,6 +52,8 @@ class MethodInfo:
     filled in) on a model and pairs of some extent; plans say from it how long a run takes.
     `trains_masks`: whether it learns masks by gradient descent; it then is a
     `harness.discovery.masks.settings.MaskMethod`.
+    `shards`: whether it runs on models whose weights lie in shards over processes, where each block
+    is whole only while `Transformer.layers` yields it.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class MethodInfo:
     per_token: bool = True
     post_norms: bool = True
     trains_masks: bool = False
+    shards: bool = False
     passes: Callable[[Params, Extent], float] | None = None
 
     @property

@@ -110,15 +110,14 @@ def assemble(
     mlps: Iterable[Tensor],
     without_bias: bool = False,
 ) -> Activations:
-    """The activations in which every writer writes the given constant; no writer is run.
+    """The activations in which every writer writes the given constant; differentiable.
 
-    `start` [B, T, D] is the stream before the first block. Differentiable.
+    `start` [B, T, D]: the stream before the first block. `without_bias`: heads are zero.
     """
     heads, mlps = tuple(heads), tuple(mlps)
     x, streams = start, []
     for block, z, m in zip(model.layers(), heads, mlps, strict=True):
         streams.append(x)
-        # Without biases z is zero.
         out = torch.zeros_like(x) if without_bias else block.project(block.enters(z))
         after = x + block.add_attention(out)
         streams.append(x if model.config.parallel else after)

@@ -67,4 +67,5 @@ INFO = MethodInfo(
     objective="attributed",
     at_model=lambda params, ablation: True,
     passes=lambda params, extent: 0.85,
+    shards=True,
 )

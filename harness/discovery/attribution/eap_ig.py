@@ -120,4 +120,5 @@ INFO = MethodInfo(
         params.get("steps") == 1 and params.get("variant") == "inputs" and ablation == "zero"
     ),
     passes=_passes,
+    shards=True,
 )

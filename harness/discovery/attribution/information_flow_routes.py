@@ -51,4 +51,5 @@ INFO = MethodInfo(
     needs="edges",
     per_token=False,
     passes=lambda params, extent: 1 / 3 + 0.05 * (2 * extent.layers + 1),
+    shards=True,
 )

@@ -78,4 +78,5 @@ INFO = MethodInfo(
     cost="0.2 + 0.7 · steps",
     objective="attributed",
     passes=lambda params, extent: 0.2 + 0.7 * params["steps"],
+    shards=True,
 )

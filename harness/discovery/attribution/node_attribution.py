@@ -73,4 +73,5 @@ INFO = MethodInfo(
     at_model=lambda params, ablation: params.get("steps", 1) == 1,
     per_token=False,
     passes=lambda params, extent: 0.4 + 0.53 * params["steps"],
+    shards=True,
 )

@@ -32,4 +32,5 @@ INFO = MethodInfo(
     method=Random,
     cost="0",
     passes=lambda params, extent: 0.0,
+    shards=True,
 )

@@ -56,4 +56,5 @@ INFO = MethodInfo(
     method=RandomPaths,
     cost="0",
     passes=lambda params, extent: 0.0,
+    shards=True,
 )

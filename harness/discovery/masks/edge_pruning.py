@@ -220,4 +220,5 @@ INFO = MethodInfo(
     objective="minimised",
     trains_masks=True,
     passes=lambda params, extent: mask_passes(params, extent, "sparsities"),
+    shards=True,
 )

@@ -194,4 +194,5 @@ INFO = MethodInfo(
     objective="minimised",
     trains_masks=True,
     passes=_passes,
+    shards=True,
 )

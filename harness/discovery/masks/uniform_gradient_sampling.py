@@ -95,4 +95,5 @@ INFO = MethodInfo(
     objective="minimised",
     trains_masks=True,
     passes=lambda params, extent: mask_passes(params, extent, "prices"),
+    shards=True,
 )
