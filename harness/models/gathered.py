@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from harness import ranks
+
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule
@@ -31,6 +33,12 @@ class Gatherings:
     whole: int = 0
     most: int = 0
     total: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"weights lie in shards: a layer was gathered {self.total} times, at most "
+            f"{self.most} at once, {self.whole} left whole"
+        )
 
 
 class Gathered(nn.Module):
@@ -72,6 +80,7 @@ class Gathered(nn.Module):
     def _gather(self) -> None:
         assert self.gatherings is not None
         if self._holders == 0:
+            ranks.meet("gather a layer's weights")  # an error elsewhere ends the wait
             cast("FSDPModule", self).unshard()
             self.gatherings.total += 1
             self.gatherings.whole += 1

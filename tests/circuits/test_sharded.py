@@ -13,6 +13,9 @@ from support.sharded_cases import model_for
 from support.shards import in_processes, mesh_of, own_block_numbers, sharded
 from torch.distributed.device_mesh import DeviceMesh
 
+from harness.errors import HarnessError
+from harness.tracing.run import frozen_run
+
 MOST = 1e-6
 
 
@@ -57,6 +60,12 @@ def test_a_backward_pass_that_no_block_is_entered_by_leaves_none_whole(mesh: Dev
     assert shift.grad is not None
     numbers = own_block_numbers(model)
     sharded_cases.check_gathered(model, numbers)
+
+
+def test_a_run_in_shards_is_not_traced(mesh: DeviceMesh) -> None:
+    model = sharded(model_for("edge"), mesh)
+    with pytest.raises(HarnessError, match="tracing keeps the weights of all layers"):
+        frozen_run(model, torch.tensor([1, 2, 3]))
 
 
 @pytest.mark.slow
