@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
 
+HALF_SEMANTICS_VERSION = 2
+"""The same for changes of numbers in half precision alone."""
+
 Role = Literal["method", "control"]
 
 
@@ -142,6 +145,12 @@ class ModelSource:
         return cls(model.spec, name, model.folder, model.trained_on)
 
 
+def _half_code(runtime: Runtime) -> dict[str, int]:
+    """What identifies the code of cells in half precision, beside that of all."""
+    half = runtime.dtype in ("bfloat16", "float16")
+    return {"half_precision_code": HALF_SEMANTICS_VERSION} if half else {}
+
+
 def _last_part(place: str | None) -> str:
     """The last part of a path or of an id on the hub, that is not the folder itself."""
     parts = PurePath(place or "").parts
@@ -178,6 +187,7 @@ def make_cell(
         refuse_other_spec(source.spec, source.folder, model_part, training)
     identity = {
         **shared,
+        **_half_code(runtime),
         "task": task_part,
         # Training on the task's own data is the default, and leaves no trace in the identity.
         "model": model_part if training == own else {**model_part, "trained_on": training},
