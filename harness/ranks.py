@@ -135,7 +135,7 @@ AnyRows = TypeVar("AnyRows", bound=_Takes)
 def share(count: int) -> range:
     """This process's rows of `count`: one after the other, as many as any other or one less.
 
-    None where there are fewer rows than processes: what is computed of them is then empty.
+    None where there are fewer rows than processes.
     """
     least, more = divmod(count, _group.world)
     start = _group.rank * least + min(_group.rank, more)
@@ -148,25 +148,41 @@ def largest_share(count: int) -> int:
 
 
 def own(rows: AnyRows) -> AnyRows:
-    """This process's share of a batch; all of it for one process."""
+    """This process's share of a batch; all of it for one process.
+
+    Where it has none, the first row, which must count for nothing (`has_rows`): all processes run
+    equally many passes, and none of them is of nothing.
+    """
     if _group.world == 1:
         return rows
     import torch
 
-    mine = share(len(rows))
+    mine = share(len(rows)) or range(1)
     return rows.take(torch.arange(mine.start, mine.stop))
 
 
-def parts(count: int, at_once: int) -> list[Tensor]:
-    """This process's share of `count` rows in parts of at most `at_once`, numbered from 0.
+def has_rows(count: int) -> bool:
+    """Whether this process has a share of `count` rows."""
+    return len(share(count)) > 0
 
-    All processes have equally many, so that they run equally many passes; the last may be empty.
+
+class Part(NamedTuple):
+    """Rows of the own share, numbered from 0, that run together; those that do not count are none
+    of this process's, and run so that all processes run equally many passes.
     """
+
+    rows: Tensor
+    counts: bool
+
+
+def parts(count: int, at_once: int) -> list[Part]:
+    """This process's share of `count` rows in parts of at most `at_once`: equally many in all."""
     import torch
 
     rows = torch.arange(len(share(count)))
     times = max(1, -(-largest_share(count) // at_once))
-    return [rows[part * at_once : (part + 1) * at_once] for part in range(times)]
+    some = [rows[part * at_once : (part + 1) * at_once] for part in range(times)]
+    return [Part(one if len(one) else torch.arange(1), len(one) > 0) for one in some]
 
 
 # ---------------------------------------------------------------- exchanges
@@ -326,7 +342,8 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RankLost(
-            f"another process of this run is gone ({str(error).splitlines()[0]}); finished cells "
-            "are kept, and the same command goes on"
+            f"another process of this run is gone ({reason}); finished cells are kept, and the "
+            "same command resumes"
         ) from error
