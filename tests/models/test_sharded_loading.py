@@ -35,10 +35,12 @@ def block_numbers(model: Transformer) -> int:
 
 
 def test_a_sharded_model_has_the_weights_of_its_file(tmp_path: Path) -> None:
+    """In the file's precision, and rounded."""
     folder = saved(small_model("gemma-like"), tmp_path / "model")
     with mesh_of(0, 1, dist.HashStore()) as mesh:
-        got = sharded_cases.loaded(mesh, folder, counting=False)
-    check_weights(load_model(folder), got["weights"])
+        for dtype in (None, torch.bfloat16):
+            got = sharded_cases.loaded(mesh, folder, dtype, counting=False)
+            check_weights(load_model(folder, dtype=dtype), got["weights"])
 
 
 def test_a_checkpoint_that_is_read_at_once_is_refused(tmp_path: Path) -> None:

@@ -158,7 +158,9 @@ def _learned(model: Transformer) -> Tensor:
 
 
 # ---------------------------------------------------------------- loading
-def loaded(mesh: DeviceMesh, folder: Path, *, counting: bool = True) -> dict[str, Any]:
+def loaded(
+    mesh: DeviceMesh, folder: Path, dtype: torch.dtype | None = None, *, counting: bool = True
+) -> dict[str, Any]:
     """A sharded model from a folder: its weights, gathered here, and how much was ever held."""
     held = [live_numbers()] if counting else [0]
     plain_read = TensorFiles.read
@@ -172,7 +174,7 @@ def loaded(mesh: DeviceMesh, folder: Path, *, counting: bool = True) -> dict[str
     with pytest.MonkeyPatch.context() as patch:
         if counting:
             patch.setattr(TensorFiles, "read", read)
-        model = load_model(folder, mesh=mesh)
+        model = load_model(folder, mesh=mesh, dtype=dtype)
     weights = {name: x.clone() for name, x in model.named_parameters() if "blocks" not in name}
     own = own_block_numbers(model)
     for block in model.layers():

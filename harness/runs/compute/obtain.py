@@ -75,7 +75,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     elif cell.model.weights is not None:
         training_data(cell, data)  # refuses a task that the model was not trained for
         folder = weights_folder(cell.model, cell.model_folder)
-        model = load_model(folder, "harness", mesh=mesh)
+        model = load_model(folder, "harness", dtype=dtype, device=runtime.device, mesh=mesh)
         require_fit(model, data)
     else:
         taught = training_data(cell, data, models)
@@ -86,7 +86,8 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
                 require_first(f"model {cell.model_name}", models)
                 _train(cell, cell.model, taught, models, log)
         models.verify(cell.model_id)
-        model = load_model(models.path(cell.model_id), mesh=mesh)
+        folder = models.path(cell.model_id)
+        model = load_model(folder, dtype=dtype, device=runtime.device, mesh=mesh)
     return model.to(runtime.device, dtype).requires_grad_(False).eval()
 
 
