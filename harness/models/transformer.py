@@ -241,9 +241,12 @@ class Transformer(nn.Module):
 
     def layers(self, *, backwards: bool = False) -> Iterator[Block]:
         """The blocks, the last first if `backwards`; each has its weights whole until the next."""
-        order = range(self.config.n_layers)
-        for layer in reversed(order) if backwards else order:
-            with self.block(layer).whole() as block:
+        for block in reversed(self.blocks) if backwards else self.blocks:
+            assert isinstance(block, Block)
+            if self.gatherings is None:
+                yield block
+                continue
+            with block.whole():
                 yield block
 
     def shard(self, mesh: DeviceMesh) -> None:
