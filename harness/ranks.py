@@ -108,6 +108,17 @@ def joined() -> Iterator[None]:
     dist.destroy_process_group()  # not after an error: the others may be gone
 
 
+@contextmanager
+def single() -> Iterator[None]:
+    """Be a run of one process inside the block, as if none had been launched."""
+    rank, world = _group.rank, _group.world
+    _group.rank, _group.world = 0, 1
+    try:
+        yield
+    finally:
+        _group.rank, _group.world = rank, world
+
+
 def world() -> int:
     """Processes that share the prompts; 1 until they have `joined`."""
     return _group.world
@@ -166,7 +177,7 @@ def has_rows(count: int) -> bool:
     return len(share(count)) > 0
 
 
-class Part(NamedTuple):
+class OwnPart(NamedTuple):
     """Rows of the own share, numbered from 0, that run together; those that do not count are none
     of this process's, and run so that all processes run equally many passes.
     """
@@ -175,14 +186,14 @@ class Part(NamedTuple):
     counts: bool
 
 
-def parts(count: int, at_once: int) -> list[Part]:
+def parts(count: int, at_once: int) -> list[OwnPart]:
     """This process's share of `count` rows in parts of at most `at_once`: equally many in all."""
     import torch
 
     rows = torch.arange(len(share(count)))
     times = max(1, -(-largest_share(count) // at_once))
     some = [rows[part * at_once : (part + 1) * at_once] for part in range(times)]
-    return [Part(one if len(one) else torch.arange(1), len(one) > 0) for one in some]
+    return [OwnPart(one if len(one) else torch.arange(1), len(one) > 0) for one in some]
 
 
 # ---------------------------------------------------------------- exchanges

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+import sys
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
-from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
+from harness import ranks
+from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, SHARED, STANDARD
 from harness.cli.say import say
+
+if TYPE_CHECKING:
+    from harness.bench.subject import Bench
 
 ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
 ON_PROMPTS = ("task",)
@@ -87,8 +92,16 @@ def bench(
 
     With --prompts: the cost of a prompt, and memory, as prompts become more. With --games: random
     games of Othello in a second. With --dictionary: the training of a dictionary. With --features:
-    a traced prompt, and a study of what features stand for.
+    a traced prompt, and a study of what features stand for. `torchrun --nproc-per-node N -m harness
+    bench`: what is gained where N processes share the prompts.
     """
+    if ranks.launched() > 1:
+        others = ("prompts", "games", "dictionary", "features", *ON_PROMPTS)
+        _check_options(context, others, None)
+        from harness.bench.subject import Bench
+
+        _share(Bench(model, batch, length, threads, repeats, device, dtype, tf32), methods, as_json)
+        return
     if features is not None:
         apart = ("device", *ON_PROMPTS, "methods", "prompts", "games", "dictionary")
         _check_options(context, (*ON_A_BATCH, *apart), None)
@@ -133,6 +146,30 @@ def bench(
         say(_prompts_table(report) if prompts else _batch_table(report))
 
 
+def _share(asked: Bench, methods: str, as_json: bool) -> None:
+    """Measure in all processes that were launched, and in one; the first prints."""
+    from harness.bench.processes import bench_processes
+    from harness.progress import Nowhere, display_on, shown_by
+
+    with ranks.joined():
+        display = display_on(sys.stderr) if ranks.is_first() else Nowhere()
+        with shown_by(display):
+            rows = _rows(methods, SHARED)
+            report = ranks.agreed("the bench", lambda: bench_processes(asked, rows))
+    say(json.dumps(report) if as_json else _processes_table(report))
+
+
+def _processes_table(report: dict[str, Any]) -> str:
+    headers = ["method", "one process, seconds", "seconds", "× as fast ↑"]
+    title = (
+        f"{report['model']}, batch {report['batch'][0]} × {report['batch'][1]} tokens, "
+        f"{report['processes']} processes, each with {_machine(report)}; "
+        f"least of {report['repeats']}"
+    )
+    keys, forms = ("method", "alone_seconds", "seconds", "speedup"), ("", ".3f", ".3f", ".2f")
+    return f"{title}\n\n{_table(report['rows'], headers, keys, forms)}"
+
+
 def _dictionaries_table(report: dict[str, Any]) -> str:
     lines = [
         f"dictionaries of {report['features']} features of width {report['width']}, "
@@ -174,7 +211,7 @@ def _check_options(context: click.Context, unused: tuple[str, ...], prompts: boo
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             if prompts is None:
                 raise click.UsageError(
-                    f"--{name} does not go with --games, --dictionary or --features"
+                    f"--{name} does not go with --games, --dictionary, --features or torchrun"
                 )
             how = "does not go with" if prompts else "needs"
             raise click.UsageError(f"--{name} {how} --prompts")

@@ -60,7 +60,7 @@ VERBS = {
 }
 
 
-SHARED = ("run",)
+SHARED = ("run", "bench")
 """Verbs that torchrun may start."""
 
 HOMES = {"check": "check_method"}

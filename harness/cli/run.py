@@ -192,7 +192,8 @@ def _ahead(
     expected = forecast(todo, results, model_store(results))
     low, high = (seconds / min(jobs, len(todo)) for seconds in expected.bounds)
     lines = [f"{len(todo)} cells to compute: {duration(low)} to {duration(high)}"]
-    wanted = min(jobs, len(todo)) * max(cell.runtime.threads for cell in todo)
+    here = min(jobs, len(todo)) if ranks.world() == 1 else ranks.local_world()
+    wanted = here * max(cell.runtime.threads for cell in todo)
     if warning := watch.load().warning(wanted):
         lines.append(warning)
     return expected.expected(todo), lines

@@ -19,11 +19,9 @@ def require_processes(cells: Iterable[Cell], processes: int) -> None:
     """Refuse to compute cells of another number of processes than there are (`HarnessError`)."""
     for cell in cells:
         if (wanted := cell.runtime.processes) != processes:
-            raise HarnessError(
-                f"{cell.title()} is for {wanted} processes that share its prompts, and "
-                f"{'this is one' if processes == 1 else f'there are {processes}'}: "
-                f"{started(wanted)}"
-            )
+            by = "one process" if wanted == 1 else f"{wanted} processes that share its prompts"
+            there = "this is one" if processes == 1 else f"there are {processes}"
+            raise HarnessError(f"{cell.title()} is for {by}, and {there}: {started(wanted)}")
 
 
 def refuse_other_number(asked: int | None, processes: int) -> None:
