@@ -142,7 +142,8 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
                 _plain(cell, prepared.discovery),
                 device,
                 discovery.earlier_seconds,
-                discovery.earlier_processor_seconds,
+                # A checkpoint has that of one process alone.
+                discovery.earlier_processor_seconds if ranks.world() == 1 else None,
             ),
             "evaluation_seconds": evaluation_seconds,
             "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
