@@ -12,7 +12,6 @@ from two that compute; neither waits for ever.
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from zlib import crc32
 
 from harness.errors import HarnessError
+from harness.launcher import launched
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher tells each process, as torch's `env://` reads it."""
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: process 0 may train a model meanwhile. One that dies is
@@ -58,33 +55,6 @@ _group = _Joined()
 
 
 # ---------------------------------------------------------------- who is there
-def launched() -> int:
-    """How many processes the launcher started, this one among them; 1 without one."""
-    return 1 if any(name not in os.environ for name in ENVIRONMENT) else _number("WORLD_SIZE")
-
-
-def local_rank() -> int:
-    """The number of this process on its machine, from 0."""
-    return _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
-
-
-def local_world() -> int:
-    """How many processes of the launcher are on this machine."""
-    return _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else launched()
-
-
-def _number(name: str) -> int:
-    try:
-        return int(os.environ[name])
-    except ValueError as error:
-        raise HarnessError(f"{name} is {os.environ[name]!r}, and should be a number") from error
-
-
-def speaks() -> bool:
-    """Whether this process prints: the first that was started, before and after `joined` too."""
-    return launched() == 1 or _number("RANK") == 0
-
-
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of the launched processes inside the block, with all functions of this module.

@@ -10,6 +10,7 @@ from support.processes import ROOT, launch
 
 from harness import ranks
 from harness.errors import HarnessError
+from harness.launcher import ENVIRONMENT, launched
 
 
 class Numbers:
@@ -73,11 +74,11 @@ def test_one_process_splits_rows_as_torch_does(count, at_once):
 
 
 def test_one_process_talks_to_nobody(monkeypatch):
-    for name in ranks.ENVIRONMENT:
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     values = torch.ones(2)
     with ranks.joined(), ranks.turns("keeping"):
-        assert (ranks.launched(), ranks.world(), ranks.is_first()) == (1, 1, True)
+        assert (launched(), ranks.world(), ranks.is_first()) == (1, 1, True)
         assert ranks.summed(values) is values
         assert ranks.gathered(3) == [3]
         assert ranks.agreed("nothing", lambda: 4) == 4
@@ -85,14 +86,14 @@ def test_one_process_talks_to_nobody(monkeypatch):
 
 
 def test_a_launcher_is_one_that_says_all(monkeypatch):
-    for name, value in zip(ranks.ENVIRONMENT, ("1", "3", "localhost", "1234"), strict=True):
+    for name, value in zip(ENVIRONMENT, ("1", "3", "localhost", "1234"), strict=True):
         monkeypatch.setenv(name, value)
-    assert ranks.launched() == 3
+    assert launched() == 3
     monkeypatch.setenv("WORLD_SIZE", "three")
     with pytest.raises(HarnessError, match="WORLD_SIZE is 'three'"):
-        ranks.launched()
+        launched()
     monkeypatch.delenv("MASTER_PORT")  # WORLD_SIZE alone is some other program's
-    assert ranks.launched() == 1
+    assert launched() == 1
 
 
 @pytest.mark.slow

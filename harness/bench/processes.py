@@ -11,6 +11,7 @@ from harness import ranks
 from harness.bench.rows import SHARED
 from harness.bench.subject import ROWS, Bench, Run, Subject
 from harness.errors import HarnessError, NotFound
+from harness.launcher import local_rank
 from harness.progress import stage
 from harness.runs.compute.gpu import be_worker
 
@@ -31,7 +32,7 @@ def bench_processes(bench: Bench, rows: tuple[str, ...] = ()) -> dict[str, Any]:
         raise HarnessError(
             f"{ranks.world()} processes cannot share {bench.batch} prompts; raise --batch"
         )
-    be_worker(ranks.local_rank())
+    be_worker(local_rank())
     subject = Subject(bench)
     chosen = [name for name in SHARED if name in (rows or SHARED)]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from harness import ranks
 from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, SHARED, STANDARD
 from harness.cli.say import say
+from harness.launcher import launched
 
 if TYPE_CHECKING:
     from harness.bench.subject import Bench
@@ -95,7 +96,7 @@ def bench(
     a traced prompt, and a study of what features stand for. `torchrun --nproc-per-node N -m harness
     bench`: what is gained where N processes share the prompts.
     """
-    if ranks.launched() > 1:
+    if launched() > 1:
         others = ("prompts", "games", "dictionary", "features", *ON_PROMPTS)
         _check_options(context, others, None)
         from harness.bench.subject import Bench

@@ -6,12 +6,12 @@ import pytest
 from click.testing import CliRunner
 from support.threads_as_processes import in_processes
 
-from harness import ranks
 from harness.bench.processes import bench_processes
 from harness.bench.rows import NAMES, SHARED
 from harness.bench.subject import Bench
 from harness.cli.main import main
 from harness.errors import HarnessError, NotFound
+from harness.launcher import ENVIRONMENT
 from harness.runs.compute.gpu import WORKER
 
 TINY = Bench("small-random", batch=3, length=4, threads=1, repeats=1)
@@ -50,7 +50,7 @@ def test_rows_that_are_shared_are_rows():
 
 
 def test_other_benches_are_for_one_process(monkeypatch):
-    for name, value in zip(ranks.ENVIRONMENT, ("0", "2", "localhost", "1"), strict=True):
+    for name, value in zip(ENVIRONMENT, ("0", "2", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     refused = CliRunner().invoke(main, ["bench", "--games", "3"])
     assert refused.exit_code == 2

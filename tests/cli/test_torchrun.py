@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 from support.processes import ROOT, launch
 
-from harness import ranks
 from harness.cli.main import main
+from harness.launcher import ENVIRONMENT
 from harness.runs.store import CellStore
 
 TASK = """\
@@ -185,7 +185,7 @@ def test_an_error_in_one_process_fails_its_cell_alone(specs, undisturbed, what, 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As torchrun would have started this process; nothing joins."""
-    for name, value in zip(ranks.ENVIRONMENT, ("0", "2", "localhost", "1"), strict=True):
+    for name, value in zip(ENVIRONMENT, ("0", "2", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     return
 

@@ -6,6 +6,7 @@ import os
 
 from harness import ranks
 from harness.errors import HarnessError
+from harness.launcher import local_world
 
 WORKER = "HARNESS_WORKER"
 """Environment variable with a worker's number, for it and the processes that it starts."""
@@ -25,9 +26,9 @@ def use_own_gpu() -> None:
     import torch
 
     count = torch.cuda.device_count()
-    if ranks.world() > 1 and ranks.local_world() > count:
+    if ranks.world() > 1 and local_world() > count:
         raise HarnessError(
-            f"torchrun started {ranks.local_world()} processes on this machine, which has {count} "
+            f"torchrun started {local_world()} processes on this machine, which has {count} "
             f"GPUs: give at most --nproc-per-node {count}, or compute on the CPU"
         )
     torch.cuda.set_device(int(os.environ.get(WORKER, "0")) % count)
