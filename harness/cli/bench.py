@@ -103,8 +103,8 @@ def bench(
     bench`: what is gained where N processes share the prompts.
     """
     if launched() > 1:
-        others = ("prompts", "games", "dictionary", "features", *ON_PROMPTS)
-        _check_options(context, others, None)
+        alone = ("prompts", "games", "dictionary", "features", *ON_PROMPTS, "beside")
+        _check_options(context, alone, None)
         from harness.bench.subject import Bench
 
         _share(Bench(model, batch, length, threads, repeats, device, dtype, tf32), methods, as_json)
