@@ -281,6 +281,12 @@ class _FailedRank(NamedTuple):
         return error
 
 
+def meet(what: str) -> None:
+    """Wait until all processes are about to do `what`, which is an exchange of another's code."""
+    if _group.world > 1:
+        _meet(what)
+
+
 def _meet(what: str, *, failed: bool = False) -> None:
     """Wait until all processes are about to do `what`.
 

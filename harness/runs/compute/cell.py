@@ -127,7 +127,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     }
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     kept = [one.kept for one in circuits]
-    return CellOutput(
+    output = CellOutput(
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
@@ -149,6 +149,9 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
             "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
         },
     )
+    if model.gatherings is not None:
+        log(str(model.gatherings))
+    return output
 
 
 # ---------------------------------------------------------------- discovery, circuits

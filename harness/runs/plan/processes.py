@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.runs.plan.cells import Cell
+    from harness.spec.types import Runtime
 
 
 def require_processes(cells: Iterable[Cell], processes: int) -> None:
@@ -28,6 +29,15 @@ def refuse_other_number(asked: int | None, processes: int) -> None:
     if asked not in (None, processes):
         raise HarnessError(
             f"--processes {asked} is not what was started, {processes}: {started(asked)}"
+        )
+
+
+def refuse_other_shards(runtime: Runtime) -> None:
+    """Refuse shards of weights over some of the processes only (`HarnessError`)."""
+    if runtime.shards not in (1, runtime.processes):
+        raise HarnessError(
+            f"runtime.shards is {runtime.shards} and runtime.processes {runtime.processes}: "
+            f"weights lie over all processes or are whole in each; {started(runtime.shards)}"
         )
 
 
