@@ -17,7 +17,7 @@ from harness.launcher import launched
 if TYPE_CHECKING:
     from harness.bench.subject import Bench
 
-ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
+ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32", "beside")
 ON_PROMPTS = ("task",)
 ALL = "all"
 ROWS_HELP = (
@@ -68,6 +68,11 @@ MODEL_HELP = (
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Precision of the model.",
 )
+@click.option(
+    "--beside",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Run every row in this precision too, in turns: a column says how the times compare.",
+)
 @click.option("--tf32", is_flag=True, help="Round products of float32 to TF32 (CUDA alone).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
@@ -86,6 +91,7 @@ def bench(
     repeats: int,
     device: Literal["cpu", "cuda"],
     dtype: Literal["float32", "bfloat16", "float16"],
+    beside: Literal["float32", "bfloat16", "float16"] | None,
     tf32: bool,
     as_json: bool,
 ) -> None:
@@ -97,8 +103,8 @@ def bench(
     bench`: what is gained where N processes share the prompts.
     """
     if launched() > 1:
-        others = ("prompts", "games", "dictionary", "features", *ON_PROMPTS)
-        _check_options(context, others, None)
+        alone = ("prompts", "games", "dictionary", "features", *ON_PROMPTS, "beside")
+        _check_options(context, alone, None)
         from harness.bench.subject import Bench
 
         _share(Bench(model, batch, length, threads, repeats, device, dtype, tf32), methods, as_json)
@@ -114,7 +120,8 @@ def bench(
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
             raise click.UsageError("--dictionary is for float32 or bfloat16 on the CPU")
-        unused = ("model", "batch", "length", "tf32", *ON_PROMPTS, "methods", "prompts", "games")
+        others = ("prompts", "games", "beside")
+        unused = ("model", "batch", "length", "tf32", *ON_PROMPTS, "methods", *others)
         _check_options(context, unused, None)
         from harness.bench.dictionaries import bench_dictionaries
 
@@ -139,7 +146,7 @@ def bench(
         from harness.bench.measure import run_bench
         from harness.bench.subject import Bench
 
-        asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
+        asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32, beside)
         report = run_bench(asked, rows)
     if as_json:
         say(json.dumps(report))
@@ -228,13 +235,23 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _batch_table(report: dict[str, Any]) -> str:
-    headers = ["method", "cost ↓ (plain f+b)", "floor", "seconds", "tokens/s", "peak MiB"]
-    keys = ("method", "cost_fb", "floor_fb", "seconds", "tokens_per_second", "peak_mib")
+    columns = [
+        ("method", "method", ""),
+        ("cost ↓ (plain f+b)", "cost_fb", ".3f"),
+        ("floor", "floor_fb", ".3f"),
+        ("seconds", "seconds", ".3f"),
+        ("tokens/s", "tokens_per_second", ",.0f"),
+        ("peak MiB", "peak_mib", ".0f"),
+    ]
     title = (
         f"{report['model']}, batch {report['batch'][0]} × {report['batch'][1]} tokens, "
         f"{_machine(report)}: one plain forward+backward takes {report['plain_fb_seconds']:.3f} s"
     )
-    table = _table(report["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ",.0f", ".0f"))
+    if report["beside"] is not None:
+        title += f", {report['plain_ratio']:.2f} × that in {report['beside']}"
+        columns.append((f"× {report['beside']} ↓", "ratio", ".2f"))
+    headers, keys, forms = zip(*columns, strict=True)
+    table = _table(report["rows"], list(headers), keys, forms)
     if not any(row["method"].startswith("edge_pruning") for row in report["rows"]):
         return f"{title}\n\n{table}"
     gib = report["counted_gib"]
