@@ -12,15 +12,17 @@ from safetensors.numpy import load_file
 from support.fake_cells import a_cell, a_method, a_task
 from support.processes import launch
 
+from harness.datasets.open import open_data
 from harness.discovery.refusals import shards_problem
 from harness.discovery.registry import built_in
 from harness.errors import HarnessError
+from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import Cell
 from harness.runs.plan.processes import refuse_other_shards
 from harness.runs.plan.threads import of_training
 from harness.runs.plan.unable import refuse_unable
 from harness.runs.services.forecasts.extent import Shape
-from harness.runs.store import CellStore
+from harness.runs.store import CellStore, ModelStore
 from harness.spec.types import CompileModel, Runtime
 
 TWO = Runtime(processes=2, shards=2)
@@ -59,6 +61,12 @@ def test_models_that_are_made_whole_are_refused() -> None:
     per_head = replace(task, evaluation=replace(task.evaluation, key_value_edges="per_head"))
     with pytest.raises(HarnessError, match="keys and values of every head"):
         refuse_unable([in_shards(task=per_head)])
+
+
+def test_one_process_does_not_take_a_model_in_two_shards(tmp_path: Path) -> None:
+    cell = in_shards()
+    with pytest.raises(HarnessError, match=r"for 2 processes .* and this is one: .*torchrun"):
+        obtain_model(cell, open_data(cell.task), ModelStore(tmp_path), print)
 
 
 # ---------------------------------------------------------------- identity
