@@ -151,6 +151,12 @@ def constant_differences(mesh: DeviceMesh) -> dict[str, float]:
     return found
 
 
+def all_differences(mesh: DeviceMesh) -> dict[str, float]:
+    """All of these together."""
+    differences = (pass_differences, method_differences, constant_differences)
+    return {name: value for one in differences for name, value in one(mesh).items()}
+
+
 def _learned(model: Transformer) -> Tensor:
     problem = problem_on(model, "edge")
     learned = learn_constants(problem.edges.patched, problem.batches, 0, steps=3)
