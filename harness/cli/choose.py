@@ -42,6 +42,7 @@ def overrides(
     limit: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
     threads: int | Literal["auto"] | None = None,
+    processes: int | None = None,
 ) -> Overrides:
     """What the options of `options.grid` change in a suite."""
     from harness.runs.plan import Overrides
@@ -53,6 +54,7 @@ def overrides(
         limit=limit,
         device=device,
         threads=threads,
+        processes=processes,
     )
 
 

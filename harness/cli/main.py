@@ -19,6 +19,7 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError
+from harness.ranks import RankLost, launched
 from harness.spec.printable import printable
 
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
@@ -58,6 +59,9 @@ VERBS = {
     "help": "Read the documentation, topic by topic.",
 }
 
+
+SHARED = ("run",)
+"""Verbs that torchrun may start."""
 
 HOMES = {"check": "check_method"}
 """Modules of verbs that are not called as the verb is."""
@@ -118,8 +122,8 @@ def _exit_code(run: Any) -> int:
     try:
         code = run()
         return code if isinstance(code, int) else 0
-    except HarnessError as error:
-        _say(error_text(error))
+    except (HarnessError, RankLost) as error:
+        (_say_anyhow if isinstance(error, RankLost) else _say)(error_text(error))
         return error.exit_code
     except click.ClickException as error:
         text = io.StringIO()
@@ -134,8 +138,8 @@ def _exit_code(run: Any) -> int:
             place = f": {printable(str(error.filename))}" if error.filename else ""
             _say(f"error: {error.strerror}{place}")
             return USAGE
-        _say(traceback.format_exc(), nl=False)
-        _say("this is a bug in the harness, not a mistake of yours")
+        _say_anyhow(traceback.format_exc(), nl=False)
+        _say_anyhow("this is a bug in the harness, not a mistake of yours")
         return BUG
 
 
@@ -145,7 +149,14 @@ def _say(text: str, *, nl: bool = True) -> None:
     say(text, err=True, nl=nl)
 
 
-def error_text(error: HarnessError) -> str:
+def _say_anyhow(text: str, *, nl: bool = True) -> None:
+    """Say it in whichever process it happened: the first one may not know."""
+    from harness.spec.printable import printable_lines
+
+    click.echo(printable_lines(text), err=True, nl=nl)
+
+
+def error_text(error: HarnessError | RankLost) -> str:
     """The text of an error; spec errors already state their place and kind.
 
     What follows in lines of its own is set in: a name with a line break is no other message.
@@ -166,10 +177,16 @@ def error_text(error: HarnessError) -> str:
     context_settings={"auto_envvar_prefix": "HARNESS", "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="harness")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """From a task in YAML to a leaderboard of circuits.
 
     `harness run` with no argument runs the suite quickstart: it trains four models, finds their
     circuits with the suite's methods, and prints how faithful and how sparse they are. `harness
     help` lists the topics of the documentation.
     """
+    if launched() > 1 and context.invoked_subcommand not in SHARED:
+        raise HarnessError(
+            f"harness {context.invoked_subcommand} is for one process: start it without torchrun; "
+            f"{' and '.join(SHARED)} can share prompts between processes"
+        )

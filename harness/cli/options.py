@@ -143,6 +143,12 @@ def grid(function: F) -> F:
                 help="Threads per process; `auto`, the default for a task, takes one for a small "
                 "model.",
             ),
+            click.option(
+                "--processes",
+                type=click.IntRange(min=1),
+                help="Processes that share each batch of prompts; under torchrun as many as it "
+                "starts.",
+            ),
         )
     ):
         function = option(function)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import ranks
 from harness.cli import options
 from harness.cli.say import say
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
@@ -60,18 +63,24 @@ def command(
     SPEC is a suite, a task, or the path of either (default: the suite quickstart); a task runs
     with the methods of quickstart. Running again computes only what is missing. Everything that
     is said on the way is also in the file run.log of the run's folder.
+
+    `torchrun --nproc-per-node N -m harness run SPEC` shares the prompts of every cell between N
+    processes (`harness help clusters`).
     """
-    from harness.cli.choose import note_faults, note_skipped, overrides, plans
+    from harness.cli.choose import note_faults, note_skipped
     from harness.runs.services.forecasts.busy import Watch
 
     watch = Watch()
     chosen_executor = _executor(executor, jobs)
     layout = options.layout_of(columns, wide)
-    chosen = plans(specs, include, overrides(**grid))
-    note_skipped(one for plan in chosen for one in plan.skipped)
-    summaries = [
-        _run(plan, results, chosen_executor, jobs or 1, fail_fast, watch) for plan in chosen
-    ]
+    with ranks.joined():
+        chosen = ranks.agreed("planning", lambda: _plans(specs, include, grid))
+        if not ranks.is_first():
+            return _follow(chosen, results)
+        note_skipped(one for plan in chosen for one in plan.skipped)
+        summaries = [
+            _run(plan, results, chosen_executor, jobs or 1, fail_fast, watch) for plan in chosen
+        ]
     board, faults = _leaderboard(chosen, results, size)
     if as_json:
         say(json.dumps(_data(chosen, summaries, results, board), indent=1))
@@ -82,8 +91,46 @@ def command(
     return max(note_faults(faults), *(summary.exit_code for summary in summaries))
 
 
+def _plans(specs: Sequence[str], include: Sequence[Path], grid: Mapping[str, Any]) -> list[Plan]:
+    """The plans of all specs, of as many processes as there are."""
+    from harness.cli.choose import overrides, plans
+    from harness.runs.plan.processes import refuse_other_number, require_processes
+
+    changes = overrides(**grid)
+    if ranks.world() > 1:
+        refuse_other_number(changes.processes, ranks.world())
+        changes = replace(changes, processes=ranks.world())
+    chosen = plans(specs, include, changes)
+    cells = [cell for plan in chosen for cell in plan.cells]
+    require_processes(cells, ranks.world())
+    if len(set(ranks.gathered(tuple(cell.id for cell in cells)))) > 1:
+        raise HarnessError(
+            "the processes of this run plan different cells: their files, code or packages differ"
+        )
+    return chosen
+
+
+def _follow(chosen: Sequence[Plan], results: Path) -> int:
+    """Compute with process 0 what it computes."""
+    from harness.runs.executors.torchrun import follow
+    from harness.runs.store.record import model_store
+
+    for plan in chosen:
+        follow(plan, model_store(results))
+    return 0
+
+
 def _executor(name: str, jobs: int | None) -> Executor:
-    """The executor of a name; `click.UsageError` for another one."""
+    """The executor of a name; `click.UsageError` for another one, or beside torchrun."""
+    if ranks.launched() > 1:
+        from harness.runs.executors.torchrun import TorchrunExecutor
+
+        if jobs is not None or name != "local":
+            raise click.UsageError(
+                "under torchrun all processes compute one cell together: leave out "
+                f"{'--jobs' if jobs is not None else '--executor'}, or run without torchrun"
+            )
+        return TorchrunExecutor()
     if name == "local":
         from harness.runs.executors.local import LocalExecutor
 

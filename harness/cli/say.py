@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import click
 
+from harness.ranks import speaks
 from harness.spec.printable import printable_lines
 
 
 def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text of one line or several; `err`: to stderr; `nl`: end it with a newline."""
-    click.echo(printable_lines(str(text)), err=err, nl=nl)
+    """Print a text of one line or several; `err`: to stderr; `nl`: end it with a newline.
+
+    Of several processes that share prompts only the first prints.
+    """
+    if speaks():
+        click.echo(printable_lines(str(text)), err=err, nl=nl)

@@ -50,6 +50,7 @@ class MethodInfo:
     `post_norms`: whether it runs on models that normalise what a layer's heads add together.
     `passes`: about how many plain forward+backwards of all pairs it takes, with params (defaults
     filled in) on a model and pairs of some extent; plans say from it how long a run takes.
+    `processes`: whether several processes can share its prompts (`harness.ranks`).
     `trains_masks`: whether it learns masks by gradient descent; it then is a
     `harness.discovery.masks.settings.MaskMethod`.
     """
@@ -63,6 +64,7 @@ class MethodInfo:
     at_model: Callable[[Params, Ablation | None], bool] = lambda params, ablation: False
     per_token: bool = True
     post_norms: bool = True
+    processes: bool = False
     trains_masks: bool = False
     passes: Callable[[Params, Extent], float] | None = None
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
+from harness import ranks
 from harness.discovery.refusals import distance_problem
 from harness.errors import HarnessError
 from harness.metrics import DISTANCES, LOSSES
-from harness.progress import Stage, stage
+from harness.progress import Stage, stage, through
 from harness.spec.types import Metric, Objective
 
 if TYPE_CHECKING:
@@ -113,6 +114,22 @@ class Problem:
         name = self.resolved(objective)
         whole = plain_logits(self.model, batch) if name in DISTANCES else torch.empty(0)
         return lambda logits: LOSSES[name](logits, whole, batch)
+
+    def summed(self, of: Callable[[Batch], Tensor], title: str) -> Tensor:
+        """Σ over all batches of what `of` sums over the pairs of one, float64 on the CPU.
+
+        Each of several processes runs its own rows of every batch, which may be none, and all of
+        them get the sum. `title`: of its progress.
+        """
+        import torch
+
+        total: Tensor | None = None
+        for batch in through(self.batches, title, "batch"):
+            part = of(ranks.own(batch)).double().cpu()
+            total = torch.zeros_like(part) if total is None else total
+            total += part
+        assert total is not None  # a task has pairs
+        return ranks.summed(total)
 
     def refuse_distance(self, method: str, objective: Objective) -> None:
         """Refuse an objective whose gradient at the whole model is always zero.

@@ -65,6 +65,25 @@ def post_norms_problem(kinds: Iterable[str]) -> str | None:
     )
 
 
+def processes_problem(kinds: Iterable[str]) -> str | None:
+    """Why processes cannot share the prompts of kinds of methods; None if they can.
+
+    Of a method that says nothing of itself it is not known, so it cannot.
+    """
+    kinds = list(kinds)
+    silent = sorted({kind for kind in kinds if info_of(kind) is None})
+    if silent:
+        return (
+            f"{', '.join(silent)} does not say that several processes can share its prompts "
+            "(`processes` of its MethodInfo): run it in one process"
+        )
+    return _problem(
+        kinds,
+        lambda info: info.processes,
+        "cannot share prompts between processes (`runtime.processes`): run without torchrun",
+    )
+
+
 def sparsity_problem(choices: Evaluation, model: Model) -> str | None:
     """Why circuits of a model that is yet to be trained cannot be of these elements."""
     sparse = isinstance(model, TrainModel) and model.architecture.activation_sparsity is not None

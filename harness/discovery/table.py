@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in
 
-_COLUMNS = ("kind", "what it does", "elements", "per token", "post-norms", "objective", "cost")
+_COLUMNS = (
+    *("kind", "what it does", "elements"),
+    *("per token", "post-norms", "processes", "objective", "cost"),
+)
 
 
 def markdown() -> str:
@@ -23,6 +26,7 @@ def _row(info: MethodInfo) -> tuple[str, ...]:
         info.elements,
         "yes" if info.per_token else "no",
         "yes" if info.post_norms else "no",
+        "yes" if info.processes else "no",
         info.objective or "–",
         info.cost,
     )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness import ranks
 from harness.errors import HarnessError
 from harness.evaluation.references import References
 from harness.evaluation.setup import Setup
@@ -64,11 +65,13 @@ def evaluate_circuits(
     unique, place = _unique(circuits)
     masks = torch.stack(unique)
     # The last row is the model's own.
-    table = {name: np.full((len(unique) + 1, setup.n), np.nan) for name in measures.names}
+    missing = np.nan if ranks.world() == 1 else 0.0
+    table = {name: np.full((len(unique) + 1, setup.n), missing) for name in measures.names}
     with stage("evaluation", len(masks) * len(setup.batches), "run") as shown:
-        for batch, counterfactual, whole in references or References(setup):
+        for batch, counterfactual, whole, most in references or References(setup):
             rows = batch.rows.cpu().numpy()
-            numbers = patchable.numbers(batch.clean.numel()) + LOGIT_COPIES * whole.numel()
+            tokens, logits_each = batch.clean.shape[1], whole.shape[1] * whole.shape[2]
+            numbers = patchable.numbers(most * tokens) + LOGIT_COPIES * most * logits_each
             chunk = max(1, BUFFER // numbers)
 
             def fill(start: int, logits: Tensor) -> None:
@@ -81,10 +84,20 @@ def evaluate_circuits(
                 fill(start, patchable.logits(batch, part, counterfactual))
                 shown.advance(len(part))
             fill(len(masks), whole[None])
+    table = _of_all_rows(table)
     _check_finite(table)
     table = measures.finished(table)
     values = {name: array[place] for name, array in table.items()}
     return Examples(values, {name: array[-1] for name, array in table.items()})
+
+
+def _of_all_rows(table: dict[str, Floats]) -> dict[str, Floats]:
+    """The values [R, n] of all rows, of which each of several processes has its own."""
+    if ranks.world() == 1:
+        return table
+    filled = np.stack([*table.values()])  # a row that is another's is 0 here
+    summed = ranks.summed(torch.from_numpy(filled)).numpy()
+    return dict(zip(table, summed, strict=True))
 
 
 def _check_finite(values: dict[str, Floats]) -> None:

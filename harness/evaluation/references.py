@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from harness import ranks
 from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.evaluation.setup import Setup
@@ -21,11 +22,15 @@ KEPT = 2**28
 
 
 class Reference(NamedTuple):
-    """A batch, its counterfactual and the model's own logits [B, P, V]."""
+    """A batch, its counterfactual and the model's own logits [B, P, V].
+
+    Of several processes each has its share (`harness.ranks`), and none more rows than `most`.
+    """
 
     batch: Batch
     counterfactual: Any
     plain: Tensor
+    most: int
 
 
 class References:
@@ -41,10 +46,13 @@ class References:
             yield self._kept[index] if index in self._kept else self._make(index)
 
     def _make(self, index: int) -> Reference:
-        setup, batch = self._setup, self._setup.batches[index]
+        setup, all_rows = self._setup, self._setup.batches[index]
+        batch = ranks.own(all_rows)
+        most = ranks.largest_share(len(all_rows))
         plain = plain_logits(setup.model, batch)
-        reference = Reference(batch, setup.counterfactuals.of(batch), plain)
-        numbers = setup.patchable.counterfactual_numbers(batch.clean.numel()) + plain.numel()
+        reference = Reference(batch, setup.counterfactuals.of(batch), plain, most)
+        tokens, logits_each = most * batch.clean.shape[1], most * plain.shape[1] * plain.shape[2]
+        numbers = setup.patchable.counterfactual_numbers(tokens) + logits_each
         if numbers <= self._left:
             self._left -= numbers
             self._kept[index] = reference

@@ -6,6 +6,7 @@ Gradients pass through kept entries alone.
 
 The threshold of each vector is found by selection, never by sorting: on a CPU numpy's partition
 takes 2.0 ms for 2,048 vectors of 256 numbers, `torch.topk` 11.6 and `kthvalue` 12.9 (one thread).
+In half precision most vectors have equal magnitudes, so that their places decide from the start.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_PLACES = 2**16
 
 
 def abs_topk(x: Tensor, k: int) -> Tensor:
@@ -29,16 +31,31 @@ def largest(x: Tensor, k: int) -> Tensor:
         return torch.ones_like(x, dtype=torch.bool)
     # Without their sign, floats are ordered as the integers of the same bits.
     sizes = x.detach().abs().contiguous().view(_BITS[x.element_size()])
-    if x.device.type != "cpu":
-        return _decided(sizes, sizes.topk(k, -1, sorted=False).values.amin(-1, keepdim=True), k)
+    if x.element_size() == 2 and x.shape[-1] <= _PLACES:
+        ranks = _ranks(sizes)
+        return ranks >= _threshold(ranks, k)
+    threshold = _threshold(sizes, k)
+    if x.device.type == "cpu":
+        kept = sizes >= threshold
+        if np.count_nonzero(kept.numpy()) == kept.numel() // kept.shape[-1] * k:
+            return kept
+    return _decided(sizes, threshold, k)
+
+
+def _ranks(sizes: Tensor) -> Tensor:
+    """Sizes [..., n] of 16 bits before places counted from the last: int32, no two equal."""
+    places = torch.arange(sizes.shape[-1] - 1, -1, -1, dtype=torch.int32, device=sizes.device)
+    return sizes.to(torch.int32).mul_(_PLACES).add_(places)
+
+
+def _threshold(sizes: Tensor, k: int) -> Tensor:
+    """The k-th largest of each vector [..., 1]."""
+    if sizes.device.type != "cpu":
+        return sizes.topk(k, -1, sorted=False).values.amin(-1, keepdim=True)
     at = sizes.shape[-1] - k
     parted = sizes.numpy().copy()
     parted.partition(at, axis=-1)
-    threshold = torch.from_numpy(parted[..., at : at + 1])
-    kept = sizes >= threshold
-    if np.count_nonzero(kept.numpy()) == kept.numel() // kept.shape[-1] * k:
-        return kept
-    return _decided(sizes, threshold, k)
+    return torch.from_numpy(parted[..., at : at + 1])
 
 
 def _decided(sizes: Tensor, threshold: Tensor, k: int) -> Tensor:

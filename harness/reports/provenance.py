@@ -91,7 +91,9 @@ def _machine(one: Mapping[str, Any]) -> str:
     if not (device := _text(one, "device")):
         return ""
     threads, cores, cpu = (_text(one, name) for name in ("threads", "cores", "cpu"))
-    return f"{device} with {threads} of {cores} cores ({cpu})"
+    shared = _text(one, "processes")
+    by = f"{shared} processes with {threads}" if shared else f"with {threads}"
+    return f"{device} {by} of {cores} cores ({cpu})"
 
 
 def _processor(one: Mapping[str, Any]) -> str:

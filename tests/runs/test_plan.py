@@ -209,6 +209,17 @@ def test_code_and_torch_change_cell_and_model(
     assert a_cell().model_id != BASE.model_id
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_code_of_half_precision_changes_such_cells_alone(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any
+) -> None:
+    before = with_runtime(Runtime(dtype=dtype))
+    monkeypatch.setattr(planning, "HALF_SEMANTICS_VERSION", 10_000)
+    after = with_runtime(Runtime(dtype=dtype))
+    assert (after.id != before.id) is dtype.endswith("float16")
+    assert after.model_id == before.model_id
+
+
 def test_a_smoke_run_shares_its_model() -> None:
     assert a_cell(limit=3).model_id == BASE.model_id
     assert a_cell(limit=3).smoke

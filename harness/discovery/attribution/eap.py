@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.discovery.fields import OBJECTIVE_ALONE, Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.progress import through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,12 +38,8 @@ class Eap:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one gradient per batch."""
-        import torch
-
         problem.refuse_distance("eap", self.objective)
-        total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in through(problem.batches, "eap", "batch"):
-            total -= self._growth(problem, batch)
+        total = problem.summed(lambda batch: -self._growth(problem, batch), "eap")
         return Discovery(total / problem.n_pairs, additive=True)
 
     def _growth(self, problem: Problem, batch: Batch) -> Tensor:
@@ -66,5 +61,6 @@ INFO = MethodInfo(
     cost="0.8, whatever the number of edges",
     objective="attributed",
     at_model=lambda params, ablation: True,
+    processes=True,
     passes=lambda params, extent: 0.85,
 )

@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from harness.discovery.fields import Attributed
 from harness.discovery.info import Extent, MethodInfo, Params
 from harness.discovery.problem import Discovery, Problem
-from harness.progress import through
 from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
@@ -77,12 +76,9 @@ class EapIg:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges. Raises `HarnessError` if every score would be 0 or without meaning."""
-        import torch
-
         scores_of, runs = self._runs(problem)
-        total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in through(problem.batches, "eap_ig", "batch"):
-            total -= problem.edges.space.flat(scores_of(batch)).double().cpu()
+        flat = problem.edges.space.flat
+        total = problem.summed(lambda batch: -flat(scores_of(batch)), "eap_ig")
         return Discovery(total / (problem.n_pairs * runs), additive=True)
 
     def _runs(self, problem: Problem) -> tuple[Callable[[Batch], Tensor], int]:
@@ -119,5 +115,6 @@ INFO = MethodInfo(
     at_model=lambda params, ablation: (
         params.get("steps") == 1 and params.get("variant") == "inputs" and ablation == "zero"
     ),
+    processes=True,
     passes=_passes,
 )

@@ -16,12 +16,12 @@ Cost: a third of a plain forward+backward, and 2L+1 passes over the outputs of a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from harness.discovery.fields import NO_PARAMS
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.progress import through
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,9 @@ class InformationFlowRoutes:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all edges from one clean run per batch."""
-        import torch
-
         from harness.discovery.attribution.stream_shares import shares
 
-        graph = problem.edges.graph
-        total = torch.zeros(graph.n_writers, graph.n_readers, dtype=torch.float64)
-        for batch in through(problem.batches, "information_flow_routes", "batch"):
-            total += shares(problem, batch).double().cpu()
+        total = problem.summed(partial(shares, problem), "information_flow_routes")
         return Discovery(problem.edges.space.flat(total / problem.n_pairs))
 
 
@@ -50,5 +45,6 @@ INFO = MethodInfo(
     cost="⅓, and 2 · layers + 1 passes over all writers",
     needs="edges",
     per_token=False,
+    processes=True,
     passes=lambda params, extent: 1 / 3 + 0.05 * (2 * extent.layers + 1),
 )

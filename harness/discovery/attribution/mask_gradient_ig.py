@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.progress import through
 from harness.spec.key import About, Key
 
 if TYPE_CHECKING:
@@ -47,11 +46,7 @@ class MaskGradientIg:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all elements from `steps` gradients of the mask per batch."""
-        import torch
-
-        total = torch.zeros(len(problem.space), dtype=torch.float64)
-        for batch in through(problem.batches, "mask_gradient_ig", "batch"):
-            total -= self._gradients(problem, batch).double().cpu()
+        total = problem.summed(lambda batch: -self._gradients(problem, batch), "mask_gradient_ig")
         return Discovery(total / (problem.n_pairs * self.steps), additive=True)
 
     def _gradients(self, problem: Problem, batch: Batch) -> Tensor:
@@ -77,5 +72,6 @@ INFO = MethodInfo(
     method=MaskGradientIg,
     cost="0.2 + 0.7 · steps",
     objective="attributed",
+    processes=True,
     passes=lambda params, extent: 0.2 + 0.7 * params["steps"],
 )

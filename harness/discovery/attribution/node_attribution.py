@@ -19,13 +19,17 @@ for GPT-2 small.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from harness.discovery.fields import Attributed
 from harness.discovery.info import MethodInfo
 from harness.discovery.problem import Discovery, Problem
-from harness.progress import through
 from harness.spec.key import About, Key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.datasets.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,16 @@ class NodeAttribution:
 
     def discover(self, problem: Problem) -> Discovery:
         """Score all writers. Raises `HarnessError` if every score would be 0."""
-        import torch
-
         from harness.discovery.attribution.input_path import path_scores, riemann_points
 
         points = (1.0,) if self.steps == 1 else riemann_points(problem, self.steps)
         if points == (1.0,):
             problem.refuse_distance("node_attribution", self.objective)
-        total = torch.zeros(problem.edges.graph.n_writers, dtype=torch.float64)
-        for batch in through(problem.batches, "node_attribution", "batch"):
-            total -= path_scores(problem, batch, self.objective, points).double().sum(1).cpu()
+
+        def growth(batch: Batch) -> Tensor:
+            return -path_scores(problem, batch, self.objective, points).double().sum(1)
+
+        total = problem.summed(growth, "node_attribution")
         scores = total / (problem.n_pairs * len(points))
         return Discovery(scores[problem.edges.space.owners])
 
@@ -72,5 +76,6 @@ INFO = MethodInfo(
     objective="attributed",
     at_model=lambda params, ablation: params.get("steps", 1) == 1,
     per_token=False,
+    processes=True,
     passes=lambda params, extent: 0.4 + 0.53 * params["steps"],
 )

@@ -31,5 +31,6 @@ INFO = MethodInfo(
     title="Uniform random scores: the floor that every method has to beat",
     method=Random,
     cost="0",
+    processes=True,
     passes=lambda params, extent: 0.0,
 )

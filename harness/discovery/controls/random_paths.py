@@ -55,5 +55,6 @@ INFO = MethodInfo(
     title="Random connected circuits: what a circuit of this size gives by chance",
     method=RandomPaths,
     cost="0",
+    processes=True,
     passes=lambda params, extent: 0.0,
 )

@@ -218,6 +218,7 @@ INFO = MethodInfo(
     method=EdgePruning,
     cost="per target and step 0.5 and 0.67 per draw, on `batch_size` pairs",
     objective="minimised",
+    processes=True,
     trains_masks=True,
     passes=lambda params, extent: mask_passes(params, extent, "sparsities"),
 )

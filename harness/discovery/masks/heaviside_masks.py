@@ -192,6 +192,7 @@ INFO = MethodInfo(
     method=HeavisideMasks,
     cost="per price and step 1.2, on `batch_size` pairs",
     objective="minimised",
+    processes=True,
     trains_masks=True,
     passes=_passes,
 )

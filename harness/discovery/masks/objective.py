@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness import ranks
 from harness.discovery.masks.prompts import BUDGET, StepPrompts
 from harness.discovery.masks.settings import MaskTraining
 from harness.discovery.problem import Problem
@@ -37,18 +38,19 @@ class StepObjective:
     def __call__(self, masks: Tensor, step: int) -> Tensor:
         """Mean over the prompts of the step; differentiable with respect to the masks."""
         prompts = self.prompts.at(step)
-        count, tokens = len(prompts.batch), prompts.batch.clean.shape[1]
+        count, tokens = prompts.of, prompts.batch.clean.shape[1]
         at_once = prompts_at_once(len(masks) * self.patchable.numbers(tokens), self.device)
         leaf, gradient = masks.detach().requires_grad_(), torch.zeros_like(masks)
         value = masks.new_zeros(len(masks))
-        for rows in torch.arange(count).split(at_once):
-            some = prompts if len(rows) == count else prompts.take(rows)
+        for rows in ranks.parts(count, at_once):
+            some = prompts if len(rows) == len(prompts.batch) else prompts.take(rows)
             logits = self.patchable.masked_logits(
                 some.batch, leaf, some.counterfactual, exact_zeros=self.exact_zeros
             )
             loss = self.loss(logits, some.whole, some.batch).sum(-1) / count
             gradient += torch.autograd.grad(loss.sum(), leaf)[0]
             value += loss.detach()
+        gradient, value = ranks.summed(gradient), ranks.summed(value)
         # The value, with the gradient that was summed part by part.
         return value + ((masks - leaf.detach()) * gradient).sum(-1)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from harness import ranks
 from harness.circuits.patchable import plain_logits
 from harness.datasets.batch import Batch
 from harness.datasets.shuffled import Shuffled
@@ -23,11 +24,15 @@ BUDGET = 2**28
 
 
 class Prompts(NamedTuple):
-    """Some prompt pairs of one length, their counterfactual, and the whole model's logits."""
+    """Some prompt pairs of one length, their counterfactual, and the whole model's logits.
+
+    `of`: pairs of the step, where several processes share them (`harness.ranks`).
+    """
 
     batch: Batch
     counterfactual: Any
     whole: Tensor
+    of: int
 
     def take(self, rows: Tensor) -> Prompts:
         """The pairs `rows` [b] alone."""
@@ -35,6 +40,7 @@ class Prompts(NamedTuple):
             self.batch.take(rows),
             self.counterfactual.take(rows),
             self.whole[rows.to(self.whole.device)],
+            self.of,
         )
 
 
@@ -60,14 +66,18 @@ class StepPrompts:
         self._cache = self._fill() if again and self._numbers() <= budget else None
 
     def at(self, step: int) -> Prompts:
-        """The prompts of a step."""
+        """The prompts of a step; of several processes each has its share."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         index, rows = self._order.at(place)
+        own = ranks.share(len(rows))
+        mine = rows[own.start : own.stop]
         if self._cache is None:
-            return self._prompts(self.problem.batches[index].take(rows))
-        return self._cache[index].take(rows)
+            prompts = self._prompts(self.problem.batches[index].take(mine))
+        else:
+            prompts = self._cache[index].take(mine)
+        return prompts._replace(of=len(rows))
 
     def _numbers(self) -> int:
         tokens = sum(batch.clean.numel() for batch in self.problem.batches)
@@ -80,7 +90,7 @@ class StepPrompts:
 
     def _prompts(self, batch: Batch) -> Prompts:
         whole = plain_logits(self.problem.model, batch)
-        return Prompts(batch, self.problem.counterfactuals.of(batch), whole)
+        return Prompts(batch, self.problem.counterfactuals.of(batch), whole, len(batch))
 
     def _shuffled(self, epoch: int) -> Shuffled:
         draw = torch.Generator().manual_seed((self.seed + epoch) % 2**63)

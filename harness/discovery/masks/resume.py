@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness import ranks
 from harness.discovery.spent import Spent
 from harness.models.checkpoint import load_state, save_state
 
@@ -23,7 +24,7 @@ def save(run: MaskRun, step: int, spent: Spent, path: Path, problem: Mapping[str
     `problem`: see `fingerprint`.
     """
     tensors = {}
-    for index, parameter in enumerate(_parameters(run.optimiser)):
+    for index, parameter in enumerate(parameters_of(run.optimiser)):
         tensors[f"{index}"] = parameter
         for name, value in run.optimiser.state[parameter].items():
             tensors[f"{index}.{name}"] = value
@@ -35,11 +36,12 @@ def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tupl
 
     A checkpoint of another run is deleted: the training starts anew.
     """
-    checkpoint = load_state(path, _purpose(run, problem)) if path else None
+    own = load_state(path, _purpose(run, problem)) if path else None
+    checkpoint = ranks.broadcast(own)  # of several processes the first alone keeps any
     if checkpoint is None:
         return 0, Spent()
     tensors, state = checkpoint
-    for index, parameter in enumerate(_parameters(run.optimiser)):
+    for index, parameter in enumerate(parameters_of(run.optimiser)):
         parameter.data.copy_(tensors[f"{index}"])
         prefix = f"{index}."
         run.optimiser.state[parameter] = {
@@ -50,13 +52,14 @@ def restore(run: MaskRun, path: Path | None, problem: Mapping[str, Any]) -> tupl
     return int(state["step"]), Spent.of(state)
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+def parameters_of(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """All that an optimiser moves."""
     return [p for group in optimiser.param_groups for p in group["params"]]
 
 
 def _purpose(run: MaskRun, problem: Mapping[str, Any]) -> dict[str, Any]:
     """What a run must share with the one that wrote a checkpoint, to resume from it."""
-    shapes = [list(parameter.shape) for parameter in _parameters(run.optimiser)]
+    shapes = [list(parameter.shape) for parameter in parameters_of(run.optimiser)]
     return {
         "problem": problem,
         "seed": run.seed,

@@ -31,9 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness import ranks
 from harness.discovery.fingerprint import fingerprint
 from harness.discovery.masks.objective import StepObjective
-from harness.discovery.masks.resume import restore, save
+from harness.discovery.masks.resume import parameters_of, restore, save
 from harness.discovery.masks.settings import MaskDistribution, MaskMethod, MaskTraining
 from harness.discovery.problem import Discovery, Problem
 from harness.discovery.spent import Spent
@@ -173,6 +174,7 @@ class MaskRun:
                     save(self, step + 1, spent, path, problem)
                     shown.saved()
                     saved = now
+        ranks.require_equal("learned masks", parameters_of(self.optimiser))
         return earlier
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness import ranks
 from harness.circuits.circuit import Circuit
 from harness.circuits.files import to_safetensors
 from harness.circuits.packed import pack
@@ -32,7 +34,7 @@ from harness.models.training.quality import quality
 from harness.models.transformer import Transformer
 from harness.runs.compute.background import background_of, keep_means
 from harness.runs.compute.circuits import Ladder, Requested, grid, shares, verified
-from harness.runs.compute.cost import Cost, Times, measured, plain_times, timing
+from harness.runs.compute.cost import Cost, Times, measured, of_all, plain_times, timing
 from harness.runs.compute.dictionaries import dictionaries_of
 from harness.runs.compute.effect import tell_effect
 from harness.runs.compute.ground_truth import compared_with_truth
@@ -43,6 +45,7 @@ from harness.runs.compute.prepare import TEST_SEED, Prepared, draw, limited, pre
 from harness.runs.compute.searches.trials import discover_by_trials
 from harness.runs.nodes.file import nodes_file
 from harness.runs.plan import Cell, check_files
+from harness.runs.plan.processes import require_processes
 from harness.runs.prompts.worst import prompts_file
 from harness.runs.store import CellOutput
 from harness.runs.store.circuits import ADDITIVE, RANKS, values_of
@@ -67,7 +70,11 @@ that of the first target which is a task loss and is reached, where there are an
 
 
 def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> CellOutput:
-    """All numbers of a cell. Raises `HarnessError` for a task or model that cannot be measured."""
+    """All numbers of a cell. Raises `HarnessError` for a task or model that cannot be measured.
+
+    Of several processes that share its prompts each gets the same numbers (`harness.ranks`).
+    """
+    require_processes([cell], ranks.world())
     use_runtime(cell.runtime)
     data = open_data(cell.task)
     check_files(cell)
@@ -89,11 +96,12 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
         dictionaries=dictionaries,
     )
     keep_means(cell, baseline_of(prepared.test.counterfactuals))
-    test, first = prepared.test, prepared.test.batches[0]
-    self_check(test.patchable, first, test.counterfactuals.of(first))
+    test, batch = prepared.test, prepared.test.batches[0]
+    self_check(test.patchable, batch, test.counterfactuals.of(batch))
     tell_effect(cell, prepared, log)
-    with models.lock(cell.id):  # another run may hold the same cell; checkpoints are shared
-        discovery, cost = _discover(cell, prepared, models.scratch(cell.id))
+    first = ranks.is_first()  # alone it keeps checkpoints
+    with models.lock(cell.id) if first else nullcontext():  # another run may hold the same cell
+        discovery, cost = _discover(cell, prepared, models.scratch(cell.id) if first else None)
     began = time.perf_counter()
     ladder = Ladder(
         discovery,
@@ -143,7 +151,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
 
 
 # ---------------------------------------------------------------- discovery, circuits
-def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery, Cost]:
+def _discover(cell: Cell, prepared: Prepared, scratch: Path | None) -> tuple[Discovery, Cost]:
     method, search = make_method(cell.method.kind, cell.method.params), cell.method.selection.search
     setup = prepared.discovery
     problem = Problem(
@@ -161,7 +169,7 @@ def _discover(cell: Cell, prepared: Prepared, scratch: Path) -> tuple[Discovery,
             if search is None
             else discover_by_trials(cell.method, search, problem, prepared, cell.seed)
         )
-    return checked(discovery, setup.space, cell.method.name), cost
+    return checked(discovery, setup.space, cell.method.name), of_all(cost)
 
 
 def _plain(cell: Cell, setup: Setup) -> Times:
@@ -307,7 +315,7 @@ def _measured_quality(cell: Cell, model: Transformer, data: TaskData) -> dict[st
         if split == "train":
             continue
         pairs = data.pairs(split, wanted, TEST_SEED, at_most=True)
-        values = quality(model, pairs, cell.runtime.device)
+        values = quality(model, pairs, cell.runtime.device, shared=True)
         weights = shared_resamples(len(pairs))
         by_split[split] = {
             name: estimate(float(x.mean()), weights @ x.numpy(), len(pairs), "mean")

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import ranks
 from harness.datasets.batch import Batch
 from harness.models.transformer import Transformer
 
@@ -76,6 +77,19 @@ def measured(device: str = "cpu") -> Iterator[Cost]:
         cost.seconds, cost.processor_seconds = clock.times()
     cost.processor_seconds -= peak.watching_seconds
     cost.peak_mib = peak.growth / 2**20
+
+
+def of_all(cost: Cost) -> Cost:
+    """The cost of a computation that several processes share.
+
+    Processor seconds of all of them; wall seconds and memory of the one that has most.
+    """
+    costs = ranks.gathered(cost)
+    return Cost(
+        max(one.seconds for one in costs),
+        sum(one.processor_seconds for one in costs),
+        max(one.peak_mib for one in costs),
+    )
 
 
 class _Clock:

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import torch
 
+from harness import ranks
 from harness.datasets.classes import classes_of
 from harness.datasets.locate import locate
 from harness.datasets.open import open_data
@@ -17,7 +18,7 @@ from harness.dictionaries.training.chance import random_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.errors import HarnessError
 from harness.models.transformer import Transformer
-from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, write_note
+from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, require_first, write_note
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.plan.shipped import weights_folder
@@ -73,10 +74,11 @@ def obtain_dictionaries(
     elif isinstance(spec, TrainDictionary) and spec.weights is not None:
         read = load_dictionaries(weights_folder(spec, folder), "harness")
     else:
-        with store.lock(planned.id):
+        with ranks.turns("training dictionaries"), store.lock(planned.id):
             if store.exists(planned.id):
                 log(f"dictionaries {planned.name} [{planned.id[:12]}] are in the cache")
             else:
+                require_first(f"dictionaries {planned.name}", store)
                 _train(planned, spec, open_data(planned.cell.task), model, store, log)
         store.verify(planned.id)
         read = load_dictionaries(store.path(planned.id), "harness")

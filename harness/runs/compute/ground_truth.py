@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from harness import ranks
 from harness.circuits.ground_truth import TOLERANCE, GroundTruth, NoGroundTruth, verify
 from harness.circuits.patchable import OF_A_RUN
 from harness.circuits.rows import check_shape
@@ -34,6 +35,7 @@ from harness.disk import write
 from harness.errors import HarnessError, StoreCorrupt
 from harness.evaluation.setup import Setup
 from harness.metrics.ground_truth import agreement, ranking
+from harness.runs.compute.obtain import require_first
 from harness.runs.compute.prepare import TEST_SEED, Prepared, batched
 from harness.runs.plan import Cell
 from harness.runs.store.models import ModelStore
@@ -61,10 +63,12 @@ def true_circuit(
     `HarnessError` where the counterfactual of these prompts cannot be made.
     """
     key, truths = digest(depends_on(cell, prepared, pairs)), models.truths
-    with truths.lock(key):  # verified by one of the cells that need it
+    # Verified by one of the cells that need it.
+    with ranks.turns("the true circuit"), truths.lock(key):
         if truths.exists(key):
             log(f"the true circuit [{key[:12]}] is in the cache")
         else:
+            require_first("the true circuit", truths)
             content = _verified(cell, prepared.test, pairs)
             draft = truths.draft(key)
             write(draft / FILE, content)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from harness import ranks
 from harness.datasets.classes import classes_of
 from harness.datasets.corpus import CorpusData, open_corpus
 from harness.datasets.corpus.open import unfit_corpus
@@ -70,14 +71,24 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
         require_fit(model, data)
     else:
         taught = training_data(cell, data, models)
-        with models.lock(cell.model_id):
+        with ranks.turns("training a model"), models.lock(cell.model_id):
             if models.exists(cell.model_id):
                 log(f"model {cell.model_name} [{cell.model_id[:12]}] is in the cache")
             else:
+                require_first(f"model {cell.model_name}", models)
                 _train(cell, cell.model, taught, models, log)
         models.verify(cell.model_id)
         model = load_model(models.path(cell.model_id))
     return model.to(runtime.device, getattr(torch, runtime.dtype)).requires_grad_(False).eval()
+
+
+def require_first(what: str, models: ModelStore) -> None:
+    """Refuse to train in a process that should find what the first one trained (`HarnessError`)."""
+    if not ranks.is_first():
+        raise HarnessError(
+            f"process {ranks.rank()} does not find {what} in {models.root}, where process 0 keeps "
+            "it: processes that share prompts need one results folder that all of them see"
+        )
 
 
 def compiled_of(cell: Cell, spec: CompileModel) -> Compiled:

@@ -74,9 +74,12 @@ def settled(cell_id: str, store: CellStore, marks: Mapping[str, tuple[int, int] 
     return mark is not None and mark != marks.get(cell_id)
 
 
-def work(job: Job, tell: Tell, stopped: Callable[[], bool]) -> None:
-    """Settle every cell of the job; stop before the next cell once `stopped()` is true."""
-    worker = _Worker(job, tell)
+def work(job: Job, tell: Tell, stopped: Callable[[], bool], compute: Compute | None = None) -> None:
+    """Settle every cell of the job; stop before the next cell once `stopped()` is true.
+
+    `compute`: in place of the function that the job names.
+    """
+    worker = _Worker(job, tell, compute)
     waiting = list(job.cells)
     while waiting:
         busy = []
@@ -91,12 +94,12 @@ def work(job: Job, tell: Tell, stopped: Callable[[], bool]) -> None:
 
 
 class _Worker:
-    def __init__(self, job: Job, tell: Tell) -> None:
+    def __init__(self, job: Job, tell: Tell, compute: Compute | None) -> None:
         self.job = job
         self.tell = tell
         self.store = CellStore(job.folder)
         self.models = ModelStore(job.models)
-        self.compute: Compute | None = None
+        self.compute = compute
         self.told_busy: set[str] = set()
 
     def attempt(self, cell: Cell) -> bool:

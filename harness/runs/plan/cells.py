@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from harness.runs.plan.identities import (
     training_identity,
 )
 from harness.runs.plan.shipped import refuse_other_spec
+from harness.runs.plan.threads import of_training
 from harness.runs.plan.weights import weight_digests
 from harness.spec.identity import IDENTITY_VERSION, digest, identity_fields
 from harness.spec.load import Loaded
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 SEMANTICS_VERSION = 2
 """Bumped whenever a change of the code changes numbers: all cells are then computed anew."""
+
+HALF_SEMANTICS_VERSION = 2
+"""The same for changes of numbers in half precision alone."""
 
 Role = Literal["method", "control"]
 
@@ -141,6 +145,12 @@ class ModelSource:
         return cls(model.spec, name, model.folder, model.trained_on)
 
 
+def _half_code(runtime: Runtime) -> dict[str, int]:
+    """What identifies the code of cells in half precision, beside that of all."""
+    half = runtime.dtype in ("bfloat16", "float16")
+    return {"half_precision_code": HALF_SEMANTICS_VERSION} if half else {}
+
+
 def _last_part(place: str | None) -> str:
     """The last part of a path or of an id on the hub, that is not the folder itself."""
     parts = PurePath(place or "").parts
@@ -175,11 +185,9 @@ def make_cell(
     training = data_identity(source.spec, source.folder, task_part, other)
     if isinstance(source.spec, TrainModel) and source.spec.weights is not None:
         refuse_other_spec(source.spec, source.folder, model_part, training)
-    # A training moves in its last digits with the threads, but it is not worth doing again: what
-    # another number of threads made is used, and its record says with how many.
-    training_runtime = identity_fields(replace(runtime, threads=Runtime().threads))
     identity = {
         **shared,
+        **_half_code(runtime),
         "task": task_part,
         # Training on the task's own data is the default, and leaves no trace in the identity.
         "model": model_part if training == own else {**model_part, "trained_on": training},
@@ -187,7 +195,7 @@ def make_cell(
         "seed": seed,
         "limit": limit,
     }
-    model_id = digest({**shared, "runtime": training_runtime, **training, "model": model_part})
+    model_id = digest({**shared, "runtime": of_training(runtime), **training, "model": model_part})
     dictionaries = _dictionaries(task, model_id, source.name, runtime)
     if dictionaries is not None:
         identity["dictionary"] = dict(dictionaries.identity)

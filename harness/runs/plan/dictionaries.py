@@ -7,7 +7,7 @@ spec, and of those that are read their files. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, make_cell
 from harness.runs.plan.identities import training_identity
 from harness.runs.plan.shipped import refuse_other_recipe, shipped_weights
+from harness.runs.plan.threads import of_training
 from harness.spec.identity import digest, identity_fields
 from harness.spec.load import Loaded
 from harness.spec.types import DictionarySpec, LoadDictionary, Method, Runtime, TrainDictionary
@@ -80,8 +81,7 @@ def plan_dictionaries(loaded: Loaded[DictionarySpec], runtime: Runtime) -> Plann
     identity |= {
         "model_id": cell.model_id,
         "dictionary": identity_fields(spec),
-        # As with models: what another number of threads trained is used.
-        "runtime": identity_fields(replace(runtime, threads=Runtime().threads)),
+        "runtime": of_training(runtime),
     }
     if files := _digests(spec, loaded.folder):
         identity["files"] = files

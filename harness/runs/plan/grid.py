@@ -14,6 +14,7 @@ from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
 from harness.runs.plan.control_searches import control_cell
 from harness.runs.plan.fit import refuse_unfit
+from harness.runs.plan.processes import started
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.threads import AUTO, threads_for
 from harness.runs.plan.unable import refuse_unable
@@ -27,7 +28,8 @@ from harness.spec.types import ControlSearch, Evaluation, Method, Model, Runtime
 class Overrides:
     """What the command line changes in a suite; None leaves the suite's own choice.
 
-    `threads` "auto": one for the cells of a small model (`threads.threads_for`).
+    `threads` "auto": one for the cells of a small model (`threads.threads_for`). `processes` is
+    refused where the suite says another number.
     """
 
     methods: tuple[str, ...] | None = None
@@ -36,6 +38,7 @@ class Overrides:
     limit: int | None = None
     device: Literal["cpu", "cuda"] | None = None
     threads: int | Literal["auto"] | None = None
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _expand_grid(
             ):
                 whole.skipped.append(Skipped(task.spec.name, source.name, needs))
                 continue
-            runtime = _runtime(spec.runtime, overrides, source.spec)
+            runtime = _runtime(spec, overrides, source.spec)
             for variant, varied, method, role, seed in grid:
                 host = make_cell(varied, source, method, role, seed, runtime, overrides.limit)
                 host = replace(host, variant=variant)
@@ -181,7 +184,15 @@ def single_task(task: Loaded[Task], grid: Loaded[Suite], reference: str) -> Load
     return replace(grid, spec=spec)
 
 
-def _runtime(runtime: Runtime, overrides: Overrides, model: Model) -> Runtime:
+def _runtime(spec: Suite, overrides: Overrides, model: Model) -> Runtime:
+    runtime, processes = spec.runtime, overrides.processes
+    if processes is not None:
+        if runtime.processes not in (Runtime().processes, processes):
+            raise HarnessError(
+                f"suite {spec.name!r} has runtime.processes {runtime.processes}, and "
+                f"{processes} are asked for: {started(runtime.processes)}"
+            )
+        runtime = replace(runtime, processes=processes)
     if overrides.device is not None:
         runtime = replace(runtime, device=overrides.device)
     threads = overrides.threads

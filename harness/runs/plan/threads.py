@@ -1,4 +1,4 @@
-"""How many threads a small model's cells take, where nobody has said it.
+"""How many threads cells take where nobody has said it, and which of them know no threads.
 
 Two threads that share small matrix products spend as long in waiting for each other as they save,
 and on a machine that other processes use, far longer: they wait for the slower one at every step.
@@ -6,8 +6,10 @@ and on a machine that other processes use, far longer: they wait for the slower 
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
+from harness.spec.identity import identity_fields
 from harness.spec.types import CompileModel, Model, Runtime, TrainModel
 
 AUTO: Literal["auto"] = "auto"
@@ -25,3 +27,16 @@ def threads_for(model: Model) -> int:
         isinstance(model, TrainModel) and model.architecture.d_model <= SMALL_WIDTH
     )
     return 1 if small else Runtime().threads
+
+
+def of_training(runtime: Runtime) -> dict[str, Any]:
+    """What of a runtime is in the id of a trained model or dictionary, as plain JSON data.
+
+    Threads move a training in its last digits, but it is not worth doing again: what another
+    number of them trained is used, and its record says with how many. Processes never share one.
+    """
+    usual = Runtime()
+    part: dict[str, Any] = identity_fields(
+        replace(runtime, threads=usual.threads, processes=usual.processes)
+    )
+    return part

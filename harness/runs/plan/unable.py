@@ -11,6 +11,7 @@ from harness.discovery.refusals import (
     objective_problem,
     per_token_problem,
     post_norms_problem,
+    processes_problem,
     sparsity_problem,
 )
 from harness.discovery.registry import info_of
@@ -35,6 +36,7 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
         [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"],
         per_token_problem,
     )
+    _refuse([cell for cell in cells if cell.runtime.processes > 1], processes_problem)
     unfit = [cell for cell in cells if post_norms_problem([cell.method.kind])]
     _refuse([cell for cell in unfit if _normalises_heads(cell)], post_norms_problem)
     by_reason: dict[str, list[Cell]] = {}

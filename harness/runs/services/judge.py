@@ -75,8 +75,10 @@ class Request:
 
 
 def runtime_of(named: NamedCircuit, default: Runtime) -> Runtime:
-    """The runtime of the circuit's cell; the default for a file."""
-    return default if named.entry is None else Runtime(**named.entry.identity["runtime"])
+    """The runtime of the circuit's cell, in one process; the default for a file."""
+    if named.entry is None:
+        return default
+    return replace(Runtime(**named.entry.identity["runtime"]), processes=1)
 
 
 # ---------------------------------------------------------------- judging

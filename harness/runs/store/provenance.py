@@ -38,6 +38,7 @@ def collect(runtime: Runtime, sent_by: Mapping[str, Any] | None = None) -> dict[
         "cores": os.cpu_count(),
         "device": runtime.device,
         "threads": runtime.threads,
+        **({} if runtime.processes == 1 else {"processes": runtime.processes}),
         **(sent_by or {}),
     }
 

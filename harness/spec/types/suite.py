@@ -41,6 +41,18 @@ class Runtime:
     threads: Annotated[
         int, Key("Threads", "Threads of one cell on a CPU.", [1, 2], minimum=1, maximum=1024)
     ] = 2
+    processes: Annotated[
+        int,
+        Key(
+            "Processes",
+            "Processes that share the prompts of every batch, started with `torchrun "
+            "--nproc-per-node N -m harness run`; threads are those of each.",
+            [1, 2],
+            minimum=1,
+            maximum=1024,
+            younger=True,
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,22 @@ normalised copy of the stream is written. Since LayerNorm ignores the mean of it
 be centred where they are made (`centred`), once per writer instead of once per reader. RMSNorm and
 no norm are the same with less folded in.
 
-In half precision the stream is normalised before the product, as the model does it: x·W̃ could be
-beyond float16, and s would be rounded once for all outputs of a token.
+In bfloat16 the product alone is computed in the model's precision; s and b̃ are applied in float32,
+to K numbers of a token where its stream has D, and the outputs are rounded once. In float16 the
+stream is normalised before the product, as the model does it: x·W̃ could be beyond its range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.models.precision import HALF, at_least_single
+from harness.models.precision import HALF, at_least_single, single
 from harness.models.transformer import Block, Norm
 
 
@@ -37,9 +38,23 @@ def inverse_size(x: Tensor, norm: Norm) -> Tensor | float:
     """
     if norm.kind == "none":
         return 1.0
+    if x.dtype in HALF and x.device.type == "cpu":
+        return _inverse_size_of_half(x, norm.eps)
     precision = at_least_single(x.dtype)
     length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precision)
     return (length.square() / x.shape[-1] + norm.eps).rsqrt()
+
+
+def _inverse_size_of_half(x: Tensor, eps: float) -> Tensor:
+    """The same from LayerNorm's statistics, which its CPU kernel gathers in one pass over x.
+
+    In single precision, if its weights are. The norm of a vector is found in a copy of all of x in
+    single precision, which takes longer than the product that it is for.
+    """
+    width = x.shape[-1]
+    ones = torch.ones(width)
+    _, mean, inverse_deviation = torch.native_layer_norm(x, (width,), ones, None, eps)
+    return (mean.square() + inverse_deviation.square().reciprocal()).rsqrt()
 
 
 class ReaderRun(NamedTuple):
@@ -70,7 +85,9 @@ class FoldedReaders:
         """The MLP's one reader; K = the width of its hidden layer before activation."""
         bias = block.mlp_in.bias
         weights = block.mlp_in.weight.T[None]
-        return cls._fold(block.mlp_norm, weights, None if bias is None else bias[None, None])
+        folded = cls._fold(block.mlp_norm, weights, None if bias is None else bias[None, None])
+        # With the strides of a batch: in half precision products copy what has others.
+        return replace(folded, weights=folded.weights[0].T[None].transpose(1, 2))
 
     @classmethod
     def _fold(cls, norm: Norm, weights: Tensor, bias: Tensor | None) -> FoldedReaders:
@@ -95,19 +112,24 @@ class FoldedReaders:
 
     def read(self, x: Tensor) -> Tensor:
         """Outputs [R, N, K] of all readers, each for its own centred stream x [R, N, D]."""
-        if x.dtype in HALF:
-            return torch.bmm(_times(x, self.scale(x)), self.weights) + self.bias
-        return torch.bmm(x, self.weights) * self.scale(x) + self.bias
+        scale = self.scale(x)
+        if x.dtype == torch.float16:
+            return torch.bmm(_times(x, scale), self.weights) + self.bias
+        return self._of_products(torch.bmm(x, self.weights), scale)
 
     def read_shared(self, x: Tensor) -> Tensor:
         """Outputs [R, ..., K] of all readers for one centred stream x [..., D]: one product."""
         readers, width, out = self.weights.shape
         flat, weights = x.flatten(0, -2), self.weights.transpose(0, 1).reshape(width, -1)
         scale, normed = self.scale(flat), flat
-        if x.dtype in HALF:
+        if x.dtype == torch.float16:
             scale, normed = 1.0, _times(flat, scale)
-        outputs = (normed @ weights).view(-1, readers, out).transpose(0, 1) * scale + self.bias
-        return outputs.reshape(readers, *x.shape[:-1], out)
+        products = (normed @ weights).view(-1, readers, out).transpose(0, 1)
+        return self._of_products(products, scale).reshape(readers, *x.shape[:-1], out)
+
+    def _of_products(self, products: Tensor, scale: Tensor | float) -> Tensor:
+        """Outputs s·(x·W̃) + b̃ [R, N, K] from x·W̃, rounded once from at least single precision."""
+        return (single(products) * scale + self.bias).to(products.dtype)
 
     def input_gradients(self, runs: Sequence[ReaderRun]) -> Tensor:
         """Gradient at each reader's stream [R, N, D], summed over runs.
