@@ -164,6 +164,19 @@ def display_on(stream: TextIO) -> Display:
     return Bars(stream) if stream.isatty() else Lines(stream)
 
 
+class Nowhere:
+    """Shows nothing: where another process shows the same."""
+
+    def begin(self, stage: Stage) -> None:
+        """Nothing."""
+
+    def move(self, stage: Stage) -> None:
+        """Nothing."""
+
+    def end(self, stage: Stage, *, finished: bool) -> None:
+        """Nothing."""
+
+
 class Lines:
     """A line for a stage that goes on, at most every `seconds`."""
 

@@ -12,7 +12,6 @@ from two that compute; neither waits for ever.
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,12 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from zlib import crc32
 
 from harness.errors import HarnessError
+from harness.launcher import launched
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher tells each process, as torch's `env://` reads it."""
 
 PATIENCE = timedelta(days=30)
 """How long a process waits for the others: process 0 may train a model meanwhile. One that dies is
@@ -58,33 +55,6 @@ _group = _Joined()
 
 
 # ---------------------------------------------------------------- who is there
-def launched() -> int:
-    """How many processes the launcher started, this one among them; 1 without one."""
-    return 1 if any(name not in os.environ for name in ENVIRONMENT) else _number("WORLD_SIZE")
-
-
-def local_rank() -> int:
-    """The number of this process on its machine, from 0."""
-    return _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else 0
-
-
-def local_world() -> int:
-    """How many processes of the launcher are on this machine."""
-    return _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else launched()
-
-
-def _number(name: str) -> int:
-    try:
-        return int(os.environ[name])
-    except ValueError as error:
-        raise HarnessError(f"{name} is {os.environ[name]!r}, and should be a number") from error
-
-
-def speaks() -> bool:
-    """Whether this process prints: the first that was started, before and after `joined` too."""
-    return launched() == 1 or _number("RANK") == 0
-
-
 @contextmanager
 def joined() -> Iterator[None]:
     """Be one of the launched processes inside the block, with all functions of this module.
@@ -106,6 +76,17 @@ def joined() -> Iterator[None]:
     finally:
         _group.rank, _group.world = 0, 1
     dist.destroy_process_group()  # not after an error: the others may be gone
+
+
+@contextmanager
+def single() -> Iterator[None]:
+    """Be a run of one process inside the block, as if none had been launched."""
+    rank, world = _group.rank, _group.world
+    _group.rank, _group.world = 0, 1
+    try:
+        yield
+    finally:
+        _group.rank, _group.world = rank, world
 
 
 def world() -> int:
@@ -135,7 +116,7 @@ AnyRows = TypeVar("AnyRows", bound=_Takes)
 def share(count: int) -> range:
     """This process's rows of `count`: one after the other, as many as any other or one less.
 
-    None where there are fewer rows than processes: what is computed of them is then empty.
+    None where there are fewer rows than processes.
     """
     least, more = divmod(count, _group.world)
     start = _group.rank * least + min(_group.rank, more)
@@ -148,25 +129,41 @@ def largest_share(count: int) -> int:
 
 
 def own(rows: AnyRows) -> AnyRows:
-    """This process's share of a batch; all of it for one process."""
+    """This process's share of a batch; all of it for one process.
+
+    Where it has none, the first row, which must count for nothing (`has_rows`): all processes run
+    equally many passes, and none of them is of nothing.
+    """
     if _group.world == 1:
         return rows
     import torch
 
-    mine = share(len(rows))
+    mine = share(len(rows)) or range(1)
     return rows.take(torch.arange(mine.start, mine.stop))
 
 
-def parts(count: int, at_once: int) -> list[Tensor]:
-    """This process's share of `count` rows in parts of at most `at_once`, numbered from 0.
+def has_rows(count: int) -> bool:
+    """Whether this process has a share of `count` rows."""
+    return len(share(count)) > 0
 
-    All processes have equally many, so that they run equally many passes; the last may be empty.
+
+class OwnPart(NamedTuple):
+    """Rows of the own share, numbered from 0, that run together; those that do not count are none
+    of this process's, and run so that all processes run equally many passes.
     """
+
+    rows: Tensor
+    counts: bool
+
+
+def parts(count: int, at_once: int) -> list[OwnPart]:
+    """This process's share of `count` rows in parts of at most `at_once`: equally many in all."""
     import torch
 
     rows = torch.arange(len(share(count)))
     times = max(1, -(-largest_share(count) // at_once))
-    return [rows[part * at_once : (part + 1) * at_once] for part in range(times)]
+    some = [rows[part * at_once : (part + 1) * at_once] for part in range(times)]
+    return [OwnPart(one if len(one) else torch.arange(1), len(one) > 0) for one in some]
 
 
 # ---------------------------------------------------------------- exchanges
@@ -284,6 +281,12 @@ class _FailedRank(NamedTuple):
         return error
 
 
+def meet(what: str) -> None:
+    """Wait until all processes are about to do `what`, which is an exchange of another's code."""
+    if _group.world > 1:
+        _meet(what)
+
+
 def _meet(what: str, *, failed: bool = False) -> None:
     """Wait until all processes are about to do `what`.
 
@@ -320,7 +323,8 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RankLost(
-            f"another process of this run is gone ({str(error).splitlines()[0]}); finished cells "
-            "are kept, and the same command goes on"
+            f"another process of this run is gone ({reason}); finished cells are kept, and the "
+            "same command resumes"
         ) from error

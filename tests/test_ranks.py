@@ -10,6 +10,7 @@ from support.processes import ROOT, launch
 
 from harness import ranks
 from harness.errors import HarnessError
+from harness.launcher import ENVIRONMENT, launched
 
 
 class Numbers:
@@ -46,12 +47,14 @@ def test_shares_are_all_rows_in_order_and_as_even_as_can_be(count, world):
     assert in_each(world, lambda: ranks.largest_share(count)) == [max(sizes)] * world
 
 
-@given(st.integers(0, 60), st.integers(1, 9))
+@given(st.integers(1, 60), st.integers(1, 9))
 def test_the_own_rows_of_a_batch_are_its_share(count, world):
     batch = Numbers(torch.arange(count))
-    taken = in_each(world, lambda: ranks.own(batch))
-    assert torch.cat([one.values for one in taken]).tolist() == list(range(count))
-    assert world > 1 or taken[0] is batch
+    taken = in_each(world, lambda: (ranks.own(batch), ranks.has_rows(count)))
+    counting = [one.values for one, counts in taken if counts]
+    assert torch.cat(counting).tolist() == list(range(count))
+    assert all(len(one) for one, _ in taken)
+    assert world > 1 or taken[0][0] is batch
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 12))
@@ -59,22 +62,23 @@ def test_parts_are_equally_many_in_all_processes(count, world, at_once):
     parts = in_each(world, lambda: (ranks.parts(count, at_once), len(ranks.share(count))))
     assert len({len(one) for one, _ in parts}) == 1
     for one, own in parts:
-        assert torch.cat(one).tolist() == list(range(own))
-        assert all(len(rows) <= at_once for rows in one)
+        rows = [row for part in one if part.counts for row in part.rows.tolist()]
+        assert rows == list(range(own))
+        assert all(1 <= len(part.rows) <= at_once for part in one)
 
 
-@given(st.integers(0, 60), st.integers(1, 12))
+@given(st.integers(1, 60), st.integers(1, 12))
 def test_one_process_splits_rows_as_torch_does(count, at_once):
     both = zip(ranks.parts(count, at_once), torch.arange(count).split(at_once), strict=True)
-    assert all(torch.equal(a, b) for a, b in both)
+    assert all(part.counts and torch.equal(part.rows, rows) for part, rows in both)
 
 
 def test_one_process_talks_to_nobody(monkeypatch):
-    for name in ranks.ENVIRONMENT:
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     values = torch.ones(2)
     with ranks.joined(), ranks.turns("keeping"):
-        assert (ranks.launched(), ranks.world(), ranks.is_first()) == (1, 1, True)
+        assert (launched(), ranks.world(), ranks.is_first()) == (1, 1, True)
         assert ranks.summed(values) is values
         assert ranks.gathered(3) == [3]
         assert ranks.agreed("nothing", lambda: 4) == 4
@@ -82,14 +86,14 @@ def test_one_process_talks_to_nobody(monkeypatch):
 
 
 def test_a_launcher_is_one_that_says_all(monkeypatch):
-    for name, value in zip(ranks.ENVIRONMENT, ("1", "3", "localhost", "1234"), strict=True):
+    for name, value in zip(ENVIRONMENT, ("1", "3", "localhost", "1234"), strict=True):
         monkeypatch.setenv(name, value)
-    assert ranks.launched() == 3
+    assert launched() == 3
     monkeypatch.setenv("WORLD_SIZE", "three")
     with pytest.raises(HarnessError, match="WORLD_SIZE is 'three'"):
-        ranks.launched()
+        launched()
     monkeypatch.delenv("MASTER_PORT")  # WORLD_SIZE alone is some other program's
-    assert ranks.launched() == 1
+    assert launched() == 1
 
 
 @pytest.mark.slow

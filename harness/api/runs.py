@@ -29,10 +29,12 @@ def run(
     from harness.runs.executors.local import LocalExecutor
     from harness.runs.executors.session import Settings
     from harness.runs.plan import expand
+    from harness.runs.plan.processes import require_processes
     from harness.runs.store import CellStore
 
     library = Library([Path(folder) for folder in include])
     plan = expand(library.suite(suite), library)
+    require_processes(plan.cells, 1)
     store = CellStore(Path(results) / plan.name)
     record(store.folder, plan)
     return LocalExecutor(jobs).run(plan, store, Settings(models=model_store(Path(results))))

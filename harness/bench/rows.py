@@ -51,6 +51,13 @@ OTHERS = (
 
 NAMES = (*STANDARD, *OTHERS)
 
+SHARED = (
+    *("eap", f"eap_ig({IG_STEPS})", f"mask_gradient_ig({IG_STEPS})", "node_attribution"),
+    *("edge_pruning step", "edge_pruning step+kept"),
+    *(row for row, kind in MASK_STEPS.items() if built_in()[kind].processes),
+)
+"""Whose prompts several processes can share."""
+
 OF_PROMPTS = ("pairs", "eap", "edge_pruning epoch")
 """The rows of `bench --prompts`."""
 

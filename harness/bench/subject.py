@@ -41,6 +41,8 @@ SMALL_SHARE = 0.005
 ACDC_THRESHOLD = 1e-3
 PRICE = 1e-3
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 Run = Callable[[], object]
 """What is timed. A float that it returns is its own timing, in seconds."""
 
@@ -49,7 +51,8 @@ Run = Callable[[], object]
 class Bench:
     """What is measured: a model with random weights, `batch` × `length` random tokens.
 
-    `tf32`: products of float32 on CUDA are rounded to 11 bits.
+    `tf32`: products of float32 on CUDA are rounded to 11 bits. `beside`: a second precision, in
+    which every row is run in turns with that in `dtype`.
     """
 
     model: str = "gpt2-small-random"
@@ -58,8 +61,9 @@ class Bench:
     threads: int = 2
     repeats: int = 5
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "float32"
     tf32: bool = False
+    beside: Precision | None = None
 
     def prepare(self) -> None:
         """Set device, precision and threads of this process; `HarnessError` if unavailable."""
@@ -67,6 +71,12 @@ class Bench:
             raise HarnessError(
                 "tf32 says how products of float32 are rounded on CUDA; it does not go with "
                 f"{self.dtype} on {self.device}"
+            )
+        if self.beside is not None and (self.tf32 or self.beside == self.dtype):
+            own = "float32 rounded to TF32" if self.tf32 else self.dtype
+            raise HarnessError(
+                f"{self.beside} beside {own} cannot be measured; choose two precisions, "
+                "neither of them rounded to TF32"
             )
         use_runtime(Runtime(device=self.device, dtype=self.dtype, threads=self.threads))
         if self.tf32:

@@ -25,8 +25,9 @@ from harness.bridges.bridge import Bridge, streams
 from harness.datasets.batch import Batch
 from harness.errors import HarnessError
 from harness.metrics.logits import good_mass
+from harness.models.norm import Norm
 from harness.models.sites import sites, tapped_run
-from harness.models.transformer import Norm, Transformer
+from harness.models.transformer import Transformer
 
 RANDOM = 10
 """Random channels, and random directions, whose effects are averaged."""

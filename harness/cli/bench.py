@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+import sys
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
-from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, STANDARD
+from harness import ranks
+from harness.bench.rows import BUILT_IN, NAMES, OF_PROMPTS, OTHERS, SHARED, STANDARD
 from harness.cli.say import say
+from harness.launcher import launched
 
-ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32")
+if TYPE_CHECKING:
+    from harness.bench.subject import Bench
+
+ON_A_BATCH = ("model", "batch", "length", "dtype", "tf32", "beside")
 ON_PROMPTS = ("task",)
 ALL = "all"
 ROWS_HELP = (
@@ -62,6 +68,11 @@ MODEL_HELP = (
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Precision of the model.",
 )
+@click.option(
+    "--beside",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Run every row in this precision too, in turns: a column says how the times compare.",
+)
 @click.option("--tf32", is_flag=True, help="Round products of float32 to TF32 (CUDA alone).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_context
@@ -80,6 +91,7 @@ def bench(
     repeats: int,
     device: Literal["cpu", "cuda"],
     dtype: Literal["float32", "bfloat16", "float16"],
+    beside: Literal["float32", "bfloat16", "float16"] | None,
     tf32: bool,
     as_json: bool,
 ) -> None:
@@ -87,8 +99,16 @@ def bench(
 
     With --prompts: the cost of a prompt, and memory, as prompts become more. With --games: random
     games of Othello in a second. With --dictionary: the training of a dictionary. With --features:
-    a traced prompt, and a study of what features stand for.
+    a traced prompt, and a study of what features stand for. `torchrun --nproc-per-node N -m harness
+    bench`: what is gained where N processes share the prompts.
     """
+    if launched() > 1:
+        alone = ("prompts", "games", "dictionary", "features", *ON_PROMPTS, "beside")
+        _check_options(context, alone, None)
+        from harness.bench.subject import Bench
+
+        _share(Bench(model, batch, length, threads, repeats, device, dtype, tf32), methods, as_json)
+        return
     if features is not None:
         apart = ("device", *ON_PROMPTS, "methods", "prompts", "games", "dictionary")
         _check_options(context, (*ON_A_BATCH, *apart), None)
@@ -100,7 +120,8 @@ def bench(
     if dictionary is not None:
         if dtype == "float16" or device != "cpu":
             raise click.UsageError("--dictionary is for float32 or bfloat16 on the CPU")
-        unused = ("model", "batch", "length", "tf32", *ON_PROMPTS, "methods", "prompts", "games")
+        others = ("prompts", "games", "beside")
+        unused = ("model", "batch", "length", "tf32", *ON_PROMPTS, "methods", *others)
         _check_options(context, unused, None)
         from harness.bench.dictionaries import bench_dictionaries
 
@@ -125,12 +146,36 @@ def bench(
         from harness.bench.measure import run_bench
         from harness.bench.subject import Bench
 
-        asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32)
+        asked = Bench(model, batch, length, threads, repeats, device, dtype, tf32, beside)
         report = run_bench(asked, rows)
     if as_json:
         say(json.dumps(report))
     else:
         say(_prompts_table(report) if prompts else _batch_table(report))
+
+
+def _share(asked: Bench, methods: str, as_json: bool) -> None:
+    """Measure in all processes that were launched, and in one; the first prints."""
+    from harness.bench.processes import bench_processes
+    from harness.progress import Nowhere, display_on, shown_by
+
+    with ranks.joined():
+        display = display_on(sys.stderr) if ranks.is_first() else Nowhere()
+        with shown_by(display):
+            rows = _rows(methods, SHARED)
+            report = ranks.agreed("the bench", lambda: bench_processes(asked, rows))
+    say(json.dumps(report) if as_json else _processes_table(report))
+
+
+def _processes_table(report: dict[str, Any]) -> str:
+    headers = ["method", "one process, seconds", "seconds", "× as fast ↑"]
+    title = (
+        f"{report['model']}, batch {report['batch'][0]} × {report['batch'][1]} tokens, "
+        f"{report['processes']} processes, each with {_machine(report)}; "
+        f"least of {report['repeats']}"
+    )
+    keys, forms = ("method", "alone_seconds", "seconds", "speedup"), ("", ".3f", ".3f", ".2f")
+    return f"{title}\n\n{_table(report['rows'], headers, keys, forms)}"
 
 
 def _dictionaries_table(report: dict[str, Any]) -> str:
@@ -174,7 +219,7 @@ def _check_options(context: click.Context, unused: tuple[str, ...], prompts: boo
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             if prompts is None:
                 raise click.UsageError(
-                    f"--{name} does not go with --games, --dictionary or --features"
+                    f"--{name} does not go with --games, --dictionary, --features or torchrun"
                 )
             how = "does not go with" if prompts else "needs"
             raise click.UsageError(f"--{name} {how} --prompts")
@@ -190,13 +235,23 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _batch_table(report: dict[str, Any]) -> str:
-    headers = ["method", "cost ↓ (plain f+b)", "floor", "seconds", "tokens/s", "peak MiB"]
-    keys = ("method", "cost_fb", "floor_fb", "seconds", "tokens_per_second", "peak_mib")
+    columns = [
+        ("method", "method", ""),
+        ("cost ↓ (plain f+b)", "cost_fb", ".3f"),
+        ("floor", "floor_fb", ".3f"),
+        ("seconds", "seconds", ".3f"),
+        ("tokens/s", "tokens_per_second", ",.0f"),
+        ("peak MiB", "peak_mib", ".0f"),
+    ]
     title = (
         f"{report['model']}, batch {report['batch'][0]} × {report['batch'][1]} tokens, "
         f"{_machine(report)}: one plain forward+backward takes {report['plain_fb_seconds']:.3f} s"
     )
-    table = _table(report["rows"], headers, keys, ("", ".3f", ".3f", ".3f", ",.0f", ".0f"))
+    if report["beside"] is not None:
+        title += f", {report['plain_ratio']:.2f} × that in {report['beside']}"
+        columns.append((f"× {report['beside']} ↓", "ratio", ".2f"))
+    headers, keys, forms = zip(*columns, strict=True)
+    table = _table(report["rows"], list(headers), keys, forms)
     if not any(row["method"].startswith("edge_pruning") for row in report["rows"]):
         return f"{title}\n\n{table}"
     gib = report["counted_gib"]

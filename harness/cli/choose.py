@@ -43,6 +43,7 @@ def overrides(
     device: Literal["cpu", "cuda"] | None = None,
     threads: int | Literal["auto"] | None = None,
     processes: int | None = None,
+    shards: int | None = None,
 ) -> Overrides:
     """What the options of `options.grid` change in a suite."""
     from harness.runs.plan import Overrides
@@ -55,6 +56,7 @@ def overrides(
         device=device,
         threads=threads,
         processes=processes,
+        shards=shards,
     )
 
 

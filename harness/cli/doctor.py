@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,16 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
         **{name: "none" if value is None else str(value) for name, value in facts.items()},
         "versions": ", ".join(f"{name} {one or 'not installed'}" for name, one in versions),
         "git": _git_line(facts["git"]),
+        "half": "; ".join(_half_line(name, one) for name, one in facts["half"].items()),
         "busy": busy["warning"] or f"no: others use {busy['others']:.1f} of {busy['cores']} cores",
         "devices": ", ".join(facts["devices"]),
     }
+
+
+def _half_line(name: str, instructions: Sequence[str] | None) -> str:
+    if instructions is None:
+        return f"{name}: this torch does not tell"
+    return f"{name} {'by ' + ', '.join(instructions) if instructions else 'emulated, slow'}"
 
 
 def _git_line(git: Mapping[str, Any] | None) -> str:
@@ -69,6 +76,7 @@ def _git_line(git: Mapping[str, Any] | None) -> str:
 def _machine() -> dict[str, Any]:
     import torch
 
+    from harness.runs.compute.machine import INSTRUCTIONS, half_arithmetic
     from harness.runs.services.forecasts.busy import Watch
     from harness.runs.store import provenance
 
@@ -78,6 +86,9 @@ def _machine() -> dict[str, Any]:
         "versions": dict(provenance.versions()),
         "git": provenance.package_git_state(),
         "cpu": provenance.cpu_name(),
+        "half": {
+            str(dtype).removeprefix("torch."): half_arithmetic(dtype) for dtype in INSTRUCTIONS
+        },
         "cores": os.cpu_count(),
         "threads": threads,
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),

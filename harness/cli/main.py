@@ -19,7 +19,8 @@ import click
 
 from harness import __version__
 from harness.errors import HarnessError
-from harness.ranks import RankLost, launched
+from harness.launcher import launched
+from harness.ranks import RankLost
 from harness.spec.printable import printable
 
 USAGE, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
@@ -60,7 +61,7 @@ VERBS = {
 }
 
 
-SHARED = ("run",)
+SHARED = ("run", "bench")
 """Verbs that torchrun may start."""
 
 HOMES = {"check": "check_method"}

@@ -149,6 +149,11 @@ def grid(function: F) -> F:
                 help="Processes that share each batch of prompts; under torchrun as many as it "
                 "starts.",
             ),
+            click.option(
+                "--shards",
+                type=click.IntRange(min=1),
+                help="Processes over which each layer's weights lie: 1, or as many as there are.",
+            ),
         )
     ):
         function = option(function)

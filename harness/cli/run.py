@@ -14,6 +14,7 @@ from harness import ranks
 from harness.cli import options
 from harness.cli.say import say
 from harness.errors import HarnessError
+from harness.launcher import launched, local_world
 
 if TYPE_CHECKING:
     from harness.reports.leaderboard import Leaderboard
@@ -122,7 +123,7 @@ def _follow(chosen: Sequence[Plan], results: Path) -> int:
 
 def _executor(name: str, jobs: int | None) -> Executor:
     """The executor of a name; `click.UsageError` for another one, or beside torchrun."""
-    if ranks.launched() > 1:
+    if launched() > 1:
         from harness.runs.executors.torchrun import TorchrunExecutor
 
         if jobs is not None or name != "local":
@@ -192,7 +193,8 @@ def _ahead(
     expected = forecast(todo, results, model_store(results))
     low, high = (seconds / min(jobs, len(todo)) for seconds in expected.bounds)
     lines = [f"{len(todo)} cells to compute: {duration(low)} to {duration(high)}"]
-    wanted = min(jobs, len(todo)) * max(cell.runtime.threads for cell in todo)
+    here = min(jobs, len(todo)) if ranks.world() == 1 else local_world()
+    wanted = here * max(cell.runtime.threads for cell in todo)
     if warning := watch.load().warning(wanted):
         lines.append(warning)
     return expected.expected(todo), lines

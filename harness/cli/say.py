@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import click
 
-from harness.ranks import speaks
+from harness.launcher import speaks
 from harness.spec.printable import printable_lines
 
 

@@ -53,6 +53,8 @@ class MethodInfo:
     `processes`: whether several processes can share its prompts (`harness.ranks`).
     `trains_masks`: whether it learns masks by gradient descent; it then is a
     `harness.discovery.masks.settings.MaskMethod`.
+    `shards`: whether it runs on models whose weights lie in shards over processes, where each block
+    is whole only while `Transformer.layers` yields it.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class MethodInfo:
     post_norms: bool = True
     processes: bool = False
     trains_masks: bool = False
+    shards: bool = False
     passes: Callable[[Params, Extent], float] | None = None
 
     @property

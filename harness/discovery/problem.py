@@ -118,8 +118,8 @@ class Problem:
     def summed(self, of: Callable[[Batch], Tensor], title: str) -> Tensor:
         """Σ over all batches of what `of` sums over the pairs of one, float64 on the CPU.
 
-        Each of several processes runs its own rows of every batch, which may be none, and all of
-        them get the sum. `title`: of its progress.
+        Each of several processes runs its own rows of every batch, and all of them get the sum.
+        `title`: of its progress.
         """
         import torch
 
@@ -127,7 +127,8 @@ class Problem:
         for batch in through(self.batches, title, "batch"):
             part = of(ranks.own(batch)).double().cpu()
             total = torch.zeros_like(part) if total is None else total
-            total += part
+            if ranks.has_rows(len(batch)):
+                total += part
         assert total is not None  # a task has pairs
         return ranks.summed(total)
 

@@ -84,6 +84,16 @@ def processes_problem(kinds: Iterable[str]) -> str | None:
     )
 
 
+def shards_problem(kinds: Iterable[str]) -> str | None:
+    """Why kinds of methods do not run on weights in shards; None if they do."""
+    return _problem(
+        kinds,
+        lambda info: info.shards,
+        "takes weights out of layers, so it does not run where these lie in shards "
+        "(`runtime.shards`): leave `shards` at 1",
+    )
+
+
 def sparsity_problem(choices: Evaluation, model: Model) -> str | None:
     """Why circuits of a model that is yet to be trained cannot be of these elements."""
     sparse = isinstance(model, TrainModel) and model.architecture.activation_sparsity is not None

@@ -68,13 +68,15 @@ def evaluate_circuits(
     missing = np.nan if ranks.world() == 1 else 0.0
     table = {name: np.full((len(unique) + 1, setup.n), missing) for name in measures.names}
     with stage("evaluation", len(masks) * len(setup.batches), "run") as shown:
-        for batch, counterfactual, whole, most in references or References(setup):
+        for batch, counterfactual, whole, most, counts in references or References(setup):
             rows = batch.rows.cpu().numpy()
             tokens, logits_each = batch.clean.shape[1], whole.shape[1] * whole.shape[2]
             numbers = patchable.numbers(most * tokens) + LOGIT_COPIES * most * logits_each
             chunk = max(1, BUFFER // numbers)
 
             def fill(start: int, logits: Tensor) -> None:
+                if not counts:  # noqa: B023
+                    return
                 for name, value in measures.read(logits, whole, batch).items():  # noqa: B023
                     some = slice(start, start + len(logits))
                     table[name][some, rows] = value.double().cpu().numpy()  # noqa: B023

@@ -24,13 +24,15 @@ KEPT = 2**28
 class Reference(NamedTuple):
     """A batch, its counterfactual and the model's own logits [B, P, V].
 
-    Of several processes each has its share (`harness.ranks`), and none more rows than `most`.
+    Of several processes each has its share (`harness.ranks`), and none more rows than `most`;
+    one that has none has a row that does not count.
     """
 
     batch: Batch
     counterfactual: Any
     plain: Tensor
     most: int
+    counts: bool
 
 
 class References:
@@ -48,9 +50,9 @@ class References:
     def _make(self, index: int) -> Reference:
         setup, all_rows = self._setup, self._setup.batches[index]
         batch = ranks.own(all_rows)
-        most = ranks.largest_share(len(all_rows))
+        most, counts = ranks.largest_share(len(all_rows)), ranks.has_rows(len(all_rows))
         plain = plain_logits(setup.model, batch)
-        reference = Reference(batch, setup.counterfactuals.of(batch), plain, most)
+        reference = Reference(batch, setup.counterfactuals.of(batch), plain, most, counts)
         tokens, logits_each = most * batch.clean.shape[1], most * plain.shape[1] * plain.shape[2]
         numbers = setup.patchable.counterfactual_numbers(tokens) + logits_each
         if numbers <= self._left:

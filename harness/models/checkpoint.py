@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,9 @@ from harness.models.loading.tensors import TensorFiles, build_model
 from harness.models.loading.weight_sparse.sparse_tensors import sparse_form
 from harness.models.transformer import Transformer
 from harness.spec.types import ModelFormat
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 SAVE_SECONDS = 30.0
 """How often a long training or search saves its state."""
@@ -52,16 +55,18 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: str = "cpu",
     without_tokens: Collection[int] = (),
+    mesh: DeviceMesh | None = None,
 ) -> Transformer:
     """Read a model from a folder, frozen and in evaluation mode; see `harness.models.loading`.
 
     `kind` says whose `config.json` it is (`auto`: by its keys). Weights get precision `dtype` and
     go to `device` as they are read; None keeps the checkpoint's own precision. `without_tokens`
-    leaves tokens of the checkpoint out, the others keep their order. Raises
+    leaves tokens of the checkpoint out, the others keep their order. `mesh`: the processes over
+    which the blocks' weights lie in shards (None: all are here). Raises
     `HarnessError` naming the missing file, the unsupported field, or the tensors that do not fit.
     """
     checkpoint = read_checkpoint(folder, kind, without_tokens)
-    return build_model(checkpoint.translation, TensorFiles(checkpoint.stored), dtype, device)
+    return build_model(checkpoint.translation, TensorFiles(checkpoint.stored), dtype, device, mesh)
 
 
 # ---------------------------------------------------------------- checkpoints

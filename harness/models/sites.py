@@ -128,16 +128,16 @@ def tapped_run(
 
 def _run_block(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Tensor:
     """The stream after a block; `Block.forward` with a tap at every site."""
-    layer, parallel = block.layer, block.config.parallel
+    layer, parallel, x = block.layer, block.config.parallel, block.enters(x)
     after = x + tap(f"a{layer}.out", _attention(block, x, tap, padding))
     if not parallel:
         after = tap(f"a{layer}.stream", after)
     if not block.config.has_mlp:
-        return after
+        return block.leaves(after)
     read = tap(f"m{layer}.in", block.read_mlp(x if parallel else after))
     hidden = tap(f"m{layer}.hidden", block.activate(block.mlp_in(read)))
     after = after + tap(f"m{layer}.out", block.write_mlp(hidden))
-    return tap(f"m{layer}.stream", after)
+    return block.leaves(tap(f"m{layer}.stream", after))
 
 
 def _attention(block: Block, x: Tensor, tap: Tap, padding: Tensor | None) -> Tensor:

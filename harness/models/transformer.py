@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,13 @@ from torch import Tensor, nn
 from harness.models.abs_topk import abs_topk, largest
 from harness.models.attention import attention
 from harness.models.config import TransformerConfig
+from harness.models.gathered import Gathered, Gatherings, shard
+from harness.models.norm import Norm
 from harness.models.rotary import apply_rotary
 from harness.spec.types import SparseSite
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -37,30 +42,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 READS: tuple[SparseSite, ...] = ("a.q", "a.k", "a.v")
 
 
-class Norm(nn.Module):
-    """LayerNorm, RMSNorm or the identity, over the last axis."""
-
-    def __init__(self, config: TransformerConfig, width: int | None = None) -> None:
-        super().__init__()
-        self.kind, self.eps = config.norm, config.norm_eps
-        width = width or config.d_model
-        if self.kind != "none":
-            self.weight = nn.Parameter(torch.ones(width))
-        if self.kind == "layernorm" and config.bias:
-            self.bias: Tensor | None = nn.Parameter(torch.zeros(width))
-        else:
-            self.bias = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise [..., D]."""
-        if self.kind == "layernorm":
-            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-        if self.kind == "rmsnorm":
-            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        return x
-
-
-class Block(nn.Module):
+class Block(Gathered):
     """Attention then MLP (if there are any), each reading the stream through its own norm."""
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
@@ -204,10 +186,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         """The residual stream [B, T, D] after this block."""
+        x = self.enters(x)
         after = x + self.add_attention(self.project(self.heads(x, padding)))
-        if not self.config.has_mlp:
-            return after
-        return after + self.mlp(x if self.config.parallel else after)
+        if self.config.has_mlp:
+            after = after + self.mlp(x if self.config.parallel else after)
+        return self.leaves(after)
 
     # Per-head views of the weights, for the patched pass.
     def read_weights(self) -> tuple[Tensor, Tensor | None]:
@@ -231,6 +214,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Token and position embedding, blocks, final norm, unembedding."""
 
+    gatherings: Gatherings | None = None
+    """Counts what is gathered, where the blocks' weights lie in shards over processes."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -247,11 +233,25 @@ class Transformer(nn.Module):
         if config.bigram_table:
             self.bigram_table = nn.Parameter(torch.zeros(config.d_vocab, config.n_outputs))
 
-    def layers(self) -> Iterator[Block]:
-        """The blocks, typed."""
-        for block in self.blocks:
+    def block(self, layer: int) -> Block:
+        """One block, as its weights lie."""
+        block = self.blocks[layer]
+        assert isinstance(block, Block)
+        return block
+
+    def layers(self, *, backwards: bool = False) -> Iterator[Block]:
+        """The blocks, the last first if `backwards`; each has its weights whole until the next."""
+        for block in reversed(self.blocks) if backwards else self.blocks:
             assert isinstance(block, Block)
-            yield block
+            if self.gatherings is None:
+                yield block
+                continue
+            with block.whole():
+                yield block
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Leave each process of a mesh its share of every block; the rest it has whole."""
+        self.gatherings = shard(self.layers(), mesh)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token embeddings alone [B, T, D]."""
@@ -302,7 +302,7 @@ class Transformer(nn.Module):
         padding = self.padding(tokens, lengths)
         x = self.start(tokens)
         for block in self.layers():
-            x = block(x, padding)
+            x = block.forward(x, padding)  # no hooks: those of shards would gather once more
         return x
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models.transformer import Block, Norm, Transformer
+from harness.models.norm import Norm
+from harness.models.transformer import Block, Transformer
 from harness.tracing.frozen.attention import FrozenAttention
 from harness.tracing.frozen.gates import capped_share
 from harness.tracing.frozen.mlps import FrozenMLP

@@ -152,12 +152,14 @@ def frozen_run(
     Parts of one prompt are the features that are active; those of prompts are all features, which
     is faster to sum and slower to follow one by one.
     `dictionaries`: by site (`a0.out`, `m0.out` or `m0.hidden`); modules without one are heads, and
-    what `mlps` says. Raises `HarnessError` for half precision, for dictionaries of other sites or
-    widths, and where parts do not sum to the stream, which is how a model with something that is
-    not traced exactly is recognised.
+    what `mlps` says. Raises `HarnessError` for half precision, weights in shards, dictionaries of
+    other sites or widths, and where parts do not sum to the stream, which is how a model with
+    something that is not traced exactly is recognised.
     """
     if model.embedding.dtype not in (torch.float32, torch.float64):
         raise HarnessError("tracing adds up thousands of parts: use float32 or float64")
+    if model.gatherings is not None:
+        raise HarnessError("tracing keeps the weights of all layers: run with `shards` at 1")
     codes = dict(dictionaries or {})
     _refuse_sites(model, codes)
     values: dict[str, Tensor] = {}

@@ -112,7 +112,9 @@ def test_the_bench_has_every_row_with_its_floor() -> None:
             "seconds",
             "tokens_per_second",
             "peak_mib",
+            "ratio",
         ]
+        assert row["ratio"] is found["plain_ratio"] is None
         assert row["cost_fb"] == pytest.approx(row["seconds"] / found["plain_fb_seconds"])
         assert row["tokens_per_second"] == pytest.approx(12 / row["seconds"])
         assert (row["floor_fb"] > 0) == (row["method"] != "projection")  # which only compares
@@ -146,6 +148,40 @@ def test_the_bench_runs_in_half_precision() -> None:
     assert found["counted_gib"]["masks"] == whole["masks"]  # learned in float32
 
 
+@pytest.mark.usefixtures("without_peaks")
+def test_two_precisions_are_run_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that runs move on: by 3 s of processor time in one precision, 4 in the other.
+
+    A row that times itself took 6 s in one, 2 in the other.
+    """
+    wall, processor, order = 0.0, 0.0, list[str]()
+    dtype_of = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+    def runs(subject, chosen):
+        dtype = dtype_of[subject.model.embedding.dtype]
+
+        def turn():
+            nonlocal wall, processor
+            order.append(dtype)
+            wall += 10.0
+            processor += {"float32": 4.0, "bfloat16": 3.0}[dtype]
+
+        own = {"float32": 2.0, "bfloat16": 6.0}[dtype]
+        return {"plain": turn, "eap": turn, "acdc per edge": lambda: own}
+
+    monkeypatch.setattr(measure, "_runs", runs)
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: wall)
+    monkeypatch.setattr(measure.time, "process_time", lambda: processor)
+    asked = replace(TINY, dtype="bfloat16", beside="float32", repeats=2)
+    found = measure.run_bench(asked, ("eap", "acdc per edge"))
+    assert (found["dtype"], found["beside"]) == ("bfloat16", "float32")
+    assert found["plain_fb_seconds"] == 10
+    assert found["plain_ratio"] == 3 / 4
+    assert [row["ratio"] for row in found["rows"]] == [3 / 4, 3]
+    assert [row["seconds"] for row in found["rows"]] == [10, 6]
+    assert order == ["float32", "bfloat16"] * 2 * 3  # plain and eap, once to warm up
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(NotFound, match=r"no row 'acdc' to bench; rows are eap, .*node_patch"):
         measure.run_bench(TINY, ("acdc",))
@@ -157,6 +193,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure.run_bench(replace(TINY, tf32=True))
     with pytest.raises(HarnessError, match=r"tf32 .* does not go with bfloat16 on cuda"):
         measure.run_bench(replace(TINY, tf32=True, device="cuda", dtype="bfloat16"))
+    for beside, asked in (
+        ("bfloat16", replace(TINY, dtype="bfloat16", beside="bfloat16")),
+        ("float32 rounded to TF32", replace(TINY, device="cuda", tf32=True, beside="bfloat16")),
+    ):
+        with pytest.raises(HarnessError, match=f"bfloat16 beside {beside} cannot be measured"):
+            measure.run_bench(asked)
 
 
 def test_the_sample_of_activation_patching_adds_up_its_edges(

@@ -25,7 +25,8 @@ from harness.errors import HarnessError
 from harness.metrics import LOSSES, TASK_METRICS
 from harness.metrics import logits as of_logits
 from harness.metrics.registry import from_logits
-from harness.models.transformer import Norm, Transformer
+from harness.models.norm import Norm
+from harness.models.transformer import Transformer
 
 pytestmark = pytest.mark.matrix
 HALVES = (torch.bfloat16, torch.float16)

@@ -8,7 +8,7 @@ from support.slow_reference import small_model
 from torch import Tensor
 
 from harness.circuits.edges.patched.readers import FoldedReaders, centred, inverse_size
-from harness.models.transformer import Norm
+from harness.models.norm import Norm
 
 HALVES = (torch.bfloat16, torch.float16)
 

@@ -94,7 +94,9 @@ def test_json_is_what_was_measured() -> None:
         (["--prompts", "10", "--dtype", "bfloat16"], "--dtype does not go with --prompts"),
         (["--prompts", "10", "--tf32"], "--tf32 does not go with --prompts"),
         (["--task", "ioi"], "--task needs --prompts"),
+        (["--prompts", "10", "--beside", "bfloat16"], "--beside does not go with --prompts"),
         (["--model", "small-random", "--tf32"], "does not go with float32 on cpu"),
+        (["--model", "small-random", "--beside", "float32"], "float32 beside float32 cannot be"),
         (["--prompts", "10,many"], "--prompts wants whole numbers, as 1000,100000"),
     ],
 )
@@ -126,6 +128,8 @@ ON_A_GPU = {
     "tf32": True,
     "plain_fb_seconds": 0.0151,
     "counted_gib": {"weights": 0.464, "all": 1.237},
+    "beside": None,
+    "plain_ratio": None,
     "rows": [
         {
             "method": "edge_pruning step",
@@ -134,6 +138,7 @@ ON_A_GPU = {
             "seconds": 0.02,
             "tokens_per_second": 32000.0,
             "peak_mib": 801.4,
+            "ratio": None,
         }
     ],
 }
@@ -173,6 +178,24 @@ def test_a_batch_is_measured_as_asked_and_shown_in_a_table(benched: list[object]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells == ["edge_pruning step", "1.600", "1.136", "0.020", "32,000", "801"]
     assert counted == ("An edge_pruning step holds 1.24 GiB by counting, 0.464 of them the model.")
+
+
+def test_two_precisions_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [ON_A_GPU["rows"][0] | {"ratio": 0.787}]
+    report = ON_A_GPU | {"dtype": "bfloat16", "tf32": False, "rows": rows}
+    calls: list[object] = []
+
+    def found(asked, rows):
+        calls.append(asked)
+        return report | {"device": "cpu", "beside": "float32", "plain_ratio": 0.512}
+
+    monkeypatch.setattr(measure, "run_bench", found)
+    words = ["bench", "--dtype", "bfloat16", "--beside", "float32"]
+    head, _, titles, _, row, *_ = CliRunner().invoke(main, words).stdout.splitlines()
+    assert calls == [Bench(dtype="bfloat16", beside="float32")]
+    assert head.endswith("takes 0.015 s, 0.51 × that in float32")
+    assert titles.split("|")[-2].strip() == "× float32 ↓"
+    assert [cell.strip() for cell in row.split("|")[-3:-1]] == ["801", "0.79"]
 
 
 def test_all_rows_may_be_asked_for(benched: list[object], asked: list[object]) -> None:

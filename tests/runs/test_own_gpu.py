@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.threads_as_processes import in_processes
 
+from harness import ranks
+from harness.errors import HarnessError
 from harness.runs.compute.gpu import WORKER, be_worker
 from harness.runs.compute.machine import use_runtime
 from harness.spec.types import Runtime
@@ -39,3 +42,21 @@ def test_a_process_that_is_no_worker_has_the_first(
 def test_nothing_is_set_on_a_cpu(chosen: list[int]) -> None:
     use_runtime(Runtime(device="cpu"))
     assert chosen == []
+
+
+def test_processes_that_share_prompts_need_a_gpu_each(
+    chosen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, refused in ((3, False), (4, True)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
+
+        def use() -> None:
+            be_worker(ranks.rank())
+            use_runtime(Runtime(device="cuda"))
+
+        if refused:
+            with pytest.raises(HarnessError, match=r"4 processes .* which has 3 GPUs"):
+                in_processes(count, use)
+        else:
+            in_processes(count, use)
+            assert len(chosen) == 3

@@ -110,18 +110,18 @@ def assemble(
     mlps: Iterable[Tensor],
     without_bias: bool = False,
 ) -> Activations:
-    """The activations in which every writer writes the given constant; no writer is run.
+    """The activations in which every writer writes the given constant; differentiable.
 
-    `start` [B, T, D] is the stream before the first block. Differentiable.
+    `start` [B, T, D]: the stream before the first block. `without_bias`: heads are zero.
     """
     heads, mlps = tuple(heads), tuple(mlps)
     x, streams = start, []
     for block, z, m in zip(model.layers(), heads, mlps, strict=True):
         streams.append(x)
-        out = torch.zeros_like(x) if without_bias else block.project(z)  # then z is zero
+        out = torch.zeros_like(x) if without_bias else block.project(block.enters(z))
         after = x + block.add_attention(out)
         streams.append(x if model.config.parallel else after)
-        x = after + m
+        x = block.leaves(after + m)
     return Activations(inputs, heads, mlps, (*streams, x), without_bias)
 
 
@@ -190,7 +190,7 @@ class Constants:
         """Nothing, but for heads their value biases b_V."""
         nothing = cls.zero(model, graph)
         heads = tuple(
-            z if block.qkv_map.bias is None else block.value_bias().expand_as(z)
+            z if block.qkv_map.bias is None else block.value_bias().clone().expand_as(z)
             for block, z in zip(model.layers(), nothing.heads, strict=True)
         )
         return replace(nothing, heads=heads)

@@ -33,6 +33,7 @@ class Trace:
     (`streams`) and after it (`after`) [B, T, D], what its readers gave, `reads` [B, T, R, K], its
     heads, `heads` [B, T, H, K], and their sum before any post-norm, `attention` [B, T, D]. For
     those whose MLP was run: its branch of the stream, `mlps`, and what it wrote, `written`.
+    Backward passes may start at `streams`, `after`, `written` and `end`.
     """
 
     start: Tensor
@@ -55,19 +56,20 @@ class Trace:
         for layer, block in enumerate(model.layers()):
             if point >= 2 * layer + 2:
                 continue
-            after = x
+            after = x = block.enters(x)
             if point <= 2 * layer:
-                streams.append(x)
+                streams.append(block.leaves(x))
                 outputs.append(block.read(x))
                 q, k, v = block.split(outputs[-1].transpose(1, 2), axis=1)
                 heads.append(block.attend(q, k, v, axis=1).transpose(1, 2))
                 attention.append(block.project(heads[-1]))
                 after = x + block.add_attention(attention[-1])
-                afters.append(after)
+                afters.append(block.leaves(after))
             seen = x if model.config.parallel else after
             mlps.append(seen.view_as(seen))  # a branch: its gradient is the reader's alone
-            written.append(block.mlp(mlps[-1]))
-            x = after + written[-1]
+            out = block.mlp(mlps[-1])
+            written.append(block.leaves(out))
+            x = block.leaves(after + out)
         layers = (streams, afters, outputs, heads, attention, mlps, written)
         return cls(start, x, *map(tuple, layers))
 

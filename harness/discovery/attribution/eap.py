@@ -63,4 +63,5 @@ INFO = MethodInfo(
     at_model=lambda params, ablation: True,
     processes=True,
     passes=lambda params, extent: 0.85,
+    shards=True,
 )

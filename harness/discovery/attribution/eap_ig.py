@@ -117,4 +117,5 @@ INFO = MethodInfo(
     ),
     processes=True,
     passes=_passes,
+    shards=True,
 )

@@ -115,11 +115,11 @@ def _held(
     missing = (1 - share) * change
     if group.layer is None or not model.config.post_norms:
         return stream - missing, below
-    block = list(model.layers())[group.layer]
     clean = below.attention[group.layer]
     attention = list(below.attention)
     attention[group.layer] = clean - missing
-    moved = block.add_attention(attention[group.layer]) - block.add_attention(clean)
+    with model.block(group.layer).whole() as block:
+        moved = block.add_attention(attention[group.layer]) - block.add_attention(clean)
     return stream + moved, replace(below, attention=tuple(attention))
 
 

@@ -47,4 +47,5 @@ INFO = MethodInfo(
     per_token=False,
     processes=True,
     passes=lambda params, extent: 1 / 3 + 0.05 * (2 * extent.layers + 1),
+    shards=True,
 )

@@ -74,4 +74,5 @@ INFO = MethodInfo(
     objective="attributed",
     processes=True,
     passes=lambda params, extent: 0.2 + 0.7 * params["steps"],
+    shards=True,
 )

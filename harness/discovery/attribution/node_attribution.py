@@ -78,4 +78,5 @@ INFO = MethodInfo(
     per_token=False,
     processes=True,
     passes=lambda params, extent: 0.4 + 0.53 * params["steps"],
+    shards=True,
 )

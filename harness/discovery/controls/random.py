@@ -33,4 +33,5 @@ INFO = MethodInfo(
     cost="0",
     processes=True,
     passes=lambda params, extent: 0.0,
+    shards=True,
 )

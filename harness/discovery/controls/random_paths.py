@@ -57,4 +57,5 @@ INFO = MethodInfo(
     cost="0",
     processes=True,
     passes=lambda params, extent: 0.0,
+    shards=True,
 )

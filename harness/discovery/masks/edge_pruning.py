@@ -221,4 +221,5 @@ INFO = MethodInfo(
     processes=True,
     trains_masks=True,
     passes=lambda params, extent: mask_passes(params, extent, "sparsities"),
+    shards=True,
 )

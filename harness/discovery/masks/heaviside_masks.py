@@ -195,4 +195,5 @@ INFO = MethodInfo(
     processes=True,
     trains_masks=True,
     passes=_passes,
+    shards=True,
 )

@@ -42,14 +42,16 @@ class StepObjective:
         at_once = prompts_at_once(len(masks) * self.patchable.numbers(tokens), self.device)
         leaf, gradient = masks.detach().requires_grad_(), torch.zeros_like(masks)
         value = masks.new_zeros(len(masks))
-        for rows in ranks.parts(count, at_once):
+        for rows, counts in ranks.parts(count, at_once):
             some = prompts if len(rows) == len(prompts.batch) else prompts.take(rows)
             logits = self.patchable.masked_logits(
                 some.batch, leaf, some.counterfactual, exact_zeros=self.exact_zeros
             )
             loss = self.loss(logits, some.whole, some.batch).sum(-1) / count
-            gradient += torch.autograd.grad(loss.sum(), leaf)[0]
-            value += loss.detach()
+            of_part = torch.autograd.grad(loss.sum(), leaf)[0]
+            if counts:
+                gradient += of_part
+                value += loss.detach()
         gradient, value = ranks.summed(gradient), ranks.summed(value)
         # The value, with the gradient that was summed part by part.
         return value + ((masks - leaf.detach()) * gradient).sum(-1)

@@ -86,4 +86,5 @@ INFO = MethodInfo(
     processes=True,
     trains_masks=True,
     passes=lambda params, extent: mask_passes(params, extent, "prices"),
+    shards=True,
 )

@@ -74,4 +74,5 @@ INFO = MethodInfo(
     cost="⅓ per element",
     objective="attributed",
     passes=lambda params, extent: extent.elements / 3,
+    shards=True,
 )

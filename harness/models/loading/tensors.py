@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from harness.errors import HarnessError
+from harness.models.gathered import own_rows
 from harness.models.loading.stored import Stored
 from harness.models.loading.translation import TensorSource, Translation, check_fit, misfit
 from harness.models.loading.weight_sparse.pickled import pickled_state
 from harness.models.loading.weight_sparse.sparse_tensors import PLACES, VALUES, dense
 from harness.models.transformer import Transformer
 from harness.spec.printable import printable
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 _DTYPES = {
     "F64": torch.float64,
@@ -83,21 +88,28 @@ def build_model(
     files: TensorFiles,
     dtype: torch.dtype | None = None,
     device: str = "cpu",
+    mesh: DeviceMesh | None = None,
 ) -> Transformer:
     """The model, frozen, in precision `dtype` (None: as stored) on `device`.
 
-    Beside the model there is never more than one tensor in memory. Raises `HarnessError` as
-    `check_fit` does, before anything is built.
+    With a `mesh`, its blocks lie in shards over those processes: each fills its own. Beside the
+    model there is never more than one tensor in memory. Raises `HarnessError` as `check_fit` does,
+    and for shards of weights that can only be read all at once, before anything is built.
     """
     check_fit(translation, files)
+    if mesh is not None:
+        _refuse_pickled(files)
     with torch.device("meta"):
         model = Transformer(translation.config)
-    model.to(dtype or files.dtype(translation.used())).to_empty(device=device)
+    model.to(dtype or files.dtype(translation.used())).requires_grad_(False)
+    if mesh is not None:
+        model.shard(mesh)
+    model.to_empty(device=device)
     parameters = dict(model.named_parameters())
     for name, source in translation.sources.items():
         _fill(name, parameters[name], source, files)
     _check_unused(translation, files, parameters)
-    return model.requires_grad_(False).eval()
+    return model.eval()
 
 
 def _check_unused(
@@ -119,14 +131,26 @@ def _check_unused(
 
 
 def _fill(name: str, parameter: Tensor, source: TensorSource, files: TensorFiles) -> None:
+    own, rows = own_rows(parameter)
     if not source.names:
-        parameter.fill_(source.constant)
+        own.fill_(source.constant)
         return
     parts, start = source.names, 0
     for tensor in parts:
         part = source.change(files.read(tensor))
-        room = parameter[start : start + len(part)]
-        if part.shape != room.shape:
+        stop = start + len(part)
+        if part.shape[1:] != parameter.shape[1:] or stop > len(parameter):
             raise misfit(files, f"{tensor} changed its shape while {name} was read")
-        room.copy_(part)
-        start += len(part)
+        first, last = max(start, rows.start), min(stop, rows.stop)
+        if first < last:
+            own[first - rows.start : last - rows.start].copy_(part[first - start : last - start])
+        start = stop
+
+
+def _refuse_pickled(files: TensorFiles) -> None:
+    for stored in files.values():
+        if stored.file.suffix == ".pt":
+            raise HarnessError(
+                f"{stored.file}: this checkpoint can only be read whole, and with `runtime.shards` "
+                "no process may hold all weights; leave `shards` at 1"
+            )

@@ -36,6 +36,8 @@ def quality(
     for every in Batches(pairs, EVALUATION_BATCH, device):
         batch = ranks.own(every) if shared else every
         logits = model.unembed(batch.at_positions(model.stream(batch.clean)), batch.read_tokens())
+        if shared and not ranks.has_rows(len(every)):
+            continue
         for name, measure in QUALITY.items():
             values[name][batch.rows.cpu()] = measure(logits, batch).double().cpu()
     return {name: ranks.summed(x) for name, x in values.items()} if shared else values

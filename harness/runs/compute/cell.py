@@ -127,7 +127,7 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
     }
     stored = _stored_circuit(cell, test, discovery, circuits, result)
     kept = [one.kept for one in circuits]
-    return CellOutput(
+    output = CellOutput(
         result,
         {
             "circuit.safetensors": to_safetensors(stored),
@@ -142,12 +142,16 @@ def compute_cell(cell: Cell, models: ModelStore, log: Callable[[str], None]) -> 
                 _plain(cell, prepared.discovery),
                 device,
                 discovery.earlier_seconds,
-                discovery.earlier_processor_seconds,
+                # A checkpoint has that of one process alone.
+                discovery.earlier_processor_seconds if ranks.world() == 1 else None,
             ),
             "evaluation_seconds": evaluation_seconds,
             "cell_seconds": time.perf_counter() - started + discovery.earlier_seconds,
         },
     )
+    if model.gatherings is not None:
+        log(str(model.gatherings))
+    return output
 
 
 # ---------------------------------------------------------------- discovery, circuits

@@ -79,11 +79,20 @@ def obtain_dictionaries(
                 log(f"dictionaries {planned.name} [{planned.id[:12]}] are in the cache")
             else:
                 require_first(f"dictionaries {planned.name}", store)
+                _refuse_shards(planned, model)
                 _train(planned, spec, open_data(planned.cell.task), model, store, log)
         store.verify(planned.id)
         read = load_dictionaries(store.path(planned.id), "harness")
     weight = model.embedding
     return fitting(read, model.config).to(weight.device, weight.dtype).frozen()
+
+
+def _refuse_shards(planned: PlannedDictionaries, model: Transformer) -> None:
+    if model.gatherings is not None:
+        raise HarnessError(
+            f"dictionaries {planned.name} are not trained yet, and process 0 cannot train them "
+            "alone where weights lie in shards: run their task once with `shards` at 1"
+        )
 
 
 def _train(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from harness import ranks
+from harness.errors import HarnessError
+from harness.launcher import local_world
+
 WORKER = "HARNESS_WORKER"
 """Environment variable with a worker's number, for it and the processes that it starts."""
 
@@ -16,8 +20,15 @@ def be_worker(number: int) -> None:
 def use_own_gpu() -> None:
     """Make the device `cuda` mean this worker's GPU: its number, modulo the GPUs that torch sees.
 
-    Another process than a worker's has the first one. Needs a GPU.
+    Another process than a worker's has the first one. Needs a GPU. Raises `HarnessError` where
+    processes that share prompts would share GPUs too, which NCCL cannot.
     """
     import torch
 
-    torch.cuda.set_device(int(os.environ.get(WORKER, "0")) % torch.cuda.device_count())
+    count = torch.cuda.device_count()
+    if ranks.world() > 1 and local_world() > count:
+        raise HarnessError(
+            f"torchrun started {local_world()} processes on this machine, which has {count} "
+            f"GPUs: give at most --nproc-per-node {count}, or compute on the CPU"
+        )
+    torch.cuda.set_device(int(os.environ.get(WORKER, "0")) % count)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -33,7 +34,10 @@ from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
 from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
-from harness.spec.types import CompileModel, LoadModel, TrainModel
+from harness.spec.types import CompileModel, LoadModel, Runtime, TrainModel
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 QUESTION_PAIRS = 16
 """Pairs of each question about Python that a training on a corpus is asked at every evaluation."""
@@ -50,24 +54,28 @@ Log = Callable[[str], None]
 def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Transformer:
     """The cell's model, frozen, on its device and in its precision.
 
-    In half precision a trained model is one trained in float32, rounded.
+    In half precision a trained model is one trained in float32, rounded. With `runtime.shards` each
+    process has its share of the weights; process 0 alone trains, and has them all while it does.
     """
     runtime = cell.runtime
+    mesh, dtype = _mesh(runtime), getattr(torch, runtime.dtype)
     if isinstance(cell.model, LoadModel):
         folder = checkpoint_folder(cell.model, cell.model_folder)
         model = load_model(
             folder,
             cell.model.format,
-            dtype=getattr(torch, runtime.dtype),
+            dtype=dtype,
             device=runtime.device,
             without_tokens=cell.model.without_tokens or (),
+            mesh=mesh,
         )
         require_fit(model, data)
     elif isinstance(cell.model, CompileModel):
         model = compiled_of(cell, cell.model).model
     elif cell.model.weights is not None:
         training_data(cell, data)  # refuses a task that the model was not trained for
-        model = load_model(weights_folder(cell.model, cell.model_folder), "harness")
+        folder = weights_folder(cell.model, cell.model_folder)
+        model = load_model(folder, "harness", dtype=dtype, device=runtime.device, mesh=mesh)
         require_fit(model, data)
     else:
         taught = training_data(cell, data, models)
@@ -78,8 +86,18 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
                 require_first(f"model {cell.model_name}", models)
                 _train(cell, cell.model, taught, models, log)
         models.verify(cell.model_id)
-        model = load_model(models.path(cell.model_id))
-    return model.to(runtime.device, getattr(torch, runtime.dtype)).requires_grad_(False).eval()
+        folder = models.path(cell.model_id)
+        model = load_model(folder, dtype=dtype, device=runtime.device, mesh=mesh)
+    return model.to(runtime.device, dtype).requires_grad_(False).eval()
+
+
+def _mesh(runtime: Runtime) -> DeviceMesh | None:
+    """The processes over which a model's weights lie; None where each has all."""
+    if runtime.shards == 1:
+        return None
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(runtime.device, (runtime.shards,))
 
 
 def require_first(what: str, models: ModelStore) -> None:

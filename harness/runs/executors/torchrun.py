@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import ranks
-from harness.progress import Stage, shown_by
+from harness.launcher import local_rank
+from harness.progress import Nowhere, shown_by
 from harness.runs.compute.gpu import be_worker
 from harness.runs.executors.session import COMPUTE, RunSummary, Session, Settings
 from harness.runs.executors.worker import Compute, load_compute, work
@@ -27,7 +28,7 @@ class TorchrunExecutor:
 
     def run(self, plan: Plan, store: CellStore, settings: Settings) -> RunSummary:
         """Compute the plan's cells with the others; a cell that fails in any process has failed."""
-        be_worker(ranks.local_rank())
+        be_worker(local_rank())
         session = Session(plan, store, settings)
         if session.open_cells():
             compute = _led(load_compute(settings.compute))
@@ -54,10 +55,10 @@ def follow(plan: Plan, models: ModelStore, compute: str = COMPUTE) -> None:
 
     What fails is process 0's to record.
     """
-    be_worker(ranks.local_rank())
+    be_worker(local_rank())
     cells = {cell.id: cell for cell in plan.cells}
     function = load_compute(compute)
-    with shown_by(_Nowhere()):
+    with shown_by(Nowhere()):
         while cell_id := ranks.broadcast(END):
             _follow(cells[cell_id], models, function)
 
@@ -71,16 +72,3 @@ def _follow(cell: Cell, models: ModelStore, compute: Compute) -> None:
 
 def _unsaid(_text: str) -> None:
     """Log nothing: process 0 says the same."""
-
-
-class _Nowhere:
-    """Shows no stage."""
-
-    def begin(self, stage: Stage) -> None:
-        """Show nothing."""
-
-    def move(self, stage: Stage) -> None:
-        """Show nothing."""
-
-    def end(self, stage: Stage, *, finished: bool) -> None:
-        """Show nothing."""

@@ -14,7 +14,7 @@ from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
 from harness.runs.plan.control_searches import control_cell
 from harness.runs.plan.fit import refuse_unfit
-from harness.runs.plan.processes import started
+from harness.runs.plan.processes import refuse_other_shards, started
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.threads import AUTO, threads_for
 from harness.runs.plan.unable import refuse_unable
@@ -39,6 +39,7 @@ class Overrides:
     device: Literal["cpu", "cuda"] | None = None
     threads: int | Literal["auto"] | None = None
     processes: int | None = None
+    shards: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,9 @@ def _runtime(spec: Suite, overrides: Overrides, model: Model) -> Runtime:
                 f"{processes} are asked for: {started(runtime.processes)}"
             )
         runtime = replace(runtime, processes=processes)
+    if overrides.shards is not None:
+        runtime = replace(runtime, shards=overrides.shards)
+    refuse_other_shards(runtime)
     if overrides.device is not None:
         runtime = replace(runtime, device=overrides.device)
     threads = overrides.threads

@@ -12,17 +12,16 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.runs.plan.cells import Cell
+    from harness.spec.types import Runtime
 
 
 def require_processes(cells: Iterable[Cell], processes: int) -> None:
     """Refuse to compute cells of another number of processes than there are (`HarnessError`)."""
     for cell in cells:
         if (wanted := cell.runtime.processes) != processes:
-            raise HarnessError(
-                f"{cell.title()} is for {wanted} processes that share its prompts, and "
-                f"{'this is one' if processes == 1 else f'there are {processes}'}: "
-                f"{started(wanted)}"
-            )
+            by = "one process" if wanted == 1 else f"{wanted} processes that share its prompts"
+            there = "this is one" if processes == 1 else f"there are {processes}"
+            raise HarnessError(f"{cell.title()} is for {by}, and {there}: {started(wanted)}")
 
 
 def refuse_other_number(asked: int | None, processes: int) -> None:
@@ -30,6 +29,15 @@ def refuse_other_number(asked: int | None, processes: int) -> None:
     if asked not in (None, processes):
         raise HarnessError(
             f"--processes {asked} is not what was started, {processes}: {started(asked)}"
+        )
+
+
+def refuse_other_shards(runtime: Runtime) -> None:
+    """Refuse shards of weights over some of the processes only (`HarnessError`)."""
+    if runtime.shards not in (1, runtime.processes):
+        raise HarnessError(
+            f"runtime.shards is {runtime.shards} and runtime.processes {runtime.processes}: "
+            f"weights lie over all processes or are whole in each; {started(runtime.shards)}"
         )
 
 

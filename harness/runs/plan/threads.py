@@ -33,10 +33,11 @@ def of_training(runtime: Runtime) -> dict[str, Any]:
     """What of a runtime is in the id of a trained model or dictionary, as plain JSON data.
 
     Threads move a training in its last digits, but it is not worth doing again: what another
-    number of them trained is used, and its record says with how many. Processes never share one.
+    number of them trained is used, and its record says with how many. Processes share neither a
+    training nor its weights.
     """
     usual = Runtime()
     part: dict[str, Any] = identity_fields(
-        replace(runtime, threads=usual.threads, processes=usual.processes)
+        replace(runtime, threads=usual.threads, processes=usual.processes, shards=usual.shards)
     )
     return part

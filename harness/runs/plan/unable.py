@@ -12,13 +12,14 @@ from harness.discovery.refusals import (
     per_token_problem,
     post_norms_problem,
     processes_problem,
+    shards_problem,
     sparsity_problem,
 )
 from harness.discovery.registry import info_of
 from harness.errors import HarnessError
-from harness.models.loading.folder import has_post_norms
+from harness.models.loading.folder import has_post_norms, is_circuit_sparsity
 from harness.models.loading.location import checkpoint_folder
-from harness.spec.types import LoadModel
+from harness.spec.types import CompileModel, LoadModel
 
 if TYPE_CHECKING:
     from harness.runs.plan import Cell
@@ -37,6 +38,8 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
         per_token_problem,
     )
     _refuse([cell for cell in cells if cell.runtime.processes > 1], processes_problem)
+    sharded = [cell for cell in cells if cell.runtime.shards > 1]
+    _refuse(sharded, shards_problem)
     unfit = [cell for cell in cells if post_norms_problem([cell.method.kind])]
     _refuse([cell for cell in unfit if _normalises_heads(cell)], post_norms_problem)
     by_reason: dict[str, list[Cell]] = {}
@@ -46,6 +49,7 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
             sparsity_problem(choices, cell.model)
             or objective_problem(cell.method.kind, params, choices.metric, choices.ablation)
             or _search_problem(cell)
+            or _shards_problem(cell)
         )
         if text:
             by_reason.setdefault(text, []).append(cell)
@@ -79,6 +83,25 @@ def _search_problem(cell: Cell) -> str | None:
                 f"the search of method {cell.method.name!r} has no range of {name}: {low}, {high}"
             )
     return None
+
+
+def _shards_problem(cell: Cell) -> str | None:
+    """Why the cell's model cannot lie in shards; None if it can, or need not."""
+    if cell.runtime.shards == 1:
+        return None
+    fault = None
+    if isinstance(cell.model, CompileModel):
+        fault = "is compiled, which makes it whole"
+    elif cell.task.spec.evaluation.key_value_edges == "per_head":
+        fault = "gets keys and values of every head (`key_value_edges`), which makes it anew"
+    elif isinstance(cell.model, LoadModel) and is_circuit_sparsity(
+        checkpoint_folder(cell.model, cell.model_folder), cell.model.format
+    ):
+        fault = "is a checkpoint of openai/circuit_sparsity, which can only be read whole"
+    return fault and (
+        f"model {cell.model_name} {fault}; with `runtime.shards` no process may hold all weights: "
+        "leave `shards` at 1"
+    )
 
 
 def _normalises_heads(cell: Cell) -> bool:

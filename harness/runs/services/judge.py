@@ -78,7 +78,7 @@ def runtime_of(named: NamedCircuit, default: Runtime) -> Runtime:
     """The runtime of the circuit's cell, in one process; the default for a file."""
     if named.entry is None:
         return default
-    return replace(Runtime(**named.entry.identity["runtime"]), processes=1)
+    return replace(Runtime(**named.entry.identity["runtime"]), processes=1, shards=1)
 
 
 # ---------------------------------------------------------------- judging

@@ -39,6 +39,7 @@ def collect(runtime: Runtime, sent_by: Mapping[str, Any] | None = None) -> dict[
         "device": runtime.device,
         "threads": runtime.threads,
         **({} if runtime.processes == 1 else {"processes": runtime.processes}),
+        **({} if runtime.shards == 1 else {"shards": runtime.shards}),
         **(sent_by or {}),
     }
 

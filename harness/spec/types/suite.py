@@ -53,6 +53,18 @@ class Runtime:
             younger=True,
         ),
     ] = 1
+    shards: Annotated[
+        int,
+        Key(
+            "Shards",
+            "Processes over which the weights of every layer lie, so that models fit that one "
+            "cannot hold: 1, or as many as `processes`.",
+            [1, 2],
+            minimum=1,
+            maximum=1024,
+            younger=True,
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

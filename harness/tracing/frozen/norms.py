@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.models.transformer import Norm
+from harness.models.norm import Norm
 
 Rows = slice | Tensor | tuple[int, Tensor]
 """Which tokens the rows of an argument stand for: all of them, or one token for each row.

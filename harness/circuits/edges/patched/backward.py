@@ -85,7 +85,7 @@ class _MaskedStream(torch.autograd.Function):
             patched, batch, masks.detach(), counterfactual, exact_zeros=exact_zeros
         )
         ctx.tape = _Tape(run, [], [])
-        for layer in range(patched.model.config.n_layers):
+        for layer in (block.layer for block in patched.model.layers()):
             if run.nodes.groups[layer]:
                 ctx.tape.attention(layer)
             if run.nodes.mlps[layer]:
@@ -142,7 +142,7 @@ class _Tape:
         self.run.write_heads(layer, z.detach())
 
     def mlp(self, layer: int) -> None:
-        hidden = self.run.patched.mlps[layer].read(self.run.mlp_stream(layer))
+        hidden = self.run.patched.mlp_reader(layer).read(self.run.mlp_stream(layer))
         self.hidden.append(hidden)
         self.run.write_mlp(layer, hidden[0])
 
@@ -151,7 +151,7 @@ class _Tape:
         run, nodes = self.run, self.run.nodes
         at_masks = torch.zeros_like(run.masks)
         at_writers = self._from_logits(at_final, at_masks)
-        for layer in reversed(range(len(run.blocks))):
+        for layer in (block.layer for block in run.patched.model.layers(backwards=True)):
             if nodes.mlps[layer]:
                 column = nodes.mlp_column(layer)
                 self._collect(
@@ -226,7 +226,7 @@ class _Tape:
             out = block.mlp_out(block.activate(hidden[0]))
             at_out = norm_vjp(block.mlp_post_norm, out, at_out)
         at_hidden = _elementwise(block.activate, hidden[0], at_out @ block.mlp_out.weight)
-        folded, stream = run.patched.mlps[layer], run.mlp_stream(layer)
+        folded, stream = run.patched.mlp_reader(layer), run.mlp_stream(layer)
         at_stream = folded.stream_gradients(stream, hidden, at_hidden[None])
         return at_stream.view(len(run.masks), 1, *at_writer.shape[1:])
 

@@ -39,10 +39,23 @@ class PatchedModel:
     """A frozen model ready for patched passes over `graph`: norms are folded into reading weights.
 
     The folded weights (q, k, v and the MLP's input map) are kept: about half of the blocks' size.
+    Where weights lie in shards they are made again from each block while it is whole.
     """
 
     model: Transformer
     graph: Graph
+
+    def attention_readers(self, layer: int) -> FoldedReaders:
+        """The q, k, v readers of a layer."""
+        if self.model.gatherings is not None:
+            return FoldedReaders.attention(self.model.block(layer))
+        return self.attention[layer]
+
+    def mlp_reader(self, layer: int) -> FoldedReaders:
+        """The MLP reader of a layer, which has one."""
+        if self.model.gatherings is not None:
+            return FoldedReaders.mlp(self.model.block(layer))
+        return self.mlps[layer]
 
     @cached_property
     def attention(self) -> tuple[FoldedReaders, ...]:
@@ -65,9 +78,9 @@ class PatchedModel:
         not as many tokens as the graph has positions.
         """
         run = PatchedRun.start(self, batch, masks, counterfactual, exact_zeros=True)
-        for layer in range(self.model.config.n_layers):
-            run.attention(layer)
-            run.mlp(layer)
+        for block in self.model.layers():
+            run.attention(block.layer)
+            run.mlp(block.layer)
         return self.model.unembed(run.final(), batch.read_tokens())
 
 
@@ -120,7 +133,7 @@ class PatchedRun:
         post = PostNorms.of(model, graph, counterfactual) if model.config.post_norms else None
         if post is not None:
             streams = post.without_attention(streams)
-        blocks = list(model.layers())
+        blocks = [model.block(layer) for layer in range(model.config.n_layers)]
         return cls(patched, nodes, batch, masks, counterfactual, streams, differences, post, blocks)
 
     @property
@@ -183,14 +196,14 @@ class PatchedRun:
     def mlp(self, layer: int) -> None:
         """Run a layer's MLP on its own stream."""
         if self.nodes.mlps[layer]:
-            self.write_mlp(layer, self.patched.mlps[layer].read(self.mlp_stream(layer))[0])
+            self.write_mlp(layer, self.patched.mlp_reader(layer).read(self.mlp_stream(layer))[0])
 
     def readers(self, layer: int) -> FoldedReaders:
         """The q, k, v readers of a layer's live heads.
 
         Where some are left out this is a copy: one layer's at a time, it is not kept.
         """
-        every, live = self.patched.attention[layer], self.nodes.readers(layer)
+        every, live = self.patched.attention_readers(layer), self.nodes.readers(layer)
         return every if live is None else every.take(live)
 
     def out_weights(self, layer: int) -> Tensor:

@@ -27,6 +27,7 @@ Memory: one more copy of the streams of a layer's readers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,8 +38,9 @@ from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.mixing import add_mixed, mix
 from harness.circuits.edges.patched.readers import centred, inverse_size
 from harness.datasets.batch import Batch
+from harness.models.norm import Norm
 from harness.models.precision import single
-from harness.models.transformer import Norm, Transformer
+from harness.models.transformer import Block, Transformer
 
 
 def norm_jvp(norm: Norm, x: Tensor, change: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class PostNorms:
     @classmethod
     def of(cls, model: Transformer, graph: Graph, counterfactual: Activations) -> PostNorms:
         """Those of a counterfactual."""
-        norms = tuple(block.attention_post_norm for block in model.layers())
+        norms = tuple(_kept(block) for block in model.layers())
         outputs = attention_outputs(model, counterfactual)
         base = tuple(centred(a, norm) for a, norm in zip(outputs, norms, strict=True))
         return cls(graph, norms, base)
@@ -137,6 +139,12 @@ class PostNorms:
     def _layers(self, rows: int) -> range:
         """Layers whose heads are among the first `rows` writers."""
         return range((rows - self.graph.n_inputs + 1) // (self.graph.n_heads + 1))
+
+
+def _kept(block: Block) -> Norm:
+    """A block's norm of what attention writes; a copy, if weights lie in shards."""
+    norm = block.attention_post_norm
+    return norm if block.gatherings is None else deepcopy(norm)
 
 
 # ---------------------------------------------------------------- one writer at a time

@@ -22,8 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.models.norm import Norm
 from harness.models.precision import HALF, at_least_single, single
-from harness.models.transformer import Block, Norm
+from harness.models.transformer import Block
 
 
 def centred(x: Tensor, norm: Norm) -> Tensor:

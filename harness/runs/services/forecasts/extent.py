@@ -70,10 +70,10 @@ class Shape:
         mlp = (3 if self.gated else 2) * self.d_model * self.d_mlp
         return int(self.layers * (attention + mlp))
 
-    @property
-    def weights_mib(self) -> float:
-        """Of the weights in float32."""
-        return (self.matrices + 2 * self.vocab * self.d_model) * 4 / 2**20
+    def weights_mib(self, shards: int = 1) -> float:
+        """Of the weights in float32; in shards, of a process's share and of one whole layer."""
+        matrices = self.matrices / shards + (0 if shards == 1 else self.matrices / self.layers)
+        return (matrices + 2 * self.vocab * self.d_model) * 4 / 2**20
 
     @property
     def writers(self) -> int:

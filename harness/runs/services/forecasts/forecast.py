@@ -161,7 +161,8 @@ def _modelled(cell: Cell, shape: Shape | None, history: _History) -> Guess | Non
     tested = min(choices.test_pairs, cell.limit or choices.test_pairs)
     measured = circuits * plain * tested / pairs / 2
     factor = SCALED if history.machine_measured and kind in history.methods else ROUGH
-    return Guess(search + measured + OVERHEAD_SECONDS, factor, shape.weights_mib + PASS_MIB)
+    held = shape.weights_mib(cell.runtime.shards)
+    return Guess(search + measured + OVERHEAD_SECONDS, factor, held + PASS_MIB)
 
 
 def _training(model: TrainModel, shape: Shape | None, history: _History) -> Guess:
@@ -171,7 +172,7 @@ def _training(model: TrainModel, shape: Shape | None, history: _History) -> Gues
         return Guess(60.0, ROUGH, PASS_MIB)
     step = pass_seconds(shape, spec.batch_size) * history.training
     factor = SCALED if history.training_measured else ROUGH
-    return Guess(spec.steps * step, factor, 4 * shape.weights_mib)
+    return Guess(spec.steps * step, factor, 4 * shape.weights_mib())
 
 
 def _of_dictionaries(planned: PlannedDictionaries, shape: Shape | None, history: _History) -> Guess:
@@ -182,7 +183,7 @@ def _of_dictionaries(planned: PlannedDictionaries, shape: Shape | None, history:
     seconds = dictionary_seconds(shape, spec) * history.training
     coded = CodedSites.of(spec, shape)
     held = 0.0 if coded is None else 4 * coded.weights * 4 / 2**20
-    return Guess(seconds, ROUGH, shape.weights_mib + held + PASS_MIB)
+    return Guess(seconds, ROUGH, shape.weights_mib() + held + PASS_MIB)
 
 
 def _pairs(cell: Cell) -> int:
