@@ -12,14 +12,17 @@ from safetensors.numpy import load_file
 from support.fake_cells import a_cell, a_method, a_task
 from support.processes import launch
 
+from harness.datasets.open import open_data
 from harness.discovery.refusals import shards_problem
 from harness.discovery.registry import built_in
 from harness.errors import HarnessError
+from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan import Cell
 from harness.runs.plan.processes import refuse_other_shards
 from harness.runs.plan.threads import of_training
 from harness.runs.plan.unable import refuse_unable
-from harness.runs.store import CellStore
+from harness.runs.services.forecasts.extent import Shape
+from harness.runs.store import CellStore, ModelStore
 from harness.spec.types import CompileModel, Runtime
 
 TWO = Runtime(processes=2, shards=2)
@@ -60,10 +63,24 @@ def test_models_that_are_made_whole_are_refused() -> None:
         refuse_unable([in_shards(task=per_head)])
 
 
+def test_one_process_does_not_take_a_model_in_two_shards(tmp_path: Path) -> None:
+    cell = in_shards()
+    with pytest.raises(HarnessError, match=r"for 2 processes .* and this is one: .*torchrun"):
+        obtain_model(cell, open_data(cell.task), ModelStore(tmp_path), print)
+
+
 # ---------------------------------------------------------------- identity
 def test_shards_are_in_a_cells_id_and_not_in_its_models() -> None:
     assert of_training(TWO) == of_training(Runtime())
     assert "shards" not in of_training(Runtime(processes=2))
+
+
+def test_plans_count_a_share_of_the_layers_and_one_whole_layer() -> None:
+    shape = Shape(layers=8, heads=4, groups=4, d_model=64, d_mlp=256, vocab=10, tokens=5)
+    layer = 12 * 64 * 64 * 4 / 2**20
+    embeddings = 2 * 10 * 64 * 4 / 2**20
+    assert shape.weights_mib() == pytest.approx(8 * layer + embeddings)
+    assert shape.weights_mib(shards=4) == pytest.approx(2 * layer + layer + embeddings)
 
 
 # ---------------------------------------------------------------- a run

@@ -151,6 +151,12 @@ def constant_differences(mesh: DeviceMesh) -> dict[str, float]:
     return found
 
 
+def all_differences(mesh: DeviceMesh) -> dict[str, float]:
+    """All of these together."""
+    differences = (pass_differences, method_differences, constant_differences)
+    return {name: value for one in differences for name, value in one(mesh).items()}
+
+
 def _learned(model: Transformer) -> Tensor:
     problem = problem_on(model, "edge")
     learned = learn_constants(problem.edges.patched, problem.batches, 0, steps=3)
@@ -162,11 +168,13 @@ def loaded(
     mesh: DeviceMesh, folder: Path, dtype: torch.dtype | None = None, *, counting: bool = True
 ) -> dict[str, Any]:
     """A sharded model from a folder: its weights, gathered here, and how much was ever held."""
-    held = [live_numbers()] if counting else [0]
+    held, numbers = [live_numbers()] if counting else [0], list[int]()
     plain_read = TensorFiles.read
 
-    def read(self: TensorFiles, name: str) -> Tensor:
-        tensor = plain_read(self, name)
+    def read(self: TensorFiles, name: str, rows: range | None = None) -> Tensor:
+        tensor = plain_read(self, name, rows)
+        if "blocks" in name:
+            numbers.append(tensor.numel())
         if name.endswith("mlp_out.weight"):  # the last of a block; counting takes a second
             held.append(live_numbers())
         return tensor
@@ -181,7 +189,7 @@ def loaded(
         for name, x in block.named_parameters():
             weights[f"blocks.{block.layer}.{name}"] = x.detach().clone()
     check_gathered(model, own)
-    return {"weights": weights, "own": own, "peak": max(held) - held[0]}
+    return {"weights": weights, "own": own, "peak": max(held) - held[0], "read": sum(numbers)}
 
 
 def all_loaded(mesh: DeviceMesh, folders: list[Path]) -> list[dict[str, Any]]:

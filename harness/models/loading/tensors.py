@@ -13,7 +13,13 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.models.gathered import own_rows
 from harness.models.loading.stored import Stored
-from harness.models.loading.translation import TensorSource, Translation, check_fit, misfit
+from harness.models.loading.translation import (
+    TensorSource,
+    Translation,
+    check_fit,
+    misfit,
+    unchanged,
+)
 from harness.models.loading.weight_sparse.pickled import pickled_state
 from harness.models.loading.weight_sparse.sparse_tensors import PLACES, VALUES, dense
 from harness.models.transformer import Transformer
@@ -45,22 +51,25 @@ class TensorFiles(Mapping[str, Stored]):
     def __len__(self) -> int:
         return len(self._stored)
 
-    def read(self, name: str) -> Tensor:
-        """One tensor. The file is mapped for this read alone, which keeps resident memory low.
+    def read(self, name: str, rows: range | None = None) -> Tensor:
+        """One tensor, or some of its rows, which alone are then read where it is stored as it is.
 
+        The file is mapped for this read alone, which keeps resident memory low.
         Raises `HarnessError` if the file is no longer what its header was.
         """
         stored = self._stored[name]
         path = stored.file
+        some = slice(None) if rows is None else slice(rows.start, rows.stop)
         if path.suffix == ".pt":
-            return _of_state(path, name)
+            return _of_state(path, name)[some]
         try:
             with safe_open(path, framework="pt") as file:
                 if not stored.sparse:
-                    tensor: Tensor = file.get_tensor(name)
+                    part = file.get_tensor(name) if rows is None else file.get_slice(name)[some]
+                    tensor: Tensor = part
                     return tensor
                 parts = [file.get_tensor(f"{name}{part}") for part in (VALUES, PLACES)]
-            return dense(parts[0], parts[1], stored.shape)
+            return dense(parts[0], parts[1], stored.shape)[some]
         except (SafetensorError, OSError) as error:
             raise HarnessError(f"{path}: cannot be read: {error}") from error
         except ValueError as error:
@@ -137,14 +146,27 @@ def _fill(name: str, parameter: Tensor, source: TensorSource, files: TensorFiles
         return
     parts, start = source.names, 0
     for tensor in parts:
-        part = source.change(files.read(tensor))
-        stop = start + len(part)
-        if part.shape[1:] != parameter.shape[1:] or stop > len(parameter):
-            raise misfit(files, f"{tensor} changed its shape while {name} was read")
+        shape = source.change.shape(files[tensor].shape)
+        assert shape is not None  # it fits
+        stop = start + shape[0]
         first, last = max(start, rows.start), min(stop, rows.stop)
         if first < last:
-            own[first - rows.start : last - rows.start].copy_(part[first - start : last - start])
+            wanted = range(first - start, last - start)
+            part = _rows_of(tensor, source, files, wanted if len(wanted) < shape[0] else None)
+            room = own[first - rows.start : last - rows.start]
+            if part.shape != room.shape:
+                raise misfit(files, f"{tensor} changed its shape while {name} was read")
+            room.copy_(part)
         start = stop
+
+
+def _rows_of(name: str, source: TensorSource, files: TensorFiles, rows: range | None) -> Tensor:
+    """A tensor as it is changed, or some rows of that; alone read where nothing is changed."""
+    if rows is None:
+        return source.change(files.read(name))
+    if source.change is unchanged:
+        return files.read(name, rows)
+    return source.change(files.read(name))[rows.start : rows.stop]
 
 
 def _refuse_pickled(files: TensorFiles) -> None:

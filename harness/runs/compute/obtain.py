@@ -32,9 +32,10 @@ from harness.models.training.texts import HeldOutTexts
 from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
 from harness.runs.plan import Cell
+from harness.runs.plan.processes import require_processes
 from harness.runs.plan.shipped import weights_folder
 from harness.runs.store.models import ModelStore
-from harness.spec.types import CompileModel, LoadModel, Runtime, TrainModel
+from harness.spec.types import CompileModel, LoadModel, TrainModel
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -58,7 +59,7 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     process has its share of the weights; process 0 alone trains, and has them all while it does.
     """
     runtime = cell.runtime
-    mesh, dtype = _mesh(runtime), getattr(torch, runtime.dtype)
+    mesh, dtype = _mesh(cell), getattr(torch, runtime.dtype)
     if isinstance(cell.model, LoadModel):
         folder = checkpoint_folder(cell.model, cell.model_folder)
         model = load_model(
@@ -91,10 +92,15 @@ def obtain_model(cell: Cell, data: TaskData, models: ModelStore, log: Log) -> Tr
     return model.to(runtime.device, dtype).requires_grad_(False).eval()
 
 
-def _mesh(runtime: Runtime) -> DeviceMesh | None:
-    """The processes over which a model's weights lie; None where each has all."""
+def _mesh(cell: Cell) -> DeviceMesh | None:
+    """The processes over which a model's weights lie; None where each has all.
+
+    Raises `HarnessError` where there are not so many processes.
+    """
+    runtime = cell.runtime
     if runtime.shards == 1:
         return None
+    require_processes([cell], ranks.world())
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(runtime.device, (runtime.shards,))
