@@ -205,10 +205,12 @@ def require_equal(what: str, tensors: Iterable[Tensor]) -> None:
     """Refuse tensors that are not the same bits in all processes (`HarnessError`)."""
     if _group.world == 1:
         return
+    import torch
+
     seen = sha256()
     for tensor in tensors:
         seen.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        seen.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     digests = gathered(seen.hexdigest())
     if others := [place for place, one in enumerate(digests) if one != digests[0]]:
         raise HarnessError(

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.processes import ROOT, launch
+from support.threads_as_processes import in_processes
 
 from harness import ranks
 from harness.errors import HarnessError
@@ -83,6 +84,17 @@ def test_one_process_talks_to_nobody(monkeypatch):
         assert ranks.gathered(3) == [3]
         assert ranks.agreed("nothing", lambda: 4) == 4
         ranks.require_equal("masks", [values])
+
+
+def test_tensors_of_any_type_are_compared_bit_by_bit():
+    same = [torch.ones(2, 3, dtype=dtype) for dtype in (torch.bfloat16, torch.float64)]
+    in_processes(2, lambda: ranks.require_equal("masks", [*same, torch.tensor(3)]))
+
+    def zeros_of_either_sign() -> None:
+        ranks.require_equal("masks", [torch.tensor(0.0 if ranks.is_first() else -0.0)])
+
+    with pytest.raises(HarnessError, match="those of process 1 differ from those of process 0"):
+        in_processes(2, zeros_of_either_sign)
 
 
 def test_a_launcher_is_one_that_says_all(monkeypatch):
