@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models.sinks import causal_with_sink, with_scores
+from harness.models.sinks import causal_in_half, causal_with_sink, with_scores
 
 
 def attention(
@@ -38,6 +38,8 @@ def attention(
     if sink is None and softcap is None and not windowed:
         # Right padding lies in the future of every real token: a causal model needs no mask.
         mask = None if causal else padding
+        if causal and (out := causal_in_half(q, k, v, scale)) is not None:
+            return out
         return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
     seen = _seen(length, window if windowed else None, q.device) if causal else padding
     if sink is None and softcap is None:

@@ -11,6 +11,7 @@ from harness.circuits.edges.counterfactuals import EdgeCounterfactuals
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patchable import EdgeModel
 from harness.circuits.edges.patched.backward import masked_logits
+from harness.circuits.edges.patched.mixing import add_writer_gradients
 from harness.circuits.patchable import (
     COARSEST,
     ROUNDINGS,
@@ -163,6 +164,17 @@ def test_gradients_of_masks_are_near_the_exact_ones(name, dtype, random_batch):
         gradients.append(mask.grad.double())
     half, exact = gradients
     assert 0 < (half - exact).norm() < 8 * torch.finfo(dtype).eps * exact.norm()
+
+
+@both_halves
+@pytest.mark.parametrize("readers", [1, 3])
+def test_writers_collect_gradients_rounded_once(dtype, readers):
+    draw = torch.Generator().manual_seed(5)
+    shapes = (2, 4, 3, 5, 6), (2, 4, readers), (2, readers, 3, 5, 6)
+    into, masks, at = (torch.randn(shape, generator=draw).to(dtype) for shape in shapes)
+    wanted = into.double() + torch.einsum("swr,srbtd->swbtd", masks.double(), at.double())
+    add_writer_gradients(into, masks, at)
+    assert ((into - wanted).abs() <= torch.finfo(dtype).eps * wanted.abs()).all()
 
 
 @every_architecture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.slow_reference import small_model
 from torch import Tensor
 
@@ -77,9 +78,8 @@ def test_other_precisions_round(kernel, dtype, near, monkeypatch):
 def test_extreme_sinks():
     """A sink that is never looked at is none; one that draws all attention leaves zero."""
     q, k, v = reads(1, 2, 5, 4)
-    plain = attention(q, k, v, causal=True)
     without = causal(q, k, v, torch.tensor([-200.0, -torch.inf]).double(), None)
-    torch.testing.assert_close(without, plain)
+    torch.testing.assert_close(without, attention(q, k, v, causal=True))
     leaves = [q, k, v, torch.tensor([200.0, 1000.0]).double()]
     for found in ends(causal, leaves, None):
         assert found.isfinite().all()
@@ -100,6 +100,60 @@ def test_a_kernel_that_is_another_is_not_used(monkeypatch, caplog):
     assert not sinks._kernel_is_right(torch.float64)
     assert "is not what" in caplog.text
     sinks._kernel_is_right.cache_clear()
+
+
+# ---------------------------------------------------------------- half precision without sinks
+HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+
+
+def public(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    return attention(q, k, v, causal=True, scale=scale)
+
+
+@HALVES
+@pytest.mark.parametrize("scale", [None, 0.7])
+@pytest.mark.parametrize("shape", [(2, 3, 18, 8), (6, 2, 70, 16)])
+def test_half_precision_has_the_values_of_torch_and_better_gradients(dtype, scale, shape):
+    leaves = reads(*shape, dtype=dtype)
+    out, *gradients = ends(plain, leaves, scale)
+    theirs, *rounded = ends(public, leaves, scale)
+    assert torch.equal(out, theirs)
+    assert torch.equal(out, plain(*leaves, scale))  # as where no gradients are asked for
+    _, *exact = ends(public, [x.double() for x in leaves], scale)
+    for own, other, wanted in zip(gradients, rounded, exact, strict=True):
+        assert own.dtype == dtype
+        assert 0 < (own - wanted).norm() < (other - wanted).norm()
+
+
+@HALVES
+def test_torchs_own_backward_stays_where_it_is_as_good(dtype, monkeypatch):
+    def used(x: Tensor) -> bool:
+        return sinks.causal_in_half(x, x, x, None) is not None
+
+    q = torch.zeros(1, 2, 256, 8, dtype=dtype, requires_grad=True)
+    assert used(q)
+    assert not used(q.detach())
+    assert not used(q.float())
+    assert not used(q[0])
+    assert not used(torch.zeros(1, 2, 257, 8, dtype=dtype, requires_grad=True))
+    with torch.no_grad():
+        assert not used(q)
+    monkeypatch.setattr(sinks, "_kernel_is_right", lambda dtype: False)
+    assert not used(q)
+
+
+@HALVES
+def test_gradients_of_sinks_in_half_precision_are_rounded_once(dtype):
+    """Of queries, keys and values; each within an ε of the exact one, relative to all of them."""
+    leaves = [*reads(2, 3, 40, 8, dtype=dtype), torch.tensor([0.5, -1.0, 3.0], dtype=dtype)]
+    wanted = ends(causal, [x.double() for x in leaves], None)[1:4]
+    for found, exact in zip(ends(causal, leaves, None)[1:4], wanted, strict=True):
+        assert found.dtype == dtype
+        assert (found - exact).norm() < torch.finfo(dtype).eps * exact.norm()
 
 
 def test_new_parameters_start_as_stated():

@@ -59,7 +59,7 @@ def test_models_of_several_widths_have_as_many_nonzero_weights() -> None:
     """Two budgets; by hand from the shapes, attention and MLPs 12 d², both embeddings V d."""
     nonzeros: dict[int, set[int]] = {}
     for budget in (17, 35):
-        for width in (64, 128, 256):
+        for width in (32, 64, 128, 256):
             spec = spec_of(f"idioms-{budget}k-{width}")
             assert spec.architecture.d_model == width
             assert spec.sparsity is not None

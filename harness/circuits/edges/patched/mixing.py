@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.models.precision import HALF
+
 
 def mix(base: Tensor, masks: Tensor, writers: Tensor) -> Tensor:
     """What readers see: base [B, T, D] + Σ_w m[w, r]·writer_w: [S, r, B, T, D]."""
@@ -56,7 +58,10 @@ def add_writer_gradients(into: Tensor, masks: Tensor, at_streams: Tensor) -> Non
     """Add the gradient of the writers, Σ_r m[w, r]·at_r, to `into` [S, w, B, T, D], in place."""
     for slots, mask, at in zip(into, masks, at_streams, strict=True):
         if masks.ndim == 3:
-            slots.view(len(slots), -1).addmm_(mask, at.flatten(1))
+            # In half precision a product with one row takes twice as long as its definition.
+            one = mask.dtype in HALF and mask.shape[1] == 1
+            add = torch.Tensor.addcmul_ if one else torch.Tensor.addmm_
+            add(slots.view(len(slots), -1), mask, at.flatten(1))
         else:
             tokens = slots.view(len(slots), -1, slots.shape[-1]).transpose(0, 1)  # never a copy
             tokens.baddbmm_(_of_tokens(mask, slots.shape[1]), _by_token(at))
