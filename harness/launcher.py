@@ -25,6 +25,11 @@ def local_world() -> int:
     return _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else launched()
 
 
+def is_restarted() -> bool:
+    """Whether torchrun has started its processes anew, because one of them died."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def _number(name: str) -> int:
     try:
         return int(os.environ[name])

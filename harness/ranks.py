@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 from zlib import crc32
 
 from harness.errors import HarnessError
-from harness.launcher import launched
+from harness.launcher import is_restarted, launched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,11 +59,17 @@ _group = _Joined()
 def joined() -> Iterator[None]:
     """Be one of the launched processes inside the block, with all functions of this module.
 
-    Raises `RankLost` if the others do not come.
+    Raises `RankLost` if the others do not come, `HarnessError` in processes that torchrun has
+    restarted: these wait for connections of the dead, now and then for ever.
     """
     if launched() == 1:
         yield
         return
+    if is_restarted():
+        raise HarnessError(
+            "a process of this run died, and torchrun restarted all, which may then not find each "
+            "other; leave out --max-restarts and run the same command again, which resumes"
+        )
     import torch
     import torch.distributed as dist
 

@@ -108,6 +108,14 @@ def test_a_launcher_is_one_that_says_all(monkeypatch):
     assert launched() == 1
 
 
+def test_processes_that_were_restarted_are_refused_before_they_wait(monkeypatch):
+    for name, value in zip(ENVIRONMENT, ("0", "2", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(HarnessError, match="leave out --max-restarts"), ranks.joined():
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [3])
 def test_processes_exchange_sums_decisions_and_errors(world, tmp_path):

@@ -67,12 +67,11 @@ def torchrun(
     folder: Path,
     results: str,
     program: tuple[str, ...] = ("-m", "harness"),
-    restarts: int = 0,
     **more: str,
 ) -> tuple[int, str, str]:
     """Exit code, what was printed, and what was said of a run in two processes."""
     arguments = [*program, "run", "trial", "-o", str(folder / results), "--include", str(folder)]
-    process = launch(arguments, more=more, restarts=restarts)
+    process = launch(arguments, more=more)
     try:
         out, errors = process.communicate(timeout=200)
     finally:
@@ -155,7 +154,7 @@ def test_the_plan_of_two_processes_finds_what_they_stored(specs, undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["0:12:kill", "1:12:interrupt"])
+@pytest.mark.parametrize("what", ["0:12:kill", "1:12:kill", "1:12:interrupt"])
 def test_a_killed_process_ends_the_run_and_the_same_command_resumes(specs, undisturbed, what):
     results = with_model(specs, what)
     code, _, errors = torchrun(specs, results, (DISTURBED,), DISTURBED=what)
@@ -167,15 +166,6 @@ def test_a_killed_process_ends_the_run_and_the_same_command_resumes(specs, undis
     code, _, errors = torchrun(specs, results, (DISTURBED,))
     assert code == 0, errors
     assert "reused model" in errors
-    assert results_of(specs / results) == results_of(specs / "two")
-
-
-@pytest.mark.slow
-def test_torchrun_can_resume_a_run_by_itself(specs, undisturbed):
-    what = "1:14:kill"
-    results = with_model(specs, what)
-    code, _, errors = torchrun(specs, results, (DISTURBED,), restarts=1, DISTURBED=what)
-    assert code == 0, errors
     assert results_of(specs / results) == results_of(specs / "two")
 
 

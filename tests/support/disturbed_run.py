@@ -1,7 +1,7 @@
 """The command line, with checkpoints after every step of a mask search, and a disturbance in one.
 
 `DISTURBED` is `PROCESS:STEP:WHAT`: `kill` it, `raise` an error in it, `interrupt` the launcher,
-or make its masks `drift` from those of the others. It happens once, however often all restart.
+or make its masks `drift` from those of the others.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ REAL_STEP = MaskRun.step
 
 def step(run: MaskRun, number: int) -> torch.Tensor:
     place, at, what = os.environ["DISTURBED"].split(":")
-    is_first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if is_first_start and (os.environ["RANK"], number) == (place, int(at)):
+    if (os.environ["RANK"], number) == (place, int(at)):
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "raise":

@@ -16,15 +16,13 @@ def launch(
     arguments: Sequence[str],
     processes: int = 2,
     more: Mapping[str, str] | None = None,
-    restarts: int = 0,
 ) -> subprocess.Popen[str]:
     """`torchrun --nproc-per-node PROCESSES ARGUMENTS` on this machine, on a free port.
 
-    `more`: further variables. `restarts`: how often all start anew where one dies.
+    `more`: further variables.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
-    command += arguments
+    command += ["--nproc-per-node", str(processes), *arguments]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
