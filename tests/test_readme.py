@@ -57,6 +57,9 @@ ONLY_PARSED = {
     "harness serve greater_than": "serves until Ctrl-C",
     "harness bench": "a model of the size of GPT-2 small",
     "harness bench --methods all": "every method on a model of that size",
+    "harness bench --threads 1 --repeats 4 --dtype bfloat16 --beside float32 --methods all": (
+        "the same, in two precisions"
+    ),
     "harness bench --device cuda --tf32 --length 80 --methods 'edge_pruning step'": "needs a GPU",
     "harness bench --device cuda --dtype bfloat16 --model codellama-13b-random --length 80 "
     "--repeats 20 --methods 'edge_pruning step'": "needs a GPU",

@@ -228,7 +228,7 @@ def test_dictionaries_are_trained_beside_their_matrix_products(harness: Any) -> 
     shown = harness("bench", "--dictionary", "64", "--repeats", "1", "--dtype", "bfloat16").stdout
     assert "64 features of width 128, 4096 tokens a step, bfloat16, 2 threads" in shown
     refused = harness("bench", "--dictionary", "64", "--length", "9", code=2).output
-    assert "--length does not go with --games, --dictionary or --features" in refused
+    assert "--length does not go with --games, --dictionary, --features or torchrun" in refused
 
 
 @pytest.mark.slow  # 20 s: five studies
