@@ -124,7 +124,7 @@ def _exit_code(run: Any) -> int:
         code = run()
         return code if isinstance(code, int) else 0
     except (HarnessError, RankLost) as error:
-        (_say_anyhow if isinstance(error, RankLost) else _say)(error_text(error))
+        _say(error_text(error), from_any=isinstance(error, RankLost))
         return error.exit_code
     except click.ClickException as error:
         text = io.StringIO()
@@ -139,22 +139,16 @@ def _exit_code(run: Any) -> int:
             place = f": {printable(str(error.filename))}" if error.filename else ""
             _say(f"error: {error.strerror}{place}")
             return USAGE
-        _say_anyhow(traceback.format_exc(), nl=False)
-        _say_anyhow("this is a bug in the harness, not a mistake of yours")
+        _say(traceback.format_exc(), nl=False, from_any=True)
+        _say("this is a bug in the harness, not a mistake of yours", from_any=True)
         return BUG
 
 
-def _say(text: str, *, nl: bool = True) -> None:
+def _say(text: str, *, nl: bool = True, from_any: bool = False) -> None:
+    """On stderr; `from_any`: in whichever process it happened, as the first one may not know."""
     from harness.cli.say import say
 
-    say(text, err=True, nl=nl)
-
-
-def _say_anyhow(text: str, *, nl: bool = True) -> None:
-    """Say it in whichever process it happened: the first one may not know."""
-    from harness.spec.printable import printable_lines
-
-    click.echo(printable_lines(text), err=True, nl=nl)
+    say(text, err=True, nl=nl, from_any=from_any)
 
 
 def error_text(error: HarnessError | RankLost) -> str:

@@ -12,10 +12,10 @@ from harness.launcher import speaks
 from harness.spec.printable import printable_lines
 
 
-def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+def say(text: object = "", *, err: bool = False, nl: bool = True, from_any: bool = False) -> None:
     """Print a text of one line or several; `err`: to stderr; `nl`: end it with a newline.
 
-    Of several processes that share prompts only the first prints.
+    Of several processes that share prompts only the first prints, but for what is said `from_any`.
     """
-    if speaks():
+    if from_any or speaks():
         click.echo(printable_lines(str(text)), err=err, nl=nl)

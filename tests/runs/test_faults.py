@@ -92,7 +92,7 @@ def of_scores(ladder: Ladder, *_: Any) -> object:
     return ladder.setup.space.unit, ladder.total, ladder.discovery.scores.numpy().tobytes()
 
 
-def weights(folder: Path) -> bytes:
+def weights(folder: Path, **_: Any) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 

@@ -33,9 +33,9 @@ def test_the_models_quality_is_measured_once_for_a_task(
     measured: list[Any] = []
     quality = module.quality
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments: Any, **more: Any) -> Any:
         measured.append(arguments)
-        return quality(*arguments)
+        return quality(*arguments, **more)
 
     monkeypatch.setattr(module, "quality", counted)
     monkeypatch.setattr(module, "_QUALITY", Last())
