@@ -11,7 +11,7 @@ Cost of a gathering per process: (N-1)/N of a block's weights are received; noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -67,14 +67,14 @@ class Gathered(nn.Module):
         """x on its way in: a backward pass that has left the module drops its weights here."""
         if self.gatherings is None or not (torch.is_grad_enabled() and x.requires_grad):
             return x
-        entered: Tensor = _Enters.apply(x, self)  # type: ignore[no-untyped-call]
+        entered: Tensor = _InBackward.apply(x, self.end_backward)  # type: ignore[no-untyped-call]
         return entered
 
     def leaves(self, x: Tensor) -> Tensor:
         """x on its way out: a backward pass that comes here gathers the module's weights."""
         if self.gatherings is None or not (torch.is_grad_enabled() and x.requires_grad):
             return x
-        left: Tensor = _Leaves.apply(x, self)  # type: ignore[no-untyped-call]
+        left: Tensor = _InBackward.apply(x, self.begin_backward)  # type: ignore[no-untyped-call]
         return left
 
     def _gather(self) -> None:
@@ -109,27 +109,17 @@ class Gathered(nn.Module):
             self._drop()
 
 
-class _Enters(torch.autograd.Function):
+class _InBackward(torch.autograd.Function):
+    """The identity, and a call where a backward pass comes by."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, module: Gathered) -> Tensor:
-        ctx.module = module
+    def forward(ctx: Any, x: Tensor, call: Callable[[], None]) -> Tensor:
+        ctx.call = call
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        ctx.module.end_backward()
-        return grads[0], None
-
-
-class _Leaves(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, module: Gathered) -> Tensor:
-        ctx.module = module
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        ctx.module.begin_backward()
+        ctx.call()
         return grads[0], None
 
 

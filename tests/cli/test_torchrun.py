@@ -12,37 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
-from support.processes import ROOT, launch
+from support.processes import ROOT, TASK, launch
 
 from harness.cli.main import main
 from harness.launcher import ENVIRONMENT
 from harness.runs.store import CellStore
 
-TASK = """\
-spec_version: 1
-name: toy
-title: Brackets
-tokenizer: {kind: characters, bos: true}
-data:
-  kind: generator
-  generator: brackets
-  params: {kinds: ["()", "[]"], lengths: [7, 9], max_depth: 3, min_distance: 2}
-evaluation:
-  granularity: edge
-  component: heads_qkv_mlps
-  ablation: mean
-  positions: all
-  direction: noising
-  set: complement
-  sizes: [0.1, 0.5, 1.0]
-  discovery_pairs: 33
-  test_pairs: 41
-model:
-  kind: train
-  name: brackets
-  architecture: {n_layers: 2, n_heads: 2, d_model: 16}
-  training: {objective: answer, steps: 30}
-"""
 SUITE = """\
 spec_version: 1
 name: trial

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support.fake_cells import a_cell, a_method, a_task
-from support.processes import launch
+from support.processes import TASK, launch
 
 from harness.datasets.open import open_data
 from harness.discovery.refusals import shards_problem
@@ -84,32 +84,6 @@ def test_plans_count_a_share_of_the_layers_and_one_whole_layer() -> None:
 
 
 # ---------------------------------------------------------------- a run
-TASK = """\
-spec_version: 1
-name: toy
-title: Brackets
-tokenizer: {kind: characters, bos: true}
-data:
-  kind: generator
-  generator: brackets
-  params: {kinds: ["()", "[]"], lengths: [7, 9], max_depth: 3, min_distance: 2}
-evaluation:
-  granularity: edge
-  component: heads_qkv_mlps
-  ablation: mean
-  positions: all
-  direction: noising
-  set: complement
-  sizes: [0.1, 0.5, 1.0]
-  discovery_pairs: 15
-  test_pairs: 17
-model:
-  kind: train
-  name: brackets
-  architecture: {n_layers: 2, n_heads: 2, d_model: 16}
-  training: {objective: answer, steps: 30}
-"""
-
 SUITE = """\
 spec_version: 1
 name: trial
