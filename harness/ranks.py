@@ -134,6 +134,11 @@ def largest_share(count: int) -> int:
     return -(-count // _group.world)
 
 
+def rows_to_run(count: int) -> range:
+    """This process's share; where it has none, the first row, which then counts for nothing."""
+    return share(count) or range(1)
+
+
 def own(rows: AnyRows) -> AnyRows:
     """This process's share of a batch; all of it for one process.
 
@@ -144,7 +149,7 @@ def own(rows: AnyRows) -> AnyRows:
         return rows
     import torch
 
-    mine = share(len(rows)) or range(1)
+    mine = rows_to_run(len(rows))
     return rows.take(torch.arange(mine.start, mine.stop))
 
 

@@ -46,7 +46,7 @@ def required(background: Background | Baseline | None) -> Background:
 def own_prompts(prompts: Iterable[Prompts]) -> Iterator[tuple[Tensor, Tensor | None, bool]]:
     """This process's share of prompts (`harness.ranks`), batch by batch, and whether it counts."""
     for tokens, lengths in prompts:
-        mine = ranks.share(len(tokens)) or range(1)
+        mine = ranks.rows_to_run(len(tokens))
         rows = slice(mine.start, mine.stop)
         own = None if lengths is None else lengths[rows]
         yield tokens[rows], own, ranks.has_rows(len(tokens))

@@ -71,7 +71,7 @@ class StepPrompts:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
         index, rows = self._order.at(place)
-        own = ranks.share(len(rows)) or range(1)
+        own = ranks.rows_to_run(len(rows))
         mine = rows[own.start : own.stop]
         if self._cache is None:
             prompts = self._prompts(self.problem.batches[index].take(mine))
