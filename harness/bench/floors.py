@@ -29,7 +29,7 @@ B + U/T, and in these units
     node_patching                  B + F + Σ over writers of (what is above + U/T)
     evaluation                     F + X             evaluation+counterfactual: B + F + X
     abs_topk(share)                3·(B + U)         a plain forward+backward, activations sparse
-    training step, training step+budgets: as abs_topk; projection: none
+    training step, training step+budgets, dense training step: as abs_topk; projection: none
     attention, attention+sinks     7·H·K·(T+1)/2     of one layer: scores and mix forward, and five
                                                      such products backward; half of keys are seen
 Rows of a small circuit count the nodes that it needs and the edges between them. Ratios can lie
@@ -41,7 +41,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.bench.rows import HELD_STEPS, IG_STEPS, KEPT, MASK_STEPS, OF_TRAINING, SMALL
+from harness.bench.rows import (
+    HELD_STEPS,
+    IG_STEPS,
+    KEPT,
+    MASK_STEPS,
+    OF_DENSE_TRAINING,
+    OF_TRAINING,
+    SMALL,
+)
 from harness.circuits.edges.graph import Graph
 from harness.circuits.edges.patched.live import LiveNodes
 from harness.models.config import TransformerConfig
@@ -76,6 +84,7 @@ def floors(config: TransformerConfig, length: int, nodes: LiveNodes) -> dict[str
         f"abs_topk({KEPT})": plain,
         **dict.fromkeys(("attention", "attention+sinks"), work.one_attention),
         **dict(zip(OF_TRAINING, (plain, plain, 0.0), strict=True)),
+        **dict.fromkeys(OF_DENSE_TRAINING, plain),
         **dict.fromkeys(MASK_STEPS, step),
     }
     return {name: cost / plain for name, cost in costs.items()}

@@ -33,6 +33,9 @@ MASK_STEPS = {
 OF_TRAINING = ("training step", "training step+budgets", "projection")
 """A step of training a model with AbsTopK: weights dense, sparse, and the projection alone."""
 
+OF_DENSE_TRAINING = ("dense training step", "dense training step+bfloat16")
+"""A step of training the model as it is: products in float32, and in bfloat16."""
+
 OTHERS = (
     "eap_ig_clean_corrupted",
     f"eap_ig_activations({HELD_STEPS})",
@@ -45,6 +48,7 @@ OTHERS = (
     "attention",
     "attention+sinks",
     *OF_TRAINING,
+    *OF_DENSE_TRAINING,
     *MASK_STEPS,
 )
 """Measured where they are named."""

@@ -1,7 +1,8 @@
-"""Steps of training a weight-sparse model: what its budgets cost beside everything else.
+"""Steps of training a model: what a sparse one's budgets cost, and what half precision gains.
 
-The model has AbsTopK at every site and random weights; a step is forward and backward at every
-token, the optimiser's update, and in a sparse one the projection onto the final budgets.
+Weights are random. A step is forward and backward at every token and the optimiser's update. The
+first rows are of models with AbsTopK at every site, and sparse ones are projected onto their final
+budgets.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.bench.rows import FRACTION, KEPT, OF_TRAINING
+from harness.bench.rows import FRACTION, KEPT, OF_DENSE_TRAINING, OF_TRAINING
 from harness.datasets.pairs import TrainingBatch
 from harness.models.training.optimiser import Optimiser
-from harness.models.training.trainer import training_loss
+from harness.models.training.trainer import Precision, training_loss
 from harness.models.transformer import Transformer, random_model
 from harness.spec.types import ActivationSparsity, Sparsity, Training
 
@@ -38,20 +39,27 @@ SPEC = Training(
 )
 
 
-def _model(subject: Subject) -> Transformer:
-    config = replace(subject.config, activation_sparsity=ActivationSparsity(keep=KEPT))
+def _model(subject: Subject, kept: float | None = KEPT) -> Transformer:
+    config = subject.config
+    if kept is not None:
+        config = replace(config, activation_sparsity=ActivationSparsity(keep=kept))
     return random_model(config, 0, subject.bench.device, subject.model.embedding.dtype)
 
 
-def _step(subject: Subject, sparsity: Sparsity | None) -> Run:
-    model, device = _model(subject), subject.bench.device
+def _step(
+    subject: Subject,
+    sparsity: Sparsity | None = None,
+    kept: float | None = KEPT,
+    precision: Precision = "float32",
+) -> Run:
+    model, device = _model(subject, kept), subject.bench.device
     optimiser = Optimiser(model, SPEC, sparsity)
     tokens = subject.batch.clean.cpu().numpy()
     read, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
     batch = TrainingBatch(read, np.full(len(read), read.shape[1]), targets)
 
     def run() -> None:
-        loss = training_loss(model, batch, device)
+        loss = training_loss(model, batch, device, precision)
         optimiser.clear()
         loss.backward()
         optimiser.update(LAST - 1)
@@ -76,10 +84,15 @@ def _projection(subject: Subject) -> Run:
     return run
 
 
+_DENSE = partial(_step, kept=None)
+
 TRAINING: dict[str, Callable[[Subject], Run]] = dict(
     zip(
-        OF_TRAINING,
-        (partial(_step, sparsity=None), partial(_step, sparsity=SPARSITY), _projection),
+        (*OF_TRAINING, *OF_DENSE_TRAINING),
+        (
+            *(_step, partial(_step, sparsity=SPARSITY), _projection),
+            *(_DENSE, partial(_DENSE, precision="bfloat16")),
+        ),
         strict=True,
     )
 )

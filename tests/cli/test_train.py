@@ -107,3 +107,18 @@ def test_a_model_without_a_task_needs_one(measuring: Any) -> None:
         in measuring("train", "small", code=2).stderr
     )
     measuring("train", "small", "--task", "toy", "--threads", "1")
+
+
+def test_a_precision_that_torch_has_not_got_is_said(
+    measuring: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: Any) -> None:
+        raise RuntimeError('"baddbmm" not implemented for this type')
+
+    text = SPEC.format(more="task: toy\n", steps=2).replace("steps", "precision: bfloat16, steps")
+    measuring.write("specs/models/small.yaml", text)
+    with monkeypatch.context() as here:
+        here.setattr("torch.baddbmm", lacking)
+        said = measuring("train", "small", "--threads", "1", code=2).stderr
+    assert "training.precision is bfloat16, but torch cannot compute in it on cpu here" in said
+    measuring("train", "small", "--threads", "1")

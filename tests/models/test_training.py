@@ -68,6 +68,29 @@ def test_it_learns_and_says_how_well(tmp_path):
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def test_it_learns_with_products_in_half_precision(tmp_path):
+    model, history = trainer(tmp_path, replace(SPEC, precision="bfloat16")).run()
+    assert history[-1]["accuracy"] > 0.95
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not equal(weights(model), weights(trainer(tmp_path / "single").run()[0]))
+
+
+def test_products_in_half_precision_are_those_in_single_precision_but_rounded():
+    """Gradients are of the weights' precision; residual stream and logits are not rounded."""
+    model, batch = random_model(CONFIG, 0), FirstToken().training_batch("answer", 64, 0, 0)
+    gradients = {}
+    for precision in ("float32", "bfloat16"):
+        model.zero_grad()
+        loss = training_loss(model, batch, precision=precision)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        gradients[precision] = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    single, half = gradients.values()
+    assert half.dtype == torch.float32
+    error = float((half - single).norm() / single.norm())
+    assert 1e-4 < error < 0.03
+
+
 @pytest.mark.parametrize(
     "target", [TrainingTarget(value=0.3), TrainingTarget(metric="loss", value=1.7)]
 )
@@ -119,7 +142,10 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path, mo
     assert [entry["step"] for entry in history] == [8]
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 0.01}, {"batch_size": 16}, {"steps": 9}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 0.01}, {"batch_size": 16}, {"steps": 9}, {"precision": "bfloat16"}],
+)
 def test_a_checkpoint_of_another_training_is_not_resumed_from(changes, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
     spec = replace(SPEC, steps=8)

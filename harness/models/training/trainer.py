@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,19 +35,31 @@ from harness.spec.types import Sparsity, Training
 CHECKPOINT_SECONDS = 15.0
 
 Log = Callable[[str], None]
+Precision = Literal["float32", "bfloat16"]
 Entry = dict[str, Any]
 """An evaluation: `step`, `training_loss`, what the held-out data measures (with its `entropy` also
 `excess`, the loss above it), and of a sparse model `nonzeros` in all, of its `tensors` and its
 `dead_neurons`."""
 
 
-def training_loss(model: Transformer, batch: TrainingBatch, device: str = "cpu") -> Tensor:
-    """Mean cross-entropy (nats) over the trained positions; only these are unembedded."""
+def training_loss(
+    model: Transformer,
+    batch: TrainingBatch,
+    device: str = "cpu",
+    precision: Precision = "float32",
+) -> Tensor:
+    """Mean cross-entropy (nats) over the trained positions; only these are unembedded.
+
+    `precision`: that of the products in a float32 model's blocks. Logits are always the model's.
+    """
     tokens = torch.from_numpy(batch.tokens).to(device)
     targets = torch.from_numpy(batch.targets).to(device)
     lengths = torch.from_numpy(batch.lengths).to(device)
     rows = targets >= 0
-    logits = model.unembed(model.stream(tokens, lengths)[rows], tokens[rows])
+    half = precision == "bfloat16"
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+        stream = model.stream(tokens, lengths)
+    logits = model.unembed(stream[rows], tokens[rows])
     if batch.allowed is None:
         return F.cross_entropy(logits, targets[rows])
     allowed = torch.from_numpy(batch.allowed).to(device)[rows]
@@ -111,7 +123,7 @@ class Trainer:
         return self.model.requires_grad_(False).eval(), self.history
 
     def _update(self, batch: TrainingBatch) -> Tensor:
-        loss = training_loss(self.model, batch, self.device)
+        loss = training_loss(self.model, batch, self.device, self.spec.precision)
         self.optimiser.clear()
         loss.backward()
         self.optimiser.update(self.step)

@@ -18,6 +18,7 @@ from harness.dictionaries.training.chance import random_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.errors import HarnessError
 from harness.models.transformer import Transformer
+from harness.runs.compute.machine import use_precision
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, require_first, write_note
 from harness.runs.plan import Cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
@@ -112,6 +113,8 @@ def _train(
     if isinstance(spec, RandomDictionary):
         dictionaries = random_dictionaries(single, spec, data, objective)
     else:
+        device = single.embedding.device.type
+        use_precision(spec.training.precision, device, "training.precision")
         trainer = DictionaryTrainer(
             single,
             spec,

@@ -25,25 +25,33 @@ _LOG = logging.getLogger(__name__)
 def use_runtime(runtime: Runtime) -> None:
     """Set the number of threads; refuse a device or precision that is not available.
 
-    Raises `HarnessError`; not every CPU or GPU computes in half precision. Warns where a CPU only
-    emulates it.
+    Raises `HarnessError`; not every CPU or GPU computes in half precision.
     """
     torch.set_num_threads(runtime.threads)
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise HarnessError("runtime.device is cuda, but torch sees no CUDA device here")
     if runtime.device == "cuda":
         use_own_gpu()
-    dtype = getattr(torch, runtime.dtype)
-    if dtype in HALF:
-        try:
-            _try_out(dtype, runtime.device)
-        except RuntimeError as error:
-            raise HarnessError(
-                f"runtime.dtype is {runtime.dtype}, but torch cannot compute in it on "
-                f"{runtime.device} here ({str(error).splitlines()[0]}); choose float32"
-            ) from error
-        if runtime.device == "cpu":
-            _warn_if_emulated(dtype)
+    use_precision(runtime.dtype, runtime.device, "runtime.dtype")
+
+
+def use_precision(precision: str, device: str, key: str) -> None:
+    """Refuse a precision that is not available on a device; warn where a CPU only emulates it.
+
+    `key`: which one of a spec asks for it. Raises `HarnessError`.
+    """
+    dtype = getattr(torch, precision)
+    if dtype not in HALF:
+        return
+    try:
+        _try_out(dtype, device)
+    except RuntimeError as error:
+        raise HarnessError(
+            f"{key} is {precision}, but torch cannot compute in it on {device} here "
+            f"({str(error).splitlines()[0]}); choose float32"
+        ) from error
+    if device == "cpu":
+        _warn_if_emulated(dtype)
 
 
 def half_arithmetic(dtype: torch.dtype) -> tuple[str, ...] | None:

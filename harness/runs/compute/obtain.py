@@ -31,6 +31,7 @@ from harness.models.training.sequences import held_out_sequences
 from harness.models.training.texts import HeldOutTexts
 from harness.models.training.trainer import Trainer
 from harness.models.transformer import Transformer
+from harness.runs.compute.machine import use_precision
 from harness.runs.plan import Cell
 from harness.runs.plan.processes import require_processes
 from harness.runs.plan.shipped import weights_folder
@@ -197,6 +198,7 @@ def _train(
     )
     began = time.perf_counter()
     log(f"training model {cell.model_name} [{cell.model_id[:12]}]")
+    use_precision(spec.training.precision, cell.runtime.device, "training.precision")
     trainer = Trainer(
         config,
         spec.training,

@@ -184,6 +184,17 @@ class Training:
             younger=True,
         ),
     ] = "before_step"
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Key(
+            "Precision",
+            "In which precision the products of matrices in the blocks are computed. Weights, the "
+            "residual stream, norms, logits and all that is kept or measured are in float32 "
+            "anyway. `bfloat16` is faster on GPUs, and on CPUs that have it.",
+            ["float32"],
+            younger=True,
+        ),
+    ] = "float32"
     seed: Annotated[
         SeedNumber,
         Key("Seed", "Decides the initial weights and the order of the training data.", [0, 7]),
