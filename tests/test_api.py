@@ -267,10 +267,11 @@ def test_circuits_in_other_forms(circuit: harness.Circuit, tmp_path: Path) -> No
         circuit.save(tmp_path / name)
         loaded = harness.Circuit.load(str(tmp_path / name))
         assert list(loaded.elements()) == list(circuit.elements())
-        strongest = circuit.strongest(5)
-        assert [element for element, _ in loaded.strongest(5)] == [one for one, _ in strongest]
-        scores = [score for _, score in loaded.strongest(5)]
-        assert scores == pytest.approx([score for _, score in strongest])
+        wanted, found = circuit.strongest(5), loaded.strongest(5)
+        assert [score for _, score in found] == pytest.approx([score for _, score in wanted])
+        # Scores of symmetric edges differ by rounding, which a file may not keep: no fixed order.
+        scores = dict(circuit.strongest(circuit.size))
+        assert dict(found) == pytest.approx({element: scores[element] for element, _ in found})
     table = circuit.to_dataframe()
     assert table.columns == ["element", "score", "kept"]
     assert table["kept"].sum() == circuit.size

@@ -67,7 +67,8 @@ def test_random_sets_beside_the_circuit_are_as_many_as_asked_for(harness: Any) -
     more = judged(harness, *asked, "--random-sets", "3")["necessity"]
     assert more["sets"] == 3
     low, mean, largest = (more["task_loss"][f"random_{x}"] for x in ("low", "mean", "largest"))
-    assert low <= mean <= largest
+    assert low <= mean
+    assert mean <= largest or mean == pytest.approx(largest, rel=1e-12)  # equal sets: rounding
     assert "3 random sets of this size" in harness("judge", *asked, "--random-sets", "3").stdout
 
 
