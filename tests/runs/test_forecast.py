@@ -242,5 +242,8 @@ def test_training_dictionaries_takes_products_and_runs_of_the_model() -> None:
     drawn = {**DICTIONARIES, "kind": "random", "tokens": 64_000}
     del drawn["training"]
     assert dictionary_seconds(shape, drawn) == pytest.approx(runs)
+    tuned = DICTIONARIES["training"] | {"finetune_tokens": 10 * shape.tokens}
+    more = dictionary_seconds(shape, DICTIONARIES | {"training": tuned}) - products - runs / 2
+    assert more > pass_seconds(shape, 10)
     assert dictionary_seconds(shape, {"kind": "load"}) == 0
     assert pass_seconds(shape, 10, coded) > pass_seconds(shape, 10)

@@ -23,6 +23,7 @@ from harness.dictionaries.dictionary import DictionarySet, random_dictionary
 from harness.dictionaries.sites import by_site, chosen_sites
 from harness.dictionaries.splice import splice_kl
 from harness.dictionaries.training.buffer import Buffer, PromptStream
+from harness.dictionaries.training.finetune import Finetuning
 from harness.dictionaries.training.learner import DictionaryLearner
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_state, save_state
@@ -135,7 +136,30 @@ class DictionaryTrainer:
                     self._save()
                     shown.saved()
                     saved = time.monotonic()
+        if self.spec.training.finetune_tokens and not self._reached():
+            return self._finetuned(), self.history
         return self.dictionaries(), self.history
+
+    def _finetuned(self) -> DictionarySet:
+        """The dictionaries after they were trained through the model, which is an entry more."""
+        self._save()  # a training that is killed from here on resumes here
+        finished = self.dictionaries()
+        tuning = Finetuning(
+            self.model,
+            finished,
+            self.spec.training,
+            self.buffer.prompts,
+            self.buffer.objective,
+            {site: learner.k for site, learner in self.learners.items()},
+            scratch=self.checkpoint.parent,
+            purpose=self._purpose,
+            log=self.log,
+        )
+        loss = tuning.run()
+        kl = splice_kl(self.model, finished, self.validation)
+        entry = {"step": self.steps + tuning.step, "training_loss": loss, "splice_kl": kl}
+        self.history.append(entry)
+        return finished
 
     def dictionaries(self) -> DictionarySet:
         """The dictionaries as they are now, for activations that are not scaled."""

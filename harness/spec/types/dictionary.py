@@ -142,7 +142,35 @@ class TrainDictionary:
     With `weights` they have been trained before; their digests stand in an identity.
     """
 
-    ABOUT: ClassVar = About("Trained dictionary", name="train_dictionary")
+    ABOUT: ClassVar = About(
+        "Trained dictionary",
+        name="train_dictionary",
+        rules=(
+            {
+                "if": {
+                    "properties": {
+                        "dictionary": {
+                            "required": ["activation"],
+                            "properties": {"activation": {"enum": ["relu_l1", "jumprelu"]}},
+                        }
+                    }
+                },
+                "then": {
+                    "properties": {
+                        "training": {
+                            "properties": {
+                                "finetune_tokens": {
+                                    "const": 0,
+                                    "x-message": "finetune_tokens is for topk and batchtopk, "
+                                    "whose codes stay as sparse as they are",
+                                }
+                            }
+                        }
+                    }
+                },
+            },
+        ),
+    )
 
     kind: Literal["train"] = "train"
     task: DictionaryTask

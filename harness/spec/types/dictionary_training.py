@@ -112,6 +112,30 @@ class DictionaryTraining:
             maximum=1,
         ),
     ] = 0.8
+    finetune_tokens: Annotated[
+        int,
+        Key(
+            "Tokens of the fine-tuning",
+            "Tokens of whole prompts on which all dictionaries are trained together at the end, "
+            "with every site replaced at once, to leave the model's answers as they are (the "
+            "divergence from them in nats); 0: none. For topk and batchtopk.",
+            [500_000],
+            younger=True,
+            minimum=0,
+            maximum=10**12,
+        ),
+    ] = 0
+    finetune_learning_rate: Annotated[
+        float,
+        Key(
+            "Learning rate of the fine-tuning",
+            "Highest learning rate of Adam there.",
+            [3e-4],
+            younger=True,
+            above=0,
+            maximum=10,
+        ),
+    ] = 3e-4
     evaluate_every: Annotated[
         int,
         Key(

@@ -189,7 +189,11 @@ def dictionary_seconds(shape: Shape, identity: Mapping[str, Any]) -> float:
     tokens = int(identity["tokens"] if training is None else training["tokens"])
     uses = 1 if training is None else int(training["buffer_uses"])
     run = pass_seconds(shape, max(1, tokens // shape.tokens)) / 3 / uses
-    return run + (0.0 if training is None else 5 * coded.weights * tokens / FLOPS)
+    if training is None:
+        return run
+    through = int(training.get("finetune_tokens", 0))
+    passes = pass_seconds(shape, -(-through // shape.tokens), coded=coded) if through else 0.0
+    return run + 5 * coded.weights * tokens / FLOPS + passes
 
 
 def passes_of(one: Cell | PlannedCell, shape: Shape | None) -> float | None:

@@ -1,0 +1,193 @@
+"""The last part of a training: all dictionaries together, by what the model answers through them.
+
+Directions that decode activations well can still lose what the model reads. At the end they are
+therefore trained on whole prompts with every site replaced at once, and what is minimised is
+
+    Σ KL(model's answers ‖ answers through the dictionaries) / tokens    (nats)
+
+as a short end in Karvonen (2025, "Revisiting End-To-End Sparse Autoencoder Training"). How many
+features are active stays as it is: `topk` has its k, and the threshold of `batchtopk` follows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.datasets.pairs import Objective
+from harness.dictionaries.dictionary import DictionarySet
+from harness.dictionaries.splice import divergence, replaced_logits
+from harness.dictionaries.training.buffer import PromptStream
+from harness.dictionaries.training.learner import MEMORY, SAMPLE
+from harness.errors import HarnessError
+from harness.models.checkpoint import load_state, save_state
+from harness.models.transformer import Transformer
+from harness.progress import stage
+from harness.spec.types import DictionaryTraining
+
+PROMPTS = 32
+"""Prompts of a step."""
+
+WARMUP_STEPS = 20
+LEAST_RATE = 0.02
+CHECKPOINT_SECONDS = 30.0
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_STREAM = 0xF17E_7D1C
+"""Added to the seed: other prompts than those whose activations were trained on."""
+
+
+class Finetuning:
+    """The training of finished dictionaries through the model, which can be resumed.
+
+    `k_of`: active features a token of each site. `purpose`: what a checkpoint must share with this
+    training to be resumed from.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        dictionaries: DictionarySet,
+        spec: DictionaryTraining,
+        prompts: PromptStream,
+        objective: Objective,
+        k_of: Mapping[str, int],
+        *,
+        scratch: Path,
+        purpose: dict[str, Any],
+        log: Callable[[str], None],
+    ) -> None:
+        self.model, self.dictionaries, self.spec = model, dictionaries, spec
+        self.prompts, self.objective, self.k_of, self.log = prompts, objective, k_of, log
+        self.checkpoint, self.purpose = scratch / "finetuning.safetensors", purpose
+        self.parameters: dict[str, Tensor] = {
+            f"{site}.{name}": weight.requires_grad_(True)
+            for site, one in dictionaries.items()
+            for name, weight in one.named_parameters()
+        }
+        self.optimiser = torch.optim.Adam(
+            list(self.parameters.values()),
+            lr=spec.finetune_learning_rate,
+            betas=(spec.beta1, spec.beta2),
+            fused=True,
+        )
+        self.step = self.seen = 0
+        self.loss = float("nan")
+
+    def run(self) -> float:
+        """Train on all tokens; the dictionaries are changed in place. Returns the last loss."""
+        if self._resume():
+            self.log(f"resuming the fine-tuning of dictionaries at step {self.step:,}")
+        saved = time.monotonic()
+        wanted = self.spec.finetune_tokens
+        with stage("fine-tuning", wanted, "token", self.seen) as shown:
+            while self.seen < wanted:
+                tokens = self._update()
+                shown.advance(tokens, f"KL of all sites spliced {self.loss:.4f} on these prompts")
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    shown.saved()
+                    saved = time.monotonic()
+        self.dictionaries.frozen()
+        return self.loss
+
+    def _update(self) -> int:
+        """One step; returns its tokens."""
+        seed = self.spec.seed + _STREAM
+        batch = self.prompts.training_batch(self.objective, PROMPTS, self.step, seed)
+        device = self.model.embedding.device
+        tokens = torch.from_numpy(batch.tokens).to(device)
+        lengths = torch.from_numpy(batch.lengths).to(device)
+        rows = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
+        with torch.no_grad():
+            plain = self.model(tokens, lengths)
+        coded = {site: self._coded(site, rows) for site in self.dictionaries}
+        other = replaced_logits(self.model, tokens, coded, lengths)
+        loss = divergence(plain, other)[rows].mean()
+        self.loss = float(loss.detach())
+        if not math.isfinite(self.loss):
+            raise HarnessError(
+                f"fine-tuning of dictionaries diverged at step {self.step} (loss {self.loss}); "
+                "lower training.finetune_learning_rate"
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        self.optimiser.step()
+        self._renormalise()
+        count = int(rows.sum())
+        self.step += 1
+        self.seen += count
+        return count
+
+    def _rate(self) -> float:
+        """Linear warm-up, then linear decay over the tokens that are left."""
+        left = max(LEAST_RATE, 1 - self.seen / self.spec.finetune_tokens)
+        return self.spec.finetune_learning_rate * min(1.0, (self.step + 1) / WARMUP_STEPS) * left
+
+    def _coded(self, site: str, rows: Tensor) -> Callable[[Tensor], Tensor]:
+        """What stands in for a site's value [B, T, D]: decoded with as many features as before."""
+        one = self.dictionaries[site]
+
+        def through(x: Tensor) -> Tensor:
+            before = one.before_activation(x)
+            if one.activation != "batchtopk":
+                return one.decode(one.activate(before))
+            assert one.threshold is not None
+            self._follow(one.threshold, before.detach()[rows], self.k_of[site])
+            return one.decode(F.threshold(before, float(one.threshold), 0.0))
+
+        return through
+
+    @staticmethod
+    @torch.no_grad()
+    def _follow(threshold: Tensor, before: Tensor, k: int) -> None:
+        """Let a threshold follow what k features of a token of a sample of [N, F] are above."""
+        sample = before[:: max(1, len(before) // SAMPLE)].flatten()
+        rank = sample.numel() - sample.numel() // before.shape[1] * k
+        at = sample.kthvalue(max(1, rank)).values.clamp(min=0)
+        threshold.mul_(MEMORY).add_((1 - MEMORY) * at)
+
+    @torch.no_grad()
+    def _renormalise(self) -> None:
+        for one in self.dictionaries.values():
+            one.decoder.div_(one.decoder.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
+    # ------------------------------------------------------------ checkpoints
+    def _tensors(self) -> dict[str, Tensor]:
+        thresholds = {
+            f"{site}.threshold": one.threshold
+            for site, one in self.dictionaries.items()
+            if one.threshold is not None
+        }
+        return self.parameters | thresholds
+
+    def _save(self) -> None:
+        tensors = dict(self._tensors())
+        for name, weight in self.parameters.items():
+            for moment in _MOMENTS:
+                tensors[f"{moment}.{name}"] = self.optimiser.state[weight][moment]
+        note = {"step": self.step, "seen": self.seen, "loss": self.loss}
+        save_state(tensors, note, self.checkpoint, self.purpose)
+
+    def _resume(self) -> bool:
+        stored = load_state(self.checkpoint, self.purpose)
+        if stored is None:
+            return False
+        tensors, note = stored
+        with torch.no_grad():
+            for name, value in self._tensors().items():
+                value.copy_(tensors[name])
+            for name, weight in self.parameters.items():
+                moments = {one: tensors[f"{one}.{name}"].to(weight) for one in _MOMENTS}
+                count = torch.tensor(float(note["step"]), device=weight.device)
+                self.optimiser.state[weight] = {"step": count, **moments}
+        self.step, self.seen, self.loss = note["step"], note["seen"], note["loss"]
+        return True

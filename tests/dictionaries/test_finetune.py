@@ -1,0 +1,124 @@
+"""The end of a training through the model: answers come closer, codes stay as sparse, a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.toy_task import FirstToken
+
+from harness.dictionaries.dictionary import DictionarySet
+from harness.dictionaries.sites import activations
+from harness.dictionaries.splice import splice_kl
+from harness.dictionaries.training import finetune
+from harness.dictionaries.training.finetune import Finetuning
+from harness.dictionaries.training.trainer import DictionaryTrainer
+from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
+from harness.models.transformer import random_model
+from harness.spec.types import DictionaryForm, DictionaryTraining, TrainDictionary
+
+CONFIG = TransformerConfig(n_layers=2, n_heads=2, d_model=8, d_head=4, d_mlp=12, d_vocab=6, n_ctx=4)
+PLAIN = DictionaryTraining(
+    tokens=64 * 50, batch_tokens=64, buffer_tokens=200, buffer_uses=2, warmup_steps=5,
+    learning_rate=0.01, resample_every=10, evaluate_every=25, finetune_learning_rate=0.003,
+)  # fmt: skip
+TUNED = replace(PLAIN, finetune_tokens=8000)
+FORM = DictionaryForm(features=24, k=3)
+
+
+def make(
+    folder: Path, training: DictionaryTraining, form: DictionaryForm = FORM, log: Any = str
+) -> DictionaryTrainer:
+    data, model = FirstToken(), random_model(CONFIG, 3)
+    with torch.no_grad():  # random embeddings are small; what sites hold should be of this order
+        model.embedding.mul_(50)
+        model.unembedding.mul_(20)
+    spec = TrainDictionary(
+        task="toy", sites=("attention", "mlp"), dictionary=form, training=training
+    )
+    folder.mkdir(exist_ok=True)
+    validation = data.pairs("validation", 32, 0)
+    return DictionaryTrainer(model, spec, data, validation, scratch=folder, log=log)
+
+
+def active(trainer: DictionaryTrainer, dictionaries: DictionarySet) -> list[float]:
+    """Mean L0 of each site."""
+    tokens = torch.from_numpy(FirstToken().training_batch("next_token", 256, 0, 99).tokens)
+    held = activations(trainer.model, tokens, list(dictionaries))
+    return [
+        float((one.encode(held[site]) > 0).sum(-1).double().mean())
+        for site, one in dictionaries.items()
+    ]
+
+
+def equal(one: DictionarySet, other: DictionarySet) -> bool:
+    return all(
+        torch.equal(a, b)
+        for site in one
+        for a, b in zip(
+            one[site].state_dict().values(), other[site].state_dict().values(), strict=True
+        )
+    )
+
+
+@pytest.mark.parametrize("activation", ["batchtopk", "topk"])
+def test_answers_come_closer_with_as_many_features(tmp_path: Path, activation: Any) -> None:
+    form = replace(FORM, activation=activation)
+    before = make(tmp_path / "plain", PLAIN, form)
+    plain, history = before.run()
+    trainer = make(tmp_path / "tuned", TUNED, form)
+    tuned, longer = trainer.run()
+    assert longer[:-1] == history
+    assert longer[-1]["step"] > history[-1]["step"]
+    kl = splice_kl(trainer.model, tuned, trainer.validation)
+    assert longer[-1]["splice_kl"] == kl
+    assert kl < 0.7 * splice_kl(before.model, plain, before.validation)
+    assert active(trainer, tuned) == pytest.approx(active(before, plain), rel=0.15)
+    for one in tuned.values():
+        torch.testing.assert_close(one.decoder.norm(dim=1), torch.ones(24))
+        assert not any(weight.requires_grad for weight in one.parameters())
+
+
+@pytest.mark.parametrize("at", [0, 7, 40])
+def test_a_killed_fine_tuning_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    wanted, history = make(tmp_path / "whole", TUNED).run()
+    monkeypatch.setattr(finetune, "CHECKPOINT_SECONDS", 0)
+    update = Finetuning._update
+
+    def dying(self: Finetuning) -> int:
+        if self.step == at:
+            raise KeyboardInterrupt
+        return update(self)
+
+    with monkeypatch.context() as here:
+        here.setattr(Finetuning, "_update", dying)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "killed", TUNED).run()
+    lines: list[str] = []
+    resumed, same = make(tmp_path / "killed", TUNED, log=lines.append).run()
+    assert lines[0] == "resuming the training of dictionaries at step 50"
+    assert (lines[1:] == [f"resuming the fine-tuning of dictionaries at step {at}"]) == (at > 0)
+    assert equal(resumed, wanted)
+    assert same == history
+
+
+def test_the_model_is_left_as_it_is(tmp_path: Path) -> None:
+    trainer = make(tmp_path, TUNED)
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    trainer.run()
+    for name, weight in trainer.model.named_parameters():
+        assert torch.equal(weight, before[name])
+
+
+def test_one_that_diverges_is_said(tmp_path: Path) -> None:
+    trainer = make(tmp_path, TUNED)
+    trainer.run()
+    trainer.model.requires_grad_(False).unembedding.mul_(float("inf"))
+    with pytest.raises(HarnessError, match=r"lower training\.finetune_learning_rate"):
+        trainer._finetuned()
