@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load
 
 from harness.runs.compute.cell import compute_cell
 from harness.runs.plan import cells as planning
@@ -59,14 +60,29 @@ def models(tmp_path_factory):
     return ModelStore(tmp_path_factory.mktemp("models"))
 
 
+def settled(scores, n):
+    """Whether it is more than rounding that decides which n elements score highest.
+
+    Edges of compiled models that are alike have equal scores. Which of them come first depends on
+    the processor, and so does how many of these are left without those that lead nowhere.
+    """
+    ranked = scores.double().abs().sort(descending=True).values
+    if not 0 < n < len(ranked):
+        return True
+    return bool(ranked[n - 1] - ranked[n] > 1e-5 * ranked[n - 1])
+
+
 @pytest.mark.matrix
 @pytest.mark.parametrize(("place", "method"), [name.rsplit(" ", 1) for name in STORED])
 def test_a_cell_has_the_numbers_it_had(place, method, cells, models):
     name = f"{place} {method}"
     stored = STORED[name]
-    result = compute_cell(cells[name], models, lambda text: None).result
-    curve = result["curve"]
-    assert [point["size"] for point in curve] == stored["size"]
+    output = compute_cell(cells[name], models, lambda text: None)
+    result, curve = output.result, output.result["curve"]
+    scores = load(output.tensors["circuit.safetensors"])["scores"]
+    for point, size in zip(curve, stored["size"], strict=True):
+        assert point["size"] == size or not settled(scores, point["requested"])
+    assert curve[-1]["size"] == stored["size"][-1]
     for measure in ("faithfulness", "kl", "metric"):
         values = [point[measure]["value"] for point in curve]
         assert values == pytest.approx(stored[measure], rel=1e-4, abs=1e-5), measure
