@@ -32,7 +32,7 @@ from harness.models.transformer import Transformer
 from harness.progress import stage
 from harness.spec.types import DictionaryTraining
 
-PROMPTS = 32
+PROMPTS = 48
 """Prompts of a step."""
 
 WARMUP_STEPS = 20
