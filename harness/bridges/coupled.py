@@ -29,8 +29,9 @@ from harness.datasets.pairs import TrainingBatch
 from harness.errors import HarnessError
 from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.models.config import TransformerConfig
+from harness.models.training.adam import MOMENTS
 from harness.models.training.data import HeldOut, TrainingData
-from harness.models.training.optimiser import MOMENTS, Optimiser
+from harness.models.training.optimiser import Optimiser
 from harness.models.training.schedule import learning_rate
 from harness.models.training.trainer import training_loss
 from harness.models.transformer import Transformer, random_model

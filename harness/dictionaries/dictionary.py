@@ -108,6 +108,11 @@ class Dictionary(nn.Module):
         return torch.where(before > self.threshold, before, 0.0)
 
     @torch.no_grad()
+    def renormalise(self) -> None:
+        """Give the decoder's rows length 1 again after a step of a training, and nothing else."""
+        self.decoder.div_(self.decoder.norm(dim=1, keepdim=True).clamp(min=1e-12))
+
+    @torch.no_grad()
     def normalise(self) -> None:
         """Give the decoder's rows length 1, without changing what the dictionary decodes.
 

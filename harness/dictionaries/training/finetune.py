@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.datasets.pairs import Objective
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.splice import divergence, replaced_logits
 from harness.dictionaries.training.buffer import PromptStream
-from harness.dictionaries.training.learner import MEMORY, SAMPLE
+from harness.dictionaries.training.learner import MEMORY, SAMPLE, threshold_for
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_state, save_state
+from harness.models.training.adam import moments, take_up
 from harness.models.transformer import Transformer
 from harness.progress import stage
 from harness.spec.types import DictionaryTraining
@@ -38,7 +38,6 @@ PROMPTS = 48
 WARMUP_STEPS = 20
 LEAST_RATE = 0.02
 CHECKPOINT_SECONDS = 30.0
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _STREAM = 0xF17E_7D1C
 """Added to the seed: other prompts than those whose activations were trained on."""
 
@@ -121,7 +120,8 @@ class Finetuning:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self.optimiser.step()
-        self._renormalise()
+        for one in self.dictionaries.values():
+            one.renormalise()
         count = int(rows.sum())
         self.step += 1
         self.seen += count
@@ -138,11 +138,10 @@ class Finetuning:
 
         def through(x: Tensor) -> Tensor:
             before = one.before_activation(x)
-            if one.activation != "batchtopk":
-                return one.decode(one.activate(before))
-            assert one.threshold is not None
-            self._follow(one.threshold, before.detach()[rows], self.k_of[site])
-            return one.decode(F.threshold(before, float(one.threshold), 0.0))
+            if one.activation == "batchtopk":
+                assert one.threshold is not None
+                self._follow(one.threshold, before.detach()[rows], self.k_of[site])
+            return one.decode(one.activate(before))
 
         return through
 
@@ -150,15 +149,8 @@ class Finetuning:
     @torch.no_grad()
     def _follow(threshold: Tensor, before: Tensor, k: int) -> None:
         """Let a threshold follow what k features of a token of a sample of [N, F] are above."""
-        sample = before[:: max(1, len(before) // SAMPLE)].flatten()
-        rank = sample.numel() - sample.numel() // before.shape[1] * k
-        at = sample.kthvalue(max(1, rank)).values.clamp(min=0)
+        at = threshold_for(before[:: max(1, len(before) // SAMPLE)], k)
         threshold.mul_(MEMORY).add_((1 - MEMORY) * at)
-
-    @torch.no_grad()
-    def _renormalise(self) -> None:
-        for one in self.dictionaries.values():
-            one.decoder.div_(one.decoder.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
     # ------------------------------------------------------------ checkpoints
     def _tensors(self) -> dict[str, Tensor]:
@@ -170,10 +162,7 @@ class Finetuning:
         return self.parameters | thresholds
 
     def _save(self) -> None:
-        tensors = dict(self._tensors())
-        for name, weight in self.parameters.items():
-            for moment in _MOMENTS:
-                tensors[f"{moment}.{name}"] = self.optimiser.state[weight][moment]
+        tensors = self._tensors() | moments(self.optimiser, self.parameters)
         note = {"step": self.step, "seen": self.seen, "loss": self.loss}
         save_state(tensors, note, self.checkpoint, self.purpose)
 
@@ -185,9 +174,6 @@ class Finetuning:
         with torch.no_grad():
             for name, value in self._tensors().items():
                 value.copy_(tensors[name])
-            for name, weight in self.parameters.items():
-                moments = {one: tensors[f"{one}.{name}"].to(weight) for one in _MOMENTS}
-                count = torch.tensor(float(note["step"]), device=weight.device)
-                self.optimiser.state[weight] = {"step": count, **moments}
+            take_up(self.optimiser, self.parameters, tensors, note["step"])
         self.step, self.seen, self.loss = note["step"], note["seen"], note["loss"]
         return True

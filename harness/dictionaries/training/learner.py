@@ -31,6 +31,13 @@ MEMORY = 0.99
 """Of the running mean that becomes the threshold of `batchtopk`."""
 
 
+def threshold_for(before: Tensor, k: int) -> Tensor:
+    """What k features a token on average are above, of [N, F] before the activation; at least 0."""
+    sample = before.float().flatten()
+    rank = sample.numel() - len(before) * k
+    return sample.kthvalue(max(1, rank)).values.clamp(min=0)
+
+
 class DictionaryLearner:
     """A dictionary in training. `k`: active features a token, of `topk` and `batchtopk`."""
 
@@ -120,9 +127,7 @@ class DictionaryLearner:
             return torch.where(before > self.log_threshold.exp().to(before), before, 0)
         if self.form.activation != "batchtopk":
             return self.dictionary.activate(before)
-        sample = before[:SAMPLE].float().flatten()
-        rank = sample.numel() - min(len(before), SAMPLE) * self.k
-        threshold = sample.kthvalue(max(1, rank)).values.clamp(min=0)
+        threshold = threshold_for(before[:SAMPLE], self.k)
         running = self.dictionary.threshold
         assert running is not None
         if bool(self.seen):
@@ -142,11 +147,9 @@ class DictionaryLearner:
         self.log_threshold.grad = by_threshold / BANDWIDTH * threshold
         return price * (code > 0).sum()
 
-    @torch.no_grad()
     def renormalise(self) -> None:
         """Give the decoder's rows length 1 again, after a step."""
-        rows = self.dictionary.decoder
-        rows.div_(rows.norm(dim=1, keepdim=True).clamp(min=1e-12))
+        self.dictionary.renormalise()
 
     # ------------------------------------------------------------ dead features
     @torch.no_grad()

@@ -27,13 +27,13 @@ from harness.dictionaries.training.finetune import Finetuning
 from harness.dictionaries.training.learner import DictionaryLearner
 from harness.errors import HarnessError
 from harness.models.checkpoint import load_state, save_state
+from harness.models.training.adam import MOMENTS, moments, take_up
 from harness.models.transformer import Transformer
 from harness.progress import Stage, stage
 from harness.spec.types import DictionaryTraining, TrainDictionary
 
 CHECKPOINT_SECONDS = 30.0
 LEAST_RATE = 0.02
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Log = Callable[[str], None]
 
@@ -208,7 +208,7 @@ class DictionaryTrainer:
             dead = learner.resample(self.buffer.held[site][-count:], generator)
             for name, weight in learner.parameters().items():
                 if name != "decoder_bias":
-                    for moment in _MOMENTS:
+                    for moment in MOMENTS:
                         self.optimiser.state[weight][moment][dead] = 0
 
     def _evaluate(self, loss: Tensor, speed: float, shown: Stage) -> None:
@@ -255,9 +255,7 @@ class DictionaryTrainer:
         tensors: dict[str, Tensor] = {}
         for site, learner in self.learners.items():
             tensors |= {f"{site}.{name}": value for name, value in learner.state().items()}
-        for name, weight in self.parameters.items():
-            for moment in _MOMENTS:
-                tensors[f"{moment}.{name}"] = self.optimiser.state[weight][moment]
+        tensors |= moments(self.optimiser, self.parameters)
         start = self.buffer.drawn if self._used_up() else self.filled_from
         note = {"step": self.step, "filled_from": start, "history": self.history}
         save_state(tensors, note, self.checkpoint, self._purpose)
@@ -271,10 +269,7 @@ class DictionaryTrainer:
             for site, learner in self.learners.items():
                 for name, value in learner.state().items():
                     value.copy_(tensors[f"{site}.{name}"])
-            for name, weight in self.parameters.items():
-                moments = {one: tensors[f"{one}.{name}"].to(weight) for one in _MOMENTS}
-                count = torch.tensor(float(note["step"]), device=weight.device)
-                self.optimiser.state[weight] = {"step": count, **moments}
+            take_up(self.optimiser, self.parameters, tensors, note["step"])
         self.step, self.history = note["step"], note["history"]
         self.filled_from = self.buffer.drawn = note["filled_from"]
         return True

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.models.training.adam import moments, take_up
 from harness.models.training.budgets import budgets, kind_of_tensor, rate_factor
 from harness.models.training.projection import project
 from harness.models.training.schedule import learning_rate
 from harness.models.transformer import Transformer
 from harness.spec.types import Sparsity, Training
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 RMS_EPSILON = 1e-5
 """Added to the root mean square that gradients are divided by, as in the script of Gao et al."""
 
@@ -108,15 +108,8 @@ class Optimiser:
     # ------------------------------------------------------------ checkpoints
     def state(self) -> dict[str, Tensor]:
         """The moments of every weight, by name."""
-        return {
-            f"{moment}.{name}": self.adam.state[weight][moment]
-            for name, weight in self.weights.items()
-            for moment in MOMENTS
-        }
+        return moments(self.adam, self.weights)
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Take up the moments that `state` gave after `step` steps."""
-        for name, weight in self.weights.items():
-            moments = {moment: state[f"{moment}.{name}"].to(weight) for moment in MOMENTS}
-            count = torch.tensor(float(step), device=weight.device)
-            self.adam.state[weight] = {"step": count, **moments}
+        take_up(self.adam, self.weights, state, step)
