@@ -49,6 +49,7 @@ class _Joined:
     rank: int = 0
     world: int = 1
     is_alone: bool = False  # inside `turns`, where the others are not listening
+    has_threads: bool = False  # of torch's process groups, which may live as long as the process
 
 
 _group = _Joined()
@@ -77,11 +78,17 @@ def joined() -> Iterator[None]:
     with _connected():
         dist.init_process_group(backend, timeout=PATIENCE)
     _group.rank, _group.world = dist.get_rank(), dist.get_world_size()
+    _group.has_threads = True
     try:
         yield
     finally:
         _group.rank, _group.world = 0, 1
     dist.destroy_process_group()  # not after an error: the others may be gone
+
+
+def has_threads() -> bool:
+    """Whether this process has joined others, so that torch's threads may live as long as it."""
+    return _group.has_threads
 
 
 @contextmanager
@@ -120,10 +127,7 @@ AnyRows = TypeVar("AnyRows", bound=_Takes)
 
 
 def share(count: int) -> range:
-    """This process's rows of `count`: one after the other, as many as any other or one less.
-
-    None where there are fewer rows than processes.
-    """
+    """This process's rows of `count`: neighbours, as many as any other or one less; maybe none."""
     least, more = divmod(count, _group.world)
     start = _group.rank * least + min(_group.rank, more)
     return range(start, start + least + (_group.rank < more))
@@ -233,10 +237,7 @@ def require_equal(what: str, tensors: Iterable[Tensor]) -> None:
 
 @contextmanager
 def turns(what: str) -> Iterator[None]:
-    """Process 0 goes through the block first, then all others: for what is kept on disk.
-
-    No exchange may happen inside.
-    """
+    """Process 0 goes through the block, in which nothing is exchanged, and then all others do."""
     if _group.world == 1:
         yield
         return

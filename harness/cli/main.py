@@ -13,11 +13,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from harness import __version__
+from harness import __version__, ranks
 from harness.errors import HarnessError
 from harness.launcher import launched
 from harness.ranks import RankLost
@@ -116,7 +116,20 @@ class LazyGroup(click.Group):
         """Run the command and exit with its exit code."""
         extra["standalone_mode"] = False
         extra["prog_name"] = "harness"
-        sys.exit(_exit_code(lambda: super(LazyGroup, self).main(args, *rest, **extra)))
+        _leave(_exit_code(lambda: super(LazyGroup, self).main(args, *rest, **extra)))
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process with an exit code.
+
+    Threads of torch's process groups, which its caches of meshes keep after the groups are gone,
+    abort a process that tears down Python while they still want something of it: it is not.
+    """
+    if not ranks.has_threads():
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code(run: Any) -> int:

@@ -1,11 +1,13 @@
 """The command line, with checkpoints after every step of a mask search, and a disturbance in one.
 
 `DISTURBED` is `PROCESS:STEP:WHAT`: `kill` it, `raise` an error in it, `interrupt` the launcher,
-or make its masks `drift` from those of the others.
+or make its masks `drift` from those of the others. A process that tears down Python as it ends,
+while threads of torch's process groups may be left, is aborted.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 
@@ -33,6 +35,7 @@ def step(run: MaskRun, number: int) -> torch.Tensor:
     return REAL_STEP(run, number)
 
 
+atexit.register(os.abort)
 training.SAVE_SECONDS = -1.0
 if "DISTURBED" in os.environ:
     MaskRun.step = step  # type: ignore[method-assign]
