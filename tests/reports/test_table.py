@@ -83,6 +83,26 @@ def test_circuits_of_other_elements_stand_side_by_side_by_bits(tmp_path: Path) -
     assert "weights" not in table.headers  # nothing has any
 
 
+def test_what_tells_circuits_of_the_same_elements_apart_is_said(tmp_path: Path) -> None:
+    edges, channels, _ = beside(tmp_path).boards
+    start = "granularity feature, dictionary "
+    variants = [f"{start}wide, counts (1, 2)", f"{start}wide, ablation zero, counts (1, 2)"]
+    variants += [f"{start}wide, component without_errors, ablation zero", f"{start}small"]
+    same = [replace(channels, variant=one) for one in variants]
+    (table,) = side_by_side([edges, *same])
+    assert list(dict.fromkeys(line[0] for line in table.lines)) == [
+        "edges of toy",
+        "channels of sparse: wide",
+        "channels of sparse: wide, zero",
+        "channels of sparse: wide, without_errors, zero",
+        "channels of sparse: small",
+    ]
+    # What they share tells nothing.
+    (table,) = side_by_side([edges, *same[:2]])
+    names = {"edges of toy", "channels of sparse", "channels of sparse: zero"}
+    assert {line[0] for line in table.lines} == names
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_table_of_both_fits_the_window(tmp_path: Path, width: int) -> None:
     board = beside(tmp_path)

@@ -8,6 +8,7 @@ circuits were searched for, on the test pairs.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class SideBySide:
         return SideBySide(self.title, rows[0], rows[1:])
 
     def _elided(self, excess: int) -> SideBySide:
-        """The names of models, in the first column, cut in the middle."""
+        """The first column, which names models, cut in the middle."""
         most = max(_SHORTEST, max(columns_wide(row[0]) for row in self.lines) - excess)
         lines = [[elided(row[0], most), *row[1:]] for row in self.lines]
         return SideBySide(self.title, self.headers, lines)
@@ -93,7 +94,7 @@ def _unit(board: Board) -> str:
 
 
 def _table(task: str, boards: Sequence[Board]) -> SideBySide:
-    rows = [row for board in boards for row in _rows(board)]
+    rows = [row for board in boards for row in _rows(board, _elements(board, boards))]
     ablations = {board.facts["choices"]["ablation"] for board in boards if board.facts is not None}
     headers = [
         *("circuits of", "method", "reaches", "ablation"),
@@ -110,7 +111,24 @@ def _table(task: str, boards: Sequence[Board]) -> SideBySide:
     return table
 
 
-def _rows(board: Board) -> Iterator[list[str]]:
+def _elements(board: Board, boards: Sequence[Board]) -> str:
+    """What a board's circuits are made of, and what tells it from others that have the same."""
+    alike = [one for one in boards if (_unit(one), one.model) == (_unit(board), board.model)]
+    changes = [_changes(one) for one in alike]
+    own = [one for one in _changes(board) if any(one not in others for others in changes)]
+    # These are known by their values.
+    words = [re.sub(r"^(dictionary|component|ablation) ", "", one) for one in own]
+    return f"{_unit(board)} of {board.model}" + (f": {', '.join(words)}" if words else "")
+
+
+def _changes(board: Board) -> list[str]:
+    """What the suite changed, but for the elements and for numbers: `ablation zero`, …"""
+    changes = re.split(r", (?![^(]*\))", board.variant)  # no comma of a list of sizes
+    left_out = ("granularity", "sizes", "counts", "targets", "discovery_pairs", "test_pairs")
+    return [one for one in changes if one and one.split()[0] not in left_out]
+
+
+def _rows(board: Board, elements: str) -> Iterator[list[str]]:
     """Its methods, the smallest circuits first and those that reach nothing last."""
     facts = board.facts
     assert facts is not None
@@ -126,7 +144,7 @@ def _rows(board: Board) -> Iterator[list[str]]:
         size, least = sizes[id(line)], "≤ " if not targets and line.reach_from == "grid" else ""
         estimates = (line.faithfulness, line.kl) if targets else (None, None)
         yield [
-            f"{_unit(board)} of {board.model}",
+            elements,
             f"{line.method} (control)" if line.kind == "control" else line.method,
             board.at if targets else f"f≥{LEVEL}",
             str(facts["choices"]["ablation"]),
