@@ -68,6 +68,9 @@ ONLY_PARSED = {
     "harness analyse signs othello6-k32 --labels named --loose 1 --sequences 6": "needs that one",
     "harness features othello6-k32 --tokens 60000 --label-tokens 60000 --held-out 200": "minutes",
     "harness run othello8 --jobs 2": "more than an hour",
+    "harness features othello8-k32 --tokens 200000 --label-tokens 200000 --held-out 500 --output "
+    "named8": "minutes",
+    "harness analyse flow othello8-k32 --labels named8 --sequences 20": "needs that one",
     "harness run known_circuits": "trains masks, for seven tasks",
     "harness bench --prompts 1000,100000 --threads 1": "minutes",
     "harness run edge_pruning_prompts": "trains a model, and masks for three numbers of pairs",
