@@ -77,7 +77,9 @@ def test_answers_come_closer_with_as_many_features(tmp_path: Path, activation: A
     kl = splice_kl(trainer.model, tuned, trainer.validation)
     assert longer[-1]["splice_kl"] == kl
     assert kl < 0.7 * splice_kl(before.model, plain, before.validation)
-    assert active(trainer, tuned) == pytest.approx(active(before, plain), rel=0.15)
+    # `topk` keeps its k exactly; the threshold of `batchtopk` was a mean over noisy batches.
+    apart = 0.15 if activation == "batchtopk" else 0
+    assert active(trainer, tuned) == pytest.approx(active(before, plain), rel=apart, abs=0)
     for one in tuned.values():
         torch.testing.assert_close(one.decoder.norm(dim=1), torch.ones(24))
         assert not any(weight.requires_grad for weight in one.parameters())
@@ -88,7 +90,7 @@ def test_a_killed_fine_tuning_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     wanted, history = make(tmp_path / "whole", TUNED).run()
-    monkeypatch.setattr(finetune, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(finetune, "SAVE_SECONDS", 0)
     update = Finetuning._update
 
     def dying(self: Finetuning) -> int:

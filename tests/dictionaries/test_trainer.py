@@ -80,7 +80,7 @@ def test_a_killed_training_ends_with_the_same_weights(
 ) -> None:
     """Before, at and after the end of a buffer, and of a use of it (3 steps each, used twice)."""
     whole, history = make(tmp_path / "whole").run()
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer_module, "SAVE_SECONDS", 0)
     killed = make(tmp_path / "killed")
     update = killed._update
 
@@ -102,7 +102,7 @@ def test_a_killed_training_ends_with_the_same_weights(
 def test_a_checkpoint_of_another_training_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer_module, "SAVE_SECONDS", 0)
     make(tmp_path).run()
     other = replace(SPEC, training=replace(TRAINING, seed=1))
     assert not make(tmp_path, other)._resume()

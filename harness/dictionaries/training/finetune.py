@@ -26,7 +26,7 @@ from harness.dictionaries.splice import divergence, replaced_logits
 from harness.dictionaries.training.buffer import PromptStream
 from harness.dictionaries.training.learner import MEMORY, SAMPLE, threshold_for
 from harness.errors import HarnessError
-from harness.models.checkpoint import load_state, save_state
+from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.models.training.adam import moments, take_up
 from harness.models.transformer import Transformer
 from harness.progress import stage
@@ -37,7 +37,8 @@ PROMPTS = 48
 
 WARMUP_STEPS = 20
 LEAST_RATE = 0.02
-CHECKPOINT_SECONDS = 30.0
+"""Share of the highest learning rate that decay ends at."""
+
 _STREAM = 0xF17E_7D1C
 """Added to the seed: other prompts than those whose activations were trained on."""
 
@@ -89,7 +90,7 @@ class Finetuning:
             while self.seen < wanted:
                 tokens = self._update()
                 shown.advance(tokens, f"KL of all sites spliced {self.loss:.4f} on these prompts")
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if time.monotonic() - saved > SAVE_SECONDS:
                     self._save()
                     shown.saved()
                     saved = time.monotonic()

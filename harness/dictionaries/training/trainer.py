@@ -23,17 +23,14 @@ from harness.dictionaries.dictionary import DictionarySet, random_dictionary
 from harness.dictionaries.sites import by_site, chosen_sites
 from harness.dictionaries.splice import splice_kl
 from harness.dictionaries.training.buffer import Buffer, PromptStream
-from harness.dictionaries.training.finetune import Finetuning
+from harness.dictionaries.training.finetune import LEAST_RATE, Finetuning
 from harness.dictionaries.training.learner import DictionaryLearner
 from harness.errors import HarnessError
-from harness.models.checkpoint import load_state, save_state
+from harness.models.checkpoint import SAVE_SECONDS, load_state, save_state
 from harness.models.training.adam import MOMENTS, moments, take_up
 from harness.models.transformer import Transformer
 from harness.progress import Stage, stage
 from harness.spec.types import DictionaryTraining, TrainDictionary
-
-CHECKPOINT_SECONDS = 30.0
-LEAST_RATE = 0.02
 
 Log = Callable[[str], None]
 
@@ -131,7 +128,7 @@ class DictionaryTrainer:
                 if self._every(self.spec.training.evaluate_every) or self.step == self.steps:
                     seen = (self.step - first) * self.spec.training.batch_tokens
                     self._evaluate(loss, seen / (time.monotonic() - started), shown)
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if time.monotonic() - saved > SAVE_SECONDS:
                     self._check(float(loss))
                     self._save()
                     shown.saved()
