@@ -22,6 +22,13 @@ from harness.cli.say import say
     help="Held-out prompts to measure on.",
 )
 @click.option(
+    "--sequences",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Also measure all sites at once on N whole held-out sequences, such as games.",
+)
+@click.option(
     "--export",
     type=click.Path(path_type=Path),
     help="Write them into this new folder, each in SAELens' form.",
@@ -38,6 +45,7 @@ def command(
     names: tuple[str, ...],
     train: bool,
     pairs: int,
+    sequences: int,
     export: Path | None,
     output: Path | None,
     results: Path,
@@ -66,7 +74,10 @@ def command(
         if folder is not None and folder.exists():
             raise HarnessError(f"{folder} is there already; remove it, or give another {option}")
     every = [planned_dictionaries(library, name, afresh=output is not None) for name in names]
-    reports = [measured_dictionaries(one, pairs, models, log, train=train) for one in every]
+    reports = [
+        measured_dictionaries(one, pairs, models, log, train=train, sequences=sequences)
+        for one in every
+    ]
     if export is not None:
         for folder in export_saelens(every[0], models, log, export):
             log(f"wrote {folder}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,27 @@ def test_dictionaries_are_trained_once_measured_and_exported(specs: Path) -> Non
         untrained = harness(command, "loaded", "--results", "elsewhere")
         assert untrained.exit_code == 2
         assert "of dictionaries loaded is not trained yet; --train trains" in untrained.output
+
+
+def test_what_whole_games_lose_is_said_with_its_error() -> None:
+    asked = ("dictionary", "othello6-k32", "--pairs", "2", "--sequences", "20")
+    report = reported(*asked)["sequences"]
+    assert report["n"] == 20
+    legal = {name: report[name]["allowed_top1"] for name in ("model", "spliced", "change")}
+    assert 0.97 < legal["spliced"]["value"] < 1
+    apart = legal["spliced"]["value"] - legal["model"]["value"]
+    assert legal["change"]["value"] == pytest.approx(apart)
+    assert 0 < legal["change"]["se"] < 0.01
+    assert 0 < report["spliced"]["kl"]["value"] < 0.05
+    text = harness(*asked).output
+    assert "20 whole held-out sequences, all sites at once, mean ± standard error:" in text
+    assert re.search(r"\| othello6-k32, change +\| +\| [+-]0\.\d{4} ± 0\.\d{4} ", text)
+
+
+def test_sequences_of_a_task_without_them_are_refused(specs: Path) -> None:
+    result = harness("dictionary", "small", "--train", "--sequences", "5")
+    assert result.exit_code == 2
+    assert "task 'tiny' has no sequences with every right next token" in result.output
 
 
 def test_training_dictionaries_is_no_cost_of_the_cell_that_comes_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.datasets.pairs import NO_TARGET, TaskData, TrainingBatch
 from harness.datasets.stream import StreamData
+from harness.errors import HarnessError
 from harness.metrics import sequences
 from harness.models.transformer import Transformer
 
@@ -28,6 +29,16 @@ _BATCH = 256
 def held_out_sequences(data: TaskData, split: str, n: int, seed: int) -> TrainingBatch | None:
     """n whole sequences of a split with every right next token; None where a task has none."""
     return data.sequences(split, n, seed) if isinstance(data, StreamData) else None
+
+
+def wanted_sequences(data: TaskData, split: str, n: int, seed: int, task: str) -> TrainingBatch:
+    """As `held_out_sequences`; raises `HarnessError` that names the task where it has none."""
+    batch = held_out_sequences(data, split, n, seed)
+    if batch is None:
+        raise HarnessError(
+            f"task {task!r} has no sequences with every right next token; leave --sequences out"
+        )
+    return batch
 
 
 @dataclass(frozen=True)
@@ -80,21 +91,45 @@ def sequence_quality(
     model: Transformer, batch: TrainingBatch, device: str = "cpu"
 ) -> SequenceQuality:
     """Measure a model on sequences with `allowed`; see `StreamData.sequences`."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in MEASURES}
-    for tokens, lengths, targets, allowed in _pieces(batch, device):
-        logits = model(tokens, lengths)
-        live = targets != NO_TARGET
-        for name, measure in MEASURES.items():
-            values = measure(logits, allowed, targets).where(live, float("nan"))
-            parts[name].append(values.cpu())
-    return SequenceQuality({name: torch.cat(each).numpy() for name, each in parts.items()})
+    runs = pieces(batch, device)
+    return joined([one.measured(model(one.tokens, one.lengths)) for one in runs])
 
 
-def _pieces(batch: TrainingBatch, device: str) -> Iterator[tuple[Tensor, ...]]:
+@dataclass(frozen=True)
+class Piece:
+    """Some of the sequences: `tokens`, `targets` [B, T], `lengths` [B], `allowed` [B, T, W]."""
+
+    tokens: Tensor
+    lengths: Tensor
+    targets: Tensor
+    allowed: Tensor
+
+    @property
+    def live(self) -> Tensor:
+        """Where a token is predicted: bool [B, T]."""
+        return self.targets != NO_TARGET
+
+    def measured(self, logits: Tensor) -> dict[str, Tensor]:
+        """Each measure of logits [B, T, V]: float64 [B, T], not a number where not live."""
+        values = {name: one(logits, self.allowed, self.targets) for name, one in MEASURES.items()}
+        return {name: each.where(self.live, float("nan")) for name, each in values.items()}
+
+
+def pieces(batch: TrainingBatch, device: str) -> Iterator[Piece]:
+    """Sequences with `allowed`, so many at a time."""
     assert batch.allowed is not None
     arrays = (batch.tokens, batch.lengths, batch.targets, batch.allowed)
     for start in range(0, len(batch.tokens), _BATCH):
-        yield tuple(
-            torch.from_numpy(np.ascontiguousarray(one[start : start + _BATCH])).to(device)
-            for one in arrays
+        yield Piece(
+            *(
+                torch.from_numpy(np.ascontiguousarray(one[start : start + _BATCH])).to(device)
+                for one in arrays
+            )
         )
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> SequenceQuality:
+    """What was measured of pieces in turn, as one."""
+    return SequenceQuality(
+        {name: torch.cat([one[name] for one in parts]).cpu().numpy() for name in parts[0]}
+    )

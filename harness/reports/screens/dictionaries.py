@@ -44,7 +44,7 @@ def dictionaries_text(report: Mapping[str, Any]) -> str:
     ]
     if lines_by_position := _by_position(report):
         lines += ["", "L0 by position:", *lines_by_position]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_sequences([report])])
 
 
 def comparison_text(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -64,7 +64,32 @@ def comparison_text(reports: Sequence[Mapping[str, Any]]) -> str:
         f"{report['task']}; {report['prompts']:,} held-out prompts, {report['tokens']:,} tokens"
         for report in reports
     ]
-    return "\n".join([*heads, "", grid(["dictionary", *_HEAD], rows, "github")])
+    table = grid(["dictionary", *_HEAD], rows, "github")
+    return "\n".join([*heads, "", table, *_sequences(reports)])
+
+
+def _sequences(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whole sequences: each model, then all sites of each spec at once and how that changes it."""
+    measured = [one for one in reports if one["sequences"]]
+    if not measured:
+        return []
+    n = measured[0]["sequences"]["n"]
+    lines = ["", f"{n:,} whole held-out sequences, all sites at once, mean ± standard error:", ""]
+    names = list(measured[0]["sequences"]["model"])
+    models = {(one["model"], one["model_id"]): one["sequences"]["model"] for one in measured}
+    rows = [[f"model {name}", "", *_means(means, names), ""] for (name, _), means in models.items()]
+    for report in measured:
+        one, name = report["sequences"], report["dictionary"]
+        kl = _means(one["spliced"], ["kl"])
+        rows.append([name, f"{one['l0']:.1f}", *_means(one["spliced"], names), *kl])
+        rows.append([f"{name}, change", "", *_means(one["change"], names, sign="+"), ""])
+    return [*lines, grid(["", "L0", *names, "KL"], rows, "github")]
+
+
+def _means(
+    means: Mapping[str, Mapping[str, float]], names: Sequence[str], sign: str = ""
+) -> list[str]:
+    return [f"{means[x]['value']:{sign}.4f} ± {means[x]['se']:.4f}" for x in names]
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:

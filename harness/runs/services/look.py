@@ -20,7 +20,7 @@ from harness.datasets.program import CARRIER
 from harness.errors import HarnessError, NotFound
 from harness.evaluation.verdict import verdict
 from harness.models.loading.tokenizer import on_model
-from harness.models.training.sequences import held_out_sequences, sequence_quality
+from harness.models.training.sequences import sequence_quality, wanted_sequences
 from harness.models.transformer import Transformer
 from harness.runs.compute.background import background_of
 from harness.runs.compute.dictionaries import dictionaries_of
@@ -107,12 +107,8 @@ def look(view: View, models: ModelStore, log: Log) -> dict[str, Any]:
 
 def _sequences(view: View, model: Transformer, data: TaskData) -> dict[str, Any]:
     """Measures of whole sequences, in parts and position by position."""
-    batch = held_out_sequences(data, view.split, view.sequences, TEST_SEED)
-    if batch is None:
-        raise HarnessError(
-            f"task {view.task.spec.name!r} has no sequences with every right next token; leave "
-            "--sequences out"
-        )
+    name = view.task.spec.name
+    batch = wanted_sequences(data, view.split, view.sequences, TEST_SEED, name)
     measured = sequence_quality(model, batch, model.embedding.device.type)
     return {
         "n": view.sequences,
