@@ -21,14 +21,24 @@ PROMPTS = 64
 
 
 def replaced_logits(
-    model: Transformer, tokens: Tensor, replace: Mapping[str, Replace], lengths: Tensor | None
+    model: Transformer,
+    tokens: Tensor,
+    replace: Mapping[str, Replace],
+    lengths: Tensor | None,
+    *,
+    half: bool = False,
 ) -> Tensor:
-    """Logits [B, T, V] with each of some sites replaced by a function of what it holds."""
+    """Logits [B, T, V] with each of some sites replaced by a function of what it holds.
+
+    `half`: products are in bfloat16, but for those of the logits.
+    """
 
     def tap(site: str, value: Tensor) -> Tensor:
         return replace[site](value) if site in replace else value
 
-    return model.to_logits(tapped_run(model, tokens, tap, lengths), tokens)
+    with torch.autocast(model.embedding.device.type, torch.bfloat16, enabled=half):
+        stream = tapped_run(model, tokens, tap, lengths)
+    return model.to_logits(stream, tokens)
 
 
 @dataclass(frozen=True)

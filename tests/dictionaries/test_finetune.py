@@ -12,7 +12,7 @@ from support.toy_task import FirstToken
 
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.sites import activations
-from harness.dictionaries.splice import splice_kl
+from harness.dictionaries.splice import divergence, replaced_logits, splice_kl
 from harness.dictionaries.training import finetune
 from harness.dictionaries.training.finetune import Finetuning
 from harness.dictionaries.training.trainer import DictionaryTrainer
@@ -83,6 +83,36 @@ def test_answers_come_closer_with_as_many_features(tmp_path: Path, activation: A
     for one in tuned.values():
         torch.testing.assert_close(one.decoder.norm(dim=1), torch.ones(24))
         assert not any(weight.requires_grad for weight in one.parameters())
+
+
+def sharp_kl(trainer: DictionaryTrainer, dictionaries: DictionarySet, sharpness: float) -> float:
+    """Divergence (nats) from what the model answers at so many times its logits."""
+    tokens = torch.from_numpy(FirstToken().training_batch("next_token", 256, 0, 99).tokens)
+    with torch.no_grad():
+        plain = trainer.model(tokens)
+        other = replaced_logits(trainer.model, tokens, dictionaries, None)
+    return float(divergence(sharpness * plain, sharpness * other).mean())
+
+
+def test_sharpness_brings_choices_closer(tmp_path: Path) -> None:
+    """At the price of the rest, which is what the tokens would have been spent on."""
+    plain = make(tmp_path / "plain", TUNED)
+    sharp = make(tmp_path / "sharp", replace(TUNED, finetune_sharpness=6.0))
+    as_is, choices = plain.run()[0], sharp.run()[0]
+    assert sharp_kl(sharp, choices, 6) < 0.95 * sharp_kl(plain, as_is, 6)
+    assert sharp_kl(plain, as_is, 1) < sharp_kl(sharp, choices, 1)
+
+
+def test_half_precision_of_the_products_is_nearly_as_good(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole", TUNED)
+    dictionaries = whole.run()[0]
+    rounded = make(tmp_path / "half", TUNED)
+    rounded.spec = replace(rounded.spec, training=replace(TUNED, precision="bfloat16"))
+    halves = rounded.run()[0]
+    assert not equal(halves, dictionaries)
+    assert all(one.decoder.dtype == torch.float32 for one in halves.values())
+    kl = splice_kl(whole.model, dictionaries, whole.validation)
+    assert splice_kl(whole.model, halves, whole.validation) == pytest.approx(kl, rel=0.1)
 
 
 @pytest.mark.parametrize("at", [0, 7, 40])

@@ -3,10 +3,12 @@
 Directions that decode activations well can still lose what the model reads. At the end they are
 therefore trained on whole prompts with every site replaced at once, and what is minimised is
 
-    Σ KL(model's answers ‖ answers through the dictionaries) / tokens    (nats)
+    Σ KL(p₁ ‖ q₁) [+ KL(p_β ‖ q_β)] / tokens    (nats),    p_β = softmax(β · logits)
 
-as a short end in Karvonen (2025, "Revisiting End-To-End Sparse Autoencoder Training"). How many
-features are active stays as it is: `topk` has its k, and the threshold of `batchtopk` follows.
+of the model's p and the q through the dictionaries: at β = 1 as a short end in Karvonen (2025,
+"Revisiting End-To-End Sparse Autoencoder Training"). A sharpness β > 1 adds what the model would
+choose: where many answers are nearly as likely as the best, KL(p₁ ‖ q₁) hardly sees which is best.
+How many features are active stays as it is: `topk` has its k, the threshold of `batchtopk` follows.
 """
 
 from __future__ import annotations
@@ -105,12 +107,16 @@ class Finetuning:
         tokens = torch.from_numpy(batch.tokens).to(device)
         lengths = torch.from_numpy(batch.lengths).to(device)
         rows = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
-        with torch.no_grad():
-            plain = self.model(tokens, lengths)
         coded = {site: self._coded(site, rows) for site in self.dictionaries}
-        other = replaced_logits(self.model, tokens, coded, lengths)
-        loss = divergence(plain, other)[rows].mean()
+        half = self.spec.precision == "bfloat16"
+        with torch.no_grad():
+            plain = replaced_logits(self.model, tokens, {}, lengths, half=half)[rows]
+        other = replaced_logits(self.model, tokens, coded, lengths, half=half)[rows]
+        loss = divergence(plain, other).mean()
         self.loss = float(loss.detach())
+        sharpness = self.spec.finetune_sharpness
+        if sharpness > 1:
+            loss = loss + divergence(sharpness * plain, sharpness * other).mean()
         if not math.isfinite(self.loss):
             raise HarnessError(
                 f"fine-tuning of dictionaries diverged at step {self.step} (loss {self.loss}); "

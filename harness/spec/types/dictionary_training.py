@@ -136,6 +136,19 @@ class DictionaryTraining:
             maximum=10,
         ),
     ] = 3e-4
+    finetune_sharpness: Annotated[
+        float,
+        Key(
+            "Sharpness of the fine-tuning",
+            "Above 1, answers are compared there a second time, at this many times their logits: "
+            "at 4 what counts are the best answer and those nearly as good. It keeps the model's "
+            "choices, for more divergence in all.",
+            [4.0],
+            younger=True,
+            minimum=1,
+            maximum=100,
+        ),
+    ] = 1.0
     evaluate_every: Annotated[
         int,
         Key(
