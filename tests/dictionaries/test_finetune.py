@@ -11,6 +11,7 @@ import torch
 from support.toy_task import FirstToken
 
 from harness.dictionaries.dictionary import DictionarySet
+from harness.dictionaries.measure import measure
 from harness.dictionaries.sites import activations
 from harness.dictionaries.splice import divergence, replaced_logits, splice_kl
 from harness.dictionaries.training import finetune
@@ -101,6 +102,22 @@ def test_sharpness_brings_choices_closer(tmp_path: Path) -> None:
     as_is, choices = plain.run()[0], sharp.run()[0]
     assert sharp_kl(sharp, choices, 6) < 0.95 * sharp_kl(plain, as_is, 6)
     assert sharp_kl(plain, as_is, 1) < sharp_kl(sharp, choices, 1)
+
+
+def unexplained(trainer: DictionaryTrainer, dictionaries: DictionarySet) -> float:
+    """Mean over sites of the share of the variance that is not decoded, of the model's own run."""
+    measures = measure(trainer.model, dictionaries, trainer.validation)
+    return 1 - sum(one.ev for one in measures.sites) / len(measures.sites)
+
+
+def test_reconstruction_keeps_what_sites_hold(tmp_path: Path) -> None:
+    free = make(tmp_path / "free", TUNED)
+    bound = make(tmp_path / "bound", replace(TUNED, finetune_reconstruction=0.05))
+    as_it_comes, near = free.run()[0], bound.run()[0]
+    assert unexplained(bound, near) < 0.8 * unexplained(free, as_it_comes)
+    before = make(tmp_path / "before", PLAIN)
+    kl = splice_kl(before.model, before.run()[0], before.validation)
+    assert splice_kl(bound.model, near, bound.validation) < 0.8 * kl
 
 
 def test_half_precision_of_the_products_is_nearly_as_good(tmp_path: Path) -> None:

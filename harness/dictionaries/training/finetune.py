@@ -3,11 +3,13 @@
 Directions that decode activations well can still lose what the model reads. At the end they are
 therefore trained on whole prompts with every site replaced at once, and what is minimised is
 
-    Σ KL(p₁ ‖ q₁) [+ KL(p_β ‖ q_β)] / tokens    (nats),    p_β = softmax(β · logits)
+    Σ KL(p₁ ‖ q₁) [+ KL(p_β ‖ q_β)] / tokens  +  λ · mean over sites of Σ ‖x̂ − x‖² / Σ ‖x − mean x‖²
 
-of the model's p and the q through the dictionaries: at β = 1 as a short end in Karvonen (2025,
-"Revisiting End-To-End Sparse Autoencoder Training"). A sharpness β > 1 adds what the model would
-choose: where many answers are nearly as likely as the best, KL(p₁ ‖ q₁) hardly sees which is best.
+in nats, p_β = softmax(β · logits) of the model and q through the dictionaries. The first term alone
+is that of Karvonen (2025, "Revisiting End-To-End Sparse Autoencoder Training"). A sharpness β > 1
+adds what the model would choose: of many answers nearly as likely as the best, KL(p₁ ‖ q₁) hardly
+sees which is best. The last term holds what is decoded, x̂, near what the site holds in the model's
+own run, x: answers alone leave directions free that nothing reads.
 How many features are active stays as it is: `topk` has its k, the threshold of `batchtopk` follows.
 """
 
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from harness.datasets.pairs import Objective
 from harness.dictionaries.dictionary import DictionarySet
-from harness.dictionaries.splice import divergence, replaced_logits
+from harness.dictionaries.splice import Replace, divergence, replaced_logits
 from harness.dictionaries.training.buffer import PromptStream
 from harness.dictionaries.training.learner import MEMORY, SAMPLE, threshold_for
 from harness.errors import HarnessError
@@ -107,16 +109,7 @@ class Finetuning:
         tokens = torch.from_numpy(batch.tokens).to(device)
         lengths = torch.from_numpy(batch.lengths).to(device)
         rows = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
-        coded = {site: self._coded(site, rows) for site in self.dictionaries}
-        half = self.spec.precision == "bfloat16"
-        with torch.no_grad():
-            plain = replaced_logits(self.model, tokens, {}, lengths, half=half)[rows]
-        other = replaced_logits(self.model, tokens, coded, lengths, half=half)[rows]
-        loss = divergence(plain, other).mean()
-        self.loss = float(loss.detach())
-        sharpness = self.spec.finetune_sharpness
-        if sharpness > 1:
-            loss = loss + divergence(sharpness * plain, sharpness * other).mean()
+        loss = self._loss(tokens, lengths, rows)
         if not math.isfinite(self.loss):
             raise HarnessError(
                 f"fine-tuning of dictionaries diverged at step {self.step} (loss {self.loss}); "
@@ -134,12 +127,33 @@ class Finetuning:
         self.seen += count
         return count
 
+    def _loss(self, tokens: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
+        """What is minimised on prompts [B, T], whose tokens are at `rows`; notes the first KL."""
+        spec, half = self.spec, self.spec.precision == "bfloat16"
+        held: dict[str, Tensor] = {}
+        decoded: dict[str, Tensor] = {}
+        sites = self.dictionaries if spec.finetune_reconstruction else ()
+        watched = {site: _noted(lambda x: x, held, site) for site in sites}
+        with torch.no_grad():
+            plain = replaced_logits(self.model, tokens, watched, lengths, half=half)[rows]
+        coded = {site: _noted(self._coded(site, rows), decoded, site) for site in self.dictionaries}
+        other = replaced_logits(self.model, tokens, coded, lengths, half=half)[rows]
+        loss = divergence(plain, other).mean()
+        self.loss = float(loss.detach())
+        if spec.finetune_sharpness > 1:
+            beta = spec.finetune_sharpness
+            loss = loss + divergence(beta * plain, beta * other).mean()
+        if held:
+            missing = [_unexplained(x[rows], decoded[site][rows]) for site, x in held.items()]
+            loss = loss + spec.finetune_reconstruction * torch.stack(missing).mean()
+        return loss
+
     def _rate(self) -> float:
         """Linear warm-up, then linear decay over the tokens that are left."""
         left = max(LEAST_RATE, 1 - self.seen / self.spec.finetune_tokens)
         return self.spec.finetune_learning_rate * min(1.0, (self.step + 1) / WARMUP_STEPS) * left
 
-    def _coded(self, site: str, rows: Tensor) -> Callable[[Tensor], Tensor]:
+    def _coded(self, site: str, rows: Tensor) -> Replace:
         """What stands in for a site's value [B, T, D]: decoded with as many features as before."""
         one = self.dictionaries[site]
 
@@ -184,3 +198,21 @@ class Finetuning:
             take_up(self.optimiser, self.parameters, tensors, note["step"])
         self.step, self.seen, self.loss = note["step"], note["seen"], note["loss"]
         return True
+
+
+def _noted(function: Replace, values: dict[str, Tensor], site: str) -> Replace:
+    """The same function, which leaves what it returned among the values."""
+
+    def noting(x: Tensor) -> Tensor:
+        values[site] = function(x)
+        return values[site]
+
+    return noting
+
+
+def _unexplained(x: Tensor, decoded: Tensor) -> Tensor:
+    """Σ ‖decoded − x‖² / Σ ‖x − mean x‖² of activations [N, D]."""
+    wide = x.float()
+    variance = (wide - wide.mean(0)).square().sum()
+    tiny = torch.finfo(variance.dtype).tiny
+    return (decoded.float() - wide).square().sum() / variance.clamp(min=tiny)

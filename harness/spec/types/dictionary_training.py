@@ -149,6 +149,19 @@ class DictionaryTraining:
             maximum=100,
         ),
     ] = 1.0
+    finetune_reconstruction: Annotated[
+        float,
+        Key(
+            "Reconstruction in the fine-tuning",
+            "Weight there of what sites hold that is not decoded, the mean over sites of its share "
+            "of the variance, beside the divergences in nats. At 0 dictionaries fit each other, "
+            "and each of them alone fits the model less.",
+            [0.2],
+            younger=True,
+            minimum=0,
+            maximum=1e6,
+        ),
+    ] = 0.0
     evaluate_every: Annotated[
         int,
         Key(
