@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -96,12 +100,57 @@ def sharp_kl(trainer: DictionaryTrainer, dictionaries: DictionarySet, sharpness:
 
 
 def test_sharpness_brings_choices_closer(tmp_path: Path) -> None:
-    """At the price of the rest, which is what the tokens would have been spent on."""
-    plain = make(tmp_path / "plain", TUNED)
-    sharp = make(tmp_path / "sharp", replace(TUNED, finetune_sharpness=6.0))
-    as_is, choices = plain.run()[0], sharp.run()[0]
-    assert sharp_kl(sharp, choices, 6) < 0.95 * sharp_kl(plain, as_is, 6)
-    assert sharp_kl(plain, as_is, 1) < sharp_kl(sharp, choices, 1)
+    """By the geometric mean of some trainings, and at the price of all the rest."""
+    choices, rest = [], []
+    for seed in range(4):
+        training = replace(TUNED, seed=seed)
+        plain = make(tmp_path / f"plain{seed}", training)
+        sharp = make(tmp_path / f"sharp{seed}", replace(training, finetune_sharpness=4.0))
+        as_is, chosen = plain.run()[0], sharp.run()[0]
+        choices.append(math.log(sharp_kl(sharp, chosen, 4) / sharp_kl(plain, as_is, 4)))
+        rest.append(math.log(sharp_kl(sharp, chosen, 1) / sharp_kl(plain, as_is, 1)))
+    assert fmean(choices) < -0.1 < 0.1 < fmean(rest)
+
+
+def test_what_is_minimised_is_the_formula(tmp_path: Path) -> None:
+    """Token by token, of prompts of unequal length."""
+    trainer = make(tmp_path, PLAIN, replace(FORM, activation="topk"))
+    dictionaries, model = trainer.run()[0], trainer.model
+    tuning = Finetuning(
+        model, dictionaries, replace(TUNED, finetune_sharpness=3.0, finetune_reconstruction=0.7),
+        trainer.buffer.prompts, trainer.buffer.objective, dict.fromkeys(dictionaries, 3),
+        scratch=tmp_path, purpose={}, log=str,
+    )  # fmt: skip
+    tokens = torch.from_numpy(FirstToken().training_batch("next_token", 5, 0, 1).tokens)
+    lengths = torch.tensor([4, 4, 3, 2, 4])
+    rows = torch.arange(4) < lengths[:, None]
+    loss = float(tuning._loss(tokens, lengths, rows).detach())
+    divergences, held, decoded = [], defaultdict(list), defaultdict(list)
+    for prompt, length in zip(tokens, lengths.tolist(), strict=True):
+        moves, here = prompt[None, :length], {}
+
+        def coded(x: torch.Tensor, site: str, here: dict[str, Any] = here) -> torch.Tensor:
+            here[site] = dictionaries[site](x)
+            return here[site]
+
+        with torch.no_grad():
+            plain = model(moves)[0].double()
+            replaced = {site: partial(coded, site=site) for site in dictionaries}
+            other = replaced_logits(model, moves, replaced, None)[0].double()
+            for site, x in activations(model, moves, list(dictionaries)).items():
+                held[site] += list(x[0].double())
+                decoded[site] += list(here[site][0].double())
+        for beta in (1, 3):
+            p, q = (beta * plain).softmax(-1), (beta * other).softmax(-1)
+            divergences += (p * (p / q).log()).sum(-1).tolist()
+    missing = []
+    for site in dictionaries:
+        x, back = torch.stack(held[site]), torch.stack(decoded[site])
+        spread = sum(float((one - x.mean(0)).norm()) ** 2 for one in x)
+        missing.append(
+            sum(float((x - back).norm(dim=1).square()[i]) for i in range(len(x))) / spread
+        )
+    assert loss == pytest.approx(sum(divergences) / 17 + 0.7 * fmean(missing), rel=1e-4)
 
 
 def unexplained(trainer: DictionaryTrainer, dictionaries: DictionarySet) -> float:
@@ -114,7 +163,7 @@ def test_reconstruction_keeps_what_sites_hold(tmp_path: Path) -> None:
     free = make(tmp_path / "free", TUNED)
     bound = make(tmp_path / "bound", replace(TUNED, finetune_reconstruction=0.05))
     as_it_comes, near = free.run()[0], bound.run()[0]
-    assert unexplained(bound, near) < 0.8 * unexplained(free, as_it_comes)
+    assert unexplained(bound, near) < 0.9 * unexplained(free, as_it_comes)
     before = make(tmp_path / "before", PLAIN)
     kl = splice_kl(before.model, before.run()[0], before.validation)
     assert splice_kl(bound.model, near, bound.validation) < 0.8 * kl
