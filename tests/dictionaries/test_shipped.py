@@ -13,6 +13,7 @@ from harness.runs.compute.obtain import obtain_model
 from harness.runs.plan.dictionaries import PlannedDictionaries, plan_dictionaries
 from harness.runs.plan.shipped import shipped_weights
 from harness.runs.services.dictionary import measured_dictionaries
+from harness.runs.services.shipping.dictionaries import _card
 from harness.runs.store.record import model_store
 from harness.spec.load import Library
 from harness.spec.types import Runtime, TrainDictionary, TrainModel
@@ -65,6 +66,19 @@ def test_nothing_shipped_is_large(planned: PlannedDictionaries, limits: Limits) 
     ):
         folder.check()
         assert all(path.stat().st_size < limits.largest for path in folder.folder.iterdir())
+
+
+def test_a_card_says_what_whole_games_lose(tmp_path: Path) -> None:
+    small = plan_dictionaries(Library().dictionary("othello6-k32"), Runtime())
+    report = measured_dictionaries(small, 2, model_store(tmp_path), str, train=False, sequences=20)
+    change = report["sequences"]["change"]["allowed_top1"]
+    line = f"| {change['value']:+.4f} ± {change['se']:.4f} |"
+    assert "Over 20 whole held-out sequences, all at once" in _card(small, report)
+    assert any(
+        one.startswith("| allowed_top1 |") and one.endswith(line)
+        for one in _card(small, report).splitlines()
+    )
+    assert "whole held-out" not in _card(small, report | {"sequences": None})
 
 
 @pytest.mark.slow  # 15 s and a minute: a run for each site over 512 prompts

@@ -72,6 +72,7 @@ def _card(planned: PlannedDictionaries, report: Mapping[str, Any]) -> str:
             f"| all at once | {report['l0']:.1f} | | | | {_behaviour(report['spliced'])} |",
             f"| nothing | | | | | {_behaviour(report['model_behaviour'])} |",
             "",
+            *_sequences(report["sequences"]),
             "The spec, without `weights`; `harness dictionary NAME --train --output FOLDER` makes "
             "such a folder from it:",
             "",
@@ -85,3 +86,24 @@ def _card(planned: PlannedDictionaries, report: Mapping[str, Any]) -> str:
 
 def _behaviour(measures: Mapping[str, float]) -> str:
     return f"{measures['accuracy']:.4f} | {measures['kl']:.4f}"
+
+
+def _sequences(measured: Mapping[str, Any] | None) -> list[str]:
+    """What whole sequences lose with all sites replaced at once, if that was measured."""
+    if measured is None:
+        return []
+    model, spliced, change = (measured[name] for name in ("model", "spliced", "change"))
+    rows = [
+        f"| {name} | {model[name]['value']:.4f} | {spliced[name]['value']:.4f} | "
+        f"{change[name]['value']:+.4f} ± {change[name]['se']:.4f} |"
+        for name in model
+    ]
+    return [
+        f"Over {measured['n']:,} whole held-out sequences, all at once, at a mean L0 of "
+        f"{measured['l0']:.1f} and a KL of {spliced['kl']['value']:.4f}:",
+        "",
+        "| measure | model | all at once | change |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
