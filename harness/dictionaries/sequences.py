@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.datasets.pairs import TrainingBatch
 from harness.dictionaries.dictionary import Dictionary, DictionarySet
 from harness.dictionaries.splice import Replace, divergence, replaced_logits
-from harness.models.training.sequences import SequenceQuality, joined, pieces
+from harness.models.training.sequences import SequenceQuality, joined, parted
 from harness.models.transformer import Transformer
 
 
@@ -36,7 +36,7 @@ def spliced_sequences(
     """Measure on sequences with `allowed`; see `StreamData.sequences`."""
     plain, spliced, tokens = [], [], 0
     counts: list[int] = []
-    for one in pieces(batch, model.embedding.device.type):
+    for one in parted(batch, model.embedding.device.type):
         rows = torch.arange(one.tokens.shape[1], device=one.tokens.device) < one.lengths[:, None]
         replace = {site: _counted(each, rows, counts) for site, each in dictionaries.items()}
         before = model(one.tokens, one.lengths)

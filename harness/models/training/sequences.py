@@ -91,13 +91,13 @@ def sequence_quality(
     model: Transformer, batch: TrainingBatch, device: str = "cpu"
 ) -> SequenceQuality:
     """Measure a model on sequences with `allowed`; see `StreamData.sequences`."""
-    runs = pieces(batch, device)
+    runs = parted(batch, device)
     return joined([one.measured(model(one.tokens, one.lengths)) for one in runs])
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some of the sequences: `tokens`, `targets` [B, T], `lengths` [B], `allowed` [B, T, W]."""
+class Sequences:
+    """Some sequences: `tokens`, `targets` [B, T], `lengths` [B], `allowed` [B, T, W]."""
 
     tokens: Tensor
     lengths: Tensor
@@ -115,12 +115,12 @@ class Piece:
         return {name: each.where(self.live, float("nan")) for name, each in values.items()}
 
 
-def pieces(batch: TrainingBatch, device: str) -> Iterator[Piece]:
+def parted(batch: TrainingBatch, device: str) -> Iterator[Sequences]:
     """Sequences with `allowed`, so many at a time."""
     assert batch.allowed is not None
     arrays = (batch.tokens, batch.lengths, batch.targets, batch.allowed)
     for start in range(0, len(batch.tokens), _BATCH):
-        yield Piece(
+        yield Sequences(
             *(
                 torch.from_numpy(np.ascontiguousarray(one[start : start + _BATCH])).to(device)
                 for one in arrays
@@ -129,7 +129,7 @@ def pieces(batch: TrainingBatch, device: str) -> Iterator[Piece]:
 
 
 def joined(parts: Sequence[Mapping[str, Tensor]]) -> SequenceQuality:
-    """What was measured of pieces in turn, as one."""
+    """What was measured of the parts in turn, as one."""
     return SequenceQuality(
         {name: torch.cat([one[name] for one in parts]).cpu().numpy() for name in parts[0]}
     )
