@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.feature_sets import exact
 from support.toy_task import FirstToken
 
-from harness.dictionaries.dictionary import Dictionary, DictionarySet, random_dictionary
+from harness.dictionaries.dictionary import DictionarySet, random_dictionary
 from harness.dictionaries.measure import FREQUENCIES, behaviour, measure, opposites
 from harness.dictionaries.sites import activations
 from harness.dictionaries.splice import splice_kl
@@ -24,15 +25,6 @@ def model() -> Transformer:
     with torch.no_grad():
         one.embedding.mul_(50)  # random embeddings are small; so that logits differ
         one.unembedding.mul_(50)
-    return one
-
-
-def exact(width: int) -> Dictionary:
-    """Every direction and its opposite, as large as it is: decodes whatever there is."""
-    one = Dictionary(width, 2 * width, "relu_l1")
-    with torch.no_grad():
-        one.decoder.copy_(torch.cat([torch.eye(width), -torch.eye(width)]))
-        one.encoder.copy_(one.decoder)
     return one
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.feature_sets import exact
 
 from harness.datasets.generators.othello.source import Othello, OthelloParams
 from harness.datasets.pairs import NO_TARGET, TrainingBatch
@@ -33,15 +34,6 @@ def games(request: pytest.FixtureRequest) -> TrainingBatch:
 def model(games: TrainingBatch) -> Transformer:
     longest = games.tokens.shape[1]
     return random_model(TransformerConfig(1, 2, 16, 8, 64, 40, longest), 0)
-
-
-def exact(width: int) -> Dictionary:
-    """Every direction and its opposite, as large as it is: decodes whatever there is."""
-    one = Dictionary(width, 2 * width, "relu_l1")
-    with torch.no_grad():
-        one.decoder.copy_(torch.cat([torch.eye(width), -torch.eye(width)]))
-        one.encoder.copy_(one.decoder)
-    return one
 
 
 def test_an_exact_dictionary_changes_nothing(model: Transformer, games: TrainingBatch) -> None:

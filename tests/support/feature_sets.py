@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from harness.dictionaries.dictionary import DictionarySet, random_dictionary
+from harness.dictionaries.dictionary import Dictionary, DictionarySet, random_dictionary
 from harness.models.config import TransformerConfig
 from harness.spec.types import Evaluation
 from support.toy_task import CHOICES
@@ -31,3 +31,12 @@ def dictionaries(dtype: torch.dtype = torch.float64) -> DictionarySet:
             one.encoder_bias.add_(0.05)
         made[site] = one
     return DictionarySet(made).to(dtype=dtype).frozen()
+
+
+def exact(width: int) -> Dictionary:
+    """Every direction and its opposite, as large as it is: decodes whatever there is."""
+    one = Dictionary(width, 2 * width, "relu_l1")
+    with torch.no_grad():
+        one.decoder.copy_(torch.cat([torch.eye(width), -torch.eye(width)]))
+        one.encoder.copy_(one.decoder)
+    return one
