@@ -31,6 +31,27 @@ Activation = Literal["relu_l1", "topk", "batchtopk", "jumprelu"]
 """
 
 
+GROUP = 4
+"""Values that `largest` first lets stand for one another."""
+
+
+def largest(values: Tensor, k: int) -> Tensor:
+    """Places of the k largest of the last dimension, in no order: [..., F] to [..., k].
+
+    They lie in the k groups whose maxima are largest, so that two small selections do in place of
+    one among all F, in half the time. Of equal values any is chosen.
+    """
+    size = values.shape[-1]
+    if size % GROUP or GROUP * k > size // GROUP:  # too few groups to leave any out
+        return values.topk(k, -1, sorted=False).indices
+    groups = values.unflatten(-1, (GROUP, size // GROUP))
+    best = groups.amax(-2).topk(k, -1, sorted=False).indices[..., None, :]
+    held = groups.gather(-1, best.expand(*best.shape[:-2], GROUP, k)).flatten(-2)
+    chosen = held.topk(k, -1, sorted=False).indices
+    group, rest = best[..., 0, :].gather(-1, chosen % k), chosen // k
+    return rest * (size // GROUP) + group
+
+
 class Dictionary(nn.Module):
     """F directions of width D, and the code of an activation in them.
 
@@ -99,8 +120,9 @@ class Dictionary(nn.Module):
         """The code of what `before_activation` says: [..., F]."""
         if self.activation == "topk":
             assert self.k is not None
-            values, places = before.topk(self.k, -1, sorted=False)
-            return torch.zeros_like(before).scatter(-1, places, values.relu())
+            places = largest(before.detach(), self.k)
+            values = before.gather(-1, places).relu()
+            return torch.zeros_like(before).scatter_(-1, places, values)
         if self.threshold is None:
             return before.relu()
         if len(self.threshold) == 1:  # one number: a kernel ten times as fast as a comparison

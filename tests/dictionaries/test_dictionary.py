@@ -11,6 +11,7 @@ from harness.dictionaries.dictionary import (
     Activation,
     Dictionary,
     DictionarySet,
+    largest,
     random_dictionary,
 )
 from harness.errors import HarnessError
@@ -110,6 +111,24 @@ def test_ties_do_not_make_a_topk_code_larger() -> None:
     with torch.no_grad():
         one.encoder_bias += 1
     assert ((one.encode(torch.zeros(4, WIDTH)) > 0).sum(-1) == K).all()
+
+
+@given(
+    size=st.integers(1, 40).map(lambda n: 4 * n) | st.integers(1, 100),
+    share=st.floats(0, 1),
+    few=st.sampled_from([2, 5, 1000]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_largest_are_those_of_one_selection_among_all(
+    size: int, share: float, few: int, seed: int
+) -> None:
+    k = max(1, round(share * size))
+    draws = torch.Generator().manual_seed(seed)
+    values = torch.randint(-few, few, (3, 2, size), generator=draws).double()
+    places = largest(values, k)
+    assert all(len(set(row)) == k for row in places.flatten(0, 1).tolist())
+    found = values.gather(-1, places).sort(descending=True).values
+    assert torch.equal(found, values.sort(descending=True).values[..., :k])
 
 
 def test_what_is_no_dictionary_is_refused() -> None:
