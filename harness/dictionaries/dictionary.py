@@ -49,7 +49,8 @@ def largest(values: Tensor, k: int) -> Tensor:
     held = groups.gather(-1, best.expand(*best.shape[:-2], GROUP, k)).flatten(-2)
     chosen = held.topk(k, -1, sorted=False).indices
     group, rest = best[..., 0, :].gather(-1, chosen % k), chosen // k
-    return rest * (size // GROUP) + group
+    places: Tensor = rest * (size // GROUP) + group
+    return places
 
 
 class Dictionary(nn.Module):
