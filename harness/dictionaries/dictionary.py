@@ -44,13 +44,12 @@ def largest(values: Tensor, k: int) -> Tensor:
     size = values.shape[-1]
     if size % GROUP or GROUP * k > size // GROUP:  # too few groups to leave any out
         return values.topk(k, -1, sorted=False).indices
-    groups = values.unflatten(-1, (GROUP, size // GROUP))
-    best = groups.amax(-2).topk(k, -1, sorted=False).indices[..., None, :]
-    held = groups.gather(-1, best.expand(*best.shape[:-2], GROUP, k)).flatten(-2)
-    chosen = held.topk(k, -1, sorted=False).indices
-    group, rest = best[..., 0, :].gather(-1, chosen % k), chosen // k
-    places: Tensor = rest * (size // GROUP) + group
-    return places
+    apart = size // GROUP  # members of a group are spread over the row
+    groups = values.unflatten(-1, (GROUP, apart)).amax(-2)
+    best = groups.topk(k, -1, sorted=False).indices
+    members = torch.cat([best + member * apart for member in range(GROUP)], -1)
+    chosen = values.gather(-1, members).topk(k, -1, sorted=False).indices
+    return members.gather(-1, chosen)
 
 
 class Dictionary(nn.Module):
