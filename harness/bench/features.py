@@ -8,7 +8,8 @@ which 32 features are active; all weights are random. Rows:
     scores one by one       the same with a run of its active features for each prompt
     strongest tokens        where every feature is strongest, over as many tokens as a study sees
     labels                  counting where concepts are true, over as many tokens as labels see
-Seconds of the last two are told from smaller numbers of tokens.
+Seconds of the last two are told from smaller numbers of tokens, and not at all where others on the
+machine took more time than the tokens.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from harness.discovery.attribution.traced_influence import influence_of_features
 from harness.discovery.problem import Problem
 from harness.interpretation.study import StudyBudget, study
 from harness.interpretation.subjects import dictionary_subjects
+from harness.interpretation.tokens import training_chunks
 from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer, random_model
 from harness.runs.compute.machine import use_runtime
@@ -46,7 +48,7 @@ TASK = "othello_moves_8x8"
 LAYERS, HEADS, WIDTH, K, NODES = 6, 8, 128, 32, 300
 PROMPTS, LENGTH = 24, 20
 """Prompts that are scored, and tokens of each."""
-FEW = StudyBudget(tokens=12_000, label_tokens=3_000, held_out=8)
+FEW = StudyBudget(tokens=30_000, label_tokens=15_000, held_out=8)
 """What a study is measured on; twice the tokens of one kind, less these, give their rate."""
 
 
@@ -172,12 +174,17 @@ def _of_a_study(
     few = seconds(FEW)
     rows = []
     for row, name in (("strongest tokens", "tokens"), ("labels", "label_tokens")):
-        small = getattr(FEW, name)
+        small, wanted = getattr(FEW, name), getattr(whole, name)
         more = seconds(replace(FEW, **{name: 2 * small}))
-        rate = max(0.0, more - few) / small
-        wanted = getattr(whole, name)
-        rows.append({"row": row, "of": wanted, "unit": "tokens", "seconds": rate * wanted})
+        # Sequences come by the chunk, so that more tokens are seen than were asked for.
+        added = _seen(data, 2 * small) - _seen(data, small)
+        told = (more - few) / added * wanted if more > few else None
+        rows.append({"row": row, "of": wanted, "unit": "tokens", "seconds": told})
     return rows
+
+
+def _seen(data: TaskData, wanted: int) -> int:
+    return sum(len(chunk) for chunk in training_chunks(data, wanted))
 
 
 def _fastest(run: Callable[[], object], repeats: int) -> float:
