@@ -66,6 +66,18 @@ from harness.cli.say import say
     show_default=True,
     help="Do so on so many prompts, from this one on.",
 )
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Names of the dictionary's features, from this output of `harness features`.",
+)
+@click.option(
+    "--loose",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least F1 of names that are no confirmed labels (~); 1 leaves them out.",
+)
 @click.option("--train", is_flag=True, help="Train a model that is not there yet.")
 @click.option(
     "--circuit-tracer",
@@ -92,6 +104,8 @@ def command(
     depth: int,
     validity: int,
     validity_prompts: int,
+    labels: Path | None,
+    loose: float,
     train: bool,
     other_form: Path | None,
     results: Path,
@@ -119,6 +133,8 @@ def command(
 
     if validity_prompts > 1 and not validity:
         raise click.UsageError("--validity-prompts needs --validity")
+    if labels is not None and dictionary is None:
+        raise click.UsageError("--labels needs --dictionary")
     library = Library(include)
     loaded, runtime = checked_task(library, task), default_runtime(library)
     request = TraceRequest(
@@ -137,6 +153,8 @@ def command(
         train,
         validity,
         validity_prompts,
+        labels,
+        loose,
     )
     report = trace_prompt(request, model_store(results), log)
     if other_form is not None:

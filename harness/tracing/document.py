@@ -14,10 +14,11 @@ from harness.tracing.trace import PromptTrace, Sums, TraceNode
 SCHEMA_VERSION = 1
 
 
-def trace_data(graph: PromptTrace, scores: GraphScores) -> dict[str, Any]:
+def trace_data(graph: PromptTrace, scores: GraphScores, meanings: Sequence[str]) -> dict[str, Any]:
     """Target, nodes, edges, sums, leaf budget and scores.
 
     Edges name their ends by number: `source` and `into` count nodes, `into` null is the target.
+    `meanings`: what each node stands for, "" where that is not known.
     """
     return {
         "target": {"name": graph.target.name, **_sums(graph.sums)},
@@ -31,6 +32,7 @@ def trace_data(graph: PromptTrace, scores: GraphScores) -> dict[str, Any]:
                 "writer": graph.run.writers[node.place.writer].name,
                 "token": node.place.token,
                 "unit": node.unit,
+                "stands_for": meanings[at],
                 "activity": node.activity,
                 "influence": node.influence,
                 "graph_influence": scores.influence[at],
@@ -90,9 +92,14 @@ def _sums(sums: Sums) -> dict[str, float]:
 
 # ---------------------------------------------------------------- circuit-tracer
 def circuit_tracer_data(
-    graph: PromptTrace, scores: GraphScores, slug: str, texts: Sequence[str], prompt: str
+    graph: PromptTrace,
+    scores: GraphScores,
+    meanings: Sequence[str],
+    slug: str,
+    texts: Sequence[str],
 ) -> dict[str, Any]:
-    """The graph as circuit-tracer's front ends read it; `texts`: each token as text.
+    """The graph as circuit-tracer's front ends read it; `texts`: each token as text, `meanings`:
+    what each node stands for.
 
     A layer there has one site; here attention of layer l is layer 2l, its MLP 2l + 1, and the
     target layer 2L. Raises `HarnessError` if two nodes would have one id.
@@ -104,7 +111,7 @@ def circuit_tracer_data(
     if twice:
         raise HarnessError(f"two nodes of the graph would be called {twice[0]}")
     shares = _cumulative(scores.influence)
-    nodes = [_node(graph, at, ids[at], shares[at]) for at in range(len(ids))]
+    nodes = [_node(graph, at, ids[at], shares[at], meanings[at]) for at in range(len(ids))]
     nodes.append(
         {
             **blank(target, str(last), graph.target.token, "logit", graph.target.unit),
@@ -122,7 +129,7 @@ def circuit_tracer_data(
         }
         for edge in graph.edges
     ]
-    return frame(slug, texts, prompt, nodes, links)
+    return frame(slug, texts, " ".join(texts), nodes, links)
 
 
 def frame(
@@ -186,12 +193,12 @@ def _node_id(graph: PromptTrace, node: TraceNode) -> str:
     return f"{_site(graph, node)}_{_feature(graph, node)}_{node.place.token}"
 
 
-def _node(graph: PromptTrace, at: int, name: str, share: float) -> dict[str, Any]:
+def _node(graph: PromptTrace, at: int, name: str, share: float, meaning: str) -> dict[str, Any]:
     node = graph.nodes[at]
     kind = _TYPES.get(node.kind, "cross layer transcoder")
     return {
         **blank(name, _site(graph, node), node.place.token, kind, _feature(graph, node)),
-        "clerp": node.name,
+        "clerp": f"{node.name} {meaning}".rstrip(),
         "influence": share,
         "activation": node.activity,
     }

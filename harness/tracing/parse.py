@@ -3,7 +3,7 @@
 logit:a4, logit:a4@15     a logit less the mean of all, at the read position or at a token
 logit:#17                 the same, by the output's number
 logit_diff, logit_diff@15 mean logit of the right answers minus that of the wrong ones
-feature:m1.357@15         a feature's activity (a neuron's where there is no dictionary)
+feature:m1.357@15         a feature's activity (a neuron's without a dictionary); m1.out.357 too
 attention:a1.h0:15:14     a head's score of a query and a key, less the mean over keys
 """
 
@@ -31,7 +31,7 @@ FORMS = (
     "logit:TOKEN, logit:TOKEN@15, logit_diff, feature:m1.357@15 or attention:a1.h0:15:14 (layer "
     "and head, then the tokens of query and key)"
 )
-_UNIT = re.compile(r"([am]\d+)\.(\d+)@(\d+)")
+_UNIT = re.compile(r"([am]\d+)(?:\.out)?\.(\d+)@(\d+)")
 _SCORE = re.compile(r"a(\d+)\.h(\d+):(\d+):(\d+)")
 
 

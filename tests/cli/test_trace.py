@@ -81,6 +81,11 @@ def test_the_tree_shows_the_largest_contributions(board: Any) -> None:
     largest = max(direct, key=lambda edge: abs(edge["weight"]))
     assert f"─ {largest['weight']:+.3f} {shown['nodes'][largest['source']]['name']}" in text
     assert "to move, × is legal" in text
+    taken_apart = [node for node in shown["nodes"] if node["sums"] is not None]
+    sums = [
+        f"  {one['sums']['positive']:+.3f} {one['sums']['negative']:+.3f}" for one in taken_apart
+    ]
+    assert sum(line.endswith(tuple(sums)) for line in text.splitlines()) >= 2
 
 
 def test_prompts_that_are_no_games_are_shown_as_tokens(harness: Any) -> None:
@@ -160,10 +165,39 @@ def test_modules_are_taken_apart_into_features(board: Any) -> None:
     target = f"feature:{feature['name']}"
     traced = report(board, "board", "--dictionary", "tiny", "--target", target)
     assert traced["target"]["value"] == pytest.approx(feature["activity"])
+    other_name = target.replace("m0.", "m0.out.")
+    assert report(board, "board", "--dictionary", "tiny", "--target", other_name) == traced
     text = board("trace", "board", "--dictionary", "tiny").stdout
     assert "dictionaries tiny: " in text
     harness_task = board("trace", "toy", "--dictionary", "tiny", "--train", code=2).stderr
     assert "dictionaries tiny are of model" in harness_task
+
+
+def test_features_are_called_what_they_stand_for(board: Any) -> None:
+    board.write("specs/dictionaries/tiny.yaml", DICTIONARY)
+    few = ("--tokens", "3000", "--label-tokens", "3000", "--held-out", "20", "--no-baselines")
+    board("features", "tiny", "--train", *few, "--output", "named")
+    traced = ("board", "--dictionary", "tiny", "--keep", "abs:0", "--labels", "named")
+    shown = report(board, *traced, "--loose", "0", "--circuit-tracer", "graph.json")
+    subjects = json.loads(Path("named/features.json").read_text())["subjects"]
+    labels = {
+        (one["site"], label["feature"]): label["concept"]
+        for one in subjects
+        for kind in ("leanings", "labels")
+        for label in one[kind]
+    }
+    features = [node for node in shown["nodes"] if node["kind"] == "feature"]
+    named = [node for node in features if (f"{node['writer']}.out", node["unit"]) in labels]
+    assert named
+    for node in named:
+        assert labels[f"{node['writer']}.out", node["unit"]] in node["stands_for"]
+    assert all(not node["stands_for"] for node in shown["nodes"] if node not in named)
+    called = {node["clerp"] for node in json.loads(Path("graph.json").read_text())["nodes"]}
+    assert {f"{node['name']} {node['stands_for']}" for node in named} <= called
+    text = board("trace", *traced, "--loose", "0", "--branches", "100").stdout
+    assert any(f"{node['name']} {node['stands_for']} (" in text for node in named)
+    alone = board("trace", "board", "--labels", "named", code=2).stderr
+    assert "--labels needs --dictionary" in alone
 
 
 def test_what_is_not_there_is_refused(board: Any) -> None:

@@ -263,12 +263,18 @@ def test_scores_are_those_of_the_inverse_matrix(code):
 def test_files_hold_the_graph_and_ids_are_unique(name, code):
     graph = traced(name, code, keep=KeepRule("topk", 5), nodes=80)
     scores = graph_scores(graph)
-    data = json.loads(json.dumps(trace_data(graph, scores), allow_nan=False))
+    meanings = [f"meaning {at}" if node.unit else "" for at, node in enumerate(graph.nodes)]
+    data = json.loads(json.dumps(trace_data(graph, scores, meanings), allow_nan=False))
+    assert [node["stands_for"] for node in data["nodes"]] == meanings
     assert len({node["name"] for node in data["nodes"]}) == len(graph.nodes)
     assert len(data["edges"]) == len(graph.edges)
     assert {edge["kind"] for edge in data["edges"]} <= {"logit", "ov", "mlp"}
     texts = [str(token) for token in graph.run.tokens.tolist()]
-    other = circuit_tracer_data(graph, scores, "one", texts, " ".join(texts))
+    other = circuit_tracer_data(graph, scores, meanings, "one", texts)
+    named = [
+        f"{node.name} {text}".rstrip() for node, text in zip(graph.nodes, meanings, strict=True)
+    ]
+    assert [node["clerp"] for node in other["nodes"][:-1]] == named
     json.dumps(other, allow_nan=False)
     ids = [node["node_id"] for node in other["nodes"]]
     assert len({*ids}) == len(ids) == len(graph.nodes) + 1

@@ -149,7 +149,7 @@ class _Tree:
             again = edge["source"] in self.shown and self.into[edge["source"]]
             yield (
                 f"{indent}{'└─' if last else '├─'} {edge['weight']:+.3f} {_named(node)}"
-                f"{_heads(edge)}{'  (above)' if again else ''}"
+                f"{_heads(edge)}{'  (above)' if again else _of_node(node)}"
             )
             self.shown.add(edge["source"])
             if level < self.depth and not again:
@@ -162,8 +162,15 @@ class _Tree:
 
 
 def _named(node: Data) -> str:
-    activity = node["activity"]
-    return node["name"] if activity is None else f"{node['name']} ({activity:.2f})"
+    activity, meaning = node["activity"], node["stands_for"]
+    name = f"{node['name']} {meaning}" if meaning else node["name"]
+    return name if activity is None else f"{name} ({activity:.2f})"
+
+
+def _of_node(node: Data) -> str:
+    """All that speaks for a node that is taken apart, and all that speaks against it."""
+    sums = node["sums"]
+    return "" if sums is None else f"  {sums['positive']:+.3f} {sums['negative']:+.3f}"
 
 
 def _heads(edge: Data) -> str:

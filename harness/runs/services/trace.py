@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from harness.datasets.concepts import concept_source
 from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.dictionaries.dictionary import Dictionary
 from harness.errors import HarnessError
+from harness.interpretation.names import FeatureNames
 from harness.models.fit import require_tokens
 from harness.models.loading.tokenizer import on_model
 from harness.models.transformer import Transformer
@@ -24,6 +27,7 @@ from harness.runs.compute.prepare import TEST_SEED
 from harness.runs.plan import Cell, ModelSource, make_cell
 from harness.runs.plan.dictionaries import PlannedDictionaries
 from harness.runs.prompts.words import Outputs, token_text
+from harness.runs.services.analyses.names import label_reports, names_in_report
 from harness.runs.services.boards import board_after
 from harness.runs.store.models import ModelStore
 from harness.spec.issues import unknown
@@ -61,7 +65,8 @@ class TraceRequest:
     `target`: as in `harness.tracing.parse`. `dictionaries`: those of the model that modules are
     taken apart with. `train`: train what is not there yet. `validity`: how many contributions to
     each node are compared with what happens without the part, on `validity_prompts` prompts from
-    `row` on.
+    `row` on. `labels`: a report of `harness features` that names the features, `loose` the least F1
+    of names that are no confirmed labels.
     """
 
     task: Loaded[Task]
@@ -79,6 +84,8 @@ class TraceRequest:
     train: bool = False
     validity: int = 0
     validity_prompts: int = 1
+    labels: Path | None = None
+    loose: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     if request.row + request.validity_prompts > len(pairs):
         raise HarnessError(f"split {request.split} has prompts 0 to {len(pairs) - 1}")
     use_runtime(cell.runtime)
+    names = _names(request, data)
     model = _model(request, cell, data, models, log)
     require_tokens(model.config, pairs)
     codes = _codes(request, cell, model, models, log)
@@ -111,7 +119,7 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     outputs = _outputs(pairs, request.row, model, data, loaded.spec)
     target = parse_target(run, request.target, outputs)
     graph = _traced(request, run, target, others)
-    scores = graph_scores(graph)
+    scores, meanings = graph_scores(graph), _meanings(graph, codes, names)
     texts = [token_text(data.tokenizer, token) for token in run.tokens.tolist()]
     graphs = [graph]
     for row in range(request.row + 1, request.row + request.validity_prompts):
@@ -140,9 +148,33 @@ def trace_prompt(request: TraceRequest, models: ModelStore, log: Log) -> TraceRe
     }
     slug = f"{loaded.spec.name}-{request.split}-{request.row}"
     return TraceReport(
-        {**head, **trace_data(graph, scores)},
-        circuit_tracer_data(graph, scores, slug, texts, " ".join(texts)),
+        {**head, **trace_data(graph, scores, meanings)},
+        circuit_tracer_data(graph, scores, meanings, slug, texts),
     )
+
+
+def _names(request: TraceRequest, data: TaskData) -> FeatureNames | None:
+    """Names of the dictionaries' features, if a report of them was given."""
+    if request.labels is None or request.dictionaries is None:
+        return None
+    reports = label_reports([request.labels], [request.dictionaries])
+    families = concept_source(data).concept_families
+    return names_in_report(reports[request.dictionaries.id], families, request.loose)
+
+
+def _meanings(
+    graph: PromptTrace, codes: Mapping[str, Dictionary], names: FeatureNames | None
+) -> list[str]:
+    """What each node stands for: its feature's name, "" for what is no feature or has none."""
+    if names is None:
+        return [""] * len(graph.nodes)
+    meanings = []
+    for node in graph.nodes:
+        writer = graph.run.writers[node.place.writer].name
+        site = f"{writer}.out" if f"{writer}.out" in codes else f"{writer}.hidden"
+        feature = node.kind == "feature" and node.unit is not None
+        meanings.append(names.text(site, node.unit or 0) if feature else "")
+    return meanings
 
 
 def _traced(

@@ -31,7 +31,7 @@ def feature_names(
 ) -> FeatureNames:
     """Those of the dictionaries' report, if there is one, else labels chosen on a budget."""
     if planned.id in reports:
-        return _read(reports[planned.id], families, loose)
+        return names_in_report(reports[planned.id], families, loose)
     studies = study(model, data, dictionary_subjects(dictionaries), budget).subjects
     return names_of_features(
         families,
@@ -65,10 +65,13 @@ def label_reports(
     return reports
 
 
-def _read(
+def names_in_report(
     report: Mapping[str, Any], families: tuple[ConceptFamily, ...], loose: float
 ) -> FeatureNames:
-    """The names of a report, whose concepts are written by name."""
+    """The names of a report of `harness features`, whose concepts are written by name.
+
+    `loose`: least F1 of a name that is no confirmed label.
+    """
     columns = {name: at for at, name in enumerate(concept_names(families))}
     own = [one for one in report["subjects"] if one["kind"] == "features"]
     labels = {
