@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import replace
@@ -159,6 +160,28 @@ def test_a_circuit_is_drawn_with_all_its_parts() -> None:
     text = picture_svg({"kind": picture.kind, **picture.data})
     assert text.count("<circle") == len(picture.data["nodes"])
     assert text.count("<path") == len(picture.data["edges"])
+
+
+def test_large_maps_show_every_value_by_its_shade() -> None:
+    size = 40
+    draw = torch.Generator().manual_seed(0)
+    values = (2 * torch.rand(size, size, generator=draw) - 1).tril().tolist()
+    panel = {"title": "a head", "values": values, "rows": [], "columns": []}
+    drawn = ET.fromstring(picture_svg({"kind": "heat", "panels": [panel]}))
+    colours = {}
+    for path in (one for one in drawn if one.tag.endswith("path")):
+        for x, y in re.findall(r"M([\d.]+) ([\d.]+)h4v4h-4z", path.attrib["d"]):
+            colours[float(y), float(x)] = path.attrib["fill"]
+    frame = next(one.attrib for one in drawn if one.attrib.get("fill") == "none")
+    first = float(frame["y"]), float(frame["x"])
+    largest = max(abs(one) for row in values for one in row)
+    for at, row in enumerate(values):
+        for to, value in enumerate(row):
+            colour = colours.get((first[0] + 4 * at, first[1] + 4 * to), "#ffffff")
+            red, _, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+            paler, end = (blue, 43) if value > 0 else (red, 33)
+            shown = (255 - paler) / (255 - end)
+            assert shown == pytest.approx(abs(value) / largest, abs=0.025)
 
 
 # ---------------------------------------------------------------- concentration

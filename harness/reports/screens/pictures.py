@@ -5,7 +5,7 @@ The data of each kind are told in `harness.analyses.report.PictureKind`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -47,7 +47,9 @@ def _colour(value: float) -> str:
 
 
 # ---------------------------------------------------------------- heat maps
-_ACROSS = 4
+_ACROSS, _SIDE, _SMALL = 4, 14, 4
+_SHADES = 24
+"""Of either colour, in maps whose cells are small."""
 
 
 def _heat(picture: Data) -> tuple[float, float, list[str]]:
@@ -67,7 +69,7 @@ def _heat(picture: Data) -> tuple[float, float, list[str]]:
 
 def _panel(panel: Data, x: float, y: float) -> tuple[float, float, list[str]]:
     values, rows, columns = panel["values"], panel["rows"], panel["columns"]
-    side = 4 if len(values) > 16 else 14
+    side = _SMALL if len(values) > 16 else _SIDE
     left, top = x + _wide(rows) + 4, y + 16 + _wide(columns)
     largest = max((abs(one) for row in values for one in row), default=0) or 1
     parts = [_text(x, y + 10, panel["title"], 'font-weight="bold"')]
@@ -75,24 +77,44 @@ def _panel(panel: Data, x: float, y: float) -> tuple[float, float, list[str]]:
         place = left + (at + 0.7) * side
         turned = f'transform="rotate(-90 {place:.1f} {top - 3:.1f})" fill="#333"'
         parts.append(_text(place, top - 3, name, turned))
-    for at, row in enumerate(values):
-        if rows:
-            parts.append(_text(x, top + (at + 0.75) * side, rows[at], 'fill="#333"'))
-        for to, value in enumerate(row):
-            if value == 0:
-                continue
-            name = " → ".join(part for part in (rows and rows[at], columns and columns[to]) if part)
-            parts.append(
-                f'<rect x="{left + to * side:.1f}" y="{top + at * side:.1f}" width="{side}" '
-                f'height="{side}" fill="{_colour(value / largest)}"><title>{escape(name)} '
-                f"{value:.3g}</title></rect>"
-            )
+    for at, name in enumerate(rows):
+        parts.append(_text(x, top + (at + 0.75) * side, name, 'fill="#333"'))
+    cells = _cells if side > _SMALL else _small_cells
+    parts += cells(panel, largest, left, top)
     width, height = side * max(map(len, values), default=0), side * len(values)
     parts.append(
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{width}" height="{height}" fill="none" '
         'stroke="#bbb" stroke-width="0.5"/>'
     )
     return max(left - x + width, _wide([panel["title"]])), top - y + height, parts
+
+
+def _cells(panel: Data, largest: float, left: float, top: float) -> Iterator[str]:
+    """A square for each value, which says what it is of."""
+    rows, columns = panel["rows"], panel["columns"]
+    for at, row in enumerate(panel["values"]):
+        for to, value in enumerate(row):
+            if value == 0:
+                continue
+            name = " → ".join(part for part in (rows and rows[at], columns and columns[to]) if part)
+            yield (
+                f'<rect x="{left + to * _SIDE:.1f}" y="{top + at * _SIDE:.1f}" width="{_SIDE}" '
+                f'height="{_SIDE}" fill="{_colour(value / largest)}"><title>{escape(name)} '
+                f"{value:.3g}</title></rect>"
+            )
+
+
+def _small_cells(panel: Data, largest: float, left: float, top: float) -> Iterator[str]:
+    """A path for each shade: thousands of squares of their own would make files of megabytes."""
+    squares: dict[int, list[str]] = {}
+    for at, row in enumerate(panel["values"]):
+        for to, value in enumerate(row):
+            shade = round(_SHADES * value / largest)
+            place = f"M{left + to * _SMALL:.6g} {top + at * _SMALL:.6g}"
+            squares.setdefault(shade, []).append(f"{place}h{_SMALL}v{_SMALL}h-{_SMALL}z")
+    for shade, some in sorted(squares.items()):
+        if shade:
+            yield f'<path fill="{_colour(shade / _SHADES)}" d="{"".join(some)}"/>'
 
 
 # ---------------------------------------------------------------- bars
