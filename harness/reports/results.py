@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -86,10 +87,15 @@ def finest_of(point: Result) -> int | None:
 
 
 def label_of(point: Result) -> str:
-    """What a circuit of the curve was asked for: `10%`, `f≥0.95`, `KL≤0.1`."""
+    """What a circuit of the curve was asked for: `10%`, `f≥0.95`, `KL≤0.1`, `300`.
+
+    A share that is no round one, as of counts, is given as the number of elements.
+    """
     target = point["target"]
     if target is None:
-        return f"{100 * point['size_requested']:g}%"
+        share = f"{100 * point['size_requested']:.3g}"
+        rounds = math.isclose(float(share), 100 * point["size_requested"], rel_tol=1e-9)
+        return f"{share}%" if rounds else str(point["requested"])
     if target["measure"] == "faithfulness":
         return f"f≥{target['value']:g}"
     return f"{MEASURES[target['measure']].title}≤{target['value']:g}"

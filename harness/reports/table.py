@@ -148,7 +148,8 @@ def signs(board: Leaderboard, layout: Layout) -> str:
         "faithfulness": "f is faithfulness",
         "size_at": "f≥x is the size of the smallest circuit that reaches it (– if none does; ≤ if "
         "it is only the smallest measured one, where a method has no single ranking)",
-        "at": "@ is the share of elements asked for",
+        "at": "@ is the share of elements asked for"
+        + (", or their number" if any(one.at.isdecimal() for one in board.boards) else ""),
         "bits": "bits are those of a message that names the circuit of that size",
         "reached": "reached counts the seeds whose circuit meets the target, also on the test "
         "pairs if it was cut on others",

@@ -12,6 +12,7 @@ from support.stored_cells import cell_of, stored
 from harness.reports.leaderboard import Board, Line, leaderboard, rank
 from harness.reports.ranks import mean_ranks
 from harness.reports.resample import Estimate
+from harness.reports.results import label_of
 from harness.runs.plan import Plan
 from harness.runs.store import CellStore
 from harness.runs.store.record import StoredCell, load_cells, record
@@ -110,6 +111,17 @@ def test_the_stated_size_is_the_nearest_of_the_grid(tmp_path: Path) -> None:
     assert leaderboard(cells, 0.1).boards[0].at_size == 0.1
     assert leaderboard(cells, 0.3).boards[0].at_size == 0.5
     assert leaderboard(cells, 0.003).boards[0].at_size == 0.01
+
+
+@pytest.mark.parametrize(
+    ("share", "asked", "shown"),
+    [(0.1, 31, "10%"), (0.034, 10, "3.4%"), (300 / 2048, 300, "300"), (1000 / 12288, 1000, "1000")],
+)
+def test_a_size_is_told_as_a_round_share_or_as_a_number(
+    share: float, asked: int, shown: str
+) -> None:
+    point = {"target": None, "size_requested": share, "requested": asked}
+    assert label_of(point) == shown
 
 
 def test_failed_and_missing_seeds_mark_the_row_and_keep_it_unranked(tmp_path: Path) -> None:
