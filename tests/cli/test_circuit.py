@@ -174,6 +174,8 @@ def test_components_without_a_layer_stand_last() -> None:
     assert layers[0] == {"layer": 0, "heads": ["h1"], "heads_total": 2, "others": []}
     assert layers[1]["others"] == ["MLP"]
     assert layers[2]["others"] == ["site"]
+    whole = layers_of({"a0": True, "m0": True, "a1": False})
+    assert [one["others"] for one in whole] == [["attention", "MLP"], []]
 
 
 @pytest.mark.parametrize("way", [["two.safetensors"], ["--diff", "two.safetensors"]])

@@ -74,7 +74,8 @@ def _layers(layers: Sequence[Data], width: int) -> Iterator[str]:
         parts = textwrap.wrap(heads, wide) or [""]
         rows.append([layer, count, printable(parts[0]), printable(others)])
         rows += [["", "", printable(part), ""] for part in parts[1:]]
-    headers = ["layer", "heads", "", "MLP"]
+    modules = any("attention" in one["others"] for one in layers)
+    headers = ["layer", "heads", "", "modules" if modules else "MLP"]
     yield from _table(headers, rows, ("right", "right", "left", "left"))
 
 

@@ -26,6 +26,7 @@ from harness.spec.types import TrainModel
 
 _COMPONENT = re.compile(r"([a-z]+)([0-9]+)(?:\.(.+))?")
 _ATTENTION, _MLP = "a", "m"
+_MODULES = {_ATTENTION: "attention", _MLP: "MLP"}
 
 
 def describe(
@@ -177,7 +178,7 @@ def layers_of(used: dict[str, bool]) -> list[dict[str, Any]]:
             entry["heads_total"] += 1
             entry["heads"] += [part] if inside else []
         elif inside:
-            entry["others"].append("MLP" if match and match[1] == _MLP else name)
+            entry["others"].append(_MODULES.get(match[1], name) if match else name)
     return [layers[key] for key in sorted(layers, key=lambda key: (key is None, key or 0))]
 
 
