@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datasets.concepts import Bools, ConceptSource, concept_source
+from harness.datasets.concepts import Bools, ConceptFamily, ConceptSource, concept_source
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.errors import HarnessError
@@ -19,6 +19,7 @@ from harness.interpretation.names import FeatureNames
 from harness.interpretation.tokens import TokenChunk, held_out_chunks, training_chunks
 from harness.models.transformer import Transformer
 from harness.progress import stage
+from harness.spec.issues import unknown
 from harness.tracing.parse import PromptOutputs
 from harness.tracing.parts import PartKind
 from harness.tracing.run import FrozenRun, frozen_run
@@ -38,6 +39,12 @@ class AnalysisChoices:
     sequences: int = 50
     rows: int = 12
     label_tokens: int = 100_000
+
+    def refuse_unknown_family(self, families: Sequence[ConceptFamily]) -> None:
+        """Raise `HarnessError` for a family that is none of the task's."""
+        names = [one.name for one in families]
+        if self.family is not None and self.family not in names:
+            raise HarnessError(unknown("family of concepts", self.family, names))
 
 
 class Game(NamedTuple):

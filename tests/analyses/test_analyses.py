@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.elsewhere import devices_apart, moved
-from support.studies import names_of, studied
+from support.studies import FEATURES, names_of, studied
 
 from harness.analyses.concentration import MASS, concentration
 from harness.analyses.distance import attention, parity, positions
@@ -22,6 +22,7 @@ from harness.analyses.distance.evenness import GROUPS, ParityCounter, parity_gro
 from harness.analyses.distance.signs import OppositeConcepts, count_signs
 from harness.analyses.flow import LOGITS, masses
 from harness.analyses.groups import PartGroups
+from harness.analyses.local.contributions import strongest_feature
 from harness.analyses.probes import explained
 from harness.analyses.registry import ANALYSES, analysis_of
 from harness.analyses.report import Analysis, AnalysisTable
@@ -32,7 +33,7 @@ from harness.analyses.sufficiency import sufficiency
 from harness.datasets.concepts import concept_names
 from harness.datasets.generators.othello.boards import OthelloBoard
 from harness.errors import HarnessError, NotFound
-from harness.interpretation.names import OTHER
+from harness.interpretation.names import OTHER, FeatureName, FeatureNames
 from harness.reports.screens.analyses import analysis_text
 from harness.reports.screens.pictures import picture_svg
 from harness.tracing.influence import total_influence
@@ -138,6 +139,38 @@ def test_the_feature_is_of_the_family_that_is_asked_for() -> None:
         analysis_of("mlp")(studied(family="nonsense"))
     with pytest.raises(HarnessError, match="prompts 0 to 3"):
         analysis_of("logit")(studied(prompt=9))
+
+
+def test_attention_is_asked_about_the_first_token_last() -> None:
+    """Of a feature that is strongest there, the strongest later token; that one where asked for."""
+    subject = studied()
+    run = subject.prompt(0)
+    at, main = next(
+        (at, one.main) for at, one in enumerate(run.writers) if one.kind == "feature" and at > 1
+    )
+    activity = torch.zeros(run.length, FEATURES, dtype=main.values.dtype)
+    rows, columns = (main.units >= 0).nonzero(as_tuple=True)
+    activity[rows, main.units[rows, columns]] = main.values[rows, columns]
+    first = (activity.argmax(0) == 0) & (activity[0] > 0) & (activity[1:] > 0).any(0)
+    unit = int(first.nonzero()[0])
+    names = FeatureNames(
+        subject.features.families, {subject.site_of(run, at): {unit: FeatureName(0, 0.6, True)}}
+    )
+    subject = replace(subject, features=names)
+    found = strongest_feature(subject, run, "a")
+    assert found is not None
+    assert found[:2] == (at, 1 + int(activity[1:, unit].argmax()))
+    asked = replace(subject, choices=replace(subject.choices, token=0))
+    assert (strongest_feature(asked, run, "a") or ())[:2] == (at, 0)
+
+
+def test_unknown_families_are_refused_with_those_that_there_are() -> None:
+    subject = studied(family="mien")
+    with pytest.raises(HarnessError, match="'mien'; did you mean 'mine'"):
+        subject.choices.refuse_unknown_family(subject.features.families)
+    known = replace(subject.choices, family="mine")
+    known.refuse_unknown_family(subject.features.families)
+    replace(known, family=None).refuse_unknown_family(subject.features.families)
 
 
 def test_pairs_of_a_score_sum_to_it_by_family_too() -> None:

@@ -61,6 +61,12 @@ def test_names_come_from_a_report_or_are_measured(tiny: Any) -> None:
     assert ET.fromstring((tiny.folder / "out/flow.svg").read_text()).tag.endswith("svg")
 
 
+def test_an_unknown_family_is_refused_before_anything_is_trained(tiny: Any) -> None:
+    said = tiny("analyse", "ov", "codes", "--family", "bogus", "--train", *SMALL, code=2).stderr
+    assert "unknown family of concepts 'bogus'; known: move, move and flip, flipped, mine," in said
+    assert "training" not in said
+
+
 @pytest.mark.slow
 def test_what_cannot_be_analysed_is_refused(tiny: Any) -> None:
     said = tiny("analyse", "splits", "codes", "--train", *SMALL, code=2).stderr

@@ -127,7 +127,8 @@ def strongest_feature(studied: Studied, run: FrozenRun, kind: str) -> tuple[int,
     """Writer, token and column of the feature to take apart: None where none is active.
 
     Of the modules of a kind (`a` or `m`) the strongest named feature of the last that has any; only
-    of the family and at the token that were asked for, and confirmed labels before others.
+    of the family and at the token that were asked for, and confirmed labels before others. Of
+    attention, one at the first token, where nothing can come from other tokens, is the last choice.
     """
     choices, best = studied.choices, None
     for at, writer in enumerate(run.writers):
@@ -143,7 +144,7 @@ def strongest_feature(studied: Studied, run: FrozenRun, kind: str) -> tuple[int,
             if choices.family not in (None, studied.features.family(site, unit)):
                 continue
             value = float(writer.main.values[token, column])
-            rank = named[unit].confirmed, at, value
+            rank = kind != "a" or token > 0, named[unit].confirmed, at, value
             if best is None or rank > best[0]:
                 best = rank, (at, token, column)
     return None if best is None else best[1]

@@ -12,5 +12,8 @@ from harness.analyses.studied import Studied
 
 
 def analyse(studied: Studied) -> Analysis:
-    """The strongest named feature of the family that is asked for, or the target."""
+    """The strongest named feature of the family that is asked for, or the target.
+
+    Without a token, one of the first token is taken only where no other is active.
+    """
     return of_feature(studied, "a", "attention")

@@ -49,20 +49,22 @@ def analysed(
     """The analysis as plain data.
 
     Raises `HarnessError` for an unknown analysis, dictionaries of several models or that would have
-    to be trained first, a task without concepts, and what the analysis refuses.
+    to be trained first, a task without concepts or without the family that is asked for, and what
+    the analysis refuses.
     """
     info = info_of_analysis(asked.name)
     if info.several != (len(planned) > 1):
         many = "several dictionaries of one model" if info.several else "one dictionary"
         raise HarnessError(f"analysis {asked.name!r} is of {many}; {len(planned)} are named")
     _refuse_models(planned)
+    first = planned[0]
+    data = open_data(first.cell.task)
+    families = concept_source(data).concept_families
+    asked.choices.refuse_unknown_family(families)
     if not asked.train:
         for one in planned:
             require_trained(one, models)
-    first = planned[0]
     use_runtime(first.cell.runtime)
-    data = open_data(first.cell.task)
-    families = concept_source(data).concept_families
     model = obtain_model(first.cell, data, models, log)
     reports = label_reports(asked.labels, planned)
     studied = []
