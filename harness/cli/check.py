@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from harness.spec.schema import SpecKind
-    from harness.spec.types import DictionarySpec, Evaluation, Method, Model, Suite, Task
+    from harness.spec.types import DictionarySpec, Method, Model, Suite, Task
 
 
 def issues_of(library: Library, path: Path, kind: SpecKind | None = None) -> list[Issue]:
@@ -71,9 +71,7 @@ def check_suite(suite: Loaded[Suite], library: Library) -> None:
         wanted |= {("model", ref): None for ref in spec.models}
     _check(library, [(kind, library.find(kind, ref, suite.folder)) for kind, ref in wanted])
     issues = [
-        issue
-        for grid, place in _grids(suite)
-        for issue in (*_unable_models(grid, place, library), *_unable_lengths(grid, place, library))
+        issue for grid, place in _grids(suite) for issue in _unable_tasks(grid, place, library)
     ]
     if issues:
         raise spec_error(issues)
@@ -91,6 +89,7 @@ def _check(library: Library, files: Iterable[tuple[SpecKind, Path]]) -> None:
 
 def _task_issues(task: Loaded[Task]) -> list[Issue]:
     from harness.datasets.check import check_task
+    from harness.runs.plan.features import count_place, count_problem
     from harness.runs.plan.fit import fit_problem, lengths_problem, weights_problem
 
     if issues := check_task(task):
@@ -100,6 +99,7 @@ def _task_issues(task: Loaded[Task]) -> list[Issue]:
         (model, fit_problem(task, task.spec.model, task.folder)),
         (model, weights_problem(task.spec.model, task.folder, task.trained_on or task)),
         (("evaluation", "ablation"), lengths_problem(task)),
+        (("evaluation", *count_place(task)), count_problem(task)),
     ]
     return [task.source.issue(place, text) for place, text in problems if text]
 
@@ -143,13 +143,23 @@ def _suite_issues(suite: Loaded[Suite], library: Library) -> list[Issue]:
         for grid, place in _grids(suite)
         for issue in (
             *_unable_methods(grid, place, library),
-            *_unable_models(grid, place, library),
-            *_unable_lengths(grid, place, library),
+            *_unable_tasks(grid, place, library),
         )
     ]
 
 
 _Place = tuple[str | int, ...]
+
+
+def _unable_tasks(suite: Loaded[Suite], place: _Place, library: Library) -> list[Issue]:
+    """Models and evaluations of the suite that do not suit a task, whatever the method."""
+    from harness.runs.plan.features import count_issues
+
+    return [
+        *_unable_models(suite, place, library),
+        *_unable_lengths(suite, place, library),
+        *count_issues(suite, place, library),
+    ]
 
 
 def _grids(suite: Loaded[Suite]) -> Iterator[tuple[Loaded[Suite], _Place]]:
@@ -215,7 +225,7 @@ def _unable_models(suite: Loaded[Suite], place: _Place, library: Library) -> lis
 
 def _unable_methods(suite: Loaded[Suite], place: _Place, library: Library) -> list[Issue]:
     """Methods that do not support the evaluation of a task in some cell of the suite."""
-    from harness.runs.plan.variants import excluded, variants
+    from harness.runs.plan.variants import excluded, variants_with_dictionaries
 
     spec, here = suite.spec, suite.folder
     try:
@@ -224,15 +234,16 @@ def _unable_methods(suite: Loaded[Suite], place: _Place, library: Library) -> li
         refs += [("controls", *one) for one in enumerate(spec.controls)]
         methods = [library.method(str(library.find("method", ref, here))) for *_, ref in refs]
         models = [library.model(str(library.find("model", ref, here))) for ref in spec.models]
+        varied = [variants_with_dictionaries(task, suite, library) for task in tasks]
     except SpecError:
-        return []  # a broken task, method or model is no mistake of the suite
+        return []  # a broken task, method, model or dictionary is no mistake of the suite
     of_suite: list[tuple[str | None, Model, Path]] = [
         (ref, model.spec, model.folder) for ref, model in zip(spec.models, models, strict=True)
     ]
     cells = [
-        (ref, one.spec.evaluation, *model)
-        for ref, task in zip(spec.tasks, tasks, strict=True)
-        for _, one in variants(task, spec)
+        (ref, one, *model)
+        for ref, task, variants in zip(spec.tasks, tasks, varied, strict=True)
+        for _, one in variants
         for model in of_suite or [(None, task.spec.model, task.folder)]
     ]
     # Each reason once for a method, however many cells it holds for.
@@ -241,9 +252,9 @@ def _unable_methods(suite: Loaded[Suite], place: _Place, library: Library) -> li
         for (key, index, _), method in zip(refs, methods, strict=True)
         for problem in dict.fromkeys(
             problem
-            for ref, choices, model_ref, model, folder in cells
-            if not excluded(spec, ref, model_ref, method.spec.name, choices)
-            for problem in _unable(method.spec, choices, model, folder)
+            for ref, task, model_ref, model, folder in cells
+            if not excluded(spec, ref, model_ref, method.spec.name, task.spec.evaluation)
+            for problem in _unable(method.spec, task, model, folder)
         )
     ]
 
@@ -264,21 +275,25 @@ def _normalises_heads(model: Model, folder: Path) -> bool:
         return False  # reported for the model
 
 
-def _unable(method: Method, choices: Evaluation, model: Model, folder: Path) -> Iterator[str]:
-    """Why a method cannot be used with the choices of a cell and on its model."""
+def _unable(method: Method, task: Loaded[Task], model: Model, folder: Path) -> Iterator[str]:
+    """Why a method cannot be used with the choices of a cell's task and on its model."""
     from harness.discovery.refusals import (
         granularity_problem,
         objective_problem,
         per_token_problem,
         post_norms_problem,
         sparsity_problem,
+        tracing_problem,
     )
 
+    choices = task.spec.evaluation
     if problem := sparsity_problem(choices, model):
         yield problem
     if (problem := post_norms_problem([method.kind])) and _normalises_heads(model, folder):
         yield problem
     if problem := granularity_problem([method.kind], choices.granularity):
+        yield problem
+    if task.dictionary and (problem := tracing_problem([method.kind], task.dictionary)):
         yield problem
     if choices.positions == "per_token" and (problem := per_token_problem([method.kind])):
         yield problem

@@ -53,6 +53,8 @@ class MethodInfo:
     `processes`: whether several processes can share its prompts (`harness.ranks`).
     `trains_masks`: whether it learns masks by gradient descent; it then is a
     `harness.discovery.masks.settings.MaskMethod`.
+    `traces`: whether it makes a frozen run (`harness.tracing`) with the dictionaries, which must
+    then be of what attention and MLPs write.
     `shards`: whether it runs on models whose weights lie in shards over processes, where each block
     is whole only while `Transformer.layers` yields it.
     """
@@ -68,6 +70,7 @@ class MethodInfo:
     post_norms: bool = True
     processes: bool = False
     trains_masks: bool = False
+    traces: bool = False
     shards: bool = False
     passes: Callable[[Params, Extent], float] | None = None
 

@@ -7,8 +7,9 @@ installed package, is let through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness.circuits.edges.info import INFO as EDGES
 from harness.circuits.edges.info import NO_SPARSITY
@@ -16,7 +17,22 @@ from harness.discovery.info import MethodInfo
 from harness.discovery.registry import built_in, info_of
 from harness.metrics import DISTANCES
 from harness.spec.granularity import granularity
-from harness.spec.types import Ablation, Evaluation, Metric, Model, Objective, TrainModel
+from harness.spec.types import (
+    Ablation,
+    DictionarySpec,
+    Evaluation,
+    LoadDictionary,
+    Metric,
+    Model,
+    Objective,
+    TrainModel,
+)
+
+if TYPE_CHECKING:
+    from harness.spec.load import Loaded
+
+_TRACED = re.compile(r"attention|mlp|[am]\d+(\.out)?|m\d+\.hidden")
+"""Sites of dictionaries that a trace can use (`harness.tracing.run` refuses the others)."""
 
 
 def method_problem(
@@ -54,6 +70,40 @@ def granularity_problem(kinds: Iterable[str], name: str) -> str | None:
     only = " or ".join(sorted({info.elements for info in unable}))
     text = f"cannot find circuits of granularity {name!r}, only of {only}"
     return _problem([info.kind for info in unable], can, text)
+
+
+def tracing_problem(kinds: Iterable[str], dictionaries: Loaded[DictionarySpec]) -> str | None:
+    """Why kinds of methods cannot trace with dictionaries; None if all can, or do not trace.
+
+    None also for dictionaries that are loaded, whose spec does not list their sites.
+    """
+    spec = dictionaries.spec
+    traced = [kind for kind in kinds if (info := info_of(kind)) and info.traces]
+    if not traced or isinstance(spec, LoadDictionary):
+        return None
+    for index, site in enumerate(spec.sites):
+        if problem := _untraced(site, spec.sites):
+            place = dictionaries.source.issue(("sites", index), "")
+            text = (
+                f"cannot use the dictionary {dictionaries.path.stem!r}, which has the site "
+                f"{site!r} ({place.file}:{place.line}:{place.column}): {problem}"
+            )
+            return _problem(traced, lambda info: not info.traces and info.needs != "edges", text)
+    return None
+
+
+def _untraced(site: str, sites: Sequence[str]) -> str | None:
+    """Why a trace cannot use a dictionary of a site, as specs name it; None if it can."""
+    if not _TRACED.fullmatch(site):
+        return (
+            "traces are made of what attention and MLPs write; name sites such as attention, mlp, "
+            "a0, m0 or m0.hidden there"
+        )
+    name, _, kind = site.partition(".")
+    written = {"mlp", name, f"{name}.out"} & set(sites)
+    if kind == "hidden" and written:
+        return f"that MLP's output has one too ({', '.join(sorted(written))}); keep one of them"
+    return None
 
 
 def post_norms_problem(kinds: Iterable[str]) -> str | None:

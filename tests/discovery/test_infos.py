@@ -90,6 +90,14 @@ def test_other_granularities_are_refused_with_the_methods_that_can() -> None:
     assert granularity_problem(named, "toy") is None
 
 
+def test_methods_that_make_a_frozen_run_say_so() -> None:
+    frozen = "frozen_features"
+    for kind, info in built_in().items():
+        assert info.method is not None
+        source = Path(str(sys.modules[info.method.__module__].__file__)).read_text(encoding="utf-8")
+        assert info.traces == (frozen in source or "frozen_run" in source), kind
+
+
 def test_models_that_normalise_heads_together_are_refused_for_acdc_alone() -> None:
     text = post_norms_problem(built_in())
     assert text is not None

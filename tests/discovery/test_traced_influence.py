@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.frozen_reference import FrozenReference
-from support.traces import dictionaries, model_of, of_names
+from support.traces import dictionaries, model_of, of_names, tokens
 
 from harness.circuits.gates.features import patchable
 from harness.circuits.patchable import make_patchable, plain_logits
@@ -15,8 +15,12 @@ from harness.dictionaries.dictionary import DictionarySet
 from harness.discovery.attribution.frozen_features import answers_target, mean_over_prompts
 from harness.discovery.attribution.traced_influence import influence_of_features
 from harness.discovery.problem import Problem
+from harness.discovery.refusals import tracing_problem
 from harness.discovery.registry import make_method
 from harness.discovery.sizing import checked
+from harness.errors import HarnessError
+from harness.models.sites import sites
+from harness.spec.load import Library
 from harness.spec.types import Evaluation
 from harness.tracing.influence import total_influence
 from harness.tracing.run import frozen_run
@@ -219,3 +223,24 @@ def test_elements_are_patched_one_by_one(granularity, random_batch):
         without = loss(problem.patchable.logits(batch, mask, counterfactual)[0]).mean()
         assert float(scores[element]) == pytest.approx(float(without - whole), abs=1e-10)
     assert (scores != 0).any()
+
+
+@pytest.mark.parametrize("name", ["gpt2-like", "parallel"])
+def test_specs_are_refused_for_the_sites_that_a_trace_refuses(name, tmp_path):
+    model = model_of(name)
+    every = [site.name for site in sites(model.config) if site.layer in (None, 0)]
+    for chosen in (*((one,) for one in every), ("m0.out", "m0.hidden")):
+        path = tmp_path / "codes.yaml"
+        path.write_text(
+            "spec_version: 1\nname: codes\ntitle: Codes\nkind: random\ntask: othello_moves\n"
+            f"sites: [{', '.join(chosen)}]\ndictionary: {{features: 8, k: 2}}\n"
+        )
+        text = tracing_problem(["eap", "traced_influence"], Library().dictionary(str(path)))
+        assert tracing_problem(["eap"], Library().dictionary(str(path))) is None
+        kinds = [site.kind for site in sites(model.config) if site.name in chosen]
+        codes = {site: one for site, one in dictionaries(model, *kinds).items() if site in chosen}
+        if text is None:
+            frozen_run(model, tokens(), codes)
+            continue
+        with pytest.raises(HarnessError, match=r"a trace cannot use|the hidden layer before it"):
+            frozen_run(model, tokens(), codes)

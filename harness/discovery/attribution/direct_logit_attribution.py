@@ -105,5 +105,6 @@ INFO = MethodInfo(
     cost="about 3",
     needs="dictionaries",
     per_token=False,
+    traces=True,
     passes=lambda params, extent: 3.0,
 )

@@ -72,5 +72,6 @@ INFO = MethodInfo(
     cost="about 3",
     needs="dictionaries",
     per_token=False,
+    traces=True,
     passes=lambda params, extent: 3.0,
 )

@@ -38,7 +38,7 @@ def model_problem(model: Model, folder: Path) -> str | None:
     `folder` is that of the model's spec.
     """
     try:
-        _config(model, folder)
+        local_config(model, folder)
     except HarnessError as error:
         return str(error)
     return None
@@ -69,7 +69,7 @@ def fit_problem(task: Loaded[Task], model: Model, folder: Path) -> str | None:
     None where it can, and where it cannot be told, since files of either are missing or broken.
     """
     try:
-        config = _config(model, folder)
+        config = local_config(model, folder)
     except HarnessError as error:
         return str(error)
     return None if config is None else _misfit(config, on_this_machine(task, model, folder))
@@ -115,8 +115,11 @@ def lengths_problem(task: Loaded[Task]) -> str | None:
     return ablation_problem(choices.ablation, *drawn) if len(drawn) == 2 else None
 
 
-def _config(model: Model, folder: Path) -> TransformerConfig | None:
-    """The shape of a model in a local folder; None where files are missing."""
+def local_config(model: Model, folder: Path) -> TransformerConfig | None:
+    """The shape of a model in a local folder; None where files are missing, or for other models.
+
+    Raises `HarnessError` for a folder that cannot be loaded.
+    """
     path = find(model.path, folder) if isinstance(model, LoadModel) and model.path else None
     if path is None or not isinstance(model, LoadModel):
         return None

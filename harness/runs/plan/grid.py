@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from harness.discovery.refusals import granularity_problem, per_token_problem
+from harness.discovery.refusals import granularity_problem, per_token_problem, tracing_problem
 from harness.errors import HarnessError, NotFound
 from harness.runs.plan.cells import Cell, ModelSource, Role, make_cell
 from harness.runs.plan.control_searches import control_cell
@@ -18,10 +18,14 @@ from harness.runs.plan.processes import refuse_other_shards, started
 from harness.runs.plan.skipped import Skipped, missing_files
 from harness.runs.plan.threads import AUTO, threads_for
 from harness.runs.plan.unable import refuse_unable
-from harness.runs.plan.variants import excluded, refuse_idle_exclusions, variants
+from harness.runs.plan.variants import (
+    excluded,
+    refuse_idle_exclusions,
+    variants_with_dictionaries,
+)
 from harness.spec.load import Library, Loaded
 from harness.spec.search import is_path
-from harness.spec.types import ControlSearch, Evaluation, Method, Model, Runtime, Suite, Task
+from harness.spec.types import ControlSearch, Method, Model, Runtime, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ def _expand_grid(
     searches = overrides.control_searches
     searches = spec.control_searches if searches is None else searches
     tasks = {ref: library.task(_reference(ref, suite.folder)) for ref in spec.tasks}
-    varied_tasks = {ref: _varied(task, suite, library) for ref, task in tasks.items()}
+    varied_tasks = {
+        ref: variants_with_dictionaries(task, suite, library) for ref, task in tasks.items()
+    }
     refuse_idle_exclusions(spec, varied_tasks)
     chosen = is_further and overrides.methods is not None
     for task_ref, task in tasks.items():
@@ -120,7 +126,7 @@ def _expand_grid(
                     varied_tasks[task_ref], methods, seeds
                 )
                 if not excluded(spec, task_ref, model_ref, method.name, varied.spec.evaluation)
-                and not (chosen and _unable(method, varied.spec.evaluation))
+                and not (chosen and _unable(method, varied))
             ]
             if not grid:
                 continue
@@ -142,23 +148,14 @@ def _expand_grid(
         whole.grid |= {(varied.spec.name, variant): None for variant, varied in group}
 
 
-def _unable(method: Method, choices: Evaluation) -> bool:
+def _unable(method: Method, task: Loaded[Task]) -> bool:
     """Whether a method does not know the elements or positions that circuits are made of."""
-    problem = granularity_problem([method.kind], choices.granularity)
-    return bool(problem or (choices.positions == "per_token" and per_token_problem([method.kind])))
-
-
-def _varied(
-    task: Loaded[Task], suite: Loaded[Suite], library: Library
-) -> list[tuple[str, Loaded[Task]]]:
-    """The task under each evaluation of the suite, with the dictionaries that this names."""
-    own = task.spec.evaluation.dictionary
-    return [
-        (words, one)
-        if one.spec.evaluation.dictionary == own
-        else (words, library.with_dictionary(one, suite.folder))
-        for words, one in variants(task, suite.spec)
-    ]
+    choices, kinds = task.spec.evaluation, [method.kind]
+    return bool(
+        granularity_problem(kinds, choices.granularity)
+        or (choices.positions == "per_token" and per_token_problem(kinds))
+        or (task.dictionary is not None and tracing_problem(kinds, task.dictionary))
+    )
 
 
 def _no_cells(suite: str, skipped: Sequence[Skipped]) -> HarnessError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,17 @@ from harness.discovery.refusals import (
     processes_problem,
     shards_problem,
     sparsity_problem,
+    tracing_problem,
 )
 from harness.discovery.registry import info_of
 from harness.errors import HarnessError
 from harness.models.loading.folder import has_post_norms, is_circuit_sparsity
 from harness.models.loading.location import checkpoint_folder
-from harness.spec.types import CompileModel, LoadModel
+from harness.spec.types import CompileModel, DictionarySpec, LoadModel
 
 if TYPE_CHECKING:
     from harness.runs.plan import Cell
+    from harness.spec.load import Loaded
 
 
 def refuse_unable(cells: Iterable[Cell]) -> None:
@@ -33,6 +35,8 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
             [cell for cell in cells if cell.task.spec.evaluation.granularity == granularity],
             partial(granularity_problem, name=granularity),
         )
+    for dictionaries, some in _by_dictionaries(cells):
+        _refuse(some, partial(tracing_problem, dictionaries=dictionaries))
     _refuse(
         [cell for cell in cells if cell.task.spec.evaluation.positions == "per_token"],
         per_token_problem,
@@ -60,6 +64,17 @@ def refuse_unable(cells: Iterable[Cell]) -> None:
 def _refuse(cells: list[Cell], problem_of: Callable[[Iterable[str]], str | None]) -> None:
     if problem := problem_of([cell.method.kind for cell in cells]):
         raise _unable(cells, problem)
+
+
+def _by_dictionaries(
+    cells: Iterable[Cell],
+) -> Iterator[tuple[Loaded[DictionarySpec], list[Cell]]]:
+    """The cells that have dictionaries, those of the same ones together."""
+    groups: dict[str, tuple[Loaded[DictionarySpec], list[Cell]]] = {}
+    for cell in cells:
+        if (own := cell.dictionaries) is not None:
+            groups.setdefault(own.id, (own.loaded, []))[1].append(cell)
+    yield from groups.values()
 
 
 def _search_problem(cell: Cell) -> str | None:

@@ -14,7 +14,7 @@ from harness.spec.granularity import (
     granularity,
     refused,
 )
-from harness.spec.load import Loaded
+from harness.spec.load import Library, Loaded
 from harness.spec.types import HOW_LARGE, Evaluation, EvaluationChange, Suite, Task
 
 
@@ -63,6 +63,22 @@ def variants(task: Loaded[Task], spec: Suite) -> list[tuple[str, Loaded[Task]]]:
         varied = replace(task, spec=replace(task.spec, evaluation=evaluation))
         distinct.setdefault(evaluation, (words, varied))  # equal ones are one computation
     return list(distinct.values())
+
+
+def variants_with_dictionaries(
+    task: Loaded[Task], suite: Loaded[Suite], library: Library
+) -> list[tuple[str, Loaded[Task]]]:
+    """As `variants`, with the dictionaries that each evaluation names.
+
+    Raises `NotFound` or `SpecError` for these too.
+    """
+    own = task.spec.evaluation.dictionary
+    return [
+        (words, one)
+        if one.spec.evaluation.dictionary == own
+        else (words, library.with_dictionary(one, suite.folder))
+        for words, one in variants(task, suite.spec)
+    ]
 
 
 def excluded(
