@@ -49,6 +49,13 @@ from harness.cli.say import say
     help="Features of each site whose panels are drawn into --output.",
 )
 @click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="NAME",
+    help="Also the panel of this feature, as m1.357, labelled or not (several times).",
+)
+@click.option(
     "--output",
     type=options.FOLDER,
     help="Write the report and the panels (SVG) into this folder.",
@@ -65,6 +72,7 @@ def command(
     held_out: int,
     baselines: bool,
     panels: int,
+    features: tuple[str, ...],
     output: Path | None,
     train: bool,
     results: Path,
@@ -88,7 +96,8 @@ def command(
     planned = planned_dictionaries(library, dictionary)
     named = tuple(one.strip() for one in sites.split(",") if one.strip())
     budget = StudyBudget(tokens, label_tokens, held_out)
-    asked = FeatureRequest(budget, baselines, panels if output is not None else 0, named, train)
+    drawn = panels if output is not None else 0
+    asked = FeatureRequest(budget, baselines, drawn, named, train, features)
     report = described_features(planned, asked, model_store(results), log)
     if output is not None:
         for path in write_report(report, output):

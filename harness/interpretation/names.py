@@ -36,6 +36,12 @@ class FeatureNames:
         concept = concept_names(self.families)[name.concept]
         return concept if name.confirmed else f"~{concept} ({name.f1:.2f})"
 
+    def label(self, site: str, feature: int) -> str | None:
+        """The concept's name if it is a confirmed label."""
+        name = self.by_site.get(site, {}).get(feature)
+        confirmed = name is not None and name.confirmed
+        return self.text(site, feature) if confirmed else None
+
     def family(self, site: str, feature: int) -> str:
         """The family of the concept; `OTHER` without one."""
         name = self.by_site.get(site, {}).get(feature)

@@ -23,6 +23,11 @@ class Strongest:
     active: NDArray[np.int64]
     seen: int
 
+    def of(self, feature: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Strengths and tokens of a feature, without padding: [n] each, strongest first."""
+        n = int(self.counts[feature])
+        return self.strengths[feature, :n], self.tokens[feature, :n]
+
     @property
     def reference(self) -> NDArray[np.float32]:
         """A large strength of each feature [F]: its tenth largest, so that no outlier decides."""

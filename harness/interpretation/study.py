@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,15 @@ class SeenTokens:
         """What is true at some tokens [n]: [n, C]."""
         bits = np.unpackbits(self.packed[tokens], axis=1, count=self.concepts)
         return bits.astype(np.bool_)
+
+    def sequences(self, tokens: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Numbers of the sequences that hold some tokens [n], counted in the order they came."""
+        return np.searchsorted(self._starts, tokens, side="right") - 1
+
+    @cached_property
+    def _starts(self) -> NDArray[np.intp]:
+        """The first token of each sequence."""
+        return np.flatnonzero(self.positions == 0)
 
     @property
     def base(self) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.datasets.concepts import Bools, ConceptSource, concept_source
-from harness.datasets.pairs import Ints, TaskData
+from harness.datasets.pairs import Ints, TaskData, TrainingBatch
 from harness.dictionaries.sites import activations
 from harness.errors import HarnessError
 from harness.models.training.sequences import held_out_sequences
@@ -64,11 +64,16 @@ class TokenChunk:
         return {name: value.expand(*inside.shape, -1)[inside] for name, value in values.items()}
 
 
+def training_sequences(data: TaskData, step: int) -> TrainingBatch:
+    """The sequences of chunk `step` of `training_chunks`: `SEQUENCES` of at least a token each."""
+    return data.training_batch("next_token", SEQUENCES, step, SEED)
+
+
 def training_chunks(data: TaskData, wanted: int) -> Iterator[TokenChunk]:
     """Chunks of fresh sequences of the training split, until there are `wanted` tokens."""
     source, first, step = concept_source(data), 0, 0
     while first < wanted:
-        batch = data.training_batch("next_token", SEQUENCES, step, SEED)
+        batch = training_sequences(data, step)
         chunk = TokenChunk(batch.tokens, batch.lengths, first, source)
         yield chunk
         first += len(chunk)

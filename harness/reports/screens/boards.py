@@ -1,4 +1,4 @@
-"""A feature's panel as SVG: boards of what is true where it is strongest, and when that is."""
+"""A feature's panel as SVG: what is true where it is strongest, when that is, and examples."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from harness.reports.screens.examples import CELL, GAP, LINE, examples_height, examples_svg
+from harness.spec.printable import printable
+
 Data = Mapping[str, Any]
 
-CELL, GAP, TOP, BARS = 18, 22, 54, 70
+TOP, BARS = 54, 70
+NARROWEST = 640
+_SPOKEN = 5
+"""Concepts of a family without cells that are written out at most."""
 _LETTERS = "abcdefgh"
 _UP, _DOWN = (178, 24, 43), (33, 102, 172)
 
 
 def panel_svg(panel: Data, report: Data) -> str:
-    """One panel: the label, a board for each family with cells, and a histogram of positions.
+    """One panel: the name, a board for each family with cells, a line for each without, a
+    histogram of positions, and examples.
 
     A cell's colour is how much more often (red) or less often (blue) the concept is true at the
-    strongest tokens than at all; the share itself stands in its tooltip. Families with several
+    strongest tokens than at all; share and lift stand in its tooltip. Families with several
     concepts in a cell show the largest.
     """
     size = report["board_size"]
     boards = [family for family in report["families"] if size and family["cells"]]
     side = (size or 0) * CELL
-    width = max(320, len(boards) * (side + GAP) + GAP)
-    height = TOP + side + GAP + BARS + 2 * GAP
-    title = f"{panel['site']}.{panel['feature']}: {panel['label']}"
+    spoken = [family for family in report["families"] if family not in boards]
+    columns = max(len(boards), len(panel["examples"]) if size else 0)
+    width = max(NARROWEST, columns * (side + GAP) + GAP)
+    bars = TOP + side + len(spoken) * LINE + 2 * GAP
+    examples = bars + BARS + GAP
+    height = examples + examples_height(panel, size)
+    title = panel_title(panel)
     about = (
         f"{panel['tokens']:,} strongest tokens, mean strength {panel['mean_strength']:.2f}, active "
         f"at {panel['active']:.1%} of all"
@@ -40,8 +51,37 @@ def panel_svg(panel: Data, report: Data) -> str:
     for index, family in enumerate(boards):
         x = GAP + index * (side + GAP)
         parts += _board(family, panel, size, x)
-    parts += _bars(panel["positions"], TOP + side + 2 * GAP, width - 2 * GAP)
+    for index, family in enumerate(spoken):
+        parts.append(_line(family, panel, TOP + side + (index + 1) * LINE + 2))
+    parts += _bars(panel["positions"], bars, width - 2 * GAP)
+    parts += examples_svg(panel, report, examples, width)
     return "\n".join([*parts, "</svg>", ""])
+
+
+def panel_title(panel: Data) -> str:
+    """The feature, with its label or what it comes closest to, if there is either."""
+    feature = f"{panel['site']}.{panel['feature']}"
+    return f"{feature}: {printable(panel['name'])}" if panel["name"] else feature
+
+
+def with_lift(share: float, base: float) -> str:
+    """A share beside that of all tokens, and how many times that it is."""
+    lift = f", lift {share / base:.2f}" if base else ""
+    return f"{share:.0%}, of all {base:.0%}{lift}"
+
+
+def _line(family: Data, panel: Data, y: int) -> str:
+    """What is true as a line of text: the concepts whose share is furthest from that of all."""
+    name, concepts = family["name"], family["concepts"]
+    share, base = panel["share"][name], panel["base"][name]
+    order = sorted(range(len(concepts)), key=lambda at: -abs(share[at] - base[at]))
+    order = order[:_SPOKEN]
+    short = (f"{printable(concepts[x])} {share[x]:.0%} (of all {base[x]:.0%})" for x in order)
+    whole = (f"{printable(concepts[x])}: {with_lift(share[x], base[x])}" for x in order)
+    return (
+        f'<text x="{GAP}" y="{y}" fill="#333"><title>{escape("; ".join(whole))}</title>'
+        f"{escape(f'{name}: ' + ', '.join(short))}</text>"
+    )
 
 
 def _board(family: Data, panel: Data, size: int, x: int) -> list[str]:
@@ -60,7 +100,7 @@ def _board(family: Data, panel: Data, size: int, x: int) -> list[str]:
         if cell in best:
             index = best[cell]
             fill = _colour(share[index] - base[index])
-            text = f"{family['concepts'][index]}: {share[index]:.0%}, of all {base[index]:.0%}"
+            text = f"{family['concepts'][index]}: {with_lift(share[index], base[index])}"
         parts.append(
             f'<rect x="{left}" y="{top}" width="{CELL}" height="{CELL}" fill="{fill}" '
             f'stroke="#bbb" stroke-width="0.5"><title>{escape(text)}</title></rect>'

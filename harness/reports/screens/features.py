@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk import write
-from harness.reports.screens.boards import panel_svg
+from harness.reports.screens.boards import panel_svg, panel_title, with_lift
+from harness.reports.screens.examples import last_tokens
 from harness.reports.text import grid
 
 Data = Mapping[str, Any]
+
+_MOST = 5
+"""Concepts written of a feature that was asked for."""
 
 
 def features_text(report: Data) -> str:
@@ -41,7 +45,33 @@ def features_text(report: Data) -> str:
     if report["probes"]:
         rows = [(one["site"], one["f1"]) for one in report["probes"]]
         lines += ["", "Least-squares probes of the stream, F1:", "", _shares(rows, families)]
+    for panel in report["panels"]:
+        if panel["asked"]:
+            lines += ["", *_panel_lines(panel, report["families"])]
     return "\n".join(lines)
+
+
+def _panel_lines(panel: Data, families: Sequence[Data]) -> list[str]:
+    """A feature that was asked for: what is true where it is strongest, and its examples."""
+    shares = [
+        (panel["share"][family["name"]][at], panel["base"][family["name"]][at], concept)
+        for family in families
+        for at, concept in enumerate(family["concepts"])
+    ]
+    shares.sort(key=lambda one: one[1] - one[0])
+    return [
+        f"{panel_title(panel)}; active at {panel['active']:.1%}; of its {panel['tokens']:,} "
+        "strongest tokens:",
+        *(
+            f"  {concept} at {with_lift(share, base)}"
+            for share, base, concept in shares[:_MOST]
+            if share > base
+        ),
+        *(
+            f"  {one['strength']:.2f} at position {one['position']} of {last_tokens(one, 60)}"
+            for one in panel["examples"]
+        ),
+    ]
 
 
 def _labels(subjects: Sequence[Data], families: Sequence[str]) -> str:

@@ -14,9 +14,11 @@ from harness.datasets.open import open_data
 from harness.datasets.pairs import Objective, TaskData
 from harness.dictionaries.dictionary import DictionarySet
 from harness.dictionaries.files.store import fitting, load_dictionaries, save_dictionaries
+from harness.dictionaries.sites import chosen_sites
 from harness.dictionaries.training.chance import random_dictionaries
 from harness.dictionaries.training.trainer import DictionaryTrainer
 from harness.errors import HarnessError
+from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
 from harness.runs.compute.machine import use_precision
 from harness.runs.compute.obtain import VALIDATION_PAIRS, Log, require_first, write_note
@@ -40,6 +42,17 @@ def dictionaries_of(
     if planned.trains and not (train or models.dictionaries.exists(planned.id)):
         raise _untrained(planned)
     return obtain_dictionaries(planned, model, models, log)
+
+
+def stated_sizes(planned: PlannedDictionaries, config: TransformerConfig) -> dict[str, int]:
+    """Features by site, as a spec states them; none for dictionaries that are read from files.
+
+    `config`: of the model. Raises `HarnessError` for a site that it does not have.
+    """
+    spec = planned.loaded.spec
+    if isinstance(spec, LoadDictionary):
+        return {}
+    return {one.name: spec.dictionary.features for one in chosen_sites(config, spec.sites)}
 
 
 def require_trained(planned: PlannedDictionaries, models: ModelStore) -> None:

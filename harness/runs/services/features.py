@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 
 from harness.datasets.concepts import (
     ConceptFamily,
-    ConceptSource,
     columns_of,
     concept_names,
     concept_source,
 )
 from harness.datasets.open import open_data
 from harness.datasets.pairs import TaskData
+from harness.datasets.tokenizers import Tokenizer
 from harness.dictionaries.dictionary import DictionarySet
-from harness.errors import HarnessError
+from harness.interpretation.asked import named_features, named_sites
+from harness.interpretation.examples import TokenExample, examples_of
+from harness.interpretation.names import names_of_features
 from harness.interpretation.probes import probe_scores
 from harness.interpretation.study import SeenTokens, StudyBudget, SubjectStudy, study
 from harness.interpretation.subjects import (
@@ -28,12 +31,19 @@ from harness.interpretation.subjects import (
     neuron_subjects,
     random_subjects,
 )
+from harness.models.config import TransformerConfig
 from harness.models.transformer import Transformer
-from harness.runs.compute.dictionaries import obtain_dictionaries, require_trained
+from harness.runs.compute.dictionaries import (
+    obtain_dictionaries,
+    require_trained,
+    stated_sizes,
+)
 from harness.runs.compute.machine import use_runtime
 from harness.runs.compute.obtain import Log, obtain_model
 from harness.runs.plan.dictionaries import PlannedDictionaries
+from harness.runs.prompts.words import token_text
 from harness.runs.store.models import ModelStore
+from harness.spec.types import TrainModel
 
 POSITIONS = "positions"
 
@@ -42,7 +52,8 @@ POSITIONS = "positions"
 class FeatureRequest:
     """What to report. `baselines`: also neurons, random directions and probes. `panels`: features
     whose panels are given for each site, those with the best confirmed labels; `sites`: only these,
-    all if empty. `train`: train dictionaries that are not there yet.
+    all if empty. `train`: train dictionaries that are not there yet. `features`: names of others
+    whose panels are given too, such as m1.357, labelled or not.
     """
 
     budget: StudyBudget
@@ -50,6 +61,7 @@ class FeatureRequest:
     panels: int = 0
     sites: tuple[str, ...] = ()
     train: bool = False
+    features: tuple[str, ...] = ()
 
 
 def described_features(
@@ -57,16 +69,25 @@ def described_features(
 ) -> dict[str, Any]:
     """Families of features by site, coverage, rebuilt boards, and panels.
 
-    Raises `HarnessError` for dictionaries that would have to be trained first, an unknown site, or
-    a task without concepts.
+    Raises `HarnessError` for dictionaries that would have to be trained first, an unknown site or
+    feature, or a task without concepts. What the specs show to be unknown is refused before
+    anything is trained.
     """
     if not asked.train:
         require_trained(planned, models)
     use_runtime(planned.cell.runtime)
     data = open_data(planned.cell.task)
     source = concept_source(data)
+    if isinstance(planned.cell.model, TrainModel):
+        # Sites do not depend on how long prompts are, nor on what they are made of.
+        shape = TransformerConfig.from_architecture(planned.cell.model.architecture, 1, 1)
+        _refuse_unknown(planned, asked, shape)
     model = obtain_model(planned.cell, data, models, log)
+    _refuse_unknown(planned, asked, model.config)
     dictionaries = _chosen(obtain_dictionaries(planned, model, models, log), asked.sites)
+    named = named_features(
+        asked.features, {site: one.features for site, one in dictionaries.items()}
+    )
     studies, seen, together = study(model, data, dictionary_subjects(dictionaries), asked.budget)
     boards = [{"kind": "features", "rebuilt": together}]
     subjects = [_record(one, source.concept_families) for one in studies]
@@ -91,21 +112,22 @@ def described_features(
         "subjects": subjects,
         "together": boards,
         "probes": probes,
-        "panels": _panels(studies, seen, source, asked.panels),
+        "panels": _panels(studies, seen, data, asked.panels, named),
     }
+
+
+def _refuse_unknown(
+    planned: PlannedDictionaries, asked: FeatureRequest, config: TransformerConfig
+) -> None:
+    """Refuse sites and features that no dictionary of the spec will have (`HarnessError`)."""
+    if sizes := stated_sizes(planned, config):
+        sites = named_sites(list(sizes), asked.sites)
+        named_features(asked.features, {site: sizes[site] for site in sites})
 
 
 def _chosen(dictionaries: DictionarySet, sites: Sequence[str]) -> DictionarySet:
     """The dictionaries of some sites, by their name or without its `.out`; all if none is named."""
-    if not sites:
-        return dictionaries
-    short = {site.removesuffix(".out"): site for site in dictionaries}
-    if unknown := [one for one in sites if one not in dictionaries and one not in short]:
-        raise HarnessError(
-            f"no dictionary of site {unknown[0]!r}; there are {', '.join(dictionaries)}"
-        )
-    wanted = {short.get(one, one) for one in sites}
-    kept = {site: one for site, one in dictionaries.items() if site in wanted}
+    kept = {site: dictionaries[site] for site in named_sites(list(dictionaries), sites)}
     return DictionarySet(kept, dictionaries.source)
 
 
@@ -159,20 +181,57 @@ def _family(concept: int, families: Sequence[ConceptFamily]) -> str:
     return next(name for name, part in columns.items() if part.start <= concept < part.stop)
 
 
+# ---------------------------------------------------------------- panels
 def _panels(
-    studies: Sequence[SubjectStudy], seen: SeenTokens, source: ConceptSource, most: int
+    studies: Sequence[SubjectStudy],
+    seen: SeenTokens,
+    data: TaskData,
+    most: int,
+    named: Sequence[tuple[str, int]],
 ) -> list[dict[str, Any]]:
-    """What is true at the strongest tokens of the best labelled features of each site."""
-    if not most:
-        return []
-    names, base = concept_names(source.concept_families), seen.base
-    panels = []
-    for one in studies:
-        best = sorted(one.confirmed, key=lambda label: -label.f1)[:most]
-        for label in best:
-            panel = panel_of(one, label.feature, seen, base, source)
-            panels.append({**panel, "label": names[label.concept]})
-    return panels
+    """The panels of the best labelled features of each site, then of those that were named."""
+    by_site = {one.subject.site: one for one in studies}
+    wanted = [(one.subject.site, feature) for one in studies for feature in _best(one, most)]
+    wanted = list(dict.fromkeys([*wanted, *named]))
+    families, base = concept_source(data).concept_families, seen.base if wanted else np.zeros(0)
+    names = names_of_features(
+        families,
+        {site: one.labels for site, one in by_site.items()},
+        {site: one.leanings for site, one in by_site.items()},
+        least=0.0,
+    )
+    examples = examples_of(data, seen, [(by_site[site].strongest, at) for site, at in wanted])
+    return [
+        {
+            **panel_of(by_site[site], feature, seen, base, families),
+            "label": names.label(site, feature),
+            "name": names.text(site, feature),
+            "asked": (site, feature) in named,
+            "examples": [_example(one, data.tokenizer, families) for one in shown],
+        }
+        for (site, feature), shown in zip(wanted, examples, strict=True)
+    ]
+
+
+def _best(one: SubjectStudy, most: int) -> list[int]:
+    """The features of the best confirmed labels."""
+    return [label.feature for label in sorted(one.confirmed, key=lambda x: -x.f1)[:most]]
+
+
+def _example(
+    one: TokenExample, tokenizer: Tokenizer, families: tuple[ConceptFamily, ...]
+) -> dict[str, Any]:
+    """An example in words: the tokens of its sequence, and by family the concepts true there."""
+    columns = columns_of(families)
+    return {
+        "strength": one.strength,
+        "position": one.position,
+        "tokens": [token_text(tokenizer, token) for token in one.tokens.tolist()],
+        "concepts": {
+            family.name: list(compress(family.concepts, one.true[columns[family.name]]))
+            for family in families
+        },
+    }
 
 
 def panel_of(
@@ -180,19 +239,18 @@ def panel_of(
     feature: int,
     seen: SeenTokens,
     base: NDArray[np.float64],
-    source: ConceptSource,
+    families: tuple[ConceptFamily, ...],
 ) -> dict[str, Any]:
     """A feature's panel: of each concept its share of the strongest tokens, and of all tokens."""
-    n = int(one.strongest.counts[feature])
-    tokens = one.strongest.tokens[feature, :n]
+    strengths, tokens = one.strongest.of(feature)
+    n, columns = len(tokens), columns_of(families)
     share = seen.at(tokens).mean(0) if n else np.zeros(seen.concepts)
     positions = np.bincount(seen.positions[tokens].astype(np.int64)) if n else np.zeros(0, int)
-    columns = columns_of(source.concept_families)
     return {
         "site": one.subject.site,
         "feature": feature,
         "tokens": n,
-        "mean_strength": float(one.strongest.strengths[feature, :n].mean()) if n else 0.0,
+        "mean_strength": float(strengths.mean()) if n else 0.0,
         "active": float(one.strongest.active[feature]) / max(1, one.strongest.seen),
         "share": {name: share[part].tolist() for name, part in columns.items()},
         "base": {name: base[part].tolist() for name, part in columns.items()},
