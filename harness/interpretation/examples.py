@@ -15,7 +15,7 @@ from harness.interpretation.study import SeenTokens
 from harness.interpretation.tokens import SEQUENCES, training_sequences
 
 EXAMPLES = 6
-"""Of each feature, as many sequences as there are that many."""
+"""Of each feature at most."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,35 @@ def examples_of(
 ) -> list[list[TokenExample]]:
     """Of each feature its strongest tokens, strongest first, each of another sequence.
 
-    At most `most`, and fewer where fewer sequences hold its strongest tokens. `seen` are tokens of
-    `training_chunks` of the same data, and `wanted` features with what was strongest among them.
-    Sequences are drawn again for all features together, and only those that are shown are kept.
+    Sequences stand for themselves by their strongest token, and those that are the same up to it
+    count as one: a feature of openings would else show one opening again and again. At most `most`,
+    and fewer where there are fewer. `seen` are tokens of `training_chunks` of the same data, and
+    `wanted` features with what was strongest among them. Sequences are drawn again, for all
+    features together.
     """
-    ranks = [_first_of_sequences(seen, one.of(feature)[1])[:most] for one, feature in wanted]
+    ranks = [_first_of_sequences(seen, one.of(feature)[1]) for one, feature in wanted]
     tokens = [one.of(each)[1][at] for (one, each), at in zip(wanted, ranks, strict=True)]
     beginnings = _beginnings(data, seen, np.concatenate([np.zeros(0, np.int64), *tokens]))
-    return [
-        [
-            TokenExample(float(strength), len(beginnings[token]) - 1, beginnings[token], true)
-            for strength, token, true in zip(
-                one.of(feature)[0][at], places.tolist(), seen.at(places), strict=True
-            )
-        ]
-        for (one, feature), at, places in zip(wanted, ranks, tokens, strict=True)
-    ]
+    examples = []
+    for (one, feature), at, places in zip(wanted, ranks, tokens, strict=True):
+        distinct = _distinct([beginnings[token] for token in places.tolist()])[:most]
+        strengths, true = one.of(feature)[0][at[distinct]], seen.at(places[distinct])
+        shown = [beginnings[token] for token in places[distinct].tolist()]
+        examples.append(
+            [
+                TokenExample(float(strength), len(each) - 1, each, there)
+                for strength, each, there in zip(strengths, shown, true, strict=True)
+            ]
+        )
+    return examples
+
+
+def _distinct(beginnings: Sequence[Ints]) -> list[int]:
+    """The places of those that are not the same as an earlier one."""
+    places: dict[bytes, int] = {}
+    for at, one in enumerate(beginnings):
+        places.setdefault(one.tobytes(), at)
+    return list(places.values())
 
 
 def _first_of_sequences(seen: SeenTokens, tokens: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -28,9 +28,11 @@ def panel_svg(panel: Data, report: Data) -> str:
     concepts in a cell show the largest.
     """
     size = report["board_size"]
-    boards = [family for family in report["families"] if size and family["cells"]]
-    side = (size or 0) * CELL
-    spoken = [family for family in report["families"] if family not in boards]
+    # Of a feature that is never active nothing is true more or less often.
+    families = report["families"] if panel["tokens"] else []
+    boards = [family for family in families if size and family["cells"]]
+    side = (size or 0) * CELL if boards else 0
+    spoken = [family for family in families if family not in boards]
     columns = max(len(boards), len(panel["examples"]) if size else 0)
     width = max(NARROWEST, columns * (side + GAP) + GAP)
     bars = TOP + side + len(spoken) * LINE + 2 * GAP

@@ -42,16 +42,20 @@ class BoardSigns:
             for family in placed
         }
 
-    @property
-    def legend(self) -> str:
-        """What the signs mean."""
-        drawn = {
-            "filled": self.filled,
-            "open": self.open,
-            "dot": self.dots,
-            "framed": self.framed,
-        }
+    def legend(self, examples: Sequence[Data]) -> str:
+        """What the signs mean that are drawn in some examples."""
+        framed = [
+            name
+            for name in self.framed
+            if any(self.framed_cells(example, [name]) for example in examples)
+        ]
+        drawn = {"filled": self.filled, "open": self.open, "dot": self.dots, "framed": framed}
         return ", ".join(f"{sign}: {' or '.join(names)}" for sign, names in drawn.items() if names)
+
+    def framed_cells(self, example: Data, names: Sequence[str] | None = None) -> set[int]:
+        """The cells that all or some of the families frame; without discs wherever they are."""
+        cells = self.cells(self.framed if names is None else names, example)
+        return cells & self.cells(self.filled + self.open, example) if self.filled else cells
 
     def cells(self, names: Sequence[str], example: Data) -> set[int]:
         """The cells of which any of some families is true."""
@@ -78,7 +82,8 @@ def examples_svg(panel: Data, report: Data, top: int, width: int) -> list[str]:
     if not examples:
         return []
     signs = BoardSigns(report["families"])
-    legend = f" ({signs.legend})" if size and signs.legend else ""
+    meaning = signs.legend(examples) if size else ""
+    legend = f" ({meaning})" if meaning else ""
     parts = [_text(GAP, top + LINE - 4, f"strongest tokens of sequences{legend}", "#333")]
     for index, example in enumerate(examples):
         if size:
@@ -105,18 +110,17 @@ def last_tokens(example: Data, letters: int) -> str:
 
 def _board(signs: BoardSigns, example: Data, size: int, x: int, y: int) -> list[str]:
     filled, hollow = signs.cells(signs.filled, example), signs.cells(signs.open, example)
-    discs, framed = filled | hollow, signs.cells(signs.framed, example)
-    parts = []
+    dots, parts = signs.cells(signs.dots, example), []
     for cell in range(size * size):
         row, column = divmod(cell, size)
         left, top = x + column * CELL, y + row * CELL
         parts.append(_square(left, top, '"#eee" stroke="#bbb" stroke-width="0.5"'))
-        if cell in discs:
+        if cell in filled | hollow:
             parts.append(_circle(left, top, CELL // 2 - 3, "#333" if cell in filled else "white"))
-        if cell in signs.cells(signs.dots, example):
+        if cell in dots:
             parts.append(_circle(left, top, 2, "#777"))
     # Frames last, so that no neighbour covers them.
-    for cell in sorted(framed & discs if signs.filled else framed):
+    for cell in sorted(signs.framed_cells(example)):
         row, column = divmod(cell, size)
         frame = '"none" stroke="#b2182b" stroke-width="2"'
         parts.append(_square(x + column * CELL, y + row * CELL, frame))

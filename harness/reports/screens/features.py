@@ -59,6 +59,8 @@ def _panel_lines(panel: Data, families: Sequence[Data]) -> list[str]:
         for at, concept in enumerate(family["concepts"])
     ]
     shares.sort(key=lambda one: one[1] - one[0])
+    if not panel["tokens"]:
+        return [f"{panel_title(panel)}; never active"]
     return [
         f"{panel_title(panel)}; active at {panel['active']:.1%}; of its {panel['tokens']:,} "
         "strongest tokens:",
