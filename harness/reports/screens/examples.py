@@ -102,6 +102,8 @@ def examples_svg(panel: Data, report: Data, top: int, width: int) -> list[str]:
 def last_tokens(example: Data, letters: int) -> str:
     """As many of the last tokens as so many letters hold, at least one; they end an example."""
     tokens = [printable(token) for token in example["tokens"]]
+    if len(whole := " ".join(tokens)) <= letters:
+        return whole
     kept = len(tokens) - 1
     while kept and len(" ".join(tokens[kept - 1 :])) + 2 <= letters:
         kept -= 1
