@@ -77,12 +77,13 @@ picture: demo
 # The published tables of the other suites: they are run, and what they have is reused. TABLE:
 # the size whose numbers stand in the table. DATA: known_circuits has too many rows for --full.
 comparisons: comparison-known_circuits comparison-edge_pruning comparison-edge_pruning_prompts \
-  comparison-edges_and_channels comparison-othello8
+  comparison-edges_and_channels comparison-othello comparison-othello8
 TABLE_edge_pruning := --size 0.03
 TABLE_edge_pruning_prompts := --size 0.034
 DATA_edge_pruning := --full
 DATA_edge_pruning_prompts := --full
 DATA_edges_and_channels := --full
+DATA_othello := --full
 DATA_othello8 := --full
 
 # PLOT: what is drawn against circuit size, if anything.
