@@ -51,13 +51,7 @@ _LIST = "\n".join(f"  {name:<14} {info.title}" for name, info in ANALYSES.items(
     show_default=True,
     help="Without --labels: held-out games that names are confirmed on.",
 )
-@click.option(
-    "--loose",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Least F1 of names that are no confirmed labels (~); 1 leaves them out.",
-)
+@options.loose
 @click.option("--output", type=options.FOLDER, help="Write JSON and pictures (SVG) there.")
 @options.train_dictionaries
 @options.results("-o")

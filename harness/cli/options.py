@@ -25,6 +25,14 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 COUNTED = click.IntRange(min=1, max=2**24)
 """Tokens that are counted in float32, which is exact up to there."""
 
+loose = click.option(
+    "--loose",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Least F1 of names that are no confirmed labels (~); 1 leaves them out.",
+)
+
 train_dictionaries = click.option(
     "--train", is_flag=True, help="Train dictionaries (and a model) not there yet."
 )

@@ -71,13 +71,7 @@ from harness.cli.say import say
     type=click.Path(path_type=Path),
     help="Names of the dictionary's features, from this output of `harness features`.",
 )
-@click.option(
-    "--loose",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Least F1 of names that are no confirmed labels (~); 1 leaves them out.",
-)
+@options.loose
 @click.option("--train", is_flag=True, help="Train a model that is not there yet.")
 @click.option(
     "--circuit-tracer",
