@@ -214,7 +214,8 @@ def test_large_maps_show_every_value_by_its_shade() -> None:
             red, _, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
             paler, end = (blue, 43) if value > 0 else (red, 33)
             shown = (255 - paler) / (255 - end)
-            assert shown == pytest.approx(abs(value) / largest, abs=0.025)
+            # Half of a shade of 24, and half of a step of the blue that pales.
+            assert shown == pytest.approx(abs(value) / largest, abs=0.5 / 24 + 0.5 / (255 - 43))
 
 
 # ---------------------------------------------------------------- concentration
