@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.datasets.concepts import Bools, ConceptFamily, ConceptSource, concept_source
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.dictionaries.dictionary import DictionarySet
+from harness.dictionaries.sites import site_written
 from harness.errors import HarnessError
 from harness.interpretation.names import FeatureNames
 from harness.interpretation.tokens import TokenChunk, held_out_chunks, training_chunks
@@ -151,8 +152,7 @@ class Studied:
     # ------------------------------------------------------------ features
     def site_of(self, run: FrozenRun, writer: int) -> str:
         """The site whose dictionary a writer's features are of."""
-        name = run.writers[writer].name
-        return f"{name}.out" if f"{name}.out" in self.dictionaries else f"{name}.hidden"
+        return site_written(run.writers[writer].name, self.dictionaries)
 
     def text_of(self, run: FrozenRun, column: int, token: int) -> str:
         """What a part stands for: its feature's name, or "" for what is no feature."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,6 +35,13 @@ def chosen_sites(config: TransformerConfig, names: Iterable[str]) -> list[Site]:
             raise HarnessError(f"site {twice[0]} is named twice")
         chosen += meant
     return [one for one in every if one in chosen]
+
+
+def site_written(writer: str, having: Container[str]) -> str:
+    """The site whose dictionary the features of a writer (`a0`, `m1`) are of: what it writes, or
+    where `having` lacks that, its hidden layer.
+    """
+    return f"{writer}.out" if f"{writer}.out" in having else f"{writer}.hidden"
 
 
 def by_site(names: Iterable[str], values: Mapping[str, int], default: int) -> dict[str, int]:

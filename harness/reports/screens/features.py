@@ -53,14 +53,14 @@ def features_text(report: Data) -> str:
 
 def _panel_lines(panel: Data, families: Sequence[Data]) -> list[str]:
     """A feature that was asked for: what is true where it is strongest, and its examples."""
+    if not panel["tokens"]:
+        return [f"{panel_title(panel)}; never active"]
     shares = [
         (panel["share"][family["name"]][at], panel["base"][family["name"]][at], concept)
         for family in families
         for at, concept in enumerate(family["concepts"])
     ]
     shares.sort(key=lambda one: one[1] - one[0])
-    if not panel["tokens"]:
-        return [f"{panel_title(panel)}; never active"]
     return [
         f"{panel_title(panel)}; active at {panel['active']:.1%}; of its {panel['tokens']:,} "
         "strongest tokens:",

@@ -15,6 +15,7 @@ from harness.datasets.generators.spec import GeneratorData
 from harness.datasets.open import open_data
 from harness.datasets.pairs import PromptPairs, TaskData
 from harness.dictionaries.dictionary import Dictionary
+from harness.dictionaries.sites import site_written
 from harness.errors import HarnessError
 from harness.interpretation.names import FeatureNames
 from harness.models.fit import require_tokens
@@ -168,13 +169,13 @@ def _meanings(
     """What each node stands for: its feature's name, "" for what is no feature or has none."""
     if names is None:
         return [""] * len(graph.nodes)
-    meanings = []
-    for node in graph.nodes:
-        writer = graph.run.writers[node.place.writer].name
-        site = f"{writer}.out" if f"{writer}.out" in codes else f"{writer}.hidden"
-        feature = node.kind == "feature" and node.unit is not None
-        meanings.append(names.text(site, node.unit or 0) if feature else "")
-    return meanings
+    writers = graph.run.writers
+    return [
+        names.text(site_written(writers[node.place.writer].name, codes), node.unit)
+        if node.kind == "feature" and node.unit is not None
+        else ""
+        for node in graph.nodes
+    ]
 
 
 def _traced(
